@@ -1,0 +1,17 @@
+//! Countersign: a standalone token service over gRPC.
+//!
+//! Imports run one way, and `tests/layers.rs` keeps them so:
+//!
+//! ```text
+//! secret, clock ← model ← store, keys, password ← revocation ← token, account ← grpc, http ← app ← cli ← main
+//! ```
+//!
+//! * [`model`]: plain data; [`store`]: the stores' traits and backends; [`keys`]: sealing, signing and verifying.
+//! * The feature `client` is what a calling service needs; the feature `server` is the service and its command line.
+
+pub mod clock;
+pub mod model;
+pub mod secret;
+
+#[cfg(feature = "server")]
+pub mod store;

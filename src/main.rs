@@ -1,0 +1,3 @@
+//! The command `countersign`: arguments in, exit code out.
+
+fn main() {}

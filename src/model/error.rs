@@ -1,0 +1,238 @@
+//! The one error type. A variant is named by what the caller can do about it; `grpc::status` maps each to the wire.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+/// A result whose error is ours.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call could not be answered. `reason()` is the wire's `ErrorInfo.reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(
+    missing_docs,
+    reason = "each is documented, with its cause and cure, in proto/countersign/v1/reason.proto"
+)]
+pub enum ErrorKind {
+    InvalidRequest,
+    PasswordTooWeak,
+    WiderThanGranted,
+    PageTokenInvalid,
+    ResumeTokenInvalid,
+    InvalidCredentials,
+    CallerUnauthenticated,
+    ResetTokenInvalid,
+    RefreshTokenMalformed,
+    UserDisabled,
+    SessionRevoked,
+    RefreshTokenExpired,
+    RefreshTokenReused,
+    SessionNotFound,
+    CallerNotAllowed,
+    ClientDisabled,
+    GrantNotAllowed,
+    ScopeNotAllowed,
+    AudienceNotAllowed,
+    UserNotFound,
+    ClientNotFound,
+    KeyNotFound,
+    UserExists,
+    ClientExists,
+    LastActiveKey,
+    StaleUpdate,
+    Throttled,
+    Overloaded,
+    StoreFull,
+    StoreUnavailable,
+    RevocationsStale,
+    ShuttingDown,
+    /// The deadline passed before the work was done. No reason on the wire.
+    DeadlineExceeded,
+    /// The RPC is not built. No reason on the wire.
+    Unimplemented,
+    /// A defect of ours. No reason on the wire.
+    Internal,
+}
+
+impl ErrorKind {
+    /// Every kind, for tests that walk them.
+    pub const ALL: [Self; 35] = [
+        Self::InvalidRequest,
+        Self::PasswordTooWeak,
+        Self::WiderThanGranted,
+        Self::PageTokenInvalid,
+        Self::ResumeTokenInvalid,
+        Self::InvalidCredentials,
+        Self::CallerUnauthenticated,
+        Self::ResetTokenInvalid,
+        Self::RefreshTokenMalformed,
+        Self::UserDisabled,
+        Self::SessionRevoked,
+        Self::RefreshTokenExpired,
+        Self::RefreshTokenReused,
+        Self::SessionNotFound,
+        Self::CallerNotAllowed,
+        Self::ClientDisabled,
+        Self::GrantNotAllowed,
+        Self::ScopeNotAllowed,
+        Self::AudienceNotAllowed,
+        Self::UserNotFound,
+        Self::ClientNotFound,
+        Self::KeyNotFound,
+        Self::UserExists,
+        Self::ClientExists,
+        Self::LastActiveKey,
+        Self::StaleUpdate,
+        Self::Throttled,
+        Self::Overloaded,
+        Self::StoreFull,
+        Self::StoreUnavailable,
+        Self::RevocationsStale,
+        Self::ShuttingDown,
+        Self::DeadlineExceeded,
+        Self::Unimplemented,
+        Self::Internal,
+    ];
+}
+
+/// One field of a request that is at fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The field's path in the request (`user.email`, `scope`).
+    pub field: Cow<'static, str>,
+    /// What is wrong with it, for the caller. Never the value itself.
+    pub description: Cow<'static, str>,
+}
+
+/// Why a call could not be answered: a public half for the caller and a private half for the log.
+#[derive(Clone)]
+pub struct Error {
+    /// What the caller can do about it.
+    pub kind: ErrorKind,
+    /// For the caller. Holds no secret, no value that was sent, no version.
+    pub message: Cow<'static, str>,
+    /// For the log only: what a store or library said. Holds no secret either.
+    pub private: Option<String>,
+    /// The fields at fault.
+    pub violations: Vec<Violation>,
+    /// When it is worth trying again.
+    pub retry_after: Option<Duration>,
+}
+
+impl Error {
+    /// An error of this kind with a message for the caller.
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            private: None,
+            violations: Vec::new(),
+            retry_after: None,
+        }
+    }
+
+    /// `INVALID_REQUEST` at one field.
+    #[must_use]
+    pub fn invalid(field: impl Into<Cow<'static, str>>, description: impl Into<Cow<'static, str>>) -> Self {
+        Self::at(ErrorKind::InvalidRequest, field, description)
+    }
+
+    /// An error of `kind` at one field; the message names it.
+    #[must_use]
+    pub fn at(kind: ErrorKind, field: impl Into<Cow<'static, str>>, description: impl Into<Cow<'static, str>>) -> Self {
+        let (field, description) = (field.into(), description.into());
+        let mut error = Self::new(kind, format!("{field}: {description}"));
+        error.violations.push(Violation { field, description });
+        error
+    }
+
+    /// A store that cannot be asked. `why` goes to the log only.
+    #[must_use]
+    pub fn store_unavailable(why: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::StoreUnavailable, "a store cannot be reached; try again")
+            .because(why)
+            .retry_after(Duration::from_secs(1))
+    }
+
+    /// A defect of ours. `why` goes to the log only.
+    #[must_use]
+    pub fn internal(why: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Internal, "internal error").because(why)
+    }
+
+    /// Notes the cause, for the log only.
+    #[must_use]
+    pub fn because(mut self, why: impl fmt::Display) -> Self {
+        self.private = Some(why.to_string());
+        self
+    }
+
+    /// Says when it is worth trying again.
+    #[must_use]
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(private) = &self.private {
+            write!(f, " ({private})")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.kind)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        let message = match kind {
+            ErrorKind::InvalidRequest => "the request is not valid",
+            ErrorKind::PasswordTooWeak => "the password is too weak",
+            ErrorKind::WiderThanGranted => "wider than the session was granted",
+            ErrorKind::PageTokenInvalid => "page_token: not a page token of this query",
+            ErrorKind::ResumeTokenInvalid => "resume_token: not a resume token of this deployment",
+            ErrorKind::InvalidCredentials => "invalid credentials",
+            ErrorKind::CallerUnauthenticated => "the caller is not authenticated",
+            ErrorKind::ResetTokenInvalid => "reset_token: unknown, used or expired",
+            ErrorKind::RefreshTokenMalformed => "refresh_token: not a refresh token of this deployment",
+            ErrorKind::UserDisabled => "the user is disabled",
+            ErrorKind::SessionRevoked => "the session was revoked; log in again",
+            ErrorKind::RefreshTokenExpired => "the session has expired; log in again",
+            ErrorKind::RefreshTokenReused => "the refresh token was used twice; the session is ended",
+            ErrorKind::SessionNotFound => "no such session; log in again",
+            ErrorKind::CallerNotAllowed => "the caller may not do this",
+            ErrorKind::ClientDisabled => "the client is disabled",
+            ErrorKind::GrantNotAllowed => "the client may not use this grant",
+            ErrorKind::ScopeNotAllowed => "scope: not allowed",
+            ErrorKind::AudienceNotAllowed => "audience: not allowed",
+            ErrorKind::UserNotFound => "no such user",
+            ErrorKind::ClientNotFound => "no such client",
+            ErrorKind::KeyNotFound => "no such key",
+            ErrorKind::UserExists => "a user of this name exists",
+            ErrorKind::ClientExists => "a client of this id exists",
+            ErrorKind::LastActiveKey => "the only usable signing key cannot be revoked",
+            ErrorKind::StaleUpdate => "the row was changed since it was read",
+            ErrorKind::Throttled => "too many attempts; try again later",
+            ErrorKind::Overloaded => "overloaded; try again later",
+            ErrorKind::StoreFull => "a store is full",
+            ErrorKind::StoreUnavailable => "a store cannot be reached; try again",
+            ErrorKind::RevocationsStale => "revocations are not fresh enough to answer",
+            ErrorKind::ShuttingDown => "shutting down",
+            ErrorKind::DeadlineExceeded => "the deadline passed",
+            ErrorKind::Unimplemented => "not implemented",
+            ErrorKind::Internal => "internal error",
+        };
+        Self::new(kind, message)
+    }
+}

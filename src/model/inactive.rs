@@ -1,0 +1,38 @@
+//! Why a token is not active: an answer of `Validate`, not an error.
+
+/// In the order in which they are checked; the first that applies is the answer. Their meaning is documented in
+/// `proto/countersign/v1/reason.proto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "each is documented in proto/countersign/v1/reason.proto")]
+pub enum InactiveReason {
+    Malformed,
+    Unsupported,
+    WrongType,
+    UnknownKey,
+    RevokedKey,
+    BadSignature,
+    WrongIssuer,
+    NotYetValid,
+    Expired,
+    WrongAudience,
+    InsufficientScope,
+    Revoked,
+}
+
+impl InactiveReason {
+    /// Every reason, in order.
+    pub const ALL: [Self; 12] = [
+        Self::Malformed,
+        Self::Unsupported,
+        Self::WrongType,
+        Self::UnknownKey,
+        Self::RevokedKey,
+        Self::BadSignature,
+        Self::WrongIssuer,
+        Self::NotYetValid,
+        Self::Expired,
+        Self::WrongAudience,
+        Self::InsufficientScope,
+        Self::Revoked,
+    ];
+}

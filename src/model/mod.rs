@@ -1,0 +1,30 @@
+//! What everything else speaks of: ids, epochs, scopes, claims, sessions, users, clients, keys, revocations, audit
+//! events, and the one error type. Plain data: no I/O, no async, no transport.
+
+pub mod audit;
+pub mod claims;
+pub mod client;
+pub mod epoch;
+pub mod error;
+pub mod grant;
+pub mod ids;
+pub mod inactive;
+pub mod key;
+pub mod revocation;
+pub mod session;
+#[cfg(feature = "server")]
+pub mod user;
+
+pub use audit::{AuditEvent, AuditType, Outcome};
+pub use claims::{Actor, Claims};
+pub use client::{Client, ClientChange, Grant, ReusePolicy};
+pub use epoch::{Epochs, TokenEpochs};
+pub use error::{Error, ErrorKind, Result, Violation};
+pub use grant::Narrowing;
+pub use ids::{ClientId, KeyId, SessionId, TokenId, UserId, new_uuid};
+pub use inactive::InactiveReason;
+pub use key::{Algorithm, KeyState};
+pub use revocation::{Level, Revocation, Target};
+pub use session::{Rotation, SessionContext};
+#[cfg(feature = "server")]
+pub use user::{User, Username};

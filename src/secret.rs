@@ -1,0 +1,152 @@
+//! Secrets and randomness.
+//!
+//! A secret is zeroed when dropped, never printed, and compared in constant time.
+//! [`SecretText`] is what a person or a caller sent (a password, a token); [`SecretBytes`] is key material.
+
+use std::fmt;
+
+use subtle::ConstantTimeEq as _;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Where randomness comes from.
+pub trait Entropy: Send + Sync + fmt::Debug {
+    /// Fills `out` with unpredictable bytes.
+    ///
+    /// # Panics
+    /// If the operating system cannot give any: no key or token may be made then.
+    fn fill(&self, out: &mut [u8]);
+}
+
+/// The operating system's generator, by way of AWS-LC.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks for randomness")]
+    #[expect(clippy::expect_used, reason = "a machine without randomness must not make tokens")]
+    fn fill(&self, out: &mut [u8]) {
+        aws_lc_rs::rand::fill(out).expect("the operating system gives randomness");
+    }
+}
+
+/// `N` random bytes.
+#[must_use]
+pub fn random<const N: usize>(entropy: &dyn Entropy) -> [u8; N] {
+    let mut out = [0; N];
+    entropy.fill(&mut out);
+    out
+}
+
+/// Text that must not be shown: a password, a token, a client secret.
+#[derive(Clone, Default, Zeroize, ZeroizeOnDrop)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// Takes the text over.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself. Every caller of this is a place where a secret could leak: keep them few.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl PartialEq for SecretText {
+    fn eq(&self, other: &Self) -> bool {
+        same(self.0.as_bytes(), other.0.as_bytes())
+    }
+}
+
+impl Eq for SecretText {}
+
+/// Key material, `N` bytes of it.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct SecretBytes<const N: usize>([u8; N]);
+
+impl<const N: usize> SecretBytes<N> {
+    /// Takes the bytes over.
+    #[must_use]
+    pub const fn new(bytes: [u8; N]) -> Self {
+        Self(bytes)
+    }
+
+    /// `N` fresh random bytes.
+    #[must_use]
+    pub fn generate(entropy: &dyn Entropy) -> Self {
+        Self(random(entropy))
+    }
+
+    /// The bytes themselves.
+    #[must_use]
+    pub const fn expose(&self) -> &[u8; N] {
+        &self.0
+    }
+}
+
+impl<const N: usize> fmt::Debug for SecretBytes<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Whether two byte strings are equal, in time that depends on their lengths alone.
+#[must_use]
+pub fn same(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
+
+/// SHA-256 of `bytes`: the stored form of secrets that are themselves 256 random bits.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_never_shows_a_secret() {
+        let text = SecretText::new("hunter2-canary");
+        let bytes = SecretBytes::new([0x5a; 32]);
+        let shown = format!("{text:?} {bytes:?} {:?}", Some(text.clone()));
+        assert!(!shown.contains("canary") && !shown.contains("90"), "{shown}");
+    }
+
+    #[test]
+    fn comparison_looks_at_content_and_length() {
+        assert!(same(b"abc", b"abc"));
+        assert!(!same(b"abc", b"abd"));
+        assert!(!same(b"abc", b"abcd"));
+    }
+
+    #[test]
+    fn sha256_is_the_published_one() {
+        // FIPS 180-4, the "abc" example.
+        assert_eq!(sha256(b"abc")[..4], [0xba, 0x78, 0x16, 0xbf]);
+    }
+}

@@ -1,0 +1,37 @@
+//! Live sessions: which generation of the refresh token is current.
+
+use async_trait::async_trait;
+
+use crate::model::session::{Created, NewSession, Presented, SessionView};
+use crate::model::{Result, Rotation, SessionId, UserId};
+
+/// Live sessions. Time is the store's own (`TIME` on Redis), never a caller's clock.
+///
+/// * Verbs on one session MUST be linearisable, whatever the number of replicas.
+/// * No verb may be repeated blindly: a script whose reply was lost counts as run.
+/// * Arguments hold SHA-256 of the session secret, never a token: the store's own logs keep arguments.
+/// * A full store answers `STORE_FULL` to `create` and `rotate`; `end` and `end_user` MUST still work.
+#[async_trait]
+pub trait SessionStore: Send + Sync {
+    /// Stores a session at generation 0. `limit` is the most live sessions of the user at the client.
+    async fn create(&self, new: &NewSession, limit: u32) -> Result<Created>;
+
+    /// Decides what a presented refresh token means and moves the record, in one transition.
+    async fn rotate(&self, presented: &Presented) -> Result<Rotation>;
+
+    /// Ends one session; whether a live one was known.
+    async fn end(&self, user: UserId, session: SessionId) -> Result<bool>;
+
+    /// Ends the user's sessions whose user epoch is smaller than `epoch`, except `keep`; how many live ones there were.
+    async fn end_user(&self, user: UserId, epoch: i64, keep: Option<SessionId>) -> Result<u32>;
+
+    /// The user's live sessions of this era, oldest first. What revocations kill is left out by the caller.
+    async fn list(&self, user: UserId, era: i64) -> Result<Vec<SessionView>>;
+
+    /// Whether the store answers.
+    async fn ping(&self) -> Result<()>;
+
+    /// Advances the counter of every master and answers (name, value) of each; a store that cannot come back from a
+    /// backup on its own answers an empty list. `known` are the values stored so far: a missing counter is set from them.
+    async fn advance_counters(&self, known: &[(String, i64)]) -> Result<Vec<(String, i64)>>;
+}
