@@ -2,6 +2,8 @@
 //! events, and the one error type. Plain data: no I/O, no async, no transport.
 
 pub mod audit;
+#[cfg(feature = "server")]
+pub mod caller;
 pub mod claims;
 pub mod client;
 pub mod epoch;
@@ -16,6 +18,8 @@ pub mod session;
 pub mod user;
 
 pub use audit::{AuditEvent, AuditType, Outcome};
+#[cfg(feature = "server")]
+pub use caller::{Caller, Identity};
 pub use claims::{Actor, Claims};
 pub use client::{Client, ClientChange, Grant, ReusePolicy};
 pub use epoch::{Epochs, TokenEpochs};
