@@ -11,6 +11,7 @@
 
 pub mod clock;
 pub mod model;
+pub mod revocation;
 pub mod secret;
 
 #[cfg(feature = "server")]

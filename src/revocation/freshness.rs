@@ -1,0 +1,78 @@
+//! How fresh the index is, and how that is told.
+
+use std::time::Duration;
+
+use crate::clock::{Clock, UnixMillis};
+use crate::store::Cursor;
+
+/// The last good reconciliation.
+#[derive(Clone, Debug)]
+pub struct Freshness {
+    /// Every revocation that was acknowledged before this moment of the store's clock is in the index.
+    pub as_of: UnixMillis,
+    /// Where the feed stands: the resume token of watchers.
+    pub cursor: Cursor,
+    /// When it was *sent*, by the monotonic clock.
+    pub(super) sent: Duration,
+    /// When it was sent, by the wall clock.
+    pub(super) sent_wall: UnixMillis,
+    /// How far this machine's clock was ahead of the store's then, in milliseconds.
+    pub(super) skew: i64,
+}
+
+impl Freshness {
+    /// How old it is: by the monotonic clock or the wall clock, whichever says more. A machine that was suspended may
+    /// have a monotonic clock that stood still; a wall clock that was set back would hide the age.
+    #[must_use]
+    pub fn age(&self, clock: &dyn Clock) -> Duration {
+        clock
+            .monotonic()
+            .saturating_sub(self.sent)
+            .max(clock.now().since(self.sent_wall))
+    }
+
+    /// How far this machine's clock was ahead of the store's, in milliseconds; negative if behind.
+    #[must_use]
+    pub const fn skew_millis(&self) -> i64 {
+        self.skew
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Still(i64, u64);
+
+    impl Clock for Still {
+        fn now(&self) -> UnixMillis {
+            UnixMillis(self.0)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_millis(self.1)
+        }
+    }
+
+    #[test]
+    fn age_is_the_larger_of_both_clocks() {
+        let fresh = Freshness {
+            as_of: UnixMillis(0),
+            cursor: Cursor(String::new()),
+            sent: Duration::from_millis(100),
+            sent_wall: UnixMillis(1_000),
+            skew: 0,
+        };
+        assert_eq!(
+            fresh.age(&Still(1_500, 150)),
+            Duration::from_millis(500),
+            "suspended: the wall clock knows"
+        );
+        assert_eq!(
+            fresh.age(&Still(0, 900)),
+            Duration::from_millis(800),
+            "set back: the monotonic clock knows"
+        );
+    }
+}
