@@ -11,6 +11,8 @@
 
 pub mod clock;
 pub mod model;
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod proto;
 pub mod revocation;
 pub mod secret;
 
