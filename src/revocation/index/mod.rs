@@ -1,13 +1,17 @@
 //! The revocation index: everything that could concern an unexpired access token.
 
+mod rows;
+mod shards;
+
 use std::collections::HashMap;
-use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
 use uuid::Uuid;
 
+use self::rows::{EpochRow, Expires as _, KeptRow, Row, join, put, split, sweep};
+use self::shards::{SHARDS, Shards};
 use crate::clock::UnixMillis;
 use crate::model::revocation::{Concerns, Standing};
 use crate::model::{ClientId, KeyId, Revocation, SessionId, Target, TokenId, UserId};
@@ -15,7 +19,8 @@ use crate::model::{ClientId, KeyId, Revocation, SessionId, Target, TokenId, User
 /// The longest life of any access token, and what one that was being signed while its revocation was recorded may add.
 pub(super) const LONGEST_TOKEN: Duration = Duration::from_mins(24 * 60 + 1);
 
-const SHARDS: usize = 64;
+/// How many parts [`Index::chunk`] gives.
+pub const CHUNKS: usize = SHARDS + 1;
 
 /// When no access token that `revocation` concerns can be unexpired any more.
 #[must_use]
@@ -205,11 +210,12 @@ impl Index {
         self.len() == 0
     }
 
-    /// What it holds, in chunks of about a shard: the snapshot of a watcher. A user's rows without a kept session are
-    /// merged into the one with the largest epoch, which kills the same.
-    pub fn chunks(&self) -> impl Iterator<Item = Vec<Revocation>> + '_ {
-        let ids = |n: usize| {
-            let mut rows = Vec::new();
+    /// What it holds, a part at a time: parts 0 to [`CHUNKS`] − 1, some of them empty. A user's rows without a kept
+    /// session are merged into the one with the largest epoch, which kills the same.
+    #[must_use]
+    pub fn chunk(&self, n: usize) -> Vec<Revocation> {
+        let mut rows = Vec::new();
+        if n < SHARDS {
             self.tokens
                 .each(n, |id, row| rows.push(row.revocation(Target::Token(TokenId(id)), 0)));
             self.sessions.each(n, |id, row| {
@@ -224,213 +230,37 @@ impl Index {
                     join(row.epoch),
                 ));
             });
-            rows
-        };
-        let rest = || {
-            let mut rows = Vec::new();
-            for (id, kept) in self.kept.read().iter() {
-                rows.extend(kept.iter().map(|r| {
-                    let target = Target::User {
+            return rows;
+        }
+        for (id, kept) in self.kept.read().iter() {
+            rows.extend(kept.iter().map(|r| {
+                r.row.revocation(
+                    Target::User {
                         id: UserId(*id),
                         keep: Some(SessionId(r.keep)),
-                    };
-                    r.row.revocation(target, r.epoch)
-                }));
-            }
-            for (id, row) in self.clients.read().iter() {
-                rows.push(row.row.revocation(Target::Client(id.clone()), join(row.epoch)));
-            }
-            for (id, row) in self.keys.read().iter() {
-                rows.push(row.revocation(Target::Key(id.clone()), 0));
-            }
-            rows.extend(
-                self.global
-                    .read()
-                    .iter()
-                    .map(|row| row.row.revocation(Target::Global, join(row.epoch))),
-            );
-            rows
-        };
-        (0..SHARDS)
-            .map(ids)
-            .chain(std::iter::once_with(rest))
-            .filter(|rows| !rows.is_empty())
-    }
-}
-
-/// A 64-bit number in two halves, so that rows pack without padding: a million entries must stay small.
-type Split = [u32; 2];
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the two halves of the number"
-)]
-const fn split(number: i64) -> Split {
-    [(number >> 32) as u32, number as u32]
-}
-
-#[expect(clippy::cast_possible_wrap, reason = "the two halves of the number")]
-const fn join(halves: Split) -> i64 {
-    (((halves[0] as u64) << 32) | halves[1] as u64) as i64
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    /// Minutes since the Unix epoch, rounded up: good for eight thousand years.
-    expires: u32,
-    revoked: Split,
-}
-
-impl Row {
-    fn of(revocation: &Revocation) -> Self {
-        let minutes = revocation.expires.0.div_euclid(60_000).saturating_add(1);
-        Self {
-            expires: u32::try_from(minutes).unwrap_or(if minutes < 0 { 0 } else { u32::MAX }),
-            revoked: split(revocation.revoked.0),
+                    },
+                    r.epoch,
+                )
+            }));
         }
-    }
-
-    fn revocation(&self, target: Target, epoch: i64) -> Revocation {
-        Revocation {
-            target,
-            epoch,
-            expires: UnixMillis(i64::from(self.expires) * 60_000),
-            revoked: UnixMillis(join(self.revoked)),
+        for (id, row) in self.clients.read().iter() {
+            rows.push(row.row.revocation(Target::Client(id.clone()), join(row.epoch)));
         }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct EpochRow {
-    epoch: Split,
-    row: Row,
-}
-
-impl EpochRow {
-    fn supersedes(&self, old: &Self) -> bool {
-        join(self.epoch) > join(old.epoch)
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct KeptRow {
-    epoch: i64,
-    keep: Uuid,
-    row: Row,
-}
-
-trait Expires {
-    fn row(&self) -> &Row;
-
-    fn alive(&self, now: UnixMillis) -> bool {
-        let expires = UnixMillis(i64::from(self.row().expires) * 60_000);
-        expires.min(UnixMillis(join(self.row().revoked)).plus(LONGEST_TOKEN)) >= now
-    }
-}
-
-impl Expires for Row {
-    fn row(&self) -> &Row {
-        self
-    }
-}
-
-impl Expires for EpochRow {
-    fn row(&self) -> &Row {
-        &self.row
-    }
-}
-
-fn put<K: std::hash::Hash + Eq, V: Copy, S: std::hash::BuildHasher>(
-    map: &mut HashMap<K, V, S>,
-    key: K,
-    value: V,
-    supersedes: impl FnOnce(&V, &V) -> bool,
-) -> bool {
-    match map.entry(key) {
-        std::collections::hash_map::Entry::Vacant(entry) => {
-            entry.insert(value);
-            true
-        }
-        std::collections::hash_map::Entry::Occupied(mut entry) => {
-            let new = supersedes(&value, entry.get());
-            if new {
-                entry.insert(value);
-            }
-            new
-        }
-    }
-}
-
-fn sweep<K: std::hash::Hash + Eq, V: Expires, S: std::hash::BuildHasher>(
-    map: &mut HashMap<K, V, S>,
-    now: UnixMillis,
-) -> usize {
-    let before = map.len();
-    map.retain(|_, value| value.alive(now));
-    if map.len() * 4 < map.capacity() {
-        map.shrink_to_fit();
-    }
-    before - map.len()
-}
-
-/// A map by UUID, cut into shards so that writers and readers seldom meet.
-#[derive(Debug)]
-struct Shards<V> {
-    maps: Box<[RwLock<HashMap<Uuid, V>>]>,
-    hasher: std::hash::RandomState,
-    len: AtomicUsize,
-}
-
-impl<V> Default for Shards<V> {
-    fn default() -> Self {
-        Self {
-            maps: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            hasher: std::hash::RandomState::new(),
-            len: AtomicUsize::new(0),
-        }
-    }
-}
-
-impl<V: Copy + Expires> Shards<V> {
-    fn shard(&self, id: Uuid) -> &RwLock<HashMap<Uuid, V>> {
-        #[expect(clippy::cast_possible_truncation, reason = "any six bits will do")]
-        let n = self.hasher.hash_one(id) as usize % SHARDS;
-        &self.maps[n]
-    }
-
-    fn get(&self, id: Uuid) -> Option<V> {
-        if self.len() == 0 {
-            return None;
-        }
-        self.shard(id).read().get(&id).copied()
-    }
-
-    fn put(&self, id: Uuid, value: V, supersedes: impl FnOnce(&V, &V) -> bool) -> bool {
-        let mut shard = self.shard(id).write();
-        let before = shard.len();
-        let new = put(&mut shard, id, value, supersedes);
-        self.len.fetch_add(shard.len() - before, Ordering::Release);
-        new
-    }
-
-    fn sweep(&self, now: UnixMillis) -> usize {
-        let forgotten = self.maps.iter().map(|shard| sweep(&mut shard.write(), now)).sum();
-        self.len.fetch_sub(forgotten, Ordering::Release);
-        forgotten
-    }
-
-    fn len(&self) -> usize {
-        self.len.load(Ordering::Acquire)
-    }
-
-    fn each(&self, n: usize, mut visit: impl FnMut(Uuid, &V)) {
-        for (id, value) in self.maps[n].read().iter() {
-            visit(*id, value);
-        }
+        rows.extend(
+            self.keys
+                .read()
+                .iter()
+                .map(|(id, row)| row.revocation(Target::Key(id.clone()), 0)),
+        );
+        rows.extend(
+            self.global
+                .read()
+                .iter()
+                .map(|row| row.row.revocation(Target::Global, join(row.epoch))),
+        );
+        rows
     }
 }
 
 #[cfg(test)]
-#[path = "index_tests.rs"]
 mod tests;
