@@ -9,6 +9,8 @@
 //! * [`model`]: plain data; [`store`]: the stores' traits and backends; [`keys`]: sealing, signing and verifying.
 //! * The feature `client` is what a calling service needs; the feature `server` is the service and its command line.
 
+#[cfg(feature = "server")]
+pub mod account;
 pub mod clock;
 pub mod model;
 #[cfg(any(feature = "client", feature = "server"))]

@@ -8,6 +8,19 @@ use super::error::{Error, ErrorKind, Result};
 /// Scopes of this prefix are rights on Countersign itself; `*` never covers them.
 pub const OWN_PREFIX: &str = "countersign:";
 
+/// Every scope of that prefix that there is.
+pub const OWN_SCOPES: [&str; 9] = [
+    "countersign:issue",
+    "countersign:refresh",
+    "countersign:revoke",
+    "countersign:validate",
+    "countersign:watch",
+    "countersign:users",
+    "countersign:clients",
+    "countersign:keys",
+    "countersign:audit",
+];
+
 /// The most scopes, audiences or required scopes that one request or client may name.
 pub const MAX_NAMES: usize = 64;
 

@@ -11,10 +11,8 @@
 
 pub mod accounts;
 pub mod keys;
-pub mod local;
 pub mod revocations;
 pub mod sessions;
-pub mod throttles;
 
 pub use accounts::{AuditQuery, AuditStore, ClientStore, Login, MachineLogin, Page, RefreshView, UserStore};
 pub use keys::KeyStore;
@@ -22,7 +20,6 @@ pub use revocations::{
     Announcements, Changes, Cursor, Expiry, Heard, NewRevocation, Recorded, RevocationStore, Snapshot,
 };
 pub use sessions::SessionStore;
-pub use throttles::ThrottleStore;
 
 #[cfg(doc)]
 use crate::model::AuditEvent;

@@ -1,0 +1,122 @@
+//! Page tokens: opaque, and good for the query that they came from only.
+//!
+//! A token is a place in a list that its holder may read anyway, so it carries a digest against mistakes, not a
+//! signature against forgery.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::model::{Error, ErrorKind, Result};
+use crate::secret::sha256;
+
+const DEFAULT_SIZE: u32 = 50;
+const MAX_SIZE: u32 = 1000;
+const DIGEST_LEN: usize = 9;
+/// Longer than any key of ours; a longer token is not one that we gave out.
+const MAX_TOKEN_LEN: usize = 512;
+
+/// What a list was asked for, except which page of it.
+pub(super) struct Query(Vec<u8>);
+
+impl Query {
+    /// The query `list` with these parameters, in an order of the list's own.
+    pub(super) fn new(list: &str, parameters: &[&str]) -> Self {
+        let mut bytes = Vec::new();
+        for part in std::iter::once(&list).chain(parameters) {
+            // With its length, so that no two lists of parameters read the same.
+            bytes.extend_from_slice(&part.len().to_be_bytes());
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        Self(bytes)
+    }
+
+    /// The token of the page that starts after `key`.
+    pub(super) fn token(&self, key: &str) -> String {
+        let mut bytes = self.digest(key).to_vec();
+        bytes.extend_from_slice(key.as_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The key after which the page of this token starts; none for an empty token, which is the first page.
+    pub(super) fn key<K: std::str::FromStr>(&self, token: &str) -> Result<Option<K>> {
+        if token.is_empty() {
+            return Ok(None);
+        }
+        let key = self.read(token).and_then(|key| key.parse().ok());
+        key.map(Some).ok_or_else(|| Error::from(ErrorKind::PageTokenInvalid))
+    }
+
+    fn read(&self, token: &str) -> Option<String> {
+        if token.len() > MAX_TOKEN_LEN {
+            return None;
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+        let (digest, key) = bytes.split_at_checked(DIGEST_LEN)?;
+        let key = std::str::from_utf8(key).ok()?;
+        (digest == self.digest(key)).then(|| key.to_owned())
+    }
+
+    fn digest(&self, key: &str) -> [u8; DIGEST_LEN] {
+        let mut bytes = self.0.clone();
+        bytes.extend_from_slice(key.as_bytes());
+        let mut digest = [0; DIGEST_LEN];
+        digest.copy_from_slice(&sha256(&bytes)[..DIGEST_LEN]);
+        digest
+    }
+}
+
+/// How many rows a request's `page_size` means: 0 is the default, more than the most is the most (AIP-158).
+pub(super) fn size(requested: i32) -> Result<u32> {
+    match u32::try_from(requested) {
+        Ok(0) => Ok(DEFAULT_SIZE),
+        Ok(size) => Ok(size.min(MAX_SIZE)),
+        Err(_) => Err(Error::invalid("page_size", "must not be negative")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_good_for_its_own_query_only() {
+        let query = Query::new("users", &["ada", ""]);
+        let token = query.token("key-1");
+        assert_eq!(query.key::<String>(&token).unwrap().as_deref(), Some("key-1"));
+        assert_eq!(query.key::<String>("").unwrap(), None);
+        for other in [
+            Query::new("users", &["ad", "a"]),
+            Query::new("users", &["", "ada"]),
+            Query::new("clients", &["ada", ""]),
+        ] {
+            assert_eq!(
+                other.key::<String>(&token).unwrap_err().kind,
+                ErrorKind::PageTokenInvalid
+            );
+        }
+    }
+
+    #[test]
+    fn anything_else_is_not_a_token() {
+        let query = Query::new("users", &[]);
+        let mut damaged = query.token("0190b6a8-1111-7000-8000-000000000000");
+        damaged.replace_range(20..21, if &damaged[20..21] == "A" { "B" } else { "A" });
+        for bad in [damaged.as_str(), "x", "====", "AAAA", "é\0", &"A".repeat(10_000)] {
+            assert_eq!(
+                query.key::<String>(bad).unwrap_err().kind,
+                ErrorKind::PageTokenInvalid,
+                "{bad}"
+            );
+        }
+        assert!(
+            query.key::<u32>(&query.token("not a number")).is_err(),
+            "a key of another kind"
+        );
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        assert_eq!([0, 1, 1000, i32::MAX].map(|n| size(n).unwrap()), [50, 1, 1000, 1000]);
+        assert_eq!(size(-1).unwrap_err().violations[0].field, "page_size");
+    }
+}

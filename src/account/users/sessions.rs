@@ -1,0 +1,47 @@
+//! A user's live sessions.
+
+use std::sync::Arc;
+
+use super::SCOPE;
+use crate::account::Mandate;
+use crate::model::revocation::Concerns;
+use crate::model::session::SessionView;
+use crate::model::{ErrorKind, Result, UserId};
+use crate::store::{DurableStore, SessionStore};
+
+/// Listing sessions.
+pub struct Sessions {
+    /// Where they live.
+    pub live: Arc<dyn SessionStore>,
+    /// Where it is written which of them are revoked.
+    pub durable: Arc<dyn DurableStore>,
+}
+
+impl Sessions {
+    /// A user's live sessions, oldest first; a person may list their own.
+    ///
+    /// A record may outlive its revocation (the store of sessions was down, or came back from a backup), by longer than
+    /// the index in memory goes back: the durable record is asked about each.
+    pub async fn list(&self, mandate: &Mandate, user: &str) -> Result<Vec<SessionView>> {
+        let user = UserId::parse(user, "user_id")?;
+        mandate.require_or_self(SCOPE, user)?;
+        if self.durable.user(user).await?.is_none() {
+            return Err(ErrorKind::UserNotFound.into());
+        }
+        let (era, _) = self.durable.era().await?;
+        let mut alive = Vec::new();
+        for session in self.live.list(user, era).await? {
+            let concerns = Concerns::of_session(user, session.id, session.client.clone(), session.epochs);
+            if !self.durable.is_revoked(&concerns).await? {
+                alive.push(session);
+            }
+        }
+        Ok(alive)
+    }
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sessions")
+    }
+}
