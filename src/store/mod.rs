@@ -11,8 +11,10 @@
 
 pub mod accounts;
 pub mod keys;
+pub mod local;
 pub mod revocations;
 pub mod sessions;
+pub mod throttles;
 
 pub use accounts::{AuditQuery, AuditStore, ClientStore, Login, MachineLogin, Page, RefreshView, UserStore};
 pub use keys::KeyStore;
@@ -20,6 +22,7 @@ pub use revocations::{
     Announcements, Changes, Cursor, Expiry, Heard, NewRevocation, Recorded, RevocationStore, Snapshot,
 };
 pub use sessions::SessionStore;
+pub use throttles::ThrottleStore;
 
 #[cfg(doc)]
 use crate::model::AuditEvent;

@@ -1,0 +1,37 @@
+//! What every test crate shares: real PostgreSQL, Redis and Countersign processes, and a network that misbehaves on
+//! demand. A test crate takes it in with `#[path = "../support/mod.rs"] mod support;`.
+//!
+//! * `COUNTERSIGN_TEST_DATABASE_URL` and `COUNTERSIGN_TEST_REDIS_URL` name servers to use in place of our own. Tests
+//!   that stop, freeze or fill a server always start one for themselves.
+//! * Every process that a test starts is ended with the test, and with the test runner however that ends: see [`guard`].
+//! * Nothing waits by hoping. [`eventually`] asks again until a deadline, then says what it was waiting for.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each test crate uses its own part of what is public here"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+pub mod cluster;
+pub mod guard;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod redis;
+pub mod serve;
+pub mod wait;
+
+pub use cluster::{RedisCluster, RedisSentinel};
+pub use postgres::{Database, Postgres};
+pub use process::Process;
+pub use proxy::Proxy;
+pub use redis::{KeySpace, Redis};
+pub use serve::{Cli, Countersign, Storage};
+pub use wait::{eventually, poll};

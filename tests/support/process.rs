@@ -1,0 +1,121 @@
+//! One server process, ended when dropped.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::guard::{self, Ending};
+use super::wait::poll;
+
+/// A process that we started.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    status: Option<ExitStatus>,
+    ending: Ending,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts it with no input; what it says is appended to the file `log`.
+    pub fn spawn(command: &mut Command, log: &Path, ending: Ending) -> Self {
+        let said = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("its log can be written");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(said.try_clone().unwrap())
+            .stderr(said)
+            // Ctrl-C is for the runner.
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{} does not start: {e}", command.get_program().display()));
+        guard::watch(child.id(), ending);
+        Self {
+            child,
+            status: None,
+            ending,
+            log: log.to_owned(),
+        }
+    }
+
+    /// Its id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// How it ended, if it has.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().expect("our own child can be waited for");
+            if self.status.is_some() {
+                guard::forget(&[self.pid()]);
+            }
+        }
+        self.status
+    }
+
+    /// Sends it a signal, if it still runs.
+    pub fn signal(&mut self, signal: Signal) {
+        if self.exited().is_none() {
+            send(self.pid(), signal);
+        }
+    }
+
+    /// How it ends.
+    ///
+    /// # Panics
+    /// If it has not within the time; with its log.
+    pub fn wait(&mut self, within: Duration) -> ExitStatus {
+        poll(within, || self.exited()).unwrap_or_else(|| {
+            panic!(
+                "process {} has not ended within {within:?}; it said:\n{}",
+                self.pid(),
+                self.log()
+            )
+        })
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.wait(Duration::from_secs(10));
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.ending == Ending::Quit {
+            self.signal(Signal::SIGCONT);
+            self.signal(Signal::SIGQUIT);
+            poll(Duration::from_secs(5), || self.exited());
+        }
+        self.signal(Signal::SIGKILL);
+        poll(Duration::from_secs(5), || self.exited());
+    }
+}
+
+/// Sends a signal to a process of ours or to one that it started; one that is gone is no error.
+pub fn send(pid: u32, signal: Signal) {
+    let _ = kill(Pid::from_raw(i32::try_from(pid).expect("a process id")), signal);
+}
+
+/// Where a program is.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}

@@ -1,0 +1,211 @@
+//! Redis: one server for a test process, a key prefix for each test; servers of their own for tests that break them.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::guard::{self, Ending};
+use super::process::{Process, find};
+use super::{poll, ports};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server that this process started.
+#[derive(Debug)]
+pub struct Redis {
+    process: Option<Process>,
+    folder: PathBuf,
+    port: u16,
+    options: Vec<String>,
+}
+
+impl Redis {
+    /// Starts a server with these options (`--appendonly yes`); without any it keeps nothing on disk.
+    pub fn start(options: &[&str]) -> Self {
+        let mut server = Self {
+            process: None,
+            folder: guard::scratch("redis"),
+            port: 0,
+            options: options.iter().map(|&option| option.to_owned()).collect(),
+        };
+        for _ in 0..5 {
+            server.port = ports::free();
+            if server.try_launch() {
+                return server;
+            }
+        }
+        panic!("redis-server does not start; it said:\n{}", server.log());
+    }
+
+    /// `redis://127.0.0.1:…`.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address())
+    }
+
+    /// `127.0.0.1` and its port: what a [`super::Proxy`] stands before.
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// Sends one command; the answer without its last newline.
+    pub fn command(&self, words: &[&str]) -> String {
+        command(&self.url(), words)
+    }
+
+    /// Whether it answers, and has loaded what it had on disk.
+    pub fn ready(&self) -> bool {
+        try_command(&self.url(), &["PING"]).is_ok_and(|answer| answer == "PONG")
+    }
+
+    /// Ends it without a farewell: what it had not written is lost.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it again, on the same port and with what is on its disk.
+    pub fn launch(&mut self) {
+        assert!(
+            self.try_launch(),
+            "redis-server does not start again; it said:\n{}",
+            self.log()
+        );
+    }
+
+    /// Starts it again with nothing on its disk.
+    pub fn launch_empty(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(&self.folder).unwrap();
+        std::fs::create_dir(&self.folder).unwrap();
+        self.launch();
+    }
+
+    /// Stops it in its tracks: connections stay open, nothing is answered.
+    pub fn freeze(&mut self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// The reverse of [`Redis::freeze`]: it now does what was asked meanwhile.
+    pub fn thaw(&mut self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Its folder, with the append-only file and snapshots.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        self.process.as_mut().expect("redis runs").signal(signal);
+    }
+
+    fn try_launch(&mut self) -> bool {
+        self.kill();
+        let program =
+            find("redis-server").expect("redis-server is not installed: tests/run does that, or says what to install");
+        let mut process = Process::spawn(
+            Command::new(program)
+                .current_dir(&self.folder)
+                .args(["--port", &self.port.to_string()])
+                .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
+                .arg(&self.folder)
+                .args(&self.options),
+            &self.folder.join("log"),
+            Ending::Kill,
+        );
+        let ready = poll(PATIENCE, || {
+            process.exited().map(|_| false).or_else(|| self.ready().then_some(true))
+        });
+        self.process = Some(process);
+        ready == Some(true)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+        guard::discard(&self.folder);
+    }
+}
+
+/// The keys of one test on a server that other tests use as well.
+#[derive(Debug)]
+pub struct KeySpace {
+    url: String,
+    prefix: String,
+}
+
+impl KeySpace {
+    /// A prefix that nobody else has, on the server of `COUNTERSIGN_TEST_REDIS_URL`, else on that of this test process.
+    pub fn fresh() -> Self {
+        static SHARED: LazyLock<Redis> = LazyLock::new(|| Redis::start(&[]));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let url = std::env::var_os("COUNTERSIGN_TEST_REDIS_URL")
+            .map_or_else(|| SHARED.url(), |url| url.into_string().expect("the URL is text"));
+        let prefix = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Self { url, prefix }
+    }
+
+    /// `redis://…`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// For `storage.redis_prefix`.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Sends one command to the server.
+    pub fn command(&self, words: &[&str]) -> String {
+        command(&self.url, words)
+    }
+
+    /// The keys of this test.
+    pub fn keys(&self) -> Vec<String> {
+        let found = self.command(&["KEYS", &format!("{}*", self.prefix)]);
+        found.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for KeySpace {
+    fn drop(&mut self) {
+        for key in self.keys() {
+            let _ = try_command(&self.url, &["UNLINK", &key]);
+        }
+    }
+}
+
+/// Sends one command to the server at `url`; the answer without its last newline, several lines for a list.
+///
+/// # Panics
+/// If there is no answer, or it is an error.
+pub fn command(url: &str, words: &[&str]) -> String {
+    try_command(url, words).unwrap_or_else(|e| panic!("{words:?}: {e}"))
+}
+
+/// [`command`] whose failure is an answer.
+pub fn try_command(url: &str, words: &[&str]) -> Result<String, String> {
+    // `-e`: an error of the server is an exit code, not an answer like any other.
+    let done = Command::new("redis-cli")
+        .args(["-u", url, "--no-auth-warning", "--raw", "-e"])
+        .args(words)
+        .output()
+        .map_err(|e| format!("redis-cli does not start: {e}"))?;
+    let said = String::from_utf8_lossy(if done.status.success() {
+        &done.stdout
+    } else {
+        &done.stderr
+    });
+    let said = said.strip_suffix('\n').unwrap_or(&said).to_owned();
+    if done.status.success() { Ok(said) } else { Err(said) }
+}

@@ -1,0 +1,310 @@
+//! The compiled `countersign`, as its users run it: `serve` in the background, every other subcommand to its end.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::guard::{self, Ending};
+use super::process::Process;
+use super::{Database, KeySpace, poll};
+
+/// Longer than a start takes on a machine that builds something else meanwhile.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// 32 bytes in base64: the master key of clustered tests.
+pub const MASTER_KEY: &str = "Y291bnRlcnNpZ24tdGVzdC1tYXN0ZXIta2V5LTAwMDE=";
+
+/// Where a deployment keeps its facts, and how it is configured: what all its replicas and subcommands share.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    folder: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Storage {
+    /// One SQLite file in a folder of its own.
+    pub fn embedded() -> Self {
+        let folder = guard::scratch("data");
+        let data = folder.join("countersign-data").display().to_string();
+        Self {
+            folder,
+            environment: Vec::new(),
+        }
+        .set("storage.data_dir", &data)
+    }
+
+    /// Postgres and Redis at these addresses, with a Redis key prefix.
+    pub fn clustered(database_url: &str, redis_url: &str, redis_prefix: &str) -> Self {
+        Self {
+            folder: guard::scratch("replica"),
+            environment: Vec::new(),
+        }
+        .set("storage.database_url", database_url)
+        .set("storage.redis_url", redis_url)
+        .set("storage.redis_prefix", redis_prefix)
+        .set("keys.master_key", MASTER_KEY)
+    }
+
+    /// A database and a key space of the shared servers.
+    pub fn shared(database: &Database, keys: &KeySpace) -> Self {
+        Self::clustered(database.url(), keys.url(), keys.prefix())
+    }
+
+    /// Sets a key of the configuration (`password.iterations`), for every process started from now on.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        let name = format!("COUNTERSIGN_{}", key.replace('.', "__").to_uppercase());
+        self.environment.retain(|(known, _)| *known != name);
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
+    /// The folder that embedded data lies in.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("countersign-data")
+    }
+
+    /// A folder for this deployment's files, outside the data folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Starts a replica and waits until it answers.
+    ///
+    /// # Panics
+    /// If it does not start; with what it said.
+    pub fn serve(&self, flags: &[&str]) -> Countersign {
+        self.try_serve(flags)
+            .unwrap_or_else(|failed| panic!("serve: {}\n{}", failed.status, failed.stderr))
+    }
+
+    /// Starts a replica and waits until it answers, or has refused to start.
+    pub fn try_serve(&self, flags: &[&str]) -> Result<Countersign, Finished> {
+        let own = guard::scratch("serve");
+        let (ready, log) = (own.join("ready.json"), own.join("log"));
+        let mut process = Process::spawn(
+            self.command()
+                .args([
+                    "serve",
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--http-listen",
+                    "127.0.0.1:0",
+                    "--ready-file",
+                ])
+                .arg(&ready)
+                .args(flags),
+            &log,
+            Ending::Kill,
+        );
+        let started = poll(PATIENCE, || match process.exited() {
+            Some(status) => Some(Err(status)),
+            None => serde_json::from_slice::<Value>(&std::fs::read(&ready).ok()?)
+                .ok()
+                .map(Ok),
+        });
+        match started {
+            Some(Ok(told)) => {
+                let address = |name: &str| -> SocketAddr {
+                    told[name]
+                        .as_str()
+                        .and_then(|text| text.parse().ok())
+                        .expect("the ready file names its addresses")
+                };
+                assert_eq!(told["pid"], process.pid());
+                Ok(Countersign {
+                    grpc: address("grpc"),
+                    http: address("http"),
+                    process,
+                })
+            }
+            Some(Err(status)) => Err(Finished {
+                status,
+                stdout: String::new(),
+                stderr: process.log(),
+            }),
+            None => panic!("serve does not answer after {PATIENCE:?}; it said:\n{}", process.log()),
+        }
+    }
+
+    /// A subcommand that ends by itself.
+    pub fn run(&self, words: &[&str]) -> Cli {
+        let mut command = self.command();
+        command.args(words);
+        Cli {
+            command,
+            input: Vec::new(),
+        }
+    }
+
+    /// The binary with this deployment's configuration and nothing of the environment's own.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
+            command.env_remove(name);
+        }
+        command.current_dir(&self.folder).envs(self.environment.iter().cloned());
+        command
+    }
+}
+
+fn is_ours(name: &OsString) -> bool {
+    name.to_string_lossy().starts_with("COUNTERSIGN_")
+}
+
+/// A replica that runs.
+#[derive(Debug)]
+pub struct Countersign {
+    grpc: SocketAddr,
+    http: SocketAddr,
+    process: Process,
+}
+
+impl Countersign {
+    /// Where it serves gRPC.
+    pub fn grpc(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    /// Where it serves gRPC, as a URL.
+    pub fn grpc_url(&self) -> String {
+        format!("http://{}", self.grpc)
+    }
+
+    /// Where it serves JWKS, metrics and health, as a URL.
+    pub fn http_url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// `kill -9`; it is gone afterwards.
+    pub fn kill(mut self) {
+        self.process.kill();
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has.
+    pub fn stop(mut self) -> ExitStatus {
+        self.process.signal(Signal::SIGTERM);
+        self.process.wait(Duration::from_secs(30))
+    }
+
+    /// How it ended, if it has.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.process.exited()
+    }
+
+    /// Its resident memory in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("a process has memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
+    }
+}
+
+/// A subcommand about to be run.
+#[derive(Debug)]
+pub struct Cli {
+    command: Command,
+    input: Vec<u8>,
+}
+
+impl Cli {
+    /// What it reads from its standard input: secrets and tokens, by the line.
+    #[must_use]
+    pub fn input(mut self, text: impl AsRef<[u8]>) -> Self {
+        self.input = text.as_ref().to_vec();
+        self
+    }
+
+    /// With this in its environment: `COUNTERSIGN_TOKEN`.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Runs it to its end.
+    pub fn finish(mut self) -> Finished {
+        let own = guard::scratch("run");
+        std::fs::write(own.join("in"), &self.input).unwrap();
+        let create = |name: &str| std::fs::File::create(own.join(name)).unwrap();
+        let mut child = self
+            .command
+            .stdin(std::fs::File::open(own.join("in")).unwrap())
+            .stdout(create("out"))
+            .stderr(create("err"))
+            .spawn()
+            .expect("countersign starts");
+        guard::watch(child.id(), Ending::Kill);
+        let status = poll(PATIENCE, || child.try_wait().unwrap());
+        if status.is_none() {
+            let _ = (child.kill(), child.wait());
+        }
+        guard::forget(&[child.id()]);
+        let read = |name: &str| String::from_utf8_lossy(&std::fs::read(own.join(name)).unwrap()).into_owned();
+        let (stdout, stderr) = (read("out"), read("err"));
+        guard::discard(&own);
+        let status = status.unwrap_or_else(|| panic!("not ended after {PATIENCE:?}:\n{stdout}\n{stderr}"));
+        Finished { status, stdout, stderr }
+    }
+
+    /// Runs it to its end, which must be a good one; what it printed.
+    pub fn succeed(self) -> String {
+        let done = self.finish();
+        assert!(
+            done.status.success(),
+            "{}\n{}\n{}",
+            done.status,
+            done.stdout,
+            done.stderr
+        );
+        done.stdout
+    }
+
+    /// Runs it with `--output json` to its good end.
+    pub fn json(mut self) -> Value {
+        self.command.args(["--output", "json"]);
+        let printed = self.succeed();
+        serde_json::from_str(&printed).unwrap_or_else(|e| panic!("not JSON ({e}): {printed}"))
+    }
+}
+
+/// A subcommand that has ended.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// How.
+    pub status: ExitStatus,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained of.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// Its exit code.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+}
