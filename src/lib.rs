@@ -12,6 +12,8 @@
 #[cfg(feature = "server")]
 pub mod account;
 pub mod clock;
+#[cfg(feature = "server")]
+pub mod config;
 pub mod model;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod proto;

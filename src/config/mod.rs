@@ -1,0 +1,214 @@
+//! The configuration: compiled-in defaults < file < environment < flags.
+//!
+//! [`DEFAULTS`] (`config.default.toml`) documents every option and is itself the lowest layer. Whatever stands above it
+//! passes the same checks, wherever it came from; an error names the option and the place. Below `app` a function takes
+//! the section that it needs, never the whole.
+
+mod agent;
+mod check;
+mod environment;
+mod error;
+mod gateway;
+mod keys;
+mod layers;
+mod password;
+mod revocation;
+mod server;
+mod show;
+mod storage;
+mod telemetry;
+mod text;
+mod throttle;
+mod tokens;
+mod users;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use agent::{Agent, AgentListen};
+pub use error::ConfigError;
+pub use gateway::{Gateway, SameSite};
+pub use keys::Keys;
+pub use layers::{DEFAULTS, Flag, Layers, Source};
+pub use password::{MAX_ITERATIONS, MAX_MEMORY_KIB, MAX_PARALLELISM, MAX_WORK_KIB, Password};
+pub use revocation::{OnStale, Revocation};
+pub use server::{Server, Tls};
+pub use storage::Storage;
+pub use telemetry::{LogFormat, Telemetry};
+pub use text::{Rate, format_duration, parse_duration};
+pub use throttle::Throttle;
+pub use tokens::Tokens;
+pub use users::{Registration, Users};
+pub use values::redact_url;
+
+/// Options, and whole sections, that this build does not serve yet: setting one is refused instead of ignored.
+const UNBUILT: [&str; 3] = ["gateway", "agent", "telemetry.otlp_endpoint"];
+
+/// Where the facts are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In one SQLite file; one process.
+    Embedded,
+    /// In Postgres and Redis; any number of replicas.
+    Clustered,
+}
+
+/// Every option, checked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each section documents itself")]
+pub struct Config {
+    pub server: Server,
+    pub storage: Storage,
+    pub tokens: Tokens,
+    pub keys: Keys,
+    pub password: Password,
+    pub users: Users,
+    pub throttle: Throttle,
+    pub revocation: Revocation,
+    pub gateway: Gateway,
+    #[serde(default)]
+    pub agent: Agent,
+    pub telemetry: Telemetry,
+    #[serde(skip)]
+    sources: BTreeMap<String, Source>,
+}
+
+impl Config {
+    /// Reads all layers and checks the result.
+    pub fn load(layers: &Layers<'_>) -> Result<Self, ConfigError> {
+        let known = show::keys(&Self::read(layers::defaults()?)?);
+        let values = layers::merge(layers, &known)?;
+        for (key, (_, source)) in &values {
+            if *source != Source::Default && is_unbuilt(key) {
+                let problem = "cannot be set: this build does not have that feature";
+                return Err(ConfigError::at(key, problem).from_source(source.clone()));
+            }
+        }
+        let mut config = Self::read(values)?;
+        let embedded = config.mode() == Mode::Embedded;
+        let derived = [config.server.derive(embedded), config.password.derive()].concat();
+        let derived = derived.into_iter().map(|key| (key.to_owned(), Source::Derived));
+        config.sources.extend(derived);
+        config.check().map_err(|error| config.located(error))?;
+        Ok(config)
+    }
+
+    /// Which deployment this is.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        match &self.storage.database_url {
+            Some(_) => Mode::Clustered,
+            None => Mode::Embedded,
+        }
+    }
+
+    /// The effective configuration as TOML, secrets redacted, each value with its source.
+    #[must_use]
+    pub fn show(&self) -> String {
+        show::show(self)
+    }
+
+    /// Refuses to serve openly on the network; see [`Server::check_exposure`].
+    pub fn check_exposure(&self) -> Result<(), ConfigError> {
+        self.server.check_exposure().map_err(|error| self.located(error))
+    }
+
+    /// Whether somebody set this option: in the file, the environment or by a flag.
+    #[must_use]
+    pub fn is_set(&self, key: &str) -> bool {
+        !matches!(self.sources.get(key), None | Some(Source::Default | Source::Derived))
+    }
+
+    fn read(values: layers::Values) -> Result<Self, ConfigError> {
+        let sources: BTreeMap<_, _> = values
+            .iter()
+            .map(|(key, (_, source))| (key.clone(), source.clone()))
+            .collect();
+        // This crate's reader takes numbers and switches out of text too, which is all that an environment has.
+        let mut root = config::Map::new();
+        for (key, (value, _)) in values {
+            insert(&mut root, &key, value);
+        }
+        let read: Result<Self, config::ConfigError> = config::Value::new(None, root).try_deserialize();
+        let mut config = read.map_err(|error| locate(ConfigError::from(error), &sources))?;
+        config.sources = sources;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.server.check()?;
+        self.storage.check()?;
+        self.tokens.check(&|key| self.is_set(key))?;
+        self.keys.check()?;
+        self.password.check()?;
+        self.revocation.check()?;
+        let anonymous = self.server.anonymous_scopes().iter();
+        self.gateway
+            .check(anonymous.clone().any(|scope| scope == "countersign:validate"))?;
+        self.agent.check()?;
+        self.telemetry.check()?;
+        if self.mode() == Mode::Clustered && self.keys.master_key.is_none() {
+            let problem =
+                "must be set when clustered, the same for every replica; make one with `openssl rand -base64 32`";
+            return Err(ConfigError::at("keys.master_key", problem));
+        }
+        Ok(())
+    }
+
+    fn located(&self, error: ConfigError) -> ConfigError {
+        locate(error, &self.sources)
+    }
+}
+
+/// Adds where the option was set, if somebody set it.
+fn locate(error: ConfigError, sources: &BTreeMap<String, Source>) -> ConfigError {
+    match sources.get(&error.key) {
+        Some(source) if error.source.is_none() && *source != Source::Derived => error.from_source(source.clone()),
+        Some(_) | None => error,
+    }
+}
+
+fn is_unbuilt(key: &str) -> bool {
+    let under = |prefix: &&str| {
+        key.strip_prefix(*prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    UNBUILT.iter().any(under)
+}
+
+fn insert(map: &mut config::Map<String, config::Value>, key: &str, value: toml::Value) {
+    match key.split_once('.') {
+        None => {
+            map.insert(key.to_owned(), foreign(value));
+        }
+        Some((section, rest)) => {
+            let inner = map
+                .entry(section.to_owned())
+                .or_insert_with(|| config::Map::<String, config::Value>::new().into());
+            if let config::ValueKind::Table(inner) = &mut inner.kind {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}
+
+fn foreign(value: toml::Value) -> config::Value {
+    use toml::Value;
+    match value {
+        Value::String(text) => text.into(),
+        Value::Integer(number) => number.into(),
+        Value::Float(number) => number.into(),
+        Value::Boolean(flag) => flag.into(),
+        Value::Datetime(time) => time.to_string().into(),
+        Value::Array(items) => items.into_iter().map(foreign).collect::<Vec<_>>().into(),
+        Value::Table(table) => {
+            let entries = table.into_iter().map(|(name, value)| (name, foreign(value)));
+            entries.collect::<config::Map<_, _>>().into()
+        }
+    }
+}
