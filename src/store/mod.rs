@@ -12,8 +12,10 @@
 pub mod accounts;
 pub mod keys;
 pub mod local;
+pub mod migrate;
 pub mod revocations;
 pub mod sessions;
+pub mod sqlite;
 pub mod throttles;
 
 pub use accounts::{AuditQuery, AuditStore, ClientStore, Login, MachineLogin, Page, RefreshView, UserStore};

@@ -1,0 +1,212 @@
+//! The database: closures in, answers out.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rusqlite::{Connection, Params, Row, TransactionBehavior};
+
+use super::folder;
+use super::worker::Worker;
+use crate::clock::{Clock, UnixMillis};
+use crate::model::{Error, ErrorKind, Result};
+use crate::store::migrate::{self, Migration};
+
+pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    sql: include_str!("../../../migrations/sqlite/0001_durable.sql"),
+}];
+
+/// Says in the file's header that it is ours: "CSGN".
+const APPLICATION_ID: i32 = 0x4353_474e;
+
+/// Connections that only read. They see every answered write, and never wait for the disk.
+const READERS: usize = 2;
+
+/// The longest wait for an answer: the queue, another process's transaction and the disk together.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a transaction of another process (`countersign user add`) is waited for.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// How a data folder is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// As the one `serve` of the folder.
+    Serve,
+    /// Beside it, or without one: a subcommand on the store.
+    Beside,
+}
+
+/// The database of a data folder. Cheap to clone; the last clone closes it.
+#[derive(Clone, Debug)]
+pub struct Database(Arc<Inner>);
+
+/// Dropped in this order: the threads end, then the folder is free.
+#[derive(Debug)]
+struct Inner {
+    writer: Worker,
+    readers: Vec<Worker>,
+    next_reader: AtomicUsize,
+    clock: Arc<dyn Clock>,
+    _lock: Option<File>,
+}
+
+impl Database {
+    /// Opens the database in `folder`, made at need, and brings its schema up to date. Blocks.
+    ///
+    /// `STORE_UNAVAILABLE` if the folder cannot be used or another process serves it.
+    pub fn open(folder: &Path, mode: Mode, clock: Arc<dyn Clock>) -> Result<Self> {
+        let path = folder::prepare(folder)?;
+        let lock = match mode {
+            Mode::Serve => Some(folder::lock(folder)?),
+            Mode::Beside => None,
+        };
+        let mut connection = connect(&path)?;
+        migrate(&mut connection)?;
+        let readers = (0..READERS)
+            .map(|_| {
+                let reader = connect(&path)?;
+                reader.pragma_update(None, "query_only", true)?;
+                Worker::reader(reader, Arc::clone(&clock))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self(Arc::new(Inner {
+            writer: Worker::writer(connection, Arc::clone(&clock))?,
+            readers,
+            next_reader: AtomicUsize::new(0),
+            clock,
+            _lock: lock,
+        })))
+    }
+
+    /// Runs a whole transition in one transaction and answers once it is on disk. An `Err` of the closure undoes what
+    /// it did. Dropping the future before the closure has begun leaves it out; afterwards it runs to its end.
+    ///
+    /// `OVERLOADED` if too many wait.
+    pub async fn call<T, F>(&self, work: F) -> Result<T>
+    where
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        wait(self.0.writer.submit(work)?).await
+    }
+
+    /// Runs a closure that only reads; it sees one moment, and every write that was answered before.
+    pub async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let next = self.0.next_reader.fetch_add(1, Ordering::Relaxed);
+        wait(self.0.readers[next % self.0.readers.len()].submit(work)?).await
+    }
+
+    /// The clock that it was opened with.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        self.0.clock.as_ref()
+    }
+}
+
+async fn wait<T>(answer: tokio::sync::oneshot::Receiver<Result<T>>) -> Result<T> {
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(Error::store_unavailable("closed before it answered")),
+        Err(_) => Err(Error::store_unavailable("no answer in time")),
+    }
+}
+
+/// One transaction, as a closure sees it. Statements are prepared once a connection.
+#[derive(Debug)]
+pub struct Tx<'c> {
+    connection: &'c Connection,
+    now: UnixMillis,
+}
+
+impl<'c> Tx<'c> {
+    pub(super) const fn new(connection: &'c Connection, now: UnixMillis) -> Self {
+        Self { connection, now }
+    }
+
+    /// The time: the clock's, but never before that of the newest row.
+    #[must_use]
+    pub const fn now(&self) -> UnixMillis {
+        self.now
+    }
+
+    /// Runs a statement; how many rows it changed.
+    pub fn run(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
+        self.connection.prepare_cached(sql)?.execute(params)
+    }
+
+    /// The first row of a query, if there is one.
+    pub fn first<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        rows.next()?.map(read).transpose()
+    }
+
+    /// All rows of a query.
+    pub fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        mut read: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            all.push(read(row)?);
+        }
+        Ok(all)
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    // Before anything is changed: a file of somebody else is left as it is.
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables > 0 && number(&connection, "application_id")? != i64::from(APPLICATION_ID) {
+        return Err(Error::new(
+            ErrorKind::StoreUnavailable,
+            "the database in the data folder is not one of this program",
+        ));
+    }
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    // An answered write survives the loss of power, not only of the process.
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    Ok(connection)
+}
+
+/// Whoever comes second waits at `BEGIN IMMEDIATE` and finds nothing left to do.
+fn migrate(connection: &mut Connection) -> Result<()> {
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let at = u32::try_from(number(&tx, "user_version")?).map_err(Error::internal)?;
+    let steps = migrate::pending(MIGRATIONS, at)?;
+    for step in steps {
+        tx.execute_batch(step.sql)?;
+        tx.pragma_update(None, "user_version", step.version)?;
+    }
+    if !steps.is_empty() {
+        tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    Ok(tx.commit()?)
+}
+
+fn number(connection: &Connection, pragma: &str) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, pragma, |row| row.get(0))
+}

@@ -1,0 +1,26 @@
+//! What SQLite's errors mean to a caller.
+
+use rusqlite::ErrorCode;
+
+use crate::model::{Error, ErrorKind};
+
+/// So that a closure may use `?`: every error of SQLite has one meaning, wherever it comes from.
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        const UNAVAILABLE: [ErrorCode; 8] = [
+            ErrorCode::CannotOpen,
+            ErrorCode::DatabaseBusy,
+            ErrorCode::DatabaseCorrupt,
+            ErrorCode::DatabaseLocked,
+            ErrorCode::NotADatabase,
+            ErrorCode::PermissionDenied,
+            ErrorCode::ReadOnly,
+            ErrorCode::SystemIoFailure,
+        ];
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::from(ErrorKind::StoreFull).because(error),
+            Some(code) if UNAVAILABLE.contains(&code) => Self::store_unavailable(error),
+            _ => Self::internal(error),
+        }
+    }
+}

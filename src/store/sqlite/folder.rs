@@ -1,0 +1,79 @@
+//! The data folder: closed to others, and served by one process at a time.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::model::{Error, ErrorKind, Result};
+
+/// The database's name in the data folder.
+const DATABASE: &str = "countersign.db";
+
+/// The lock's name in the data folder.
+const LOCK: &str = "serve.lock";
+
+/// Makes the data folder (0700) if it is absent, closes it to others if it is ours, and answers where the database is.
+///
+/// A folder that is open to others and holds other people's files is refused: to close it would lock them out.
+pub(super) fn prepare(folder: &Path) -> Result<PathBuf> {
+    let unusable = |error: io::Error| {
+        Error::new(ErrorKind::StoreUnavailable, "the data folder cannot be used")
+            .because(format!("{}: {error}", folder.display()))
+    };
+    let database = folder.join(DATABASE);
+    match std::fs::metadata(folder) {
+        Ok(metadata) => {
+            let open = metadata.permissions().mode() & 0o077 != 0;
+            let ours = || Ok(database.exists() || std::fs::read_dir(folder)?.next().is_none());
+            if open && !ours().map_err(unusable)? {
+                return Err(Error::new(
+                    ErrorKind::StoreUnavailable,
+                    "the data folder is open to other users and holds other files; choose a folder of its own",
+                ));
+            }
+            if open {
+                std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(unusable)?;
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(unusable)?;
+        }
+        Err(error) => return Err(unusable(error)),
+    }
+    // SQLite gives its `-wal` and `-shm` files the database's own permissions, so these are set before it opens them.
+    // An existing one is not opened here: to close it again would drop SQLite's own locks in this process.
+    if database.exists() {
+        std::fs::set_permissions(&database, std::fs::Permissions::from_mode(0o600)).map_err(unusable)?;
+    } else {
+        private_file(&database).map_err(unusable)?;
+    }
+    Ok(database)
+}
+
+/// Takes the folder for serving; the lock lives as long as the file that is answered, and dies with the process.
+pub(super) fn lock(folder: &Path) -> Result<File> {
+    let file = private_file(&folder.join(LOCK)).map_err(Error::store_unavailable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::new(
+            ErrorKind::StoreUnavailable,
+            "another `serve` runs on this data folder",
+        )),
+        Err(TryLockError::Error(error)) => Err(Error::store_unavailable(error)),
+    }
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}

@@ -1,0 +1,201 @@
+//! A thread that owns one connection and runs the closures that come through its bounded queue.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::database::Tx;
+use crate::clock::{Clock, UnixMillis};
+use crate::model::{Error, ErrorKind, Result};
+
+/// The most closures that wait; more are turned away at once.
+const QUEUE: usize = 1024;
+
+/// The most closures that share one commit.
+const GROUP: usize = 128;
+
+/// A closure on its way to the connection, and the answer on its way back.
+pub(super) trait Job: Send {
+    /// Whether nobody waits for the answer any more. Asked before the closure runs: it is then left out.
+    fn is_abandoned(&self) -> bool;
+
+    /// Runs the closure; whether it succeeded, so that its changes may stay.
+    fn run(&mut self, tx: &Tx<'_>) -> bool;
+
+    /// Answers what the closure returned if the commit was good, else why it was not.
+    fn answer(self: Box<Self>, committed: Result<()>);
+}
+
+struct Closure<F, T> {
+    work: Option<F>,
+    outcome: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<F, T> Job for Closure<F, T>
+where
+    F: FnOnce(&Tx<'_>) -> Result<T> + Send,
+    T: Send,
+{
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn run(&mut self, tx: &Tx<'_>) -> bool {
+        let Some(work) = self.work.take() else { return false };
+        // A defect in one verb must not take the thread, and with it the store, away from all others.
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(tx)))
+            .unwrap_or_else(|_| Err(Error::internal("a transaction panicked")));
+        self.outcome.insert(outcome).is_ok()
+    }
+
+    fn answer(self: Box<Self>, committed: Result<()>) {
+        let outcome = match (self.outcome, committed) {
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (Some(Err(error)), _) | (_, Err(error)) => Err(error),
+            (None, Ok(())) => Err(Error::internal("a transaction was not run")),
+        };
+        // Whoever asked may have gone meanwhile; what was committed stays committed.
+        let _ = self.reply.send(outcome);
+    }
+}
+
+/// One connection's thread. Ends when the worker is dropped, after what is queued.
+#[derive(Debug)]
+pub(super) struct Worker {
+    queue: Option<mpsc::Sender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the thread that writes: what waits together is committed together.
+    pub(super) fn writer(connection: Connection, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::start("sqlite-writer", move |mut queue| {
+            while let Some(first) = queue.blocking_recv() {
+                let mut group = vec![first];
+                while group.len() < GROUP {
+                    let Ok(next) = queue.try_recv() else { break };
+                    group.push(next);
+                }
+                group.retain(|job| !job.is_abandoned());
+                write(&connection, clock.as_ref(), group);
+            }
+        })
+    }
+
+    /// Starts a thread that reads.
+    pub(super) fn reader(connection: Connection, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::start("sqlite-reader", move |mut queue| {
+            while let Some(mut job) = queue.blocking_recv() {
+                if !job.is_abandoned() {
+                    let done = read(&connection, clock.as_ref(), job.as_mut());
+                    job.answer(done);
+                }
+            }
+        })
+    }
+
+    fn start(name: &str, work: impl FnOnce(mpsc::Receiver<Box<dyn Job>>) + Send + 'static) -> Result<Self> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || work(receiver))
+            .map_err(Error::store_unavailable)?;
+        Ok(Self {
+            queue: Some(sender),
+            thread: Some(thread),
+        })
+    }
+
+    /// Queues a closure; its answer comes through the channel.
+    pub(super) fn submit<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T>>>
+    where
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Closure {
+            work: Some(work),
+            outcome: None,
+            reply,
+        };
+        let queue = self.queue.as_ref().ok_or_else(|| Error::store_unavailable("closed"))?;
+        match queue.try_send(Box::new(job)) {
+            Ok(()) => Ok(answer),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(ErrorKind::Overloaded.into()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Error::store_unavailable("its thread has ended")),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            // A panic there was answered as an internal error already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Runs a group of closures in one transaction, each in a savepoint of its own, and answers after the commit.
+fn write(connection: &Connection, clock: &dyn Clock, mut group: Vec<Box<dyn Job>>) {
+    if group.is_empty() {
+        return;
+    }
+    let committed = write_all(connection, clock, &mut group);
+    if committed.is_err() && !connection.is_autocommit() {
+        // What cannot be rolled back is rolled back by SQLite when the connection is next used or the process ends.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    for job in group {
+        job.answer(committed.clone());
+    }
+}
+
+fn write_all(connection: &Connection, clock: &dyn Clock, group: &mut [Box<dyn Job>]) -> Result<()> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let tx = Tx::new(connection, now(connection, clock)?);
+    let before = connection.total_changes();
+    for job in group {
+        connection.execute_batch("SAVEPOINT one")?;
+        if !job.run(&tx) {
+            // After some errors (a full disk) SQLite has rolled everything back already: the others' work is gone too.
+            if connection.is_autocommit() {
+                return Err(Error::store_unavailable("the transaction was rolled back"));
+            }
+            connection.execute_batch("ROLLBACK TO one")?;
+        }
+        connection.execute_batch("RELEASE one")?;
+    }
+    if connection.total_changes() != before {
+        connection
+            .prepare_cached("UPDATE meta SET clock = ?1")?
+            .execute([tx.now().0])?;
+    }
+    Ok(connection.execute_batch("COMMIT")?)
+}
+
+/// Runs one closure in a transaction that only reads, so that it sees one moment.
+fn read(connection: &Connection, clock: &dyn Clock, job: &mut dyn Job) -> Result<()> {
+    connection.execute_batch("BEGIN")?;
+    let now = now(connection, clock);
+    if let Ok(now) = now {
+        job.run(&Tx::new(connection, now));
+    }
+    connection.execute_batch("ROLLBACK")?;
+    now.map(|_| ())
+}
+
+/// The time: never before that of the newest row, whatever the clock does.
+fn now(connection: &Connection, clock: &dyn Clock) -> Result<UnixMillis> {
+    let newest = connection
+        .prepare_cached("SELECT clock FROM meta")?
+        .query_row([], |row| row.get(0))?;
+    Ok(clock.now().max(UnixMillis(newest)))
+}
