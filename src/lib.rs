@@ -14,6 +14,7 @@ pub mod account;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod config;
+pub mod keys;
 pub mod model;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod proto;

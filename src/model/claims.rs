@@ -1,5 +1,9 @@
 //! The claims of an access token (RFC 9068 §2.2, and ours).
 
+use std::fmt;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::epoch::TokenEpochs;
@@ -23,7 +27,7 @@ pub struct Claims {
     /// `exp`: seconds since the Unix epoch.
     pub exp: i64,
     /// `nbf`: seconds since the Unix epoch. Never written by us, obeyed when present.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub nbf: Option<i64>,
     /// `jti`: this token's own id.
     pub jti: TokenId,
@@ -31,24 +35,24 @@ pub struct Claims {
     #[serde(default, with = "space_separated", skip_serializing_if = "Vec::is_empty")]
     pub scope: Vec<String>,
     /// `sid`: the session; absent in a machine's token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub sid: Option<SessionId>,
     /// `auth_time`: when the person proved who they are, seconds since the Unix epoch; absent in a machine's token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<i64>,
     /// `roles` (RFC 9068 §2.2.3.1).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
     /// `act` (RFC 8693 §4.1): who acts for `sub`; absent unless exchanged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "link", skip_serializing_if = "Option::is_none")]
     pub act: Option<Box<Actor>>,
     /// `epo`: the epochs under which the root token was made.
     pub epo: TokenEpochs,
     /// `root`: the `jti` of the root token, where that token had no session.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub root: Option<TokenId>,
     /// `ext`: the user's attributes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub ext: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
@@ -79,29 +83,63 @@ pub struct Actor {
     /// The client that held the actor token.
     pub client_id: ClientId,
     /// The actor token's session, if it had one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub sid: Option<SessionId>,
     /// The actor token's own id, where it had no session.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub jti: Option<TokenId>,
     /// The actor token's epochs.
     pub epo: TokenEpochs,
     /// Who acted before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "link", skip_serializing_if = "Option::is_none")]
     pub act: Option<Box<Self>>,
 }
 
-fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
+/// One string, or an array of strings (RFC 7519 §4.1.3).
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct OneOrMany;
+
+    impl<'de> Visitor<'de> for OneOrMany {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string or an array of strings")
+        }
+
+        fn visit_str<E: de::Error>(self, one: &str) -> Result<Vec<String>, E> {
+            Ok(vec![one.to_owned()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, many: A) -> Result<Vec<String>, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(many))
+        }
     }
-    Ok(match OneOrMany::deserialize(deserializer)? {
-        OneOrMany::One(one) => vec![one],
-        OneOrMany::Many(many) => many,
-    })
+
+    deserializer.deserialize_any(OneOrMany)
+}
+
+/// A member that, when it is there, is not `null`.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// A link of `act`, which is an object: derived code alone would read an array too.
+fn link<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<Actor>>, D::Error> {
+    struct Link;
+
+    impl<'de> Visitor<'de> for Link {
+        type Value = Box<Actor>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Box<Actor>, A::Error> {
+            Box::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Link).map(Some)
 }
 
 mod space_separated {

@@ -1,0 +1,63 @@
+//! What the tests of this room share.
+
+#![cfg(feature = "server")]
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use crate::clock::UnixMillis;
+use crate::keys::signing::SigningKey;
+use crate::keys::verify::Policy;
+use crate::keys::verifying::VerifyingKeys;
+
+/// The moment at which the tests take place, in seconds.
+pub(crate) const NOW: i64 = 1_800_000_000;
+
+pub(crate) fn now() -> UnixMillis {
+    UnixMillis::from_secs(NOW)
+}
+
+pub(crate) fn policy() -> Policy {
+    Policy {
+        issuer: "https://issuer.test".into(),
+        leeway: std::time::Duration::from_secs(5),
+    }
+}
+
+/// The claims of a good token, as JSON to be spoilt.
+pub(crate) fn claims() -> Value {
+    json!({
+        "iss": "https://issuer.test",
+        "sub": "0190b6a8-1111-7000-8000-000000000001",
+        "aud": ["api"],
+        "client_id": "web",
+        "iat": NOW - 60,
+        "exp": NOW + 840,
+        "jti": "0190b6a8-2222-7000-8000-000000000002",
+        "scope": "read write",
+        "sid": "0190b6a8-3333-7000-8000-000000000003",
+        "auth_time": NOW - 60,
+        "epo": {"g": 1, "u": 2, "c": 3, "cid": "web"},
+    })
+}
+
+/// The header of a good token, as JSON to be spoilt.
+pub(crate) fn header(key: &SigningKey) -> Value {
+    json!({"typ": "at+jwt", "alg": key.algorithm().as_str(), "kid": key.id().as_str()})
+}
+
+/// A token of these very bytes with a right signature.
+pub(crate) fn signed(key: &SigningKey, header: &[u8], payload: &[u8]) -> String {
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+    let signature = key.signature(message.as_bytes()).unwrap();
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+pub(crate) fn verifying<'a>(keys: impl IntoIterator<Item = &'a SigningKey>) -> VerifyingKeys {
+    let mut verifying = VerifyingKeys::default();
+    for key in keys {
+        verifying.insert(key.public().clone(), None);
+    }
+    verifying
+}

@@ -1,0 +1,148 @@
+//! JSON Web Keys (RFC 7517), read strictly.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::json;
+use super::public::PublicKey;
+use crate::model::{Error, Result};
+
+/// The largest key set that is read: a hundred RSA keys of 4096 bits fit.
+const MAX_SET: usize = 128 * 1024;
+
+/// The members that we know; what we do not know is ignored (RFC 7517 §4).
+#[derive(Deserialize)]
+pub(super) struct Members<'a> {
+    #[serde(borrow)]
+    kty: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "json::text")]
+    kid: Option<Cow<'a, str>>,
+    #[serde(borrow, default, rename = "use", deserialize_with = "json::text")]
+    usage: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "json::present")]
+    key_ops: Option<Vec<String>>,
+    #[serde(borrow, default, deserialize_with = "json::text")]
+    alg: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "json::text")]
+    crv: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "json::text")]
+    x: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "json::text")]
+    y: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "json::text")]
+    pub(super) n: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "json::text")]
+    pub(super) e: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "json::present")]
+    pub(super) d: Option<Zeroizing<String>>,
+    #[serde(default, deserialize_with = "json::present")]
+    pub(super) p: Option<Zeroizing<String>>,
+    #[serde(default, deserialize_with = "json::present")]
+    pub(super) q: Option<Zeroizing<String>>,
+    #[serde(default, deserialize_with = "json::present")]
+    pub(super) dp: Option<Zeroizing<String>>,
+    #[serde(default, deserialize_with = "json::present")]
+    pub(super) dq: Option<Zeroizing<String>>,
+    #[serde(default, deserialize_with = "json::present")]
+    pub(super) qi: Option<Zeroizing<String>>,
+    /// More than two primes (RFC 7518 §6.3.2.7).
+    #[serde(default, deserialize_with = "json::seen")]
+    pub(super) oth: bool,
+    /// A symmetric key.
+    #[serde(default, deserialize_with = "json::seen")]
+    k: bool,
+}
+
+impl<'a> Members<'a> {
+    /// Reads one JWK.
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self> {
+        json::object(bytes).ok_or_else(|| Error::invalid("key", "not a JSON Web Key"))
+    }
+
+    /// The public half. `operation` is what the key is wanted for: `verify`, or `sign` for a private one.
+    pub(super) fn public(&self, operation: &str) -> Result<PublicKey> {
+        if self.usage.as_deref().is_some_and(|usage| usage != "sig") {
+            return Err(Error::invalid("key", "`use` is not \"sig\""));
+        }
+        let allows = |ops: &Vec<String>| ops.iter().any(|op| op == operation);
+        if !self.key_ops.as_ref().is_none_or(allows) {
+            return Err(Error::invalid("key", "`key_ops` does not allow signatures"));
+        }
+        let key = match (&*self.kty, self.crv.as_deref()) {
+            ("OKP", Some("Ed25519")) => PublicKey::ed25519(&number("x", self.x.as_deref())?)?,
+            ("EC", Some("P-256")) => {
+                PublicKey::p256(&number("x", self.x.as_deref())?, &number("y", self.y.as_deref())?)?
+            }
+            ("RSA", _) => PublicKey::rsa(&number("n", self.n.as_deref())?, &number("e", self.e.as_deref())?)?,
+            ("OKP" | "EC", _) => return Err(Error::invalid("key", "the curve is neither Ed25519 nor P-256")),
+            _ => return Err(Error::invalid("key", "the key type is none of OKP, EC and RSA")),
+        };
+        if self.alg.as_deref().is_some_and(|alg| alg != key.algorithm().as_str()) {
+            return Err(Error::invalid("key", "`alg` is not what the key does"));
+        }
+        Ok(key)
+    }
+
+    fn is_private(&self) -> bool {
+        let rsa = [&self.d, &self.p, &self.q, &self.dp, &self.dq, &self.qi];
+        self.k || self.oth || rsa.into_iter().any(Option::is_some)
+    }
+}
+
+/// A member that is base64url of bytes.
+pub(super) fn number(name: &str, member: Option<&str>) -> Result<Zeroizing<Vec<u8>>> {
+    let text = member.ok_or_else(|| Error::invalid("key", format!("`{name}` is missing")))?;
+    URL_SAFE_NO_PAD
+        .decode(text)
+        .map(Zeroizing::new)
+        .map_err(|_| Error::invalid("key", format!("`{name}` is not base64url")))
+}
+
+/// Reads a set of public keys: each with the `kid` that the set gives it, in order.
+///
+/// Keys of a type that is not known are ignored (RFC 7517 §5). One that is known and wrong (`use`, `alg`, curve, a weak
+/// RSA key, a private or symmetric one), a key without `kid` and a `kid` twice refuse the whole set: nobody publishes
+/// such a set who means well.
+pub fn parse_set(text: &str) -> Result<Vec<(String, PublicKey)>> {
+    #[derive(Deserialize)]
+    struct Set<'a> {
+        #[serde(borrow)]
+        keys: Vec<json::Object<Members<'a>>>,
+    }
+    if text.len() > MAX_SET {
+        return Err(Error::invalid("jwks", "too long"));
+    }
+    let not_a_set = || Error::invalid("jwks", "not a JSON Web Key Set");
+    let set: Set<'_> = json::object(text.as_bytes()).ok_or_else(not_a_set)?;
+    let mut keys: Vec<(String, PublicKey)> = Vec::with_capacity(set.keys.len());
+    for json::Object(members) in set.keys {
+        if members.is_private() {
+            return Err(Error::invalid("jwks", "holds a private or symmetric key"));
+        }
+        if !matches!(&*members.kty, "OKP" | "EC" | "RSA" | "oct") {
+            continue;
+        }
+        let key = members.public("verify")?;
+        let kid = members
+            .kid
+            .ok_or_else(|| Error::invalid("jwks", "a key has no `kid`"))?;
+        if keys.iter().any(|(known, _)| *known == kid) {
+            return Err(Error::invalid("jwks", "a `kid` stands twice"));
+        }
+        keys.push((kid.into_owned(), key));
+    }
+    Ok(keys)
+}
+
+/// Reads one public key (RFC 7517 §4) without its `kid`.
+pub fn parse_public(text: &str) -> Result<PublicKey> {
+    let members = Members::parse(text.as_bytes())?;
+    if members.is_private() {
+        return Err(Error::invalid("key", "a private half where a public key belongs"));
+    }
+    members.public("verify")
+}

@@ -1,0 +1,290 @@
+//! The keys of a running replica: the ring in force, and how it follows the store.
+
+mod unknown;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, watch};
+use uuid::Uuid;
+
+use self::unknown::Unknown;
+use super::ring::{KeyRing, ListedKey, Provenance, secret_row, signing_row};
+use super::seal::{Master, Unopened};
+use super::signing::SigningKey;
+use super::verify::{Policy, Verified, claimed_key, verify};
+use crate::clock::{Clock, UnixMillis};
+use crate::model::audit::Origin;
+use crate::model::{Algorithm, AuditEvent, AuditType, Error, InactiveReason, KeyId, KeyState, Result, new_uuid};
+use crate::secret::Entropy;
+use crate::store::KeyStore;
+use crate::store::keys::{KeyRows, SecretPurpose, SigningRow};
+
+/// What the configuration says of keys.
+#[derive(Clone, Debug)]
+pub struct KeysConfig {
+    /// `tokens.algorithm`: how new signing keys sign.
+    pub algorithm: Algorithm,
+    /// `keys.rotation_period`: how long a key signs.
+    pub rotation_period: Duration,
+    /// `keys.prepublish`: how long a key is published before it signs.
+    pub prepublish: Duration,
+    /// `keys.jwks_max_age`: how long others may keep the key set.
+    pub jwks_max_age: Duration,
+    /// The longest life of an access token under this configuration: a retired key is published that long.
+    pub longest_access: Duration,
+    /// The longest life of a session: a refresh key is kept that long.
+    pub longest_session: Duration,
+    /// `password.pepper`: whether a pepper is needed.
+    pub pepper: bool,
+}
+
+/// What the keys need of the world.
+#[derive(Clone)]
+pub struct KeysParts {
+    /// Where they are kept.
+    pub store: Arc<dyn KeyStore>,
+    /// What they are sealed with.
+    pub master: Arc<Master>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What they are made of.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// The keys of this replica. Reading is free of locks; the ring is replaced as a whole when the store has another.
+pub struct Keys {
+    parts: KeysParts,
+    config: KeysConfig,
+    replica: Uuid,
+    ring: ArcSwap<KeyRing>,
+    reloading: Mutex<()>,
+    version: watch::Sender<u64>,
+    unknown: Unknown,
+}
+
+impl Keys {
+    /// Loads the ring, after making what the store lacks: one ACTIVE and one PENDING signing key, a refresh key, a pepper if
+    /// configured, and the check values. Of several replicas that start at once the store lets one make them.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` for a configuration that cannot work and for a master keyring that is not this store's: nothing
+    /// has been written then. `STORE_UNAVAILABLE` if the store cannot be asked.
+    pub async fn start(parts: KeysParts, config: KeysConfig) -> Result<Self> {
+        if config.prepublish < config.jwks_max_age {
+            let message = "must not be shorter than keys.jwks_max_age: others would meet a key before their copy of the set has it";
+            return Err(Error::invalid("keys.prepublish", message));
+        }
+        let stored = parts.store.load_keys().await?;
+        parts.master.belongs_to(&stored)?;
+        let now = parts.clock.now();
+        let proposed = propose(&parts, &config, &stored, now).await?;
+        let rows = if proposed == KeyRows::default() {
+            stored
+        } else {
+            let audit = made(&proposed, &parts, now);
+            parts.store.ensure_keys(&proposed, &audit).await?
+        };
+        if !parts.master.opens_any(&rows) {
+            // Another replica with another master key made them while we proposed ours.
+            let message = "is not the one that this store's keys were sealed with";
+            return Err(Error::invalid("keys.master_key", message));
+        }
+        let ring = KeyRing::open(rows, &parts.master, now.minus(config.prepublish));
+        report(&ring, None);
+        Ok(Self {
+            replica: new_uuid(now, &*parts.entropy),
+            unknown: Unknown::new(),
+            version: watch::Sender::new(1),
+            reloading: Mutex::new(()),
+            ring: ArcSwap::from_pointee(ring),
+            parts,
+            config,
+        })
+    }
+
+    /// The ring in force.
+    #[must_use]
+    pub fn current(&self) -> Arc<KeyRing> {
+        self.ring.load_full()
+    }
+
+    /// Counts the rings of this replica: changes whenever [`Keys::current`] does.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub const fn config(&self) -> &KeysConfig {
+        &self.config
+    }
+
+    /// Loads the rows again; whether the ring is another one now.
+    pub async fn reload(&self) -> Result<bool> {
+        let _one_at_a_time = self.reloading.lock().await;
+        self.load().await
+    }
+
+    /// Loads the rows again if the ACTIVE key of the store, just read with something else, is not the ring's.
+    pub async fn reload_if_active_differs(&self, active: Option<&KeyId>) -> Result<()> {
+        if self.current().active_id() == active {
+            return Ok(());
+        }
+        let _one_at_a_time = self.reloading.lock().await;
+        // Of many calls that wait here, the first one does it for all.
+        if self.current().active_id() != active {
+            self.load().await?;
+        }
+        Ok(())
+    }
+
+    /// Verifies a token under the ring in force; for a key that it does not know, asks the store first, as
+    /// [`Keys::on_unknown_kid`] permits. A store that cannot be asked then is an error: the token may be a good one.
+    pub async fn verify(&self, token: &str, policy: &Policy) -> Result<Result<Verified, InactiveReason>> {
+        let verdict = verify(token, self.current().verifying(), policy, self.parts.clock.now());
+        if verdict == Err(InactiveReason::UnknownKey)
+            && let Some(kid) = claimed_key(token)
+            && self.on_unknown_kid(&kid).await?
+        {
+            return Ok(verify(
+                token,
+                self.current().verifying(),
+                policy,
+                self.parts.clock.now(),
+            ));
+        }
+        Ok(verdict)
+    }
+
+    /// Asks the store for a key that the ring does not know; whether the ring knows it now. At most one load per interval
+    /// whatever arrives, and none at all for an id that was asked for in vain a short while ago.
+    pub async fn on_unknown_kid(&self, kid: &KeyId) -> Result<bool> {
+        if self.unknown.is_hopeless(kid, self.parts.clock.monotonic()) {
+            return Ok(self.current().verifying().knows(kid));
+        }
+        let _one_at_a_time = self.reloading.lock().await;
+        let now = self.parts.clock.monotonic();
+        if !self.current().verifying().knows(kid) && self.unknown.may_load(now) {
+            self.load().await?;
+            if !self.current().verifying().knows(kid) {
+                self.unknown.remember(kid.clone(), now);
+            }
+        }
+        Ok(self.current().verifying().knows(kid))
+    }
+
+    /// The refresh key of this number is not in the ring: asks the store under the same limit; whether the ring has it now.
+    pub async fn on_unknown_refresh_key(&self, id: u32) -> Result<bool> {
+        let _one_at_a_time = self.reloading.lock().await;
+        if self.current().refresh_key(id).is_none() && self.unknown.may_load(self.parts.clock.monotonic()) {
+            self.load().await?;
+        }
+        Ok(self.current().refresh_key(id).is_some())
+    }
+
+    /// Every signing key, for `ListKeys` and `GetKeys`.
+    #[must_use]
+    pub fn listed(&self) -> Vec<ListedKey> {
+        self.current().listed().collect()
+    }
+
+    /// Tells the store that this replica lives and which keys it has loaded.
+    pub async fn heartbeat(&self) -> Result<()> {
+        let loaded: Vec<KeyId> = self.current().verifying().ids().cloned().collect();
+        self.parts.store.heartbeat(self.replica, &loaded).await
+    }
+
+    /// The caller holds `reloading`, so that an older picture never replaces a newer one.
+    async fn load(&self) -> Result<bool> {
+        let rows = self.parts.store.load_keys().await?;
+        let settled = self.parts.clock.now().minus(self.config.prepublish);
+        let current = self.current();
+        if current.is_of(&rows, settled) {
+            return Ok(false);
+        }
+        let ring = KeyRing::open(rows, &self.parts.master, settled);
+        report(&ring, Some(&current));
+        self.ring.store(Arc::new(ring));
+        self.version.send_modify(|version| *version += 1);
+        Ok(true)
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What `stored` lacks.
+async fn propose(parts: &KeysParts, config: &KeysConfig, stored: &KeyRows, now: UnixMillis) -> Result<KeyRows> {
+    let mut rows = KeyRows::default();
+    if stored.signing.is_empty() {
+        let active = generate(parts, config.algorithm, now).await?;
+        rows.signing.push(SigningRow {
+            state: KeyState::Active,
+            activated: Some(now),
+            ..active
+        });
+        rows.signing.push(generate(parts, config.algorithm, now).await?);
+    }
+    let wanted = [(SecretPurpose::Refresh, true), (SecretPurpose::Pepper, config.pepper)];
+    for (purpose, _) in wanted.into_iter().filter(|(_, wanted)| *wanted) {
+        if !stored.secrets.iter().any(|row| row.purpose == purpose) {
+            rows.secrets
+                .push(secret_row(purpose, 1, now, &parts.master, &*parts.entropy)?);
+        }
+    }
+    rows.checks = parts.master.check_rows(&*parts.entropy)?;
+    rows.checks
+        .retain(|check| !stored.checks.iter().any(|row| row.name == check.name));
+    Ok(rows)
+}
+
+/// A fresh signing key, PENDING. RSA primes take their time: elsewhere than where calls are served.
+async fn generate(parts: &KeysParts, algorithm: Algorithm, now: UnixMillis) -> Result<SigningRow> {
+    let entropy = Arc::clone(&parts.entropy);
+    let made = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm, &*entropy)).await;
+    let key = made.map_err(Error::internal)??;
+    signing_row(&key, Provenance::Generated, now, &parts.master, &*parts.entropy)
+}
+
+fn made(proposed: &KeyRows, parts: &KeysParts, now: UnixMillis) -> AuditEvent {
+    let subject = proposed
+        .signing
+        .first()
+        .map_or_else(String::new, |row| row.id.to_string());
+    let event = AuditEvent::new(AuditType::KeyCreated, &subject, &Origin::system(), now, &*parts.entropy);
+    let secrets: Vec<&str> = proposed.secrets.iter().map(|row| row.purpose.as_str()).collect();
+    event
+        .with_detail("signing_keys", proposed.signing.len())
+        .with_detail("secrets", secrets)
+        .with_detail("check_values", proposed.checks.len())
+}
+
+/// Says loudly what is not in use, once per row.
+fn report(ring: &KeyRing, before: Option<&KeyRing>) {
+    for refused in ring.refused() {
+        if before.is_some_and(|before| before.refused().contains(refused)) {
+            continue;
+        }
+        let what = &refused.what;
+        match &refused.why {
+            Unopened::Tampered => {
+                tracing::error!(%what, "a sealed row does not open and is not used: it was tampered with");
+            }
+            Unopened::UnknownMaster(name) => {
+                tracing::error!(%what, master_key = %name, "a sealed row is not used: keys.master_key lacks the key that sealed it");
+            }
+        }
+    }
+    if ring.active().is_none() {
+        tracing::error!("no signing key is usable: no token can be issued");
+    }
+}

@@ -1,0 +1,159 @@
+//! Public halves of signing keys, parsed once.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::{low_s, roca};
+use crate::model::{Algorithm, Error, KeyId, Result};
+use crate::secret::sha256;
+
+/// RSA moduli that are accepted, in bits: NIST SP 800-131A's floor, and what RFC 7518 §3.3 verifiers still do quickly.
+pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
+
+/// The public half of a signing key. Its algorithm is fixed by what it is (RFC 8725 §3.1): nothing that a token says can
+/// change it.
+#[derive(Clone)]
+pub struct PublicKey {
+    id: KeyId,
+    algorithm: Algorithm,
+    canonical: Box<str>,
+    parsed: ParsedPublicKey,
+}
+
+impl PublicKey {
+    /// An Ed25519 key (RFC 8037): the 32 bytes of its point.
+    pub fn ed25519(x: &[u8]) -> Result<Self> {
+        let parsed = ParsedPublicKey::new(&ED25519, x)
+            .ok()
+            .filter(|_| x.len() == 32)
+            .ok_or_else(|| Error::invalid("key", "x is not a point of Ed25519"))?;
+        let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, URL_SAFE_NO_PAD.encode(x));
+        Self::new(Algorithm::EdDsa, canonical, parsed)
+    }
+
+    /// A P-256 key (RFC 7518 §6.2.1): its coordinates, 32 bytes each.
+    pub fn p256(x: &[u8], y: &[u8]) -> Result<Self> {
+        let off_curve = || Error::invalid("key", "x and y are not a point of P-256");
+        if x.len() != 32 || y.len() != 32 {
+            return Err(off_curve());
+        }
+        // SEC 1 §2.3.3, uncompressed. AWS-LC checks that the point is on the curve (RFC 8725 §3.4).
+        let point = [&[4], x, y].concat();
+        let parsed = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).map_err(|_| off_curve())?;
+        let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+        Self::new(
+            Algorithm::Es256,
+            format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#),
+            parsed,
+        )
+    }
+
+    /// An RSA key (RFC 7518 §6.3.1): modulus and exponent, big-endian without leading zeros.
+    ///
+    /// Refused are moduli outside [`RSA_BITS`], exponents that are even or below 65537 (FIPS 186-5 §A.1.1), and keys
+    /// with the fingerprint of CVE-2017-15361.
+    pub fn rsa(n: &[u8], e: &[u8]) -> Result<Self> {
+        let bits = n
+            .first()
+            .map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
+        if n.first() == Some(&0) || e.first() == Some(&0) {
+            return Err(Error::invalid("key", "n and e must not begin with a zero byte"));
+        }
+        if !RSA_BITS.contains(&bits) {
+            return Err(Error::invalid("key", "the RSA modulus must have 2048 to 4096 bits"));
+        }
+        let exponent = e.iter().try_fold(0_u64, |sum, byte| {
+            sum.checked_mul(256).map(|sum| sum + u64::from(*byte))
+        });
+        if !exponent.is_some_and(|e| e >= 65537 && e % 2 == 1 && e < 1 << 33) {
+            return Err(Error::invalid(
+                "key",
+                "the RSA exponent must be odd, from 65537 to 33 bits",
+            ));
+        }
+        if roca::is_weak(n) {
+            return Err(Error::invalid("key", "the RSA key can be factored (CVE-2017-15361)"));
+        }
+        let parsed = RsaPublicKeyComponents { n, e }
+            .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
+            .map_err(|_| Error::invalid("key", "n and e are not an RSA key"))?;
+        let (n, e) = (URL_SAFE_NO_PAD.encode(n), URL_SAFE_NO_PAD.encode(e));
+        Self::new(
+            Algorithm::Rs256,
+            format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#),
+            parsed,
+        )
+    }
+
+    fn new(algorithm: Algorithm, canonical: String, parsed: ParsedPublicKey) -> Result<Self> {
+        Ok(Self {
+            id: KeyId::parse(&URL_SAFE_NO_PAD.encode(sha256(canonical.as_bytes())), "key")?,
+            algorithm,
+            canonical: canonical.into(),
+            parsed,
+        })
+    }
+
+    /// Its RFC 7638 thumbprint.
+    #[must_use]
+    pub const fn id(&self) -> &KeyId {
+        &self.id
+    }
+
+    /// How it verifies.
+    #[must_use]
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The JWK of RFC 7638 §3: required members only, sorted, no white space.
+    #[must_use]
+    pub fn canonical_jwk(&self) -> &str {
+        &self.canonical
+    }
+
+    /// The JWK as published (RFC 7517): the required members with `use`, `alg` and `kid`.
+    #[must_use]
+    pub fn published_jwk(&self) -> String {
+        let members = self.canonical.strip_suffix('}').unwrap_or(&self.canonical);
+        format!(
+            r#"{members},"use":"sig","alg":"{}","kid":"{}"}}"#,
+            self.algorithm.as_str(),
+            self.id
+        )
+    }
+
+    /// Whether `signature` is one of this key over `message`.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.parsed.verify_sig(message, signature).is_ok()
+    }
+
+    /// Whether a signature has the one form that we make: see `low_s`. Ed25519 and RSASSA-PKCS1-v1_5 have no other.
+    #[must_use]
+    pub(super) fn is_canonical(&self, signature: &[u8]) -> bool {
+        match self.algorithm {
+            Algorithm::Es256 => low_s::is_low(signature),
+            Algorithm::EdDsa | Algorithm::Rs256 => true,
+        }
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({} {})", self.algorithm.as_str(), self.id)
+    }
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.canonical == other.canonical
+    }
+}
+
+impl Eq for PublicKey {}

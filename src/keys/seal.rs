@@ -1,0 +1,315 @@
+//! Sealing: private halves at rest are AES-256-GCM ciphertext under keys derived from the master keyring.
+//!
+//! A sealed text is `1 | name of the master key (8) | nonce (12) | ciphertext and tag`. What it is the secret of (the
+//! key's id and algorithm, the purpose and number of a symmetric secret) is associated data, so that no sealed text can be
+//! put in another's place. The master key itself encrypts nothing: HKDF-SHA256 (RFC 5869) derives one key a purpose.
+
+use std::fmt::{self, Write as _};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::{hkdf, hmac};
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use zeroize::Zeroizing;
+
+use crate::model::{Algorithm, Error, KeyId, Result};
+use crate::secret::{Entropy, SecretBytes, SecretText, random};
+use crate::store::keys::SecretPurpose;
+
+const VERSION: u8 = 1;
+const NAME_LEN: usize = 8;
+
+/// Standard base64, with or without padding: both are what `head -c 32 /dev/urandom | base64` and its relatives print.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// What a sealed text is the secret of.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject<'a> {
+    /// The private half of a signing key.
+    Signing(&'a KeyId, Algorithm),
+    /// A symmetric secret.
+    Secret(SecretPurpose, u32),
+    /// The check value of the master key of this name.
+    Check(&'a str),
+}
+
+impl Subject<'_> {
+    fn associated_data(&self) -> String {
+        match self {
+            Self::Signing(id, algorithm) => format!("signing\0{id}\0{}", algorithm.as_str()),
+            Self::Secret(purpose, id) => format!("secret\0{}\0{id}", purpose.as_str()),
+            Self::Check(name) => format!("check\0{name}"),
+        }
+    }
+}
+
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signing(id, algorithm) => write!(f, "signing key {id} ({})", algorithm.as_str()),
+            Self::Secret(purpose, id) => write!(f, "{} secret {id}", purpose.as_str()),
+            Self::Check(name) => write!(f, "check value of master key {name}"),
+        }
+    }
+}
+
+/// Why a sealed text did not open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unopened {
+    /// It says that it was sealed under a master key that is not in the keyring: this one's name.
+    UnknownMaster(String),
+    /// It is not what was sealed for this subject.
+    Tampered,
+}
+
+struct MasterKey {
+    prefix: [u8; NAME_LEN],
+    name: String,
+    seal: LessSafeKey,
+    throttle: hmac::Key,
+}
+
+/// The master keyring: the first key seals, all of them open.
+pub struct Master {
+    first: MasterKey,
+    others: Vec<MasterKey>,
+}
+
+impl Master {
+    /// Reads `keys.master_key`: keys of 32 bytes in base64, separated by commas. The error names the entry at fault.
+    pub fn parse(text: &SecretText) -> Result<Self> {
+        let mut keys = Vec::new();
+        for (index, entry) in text.expose().split(',').enumerate() {
+            let at_fault = || {
+                let message = format!("entry {} is not 32 bytes of base64", index + 1);
+                Error::invalid("keys.master_key", message)
+            };
+            let bytes = Zeroizing::new(BASE64.decode(entry.trim()).map_err(|_| at_fault())?);
+            let bytes = <&[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| at_fault())?;
+            keys.push(MasterKey::derive(bytes)?);
+        }
+        let mut keys = keys.into_iter();
+        let none = || Error::invalid("keys.master_key", "is empty");
+        Ok(Self {
+            first: keys.next().ok_or_else(none)?,
+            others: keys.collect(),
+        })
+    }
+
+    /// A fresh master key, as [`Master::parse`] reads it.
+    #[must_use]
+    pub fn generate(entropy: &dyn Entropy) -> SecretText {
+        SecretText::new(BASE64.encode(SecretBytes::<32>::generate(entropy).expose()))
+    }
+
+    /// Seals under the first key.
+    pub fn seal(&self, subject: Subject<'_>, plain: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>> {
+        self.first.seal(subject, plain, entropy)
+    }
+
+    /// Opens what any of the keys sealed for this subject.
+    pub fn open(&self, subject: Subject<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
+        let (prefix, rest) = split(sealed).ok_or(Unopened::Tampered)?;
+        let key = self.keys().find(|key| key.prefix == prefix);
+        key.ok_or_else(|| Unopened::UnknownMaster(hex(&prefix)))?
+            .open(subject, rest)
+    }
+
+    /// Whether this was sealed under the key that seals now.
+    #[must_use]
+    pub fn is_current(&self, sealed: &[u8]) -> bool {
+        split(sealed).is_some_and(|(prefix, _)| prefix == self.first.prefix)
+    }
+
+    /// Sixteen bytes that stand for a name in a throttle's counter: the same on every replica, and telling nothing of the
+    /// name to who has no master key. Changes with the first master key.
+    #[must_use]
+    pub fn throttle_name(&self, name: &[u8]) -> [u8; 16] {
+        let mut out = [0; 16];
+        out.copy_from_slice(&hmac::sign(&self.first.throttle, name).as_ref()[..16]);
+        out
+    }
+
+    /// The names of the keys, the first one first: derived, and telling nothing of the keys.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.keys().map(|key| key.name.as_str())
+    }
+
+    /// Seals under the key of this name, for its own check value.
+    pub(super) fn seal_check(&self, name: &str, plain: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>> {
+        let key = self.keys().find(|key| key.name == name);
+        key.ok_or_else(|| Error::internal("no such master key"))?
+            .seal(Subject::Check(name), plain, entropy)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &MasterKey> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
+impl fmt::Debug for Master {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Master")
+            .field(&self.names().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+impl MasterKey {
+    fn derive(bytes: &[u8; 32]) -> Result<Self> {
+        let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, b"countersign").extract(bytes);
+        let derived = |label: &str| -> Result<Zeroizing<[u8; 32]>> {
+            let mut out = Zeroizing::new([0; 32]);
+            let label = [label.as_bytes()];
+            let expanded = extracted.expand(&label, hkdf::HKDF_SHA256);
+            expanded
+                .and_then(|okm| okm.fill(&mut *out))
+                .map_err(|_| Error::internal("key derivation failed"))?;
+            Ok(out)
+        };
+        let seal = UnboundKey::new(&AES_256_GCM, &*derived("seal v1")?);
+        let mut prefix = [0; NAME_LEN];
+        prefix.copy_from_slice(&derived("name v1")?[..NAME_LEN]);
+        Ok(Self {
+            prefix,
+            name: hex(&prefix),
+            seal: LessSafeKey::new(seal.map_err(|_| Error::internal("key derivation failed"))?),
+            throttle: hmac::Key::new(hmac::HMAC_SHA256, &*derived("throttle names v1")?),
+        })
+    }
+
+    fn seal(&self, subject: Subject<'_>, plain: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>> {
+        // Random nonces: a master key seals a few texts a month, and 2³² would be safe (SP 800-38D §8.3).
+        let nonce: [u8; NONCE_LEN] = random(entropy);
+        let mut text = plain.to_vec();
+        self.seal
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(subject.associated_data()),
+                &mut text,
+            )
+            .map_err(|_| Error::internal("sealing failed"))?;
+        Ok([&[VERSION][..], &self.prefix, &nonce, &text].concat())
+    }
+
+    fn open(&self, subject: Subject<'_>, rest: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
+        let (nonce, text) = rest.split_at_checked(NONCE_LEN).ok_or(Unopened::Tampered)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Unopened::Tampered)?;
+        let mut text = Zeroizing::new(text.to_vec());
+        let opened = self
+            .seal
+            .open_in_place(nonce, Aad::from(subject.associated_data()), &mut text);
+        let len = opened.map_err(|_| Unopened::Tampered)?.len();
+        text.truncate(len);
+        Ok(text)
+    }
+}
+
+/// The name of the master key, and what follows it; none if this is no sealed text at all.
+fn split(sealed: &[u8]) -> Option<([u8; NAME_LEN], &[u8])> {
+    let (prefix, rest) = sealed.strip_prefix(&[VERSION])?.split_first_chunk()?;
+    Some((*prefix, rest))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::SystemEntropy;
+
+    fn master(keys: &[&SecretText]) -> Master {
+        let list: Vec<&str> = keys.iter().map(|key| key.expose()).collect();
+        Master::parse(&SecretText::new(list.join(","))).unwrap()
+    }
+
+    #[test]
+    fn the_first_key_seals_and_all_open() {
+        let (old, new) = (Master::generate(&SystemEntropy), Master::generate(&SystemEntropy));
+        let subject = Subject::Secret(SecretPurpose::Refresh, 1);
+        let sealed = master(&[&old]).seal(subject, b"secret", &SystemEntropy).unwrap();
+        let both = master(&[&new, &old]);
+        assert_eq!(*both.open(subject, &sealed).unwrap(), b"secret");
+        assert!(!both.is_current(&sealed));
+        let resealed = both.seal(subject, b"secret", &SystemEntropy).unwrap();
+        assert!(both.is_current(&resealed));
+        let old = master(&[&old]);
+        let name = both.names().next().unwrap().to_owned();
+        assert_eq!(old.open(subject, &resealed), Err(Unopened::UnknownMaster(name)));
+    }
+
+    #[test]
+    fn a_changed_bit_or_another_subject_does_not_open() {
+        let master = master(&[&Master::generate(&SystemEntropy)]);
+        let subject = Subject::Secret(SecretPurpose::Refresh, 1);
+        let sealed = master.seal(subject, &[7; 32], &SystemEntropy).unwrap();
+        for bit in 0..sealed.len() * 8 {
+            let mut changed = sealed.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(master.open(subject, &changed).is_err(), "bit {bit}");
+        }
+        for len in 0..sealed.len() {
+            assert!(master.open(subject, &sealed[..len]).is_err(), "cut to {len}");
+        }
+        let id: KeyId = "x".repeat(43).parse().unwrap();
+        for other in [
+            Subject::Secret(SecretPurpose::Refresh, 2),
+            Subject::Secret(SecretPurpose::Pepper, 1),
+            Subject::Signing(&id, Algorithm::EdDsa),
+            Subject::Check("1"),
+        ] {
+            assert_eq!(master.open(other, &sealed), Err(Unopened::Tampered), "{other}");
+        }
+        let signing = master
+            .seal(Subject::Signing(&id, Algorithm::EdDsa), b"", &SystemEntropy)
+            .unwrap();
+        assert!(master.open(Subject::Signing(&id, Algorithm::Es256), &signing).is_err());
+    }
+
+    #[test]
+    fn a_master_key_of_the_wrong_length_is_named() {
+        let good = Master::generate(&SystemEntropy);
+        for (bad, entry) in [
+            (String::new(), "entry 1"),
+            ("AAAA".to_owned(), "entry 1"),
+            (format!("{},AAAA", good.expose()), "entry 2"),
+            (format!("{},", good.expose()), "entry 2"),
+            (format!("{}!", good.expose()), "entry 1"),
+            (BASE64.encode([0; 33]), "entry 1"),
+        ] {
+            let error = Master::parse(&SecretText::new(bad)).unwrap_err();
+            assert!(
+                error.message.contains(entry) && error.message.contains("32 bytes"),
+                "{error}"
+            );
+        }
+        let spaced = format!(" {} , {}\n", good.expose(), good.expose().trim_end_matches('='));
+        assert!(Master::parse(&SecretText::new(spaced)).is_ok());
+    }
+
+    #[test]
+    fn names_of_throttles_depend_on_the_master_key_and_the_name() {
+        let (one, two) = (Master::generate(&SystemEntropy), Master::generate(&SystemEntropy));
+        let name = |keys: &[&SecretText], text: &str| master(keys).throttle_name(text.as_bytes());
+        assert_eq!(name(&[&one], "alice"), name(&[&one, &two], "alice"));
+        assert_ne!(name(&[&one], "alice"), name(&[&one], "bob"));
+        assert_ne!(name(&[&one], "alice"), name(&[&two], "alice"));
+    }
+
+    #[test]
+    fn debug_shows_derived_names_only() {
+        let key = Master::generate(&SystemEntropy);
+        let shown = format!("{:?}", master(&[&key]));
+        assert!(!shown.contains(key.expose()) && shown.len() < 40, "{shown}");
+    }
+}

@@ -1,0 +1,199 @@
+//! Keys that sign access tokens.
+
+use std::fmt;
+
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
+    RsaPublicKeyComponents,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use zeroize::Zeroizing;
+
+use super::low_s;
+use super::public::PublicKey;
+use super::verify::ACCESS_TOKEN_TYPE;
+use crate::model::{Algorithm, Claims, Error, KeyId, Result};
+use crate::secret::{Entropy, SecretBytes};
+
+/// Room for a dot and the base64url of an RSA signature of 4096 bits.
+const MAX_SIGNATURE: usize = 4 + 684;
+
+enum Pair {
+    EdDsa(Ed25519KeyPair),
+    Es256(EcdsaKeyPair),
+    Rs256(Box<RsaKeyPair>),
+}
+
+/// A key pair, parsed and checked once. Its private half is seen by nothing but [`SigningKey::to_pkcs8`], for sealing.
+pub struct SigningKey {
+    public: PublicKey,
+    pair: Pair,
+    /// The encoded header of every token that it signs, with the dot.
+    header: String,
+}
+
+impl SigningKey {
+    /// A fresh key.
+    ///
+    /// `entropy` decides EdDSA and ES256 keys; RSA primes (2048 bits) come from AWS-LC's own generator. Making an RSA key
+    /// takes up to seconds of computing: not on a thread that serves calls.
+    pub fn generate(algorithm: Algorithm, entropy: &dyn Entropy) -> Result<Self> {
+        match algorithm {
+            Algorithm::EdDsa => Self::from_ed25519_seed(SecretBytes::<32>::generate(entropy).expose()),
+            Algorithm::Es256 => {
+                // A scalar is out of range with a probability of 2⁻³²: draw again, as FIPS 186-5 §A.2.2 does.
+                let draw = || SecretBytes::<32>::generate(entropy);
+                let pair = std::iter::repeat_with(draw)
+                    .take(8)
+                    .find_map(|scalar| pair_of_scalar(scalar.expose()));
+                Self::new(Pair::Es256(
+                    pair.ok_or_else(|| Error::internal("no usable P-256 scalar"))?,
+                ))
+            }
+            Algorithm::Rs256 => {
+                let pair =
+                    RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| Error::internal("RSA generation failed"))?;
+                Self::new(Pair::Rs256(Box::new(pair)))
+            }
+        }
+    }
+
+    /// Reads a private half as [`SigningKey::to_pkcs8`] wrote it (PKCS #8, RFC 5958), and checks it: an RSA key of wrong
+    /// size, say, is refused with what is wrong about it.
+    pub fn from_pkcs8(algorithm: Algorithm, der: &[u8]) -> Result<Self> {
+        let rejected = |_| Error::invalid("key", format!("not a private key for {}", algorithm.as_str()));
+        Self::new(match algorithm {
+            Algorithm::EdDsa => Pair::EdDsa(Ed25519KeyPair::from_pkcs8(der).map_err(rejected)?),
+            Algorithm::Es256 => {
+                Pair::Es256(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).map_err(rejected)?)
+            }
+            Algorithm::Rs256 => Pair::Rs256(Box::new(RsaKeyPair::from_pkcs8(der).map_err(rejected)?)),
+        })
+    }
+
+    pub(super) fn from_ed25519_seed(seed: &[u8; 32]) -> Result<Self> {
+        let pair =
+            Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| Error::invalid("key", "not an Ed25519 seed"))?;
+        Self::new(Pair::EdDsa(pair))
+    }
+
+    pub(super) fn from_p256(pair: EcdsaKeyPair) -> Result<Self> {
+        Self::new(Pair::Es256(pair))
+    }
+
+    pub(super) fn from_rsa(pair: RsaKeyPair) -> Result<Self> {
+        Self::new(Pair::Rs256(Box::new(pair)))
+    }
+
+    fn new(pair: Pair) -> Result<Self> {
+        let public = match &pair {
+            Pair::EdDsa(pair) => PublicKey::ed25519(pair.public_key().as_ref())?,
+            Pair::Es256(pair) => {
+                let point = pair.public_key().as_ref();
+                let coordinates = point.strip_prefix(&[4]).and_then(|rest| rest.split_at_checked(32));
+                let (x, y) = coordinates.ok_or_else(|| Error::internal("a P-256 point that is not uncompressed"))?;
+                PublicKey::p256(x, y)?
+            }
+            Pair::Rs256(pair) => {
+                let RsaPublicKeyComponents::<Vec<u8>> { n, e } = pair.public_key().into();
+                PublicKey::rsa(&n, &e)?
+            }
+        };
+        let header = format!(
+            r#"{{"typ":"{ACCESS_TOKEN_TYPE}","alg":"{}","kid":"{}"}}"#,
+            public.algorithm().as_str(),
+            public.id()
+        );
+        Ok(Self {
+            header: URL_SAFE_NO_PAD.encode(header) + ".",
+            public,
+            pair,
+        })
+    }
+
+    /// Its RFC 7638 thumbprint.
+    #[must_use]
+    pub const fn id(&self) -> &KeyId {
+        self.public.id()
+    }
+
+    /// The public half.
+    #[must_use]
+    pub const fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// How it signs.
+    #[must_use]
+    pub const fn algorithm(&self) -> Algorithm {
+        self.public.algorithm()
+    }
+
+    /// The access token (RFC 9068) that says `claims`, in compact form.
+    pub fn sign(&self, claims: &Claims) -> Result<String> {
+        let payload = serde_json::to_vec(claims).map_err(Error::internal)?;
+        let mut token = String::with_capacity(self.header.len() + payload.len() * 4 / 3 + MAX_SIGNATURE);
+        token.push_str(&self.header);
+        URL_SAFE_NO_PAD.encode_string(payload, &mut token);
+        let signature = self.signature(token.as_bytes())?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Ok(token)
+    }
+
+    /// The signature of `message`, as JWS wants it.
+    pub(super) fn signature(&self, message: &[u8]) -> Result<Vec<u8>> {
+        let failed = |_| Error::internal("signing failed");
+        Ok(match &self.pair {
+            Pair::EdDsa(pair) => pair.try_sign(message).map_err(failed)?.as_ref().to_vec(),
+            Pair::Es256(pair) => {
+                let mut signature = pair
+                    .sign(&SystemRandom::new(), message)
+                    .map_err(failed)?
+                    .as_ref()
+                    .to_vec();
+                low_s::lower(&mut signature);
+                signature
+            }
+            Pair::Rs256(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
+                    .map_err(failed)?;
+                signature
+            }
+        })
+    }
+
+    /// The private half (PKCS #8 v1, RFC 5958), to be sealed.
+    pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>> {
+        let failed = |_| Error::internal("a private half cannot be written");
+        Ok(Zeroizing::new(match &self.pair {
+            Pair::EdDsa(pair) => pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec(),
+            Pair::Es256(pair) => pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec(),
+            Pair::Rs256(pair) => {
+                let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> = pair.as_der().map_err(failed)?;
+                der.as_ref().to_vec()
+            }
+        }))
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({} {})", self.algorithm().as_str(), self.id())
+    }
+}
+
+/// The P-256 pair of a private scalar; `None` if it is out of range. AWS-LC computes the point when an RFC 5915 structure
+/// leaves it out.
+pub(super) fn pair_of_scalar(scalar: &[u8; 32]) -> Option<EcdsaKeyPair> {
+    /// `ECPrivateKey` { version 1, privateKey OCTET STRING (32), [0] prime256v1 }.
+    const BEFORE: [u8; 7] = [0x30, 0x31, 0x02, 0x01, 0x01, 0x04, 0x20];
+    const AFTER: [u8; 12] = [0xa0, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+    let der = Zeroizing::new([&BEFORE[..], scalar, &AFTER].concat());
+    EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, &der).ok()
+}

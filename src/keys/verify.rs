@@ -1,0 +1,110 @@
+//! Whether an access token is genuine: the rules of RFC 8725 and RFC 9068, in the order of `InactiveReason`.
+
+use std::time::Duration;
+
+use super::json;
+use super::jws::{Jws, MAX_LEN, Scratch};
+use super::verifying::{Standing, VerifyingKeys};
+use crate::clock::UnixMillis;
+use crate::model::{Claims, InactiveReason, KeyId};
+
+/// The media type of our access tokens (RFC 9068 §2.1).
+pub const ACCESS_TOKEN_TYPE: &str = "at+jwt";
+
+/// How our refresh tokens begin; no JWT can.
+pub const REFRESH_TOKEN_PREFIX: &str = "csr_";
+
+/// The most that clocks may differ.
+pub const MAX_LEEWAY: Duration = Duration::from_secs(5);
+
+/// The longest life of an access token: the ceiling of every access ttl.
+pub const MAX_LIFE: Duration = Duration::from_hours(24);
+
+/// How long after its retirement a key's signature is still taken for an honest one: the time in which every replica has
+/// heard of the rotation, or is no replica any more.
+pub const RETIREMENT_GRACE: Duration = Duration::from_secs(15);
+
+/// What a verifier demands of every token.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The only issuer: `iss` must be exactly this text.
+    pub issuer: String,
+    /// How far the issuer's clock may be from ours; at most [`MAX_LEEWAY`] counts.
+    pub leeway: Duration,
+}
+
+/// A genuine token that has not expired. Whether it is for this audience, wide enough and not revoked is the caller's to ask.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verified {
+    /// What it says.
+    pub claims: Claims,
+    /// The key that signed it.
+    pub key_id: KeyId,
+}
+
+/// Decides whether `token` is a genuine access token that is good at `now`, as far as the token alone can say.
+///
+/// Everything up to and including `EXPIRED` is checked here; of several faults the first in the order of
+/// [`InactiveReason`] is the answer. Does no I/O and cannot panic.
+pub fn verify(token: &str, keys: &VerifyingKeys, policy: &Policy, now: UnixMillis) -> Result<Verified, InactiveReason> {
+    let mut scratch = Scratch::new();
+    let jws = match Jws::parse(token, &mut scratch) {
+        Some(jws) => jws,
+        None if token.len() <= MAX_LEN && token.starts_with(REFRESH_TOKEN_PREFIX) => {
+            return Err(InactiveReason::WrongType);
+        }
+        None => return Err(InactiveReason::Malformed),
+    };
+    let claims: Claims = json::object(jws.payload()).ok_or(InactiveReason::Malformed)?;
+    if !is_well_formed(&claims) {
+        return Err(InactiveReason::Malformed);
+    }
+    jws.algorithm().ok_or(InactiveReason::Unsupported)?;
+    if !jws.is_type(ACCESS_TOKEN_TYPE) {
+        return Err(InactiveReason::WrongType);
+    }
+    let known = jws.kid().and_then(|kid| keys.find(kid));
+    let (key_id, standing) = known.ok_or(InactiveReason::UnknownKey)?;
+    let (key, retired) = match standing {
+        Standing::Good { key, retired } => (key, *retired),
+        Standing::Revoked => return Err(InactiveReason::RevokedKey),
+    };
+    jws.check_signature(key)?;
+    let issued = UnixMillis::from_secs(claims.iat);
+    if !jws.is_canonical(key) || retired.is_some_and(|retired| issued > retired.plus(RETIREMENT_GRACE)) {
+        return Err(InactiveReason::BadSignature);
+    }
+    if claims.iss != policy.issuer {
+        return Err(InactiveReason::WrongIssuer);
+    }
+    let leeway = policy.leeway.min(MAX_LEEWAY);
+    let begins = claims.nbf.map_or(issued, |nbf| issued.max(UnixMillis::from_secs(nbf)));
+    if begins > now.plus(leeway) {
+        return Err(InactiveReason::NotYetValid);
+    }
+    if UnixMillis::from_secs(claims.exp) <= now.minus(leeway) {
+        return Err(InactiveReason::Expired);
+    }
+    Ok(Verified {
+        claims,
+        key_id: key_id.clone(),
+    })
+}
+
+/// The key that a token says it was signed with, if it looks like a token of ours. Nothing is verified: it serves to decide
+/// whether asking for newer keys could help.
+#[must_use]
+pub fn claimed_key(token: &str) -> Option<KeyId> {
+    let mut scratch = Scratch::new();
+    let jws = Jws::parse(token, &mut scratch)?;
+    KeyId::parse(jws.kid()?, "kid").ok()
+}
+
+/// What the types of [`Claims`] do not say already (RFC 9068 §2.2).
+fn is_well_formed(claims: &Claims) -> bool {
+    let life = i128::from(claims.exp) - i128::from(claims.iat);
+    !claims.sub.is_empty() && !claims.aud.is_empty() && life <= i128::from(MAX_LIFE.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! The keys that verify: what a replica, a client library or a gateway knows of them.
+
+use crate::clock::UnixMillis;
+use crate::model::{Error, KeyId, KeyState, Result};
+
+use super::jwk;
+use super::public::PublicKey;
+
+/// A key, and what became of it.
+#[derive(Clone, Debug)]
+pub(super) enum Standing {
+    /// Good for tokens that were issued until it retired.
+    Good {
+        key: PublicKey,
+        retired: Option<UnixMillis>,
+    },
+    /// Nothing that it signed is good; its public half need not be known.
+    Revoked,
+}
+
+/// Public keys by `kid`. A handful: looked up by comparing.
+#[derive(Clone, Debug, Default)]
+pub struct VerifyingKeys {
+    keys: Vec<(KeyId, Standing)>,
+}
+
+impl VerifyingKeys {
+    /// Reads a JSON Web Key Set as Countersign publishes it: see [`jwk::parse_set`] for what is refused; besides, every
+    /// `kid` must be its key's RFC 7638 thumbprint. None of the keys is taken for retired or revoked.
+    pub fn from_jwks(text: &str) -> Result<Self> {
+        let mut keys = Self::default();
+        for (kid, key) in jwk::parse_set(text)? {
+            if kid != key.id().as_str() {
+                return Err(Error::invalid("jwks", "a `kid` is not the thumbprint of its key"));
+            }
+            keys.insert(key, None);
+        }
+        Ok(keys)
+    }
+
+    /// Adds a key, or replaces what was known of it.
+    pub fn insert(&mut self, key: PublicKey, retired: Option<UnixMillis>) {
+        let id = key.id().clone();
+        self.put(id, Standing::Good { key, retired });
+    }
+
+    /// Notes what became of a key (`KeySet.keys` of the API): RETIRED since `retired`, or REVOKED. A revoked key need not
+    /// be in the set; anything else about an unknown key is ignored.
+    pub fn note(&mut self, id: &KeyId, state: KeyState, retired: Option<UnixMillis>) {
+        match state {
+            KeyState::Revoked => self.put(id.clone(), Standing::Revoked),
+            KeyState::Pending | KeyState::Active | KeyState::Retired => {
+                if let Some(Standing::Good { retired: known, .. }) = self.find_mut(id.as_str()) {
+                    *known = retired;
+                }
+            }
+        }
+    }
+
+    /// Whether this key is known, good or revoked.
+    #[must_use]
+    pub fn knows(&self, id: &KeyId) -> bool {
+        self.find(id.as_str()).is_some()
+    }
+
+    /// The ids of the keys that are good, in the order of the set.
+    pub fn ids(&self) -> impl Iterator<Item = &KeyId> {
+        self.good().map(PublicKey::id)
+    }
+
+    /// The JSON Web Key Set (RFC 7517 §5) of all that are not revoked.
+    #[must_use]
+    pub fn jwks_json(&self) -> String {
+        let keys: Vec<String> = self.good().map(PublicKey::published_jwk).collect();
+        format!(r#"{{"keys":[{}]}}"#, keys.join(","))
+    }
+
+    pub(super) fn find(&self, kid: &str) -> Option<&(KeyId, Standing)> {
+        self.keys.iter().find(|(id, _)| id.as_str() == kid)
+    }
+
+    fn find_mut(&mut self, kid: &str) -> Option<&mut Standing> {
+        let found = self.keys.iter_mut().find(|(id, _)| id.as_str() == kid);
+        found.map(|(_, standing)| standing)
+    }
+
+    fn put(&mut self, id: KeyId, standing: Standing) {
+        match self.find_mut(id.as_str()) {
+            Some(known) => *known = standing,
+            None => self.keys.push((id, standing)),
+        }
+    }
+
+    fn good(&self) -> impl Iterator<Item = &PublicKey> {
+        self.keys.iter().filter_map(|(_, standing)| match standing {
+            Standing::Good { key, .. } => Some(key),
+            Standing::Revoked => None,
+        })
+    }
+}
