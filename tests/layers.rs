@@ -26,6 +26,8 @@ const ROOMS: &[(&str, &str)] = &[
     // The ring opens the rows that the store's trait hands over; see ONLY_IN for what must not see them.
     ("keys", "secret clock model config store"),
     ("password", "secret clock model config"),
+    // The accept loop of both ports.
+    ("listener", "secret clock model config shutdown telemetry"),
     ("revocation", "secret clock model config shutdown store keys password"),
     (
         "token",
@@ -38,19 +40,19 @@ const ROOMS: &[(&str, &str)] = &[
     ("client", "secret clock proto model keys revocation"),
     (
         "grpc",
-        "secret clock proto model config shutdown telemetry store keys password revocation token account",
+        "secret clock proto model config shutdown telemetry listener store keys password revocation token account",
     ),
     (
         "http",
-        "secret clock proto model config shutdown telemetry store keys password revocation token account",
+        "secret clock proto model config shutdown telemetry listener store keys password revocation token account",
     ),
     (
         "app",
-        "secret clock proto model config shutdown telemetry store keys password revocation token account client grpc http",
+        "secret clock proto model config shutdown telemetry listener store keys password revocation token account client grpc http",
     ),
     (
         "cli",
-        "secret clock proto model config shutdown telemetry store keys password revocation token account client grpc http app",
+        "secret clock proto model config shutdown telemetry listener store keys password revocation token account client grpc http app",
     ),
     ("main", "config telemetry app cli"),
 ];
