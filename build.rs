@@ -39,11 +39,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = FILES.map(|name| format!("countersign/v1/{name}.proto"));
     let mut descriptors = protox::compile(files, ["proto"])?;
 
+    // The command line finds a message's descriptor, and with it its JSON, by its name.
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
+
     tonic_prost_build::configure()
         .build_client(env::var_os("CARGO_FEATURE_CLIENT").is_some())
         .build_server(env::var_os("CARGO_FEATURE_SERVER").is_some())
         .skip_debug(SECRET.map(|name| format!(".countersign.v1.{name}")))
-        .compile_fds(descriptors.clone())?;
+        .compile_fds_with_config(descriptors.clone(), config)?;
 
     // Comments are for readers of the files; reflection gives shapes, and the binary stays small.
     for file in &mut descriptors.file {

@@ -11,6 +11,8 @@
 
 #[cfg(feature = "server")]
 pub mod account;
+#[cfg(feature = "server")]
+pub mod cli;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod config;

@@ -1,3 +1,7 @@
 //! The command `countersign`: arguments in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    countersign::cli::run(std::env::args_os(), std::env::vars_os().collect())
+}

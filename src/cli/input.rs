@@ -1,0 +1,81 @@
+//! Secrets from outside: a prompt without echo, else the first line of the standard input, else a file. Never an
+//! argument, which the process list and the shell's history would keep.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal as _, Read};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::Failure;
+use crate::secret::SecretText;
+
+/// More than any secret that there is.
+const MAX_LEN: u64 = 64 * 1024;
+
+/// The secret called `name`, for instance "password"; `file` is what `--password-file` or `--token-file` named.
+pub(super) fn secret(name: &str, file: Option<&Path>) -> Result<SecretText, Failure> {
+    if let Some(path) = file {
+        let cannot = |error| Failure::usage(format!("cannot read {}: {error}", path.display()));
+        return first_line(name, File::open(path).map_err(cannot)?);
+    }
+    let input = std::io::stdin();
+    if input.is_terminal() {
+        return prompt(name, &format!("{}: ", capital(name)));
+    }
+    first_line(name, input.lock())
+}
+
+fn prompt(name: &str, text: &str) -> Result<SecretText, Failure> {
+    let typed = rpassword::prompt_password(text)
+        .map_err(|error| Failure::other(format!("cannot ask for the {name}: {error}")))?;
+    present(name, typed)
+}
+
+fn first_line(name: &str, from: impl Read) -> Result<SecretText, Failure> {
+    let mut line = Zeroizing::new(Vec::new());
+    // One allocation, so that no copy of the secret is left behind by a growing one.
+    line.reserve_exact(4096);
+    BufReader::new(from.take(MAX_LEN))
+        .read_until(b'\n', &mut line)
+        .map_err(|error| Failure::other(format!("cannot read the {name}: {error}")))?;
+    let text = line.strip_suffix(b"\n").unwrap_or(&line);
+    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    let text = std::str::from_utf8(text).map_err(|_| Failure::other(format!("the {name} is not UTF-8")))?;
+    present(name, text.to_owned())
+}
+
+fn present(name: &str, text: String) -> Result<SecretText, Failure> {
+    if text.is_empty() {
+        return Err(Failure::usage(format!(
+            "no {name}: type it at the prompt, give it as the first line of the standard input, or name a file"
+        )));
+    }
+    Ok(SecretText::new(text))
+}
+
+fn capital(name: &str) -> String {
+    let mut letters = name.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_without_its_end() {
+        for (input, expected) in [
+            ("hunter2\n", "hunter2"),
+            ("hunter2", "hunter2"),
+            ("two words \r\nsecond\n", "two words "),
+        ] {
+            assert_eq!(first_line("password", input.as_bytes()).unwrap().expose(), expected);
+        }
+        for bad in [&b"\n"[..], b"", b"\xff\n"] {
+            assert!(first_line("password", bad).is_err());
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Messages of the wire as proto3 JSON, with the field names of the proto files.
+
+use std::sync::LazyLock;
+
+use prost::{Message, Name};
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use serde_json::Value;
+
+use super::Failure;
+use crate::proto::FILE_DESCRIPTOR_SET;
+
+static POOL: LazyLock<Option<DescriptorPool>> = LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok());
+
+/// The message as proto3 JSON. Fields at their default are there too, so that a script need not know what they are.
+pub(super) fn of<M: Message + Name>(message: &M) -> Result<Value, Failure> {
+    let internal = |what: &str| Failure::other(format!("cannot show {}: {what}", M::full_name()));
+    let pool = POOL.as_ref().ok_or_else(|| internal("no descriptors"))?;
+    let descriptor = pool
+        .get_message_by_name(&M::full_name())
+        .ok_or_else(|| internal("no descriptor"))?;
+    let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
+        .map_err(|error| internal(&error.to_string()))?;
+    let options = SerializeOptions::new()
+        .use_proto_field_name(true)
+        .skip_default_fields(false);
+    dynamic
+        .serialize_with_options(serde_json::value::Serializer, &options)
+        .map_err(|error| internal(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{InactiveReason, ListUsersResponse, User, ValidateResponse};
+    use serde_json::json;
+
+    #[test]
+    fn names_are_the_protos_and_defaults_are_there() {
+        let answer = ValidateResponse {
+            reason: InactiveReason::Expired.into(),
+            revocations_as_of: Some(prost_types::Timestamp {
+                seconds: 1,
+                nanos: 500_000_000,
+            }),
+            ..ValidateResponse::default()
+        };
+        let expected = json!({
+            "active": false,
+            "reason": "INACTIVE_REASON_EXPIRED",
+            "revocations_as_of": "1970-01-01T00:00:01.500Z",
+        });
+        assert_eq!(of(&answer).unwrap(), expected);
+        let list = ListUsersResponse {
+            users: vec![User::default()],
+            ..ListUsersResponse::default()
+        };
+        let shown = of(&list).unwrap();
+        assert_eq!(shown["next_page_token"], "");
+        assert_eq!(shown["users"][0]["display_name"], "");
+        assert_eq!(shown["users"][0]["roles"], json!([]));
+    }
+}
