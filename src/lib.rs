@@ -16,12 +16,12 @@ pub mod cli;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod config;
+pub mod grpc;
 pub mod keys;
 pub mod model;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod proto;
 pub mod revocation;
 pub mod secret;
-
 #[cfg(feature = "server")]
 pub mod store;

@@ -2,6 +2,8 @@
 //!
 //! Messages that hold a secret have a `Debug` that shows only the fields that are not secret.
 
+pub mod convert;
+
 use std::fmt;
 
 #[expect(

@@ -1,0 +1,174 @@
+//! Errors on the wire: the one place that makes a [`tonic::Status`] of an [`Error`].
+//!
+//! The caller gets the code, the public message and details (`google.rpc.ErrorInfo`, `BadRequest`, `RetryInfo`). The
+//! private half stays with the status as its source, for [`log`] and nobody else.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::model::{Error, ErrorKind};
+use crate::proto::convert::reason::{DOMAIN, of_kind};
+
+/// When to try again where the error does not say.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Obeyed by gRPC clients that retry on their own (gRFC A6).
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// The status that tells of `error`.
+#[must_use]
+pub fn status(error: Error) -> Status {
+    let code = code(error.kind);
+    let mut details = ErrorDetails::new();
+    if let Some(reason) = of_kind(error.kind) {
+        details.set_error_info(reason, DOMAIN, HashMap::new());
+    }
+    for violation in &error.violations {
+        details.add_bad_request_violation(violation.field.as_ref(), violation.description.as_ref());
+    }
+    let mut metadata = MetadataMap::new();
+    if matches!(code, Code::ResourceExhausted | Code::Unavailable) {
+        let after = error.retry_after.unwrap_or(RETRY_AFTER);
+        details.set_retry_info(Some(after));
+        let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        metadata.insert(PUSHBACK, MetadataValue::from(millis));
+    }
+    let mut status = Status::with_error_details_and_metadata(code, error.message.as_ref(), details, metadata);
+    status.set_source(Arc::new(error));
+    status
+}
+
+/// The code of each kind (API.md, "Errors").
+#[must_use]
+pub const fn code(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::InvalidRequest
+        | ErrorKind::PasswordTooWeak
+        | ErrorKind::WiderThanGranted
+        | ErrorKind::PageTokenInvalid
+        | ErrorKind::ResumeTokenInvalid => Code::InvalidArgument,
+        ErrorKind::InvalidCredentials
+        | ErrorKind::CallerUnauthenticated
+        | ErrorKind::ResetTokenInvalid
+        | ErrorKind::RefreshTokenMalformed
+        | ErrorKind::UserDisabled
+        | ErrorKind::SessionRevoked
+        | ErrorKind::RefreshTokenExpired
+        | ErrorKind::RefreshTokenReused
+        | ErrorKind::SessionNotFound => Code::Unauthenticated,
+        ErrorKind::CallerNotAllowed
+        | ErrorKind::ClientDisabled
+        | ErrorKind::GrantNotAllowed
+        | ErrorKind::ScopeNotAllowed
+        | ErrorKind::AudienceNotAllowed => Code::PermissionDenied,
+        ErrorKind::UserNotFound | ErrorKind::ClientNotFound | ErrorKind::KeyNotFound => Code::NotFound,
+        ErrorKind::UserExists | ErrorKind::ClientExists => Code::AlreadyExists,
+        ErrorKind::LastActiveKey | ErrorKind::StaleUpdate => Code::FailedPrecondition,
+        ErrorKind::Throttled | ErrorKind::Overloaded | ErrorKind::StoreFull => Code::ResourceExhausted,
+        ErrorKind::StoreUnavailable | ErrorKind::RevocationsStale | ErrorKind::ShuttingDown => Code::Unavailable,
+        ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
+        ErrorKind::Unimplemented => Code::Unimplemented,
+        ErrorKind::Internal => Code::Internal,
+    }
+}
+
+/// Logs what the caller is not told. Called once, by whoever hands the status to the transport.
+pub fn log(status: &Status, method: &str, request_id: &str) {
+    use std::error::Error as _;
+    let error = status.source().and_then(|source| source.downcast_ref::<Error>());
+    let private = error.and_then(|error| error.private.as_deref()).unwrap_or("");
+    let (code, message) = (status.code(), status.message());
+    if matches!(code, Code::Internal | Code::Unknown | Code::DataLoss) {
+        tracing::error!(method, request_id, ?code, private, "{message}");
+    } else if code == Code::Unavailable {
+        tracing::warn!(method, request_id, ?code, private, "{message}");
+    } else if private.is_empty() {
+        tracing::debug!(method, request_id, ?code, "{message}");
+    } else {
+        tracing::info!(method, request_id, ?code, private, "{message}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_code_and_its_details() {
+        for kind in ErrorKind::ALL {
+            let sent = status(Error::from(kind).because("canary-private"));
+            let details = sent.get_error_details();
+            let bare = matches!(
+                kind,
+                ErrorKind::DeadlineExceeded | ErrorKind::Unimplemented | ErrorKind::Internal
+            );
+            let info = details.error_info();
+            assert_eq!(info.is_none(), bare, "{kind:?}");
+            if let Some(info) = info {
+                assert_eq!(
+                    (info.domain.as_str(), Some(info.reason.as_str())),
+                    (DOMAIN, of_kind(kind))
+                );
+            }
+            let retried = matches!(sent.code(), Code::ResourceExhausted | Code::Unavailable);
+            assert_eq!(details.retry_info().is_some(), retried, "{kind:?}");
+            assert_eq!(sent.metadata().contains_key(PUSHBACK), retried, "{kind:?}");
+            assert!(!sent.message().is_empty(), "{kind:?}");
+            assert!(!format!("{:?}", sent.details()).contains("canary"));
+            assert!(!sent.message().contains("canary"), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_codes_are_those_of_the_contract() {
+        let of = |code: Code| -> Vec<&str> {
+            ErrorKind::ALL
+                .into_iter()
+                .filter(|kind| self::code(*kind) == code)
+                .filter_map(of_kind)
+                .collect()
+        };
+        assert_eq!(
+            of(Code::NotFound),
+            ["USER_NOT_FOUND", "CLIENT_NOT_FOUND", "KEY_NOT_FOUND"]
+        );
+        assert_eq!(of(Code::AlreadyExists), ["USER_EXISTS", "CLIENT_EXISTS"]);
+        assert_eq!(of(Code::FailedPrecondition), ["LAST_ACTIVE_KEY", "STALE_UPDATE"]);
+        assert_eq!(of(Code::ResourceExhausted), ["THROTTLED", "OVERLOADED", "STORE_FULL"]);
+        assert_eq!(
+            of(Code::Unavailable),
+            ["STORE_UNAVAILABLE", "REVOCATIONS_STALE", "SHUTTING_DOWN"]
+        );
+        assert_eq!(of(Code::PermissionDenied).len(), 5);
+        assert_eq!(of(Code::InvalidArgument).len(), 5);
+        assert_eq!(of(Code::Unauthenticated).len(), 9);
+    }
+
+    #[test]
+    fn fields_at_fault_and_delays_are_told() {
+        let sent = status(Error::invalid("user.email", "is too long"));
+        let details = sent.get_error_details();
+        let violation = &details.bad_request().unwrap().field_violations[0];
+        assert_eq!(
+            (violation.field.as_str(), violation.description.as_str()),
+            ("user.email", "is too long")
+        );
+        let sent = status(Error::from(ErrorKind::Throttled).retry_after(Duration::from_millis(1500)));
+        assert_eq!(sent.metadata().get(PUSHBACK).unwrap(), "1500");
+        let retry = sent.get_error_details().retry_info().unwrap().retry_delay;
+        assert_eq!(retry, Some(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn nothing_private_reaches_the_headers() {
+        let sent = status(Error::store_unavailable("password=canary at db:5432"));
+        let response = sent.into_http::<tonic::body::Body>();
+        let headers = format!("{:?}", response.headers());
+        assert!(!headers.contains("canary"), "{headers}");
+    }
+}

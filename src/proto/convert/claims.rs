@@ -1,0 +1,75 @@
+//! What an access token says.
+
+use super::json::to_struct;
+use super::time::timestamp_of_secs;
+use crate::model::{self, KeyId};
+use crate::proto;
+
+/// The claims as a message. One way only: the message leaves the epochs out, so no claims can be made from it.
+#[must_use]
+pub fn claims(claims: &model::Claims, key: &KeyId) -> proto::Claims {
+    proto::Claims {
+        issuer: claims.iss.clone(),
+        subject: claims.sub.clone(),
+        client_id: claims.client_id.to_string(),
+        audience: claims.aud.clone(),
+        scope: claims.scope.clone(),
+        roles: claims.roles.clone(),
+        session_id: claims.sid.map(|sid| sid.to_string()).unwrap_or_default(),
+        token_id: claims.jti.to_string(),
+        issued_at: Some(timestamp_of_secs(claims.iat)),
+        expires_at: Some(timestamp_of_secs(claims.exp)),
+        auth_time: claims.auth_time.map(timestamp_of_secs),
+        key_id: key.to_string(),
+        actor: claims.act.as_deref().map(actor),
+        extra: claims.ext.as_ref().map(to_struct),
+    }
+}
+
+fn actor(actor: &model::Actor) -> proto::Actor {
+    proto::Actor {
+        subject: actor.sub.clone(),
+        client_id: actor.client_id.to_string(),
+        actor: actor.act.as_deref().map(|before| Box::new(self::actor(before))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_claim_is_told() {
+        let said: model::Claims = serde_json::from_value(serde_json::json!({
+            "iss": "https://issuer", "sub": "0190b6a8-1111-7000-8000-000000000001", "aud": ["api", "mail"],
+            "client_id": "gateway", "iat": 1_700_000_000, "exp": 1_700_000_900,
+            "jti": "0190b6a8-1111-7000-8000-000000000002", "scope": "read write",
+            "sid": "0190b6a8-1111-7000-8000-000000000003", "auth_time": 1_699_999_999, "roles": ["editor"],
+            "epo": {"g": 1, "u": 2, "c": 3, "cid": "web"}, "ext": {"team": "blue"},
+            "act": {"sub": "gateway", "client_id": "gateway", "epo": {"g": 1, "u": 0, "c": 1, "cid": "gateway"},
+                "act": {"sub": "mailer", "client_id": "mailer", "epo": {"g": 1, "u": 0, "c": 1, "cid": "mailer"}}},
+        }))
+        .unwrap();
+        let key = KeyId::parse(&"k".repeat(43), "key_id").unwrap();
+        let told = claims(&said, &key);
+        let Some(outer) = &told.actor else { panic!("no actor") };
+        assert_eq!(
+            (outer.subject.as_str(), outer.actor.as_ref().unwrap().client_id.as_str()),
+            ("gateway", "mailer")
+        );
+        assert_eq!(told.scope, ["read", "write"]);
+        assert_eq!(told.audience, ["api", "mail"]);
+        assert_eq!(told.roles, ["editor"]);
+        assert_eq!(told.issued_at.unwrap().seconds, 1_700_000_000);
+        assert_eq!(told.expires_at.unwrap().seconds, 1_700_000_900);
+        assert_eq!(told.auth_time.unwrap().seconds, 1_699_999_999);
+        assert_eq!(told.session_id, "0190b6a8-1111-7000-8000-000000000003");
+        assert_eq!(told.token_id, "0190b6a8-1111-7000-8000-000000000002");
+        assert_eq!(told.key_id, key.as_str());
+        assert!(told.extra.unwrap().fields.contains_key("team"));
+        assert_eq!(
+            (told.issuer.as_str(), told.client_id.as_str()),
+            ("https://issuer", "gateway")
+        );
+    }
+}
