@@ -18,10 +18,14 @@ pub mod clock;
 pub mod config;
 pub mod grpc;
 pub mod keys;
+#[cfg(feature = "server")]
+pub mod listener;
 pub mod model;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod proto;
 pub mod revocation;
 pub mod secret;
+#[cfg(feature = "server")]
+pub mod shutdown;
 #[cfg(feature = "server")]
 pub mod store;

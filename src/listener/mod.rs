@@ -1,0 +1,30 @@
+//! Listening: an accept loop of our own, for gRPC and HTTP alike.
+//!
+//! The loops that come with the libraries accept without limit, spin when the process is out of file descriptors, wait
+//! for ever for a silent socket, and never give up on a drain. This one has a cap below the file limit, backs off, and
+//! gives every wait a deadline:
+//!
+//! * at most `max_connections` at once; the next waits in the kernel's queue;
+//! * a TLS handshake takes at most [`HANDSHAKE`];
+//! * data that the peer does not acknowledge within [`UNACKNOWLEDGED`] ends the connection;
+//! * on a drain: stop accepting, tell every connection, wait at most `drain_timeout`, drop the rest.
+
+mod accept;
+mod cap;
+mod io;
+mod peer;
+mod tls;
+
+pub use accept::{Connections, Limits, serve};
+pub use cap::connection_cap;
+pub use io::Io;
+pub use peer::{Peer, PeerName};
+pub use tls::{Security, TlsFiles};
+
+use std::time::Duration;
+
+/// The longest TLS handshake.
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How long sent data may stay unacknowledged by the peer's kernel.
+pub const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
