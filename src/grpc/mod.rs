@@ -1,3 +1,42 @@
 //! The service over gRPC: who may call what, within which limits, and what each answer looks like on the wire.
 
+pub mod connection;
+pub mod health;
+pub mod layers;
+pub mod policy;
+pub mod reflection;
 pub mod status;
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::listener::{self, Limits, Security};
+use crate::shutdown::Stop;
+use connection::Grpc;
+use health::Health;
+
+/// Serves gRPC until `stop`, then drains: tells health's watchers, stops accepting, ends every connection politely, and
+/// returns after [`Limits::drain_timeout`] at the latest.
+pub async fn serve(
+    listener: TcpListener,
+    security: Security,
+    limits: Limits,
+    grpc: Arc<Grpc>,
+    health: &Health,
+    stop: &Stop,
+) {
+    // The listener learns of the end only after health has told it.
+    let told = Stop::new();
+    let tell = async {
+        health.drained().await;
+        told.drain();
+        stop.stopped().await;
+        told.now();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = listener::serve(listener, security, limits, grpc, told.clone()) => {}
+        () = tell => {}
+    }
+}

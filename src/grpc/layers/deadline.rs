@@ -1,0 +1,103 @@
+//! How long a call may take: the caller's `grpc-timeout`, within our bounds.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::model::{Error, ErrorKind, Result};
+
+/// Left for the answer's way back: it is worth nothing once the caller has given up.
+const SHAVE: Duration = Duration::from_millis(20);
+
+/// How long calls may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// Without `grpc-timeout`.
+    pub default: Duration,
+    /// At most, whatever the caller says.
+    pub max: Duration,
+}
+
+impl Deadlines {
+    /// How long a unary call may take from now on.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` for a header that is none, `DEADLINE_EXCEEDED` where there is no time to answer.
+    pub(super) fn of_unary(self, timeout: Option<&HeaderValue>) -> Result<Duration> {
+        Ok(of_stream(timeout)?.unwrap_or(self.default).min(self.max))
+    }
+}
+
+/// How long a stream may last: as long as it likes, unless its caller says.
+pub(super) fn of_stream(timeout: Option<&HeaderValue>) -> Result<Option<Duration>> {
+    let Some(timeout) = timeout else {
+        return Ok(None);
+    };
+    let given = parse(timeout.as_bytes())
+        .ok_or_else(|| Error::invalid("grpc-timeout", "must be 1-8 digits and one of H M S m u n"))?;
+    match given.checked_sub(SHAVE) {
+        Some(left) if !left.is_zero() => Ok(Some(left)),
+        _ => Err(ErrorKind::DeadlineExceeded.into()),
+    }
+}
+
+/// `TimeoutValue TimeoutUnit` of the gRPC protocol over HTTP/2.
+fn parse(text: &[u8]) -> Option<Duration> {
+    let (unit, digits) = text.split_last()?;
+    if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let value = digits
+        .iter()
+        .fold(0_u64, |value, digit| value * 10 + u64::from(digit - b'0'));
+    Some(match unit {
+        b'H' => Duration::from_secs(value * 3600),
+        b'M' => Duration::from_secs(value * 60),
+        b'S' => Duration::from_secs(value),
+        b'm' => Duration::from_millis(value),
+        b'u' => Duration::from_micros(value),
+        b'n' => Duration::from_nanos(value),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEADLINES: Deadlines = Deadlines {
+        default: Duration::from_secs(5),
+        max: Duration::from_secs(10),
+    };
+
+    fn unary(timeout: &str) -> Result<Duration> {
+        DEADLINES.of_unary(Some(&HeaderValue::from_str(timeout).unwrap()))
+    }
+
+    #[test]
+    fn the_callers_deadline_counts_within_our_bounds() {
+        assert_eq!(DEADLINES.of_unary(None).unwrap(), Duration::from_secs(5));
+        assert_eq!(unary("1S").unwrap(), Duration::from_millis(980));
+        assert_eq!(unary("100m").unwrap(), Duration::from_millis(80));
+        assert_eq!(unary("99999999H").unwrap(), Duration::from_secs(10));
+        assert_eq!(of_stream(None).unwrap(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_done_in_time_is_refused_at_once() {
+        for hopeless in ["0n", "0S", "20m", "19999u", "1n"] {
+            assert_eq!(
+                unary(hopeless).unwrap_err().kind,
+                ErrorKind::DeadlineExceeded,
+                "{hopeless}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_timeout_is_refused() {
+        for bad in ["", "S", "1", "1s", "-1S", "1.5S", "123456789S", "1 S", "1SS", "0x1S"] {
+            assert_eq!(unary(bad).unwrap_err().kind, ErrorKind::InvalidRequest, "{bad:?}");
+        }
+    }
+}

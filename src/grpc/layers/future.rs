@@ -1,0 +1,262 @@
+//! One call, from its head to the head of its answer.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+use tonic::{Code, Status};
+
+use super::answer::Stream;
+use super::authenticate::{Authentication, Credential, bearer};
+use super::deadline::of_stream;
+use super::{Answer, Call, Connection, Inbound, METHODS, Pace, Pass, REQUEST_ID, Routed};
+use crate::grpc::status::{log, status};
+use crate::model::{Caller, Error, ErrorKind, Result};
+
+/// One call.
+pub struct CallFuture {
+    on: Arc<Connection>,
+    /// The place of its method in [`METHODS`]; none if it is not served.
+    method: Option<usize>,
+    request_id: HeaderValue,
+    began: Instant,
+    deadline: Option<Instant>,
+    /// Made only when the call has to wait.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Kept by streams, whose caller is looked at again and again.
+    bearer: Option<Box<str>>,
+    pass: Option<Pass>,
+    stage: Stage,
+}
+
+/// How far a call has come.
+pub(super) enum Stage {
+    /// It is answered without a service.
+    Refused(Option<Box<Status>>),
+    /// It is not even gRPC.
+    NotGrpc(StatusCode),
+    /// A store is asked who calls.
+    Asking(BoxFuture<'static, Result<Arc<Caller>>>, Option<Box<Request<Incoming>>>),
+    /// A service works on it.
+    Running(Routed),
+    /// Its answer has begun.
+    Answered,
+}
+
+impl CallFuture {
+    pub(super) fn begin(on: Arc<Connection>, request: Request<Incoming>) -> Self {
+        let mut call = Self {
+            method: on.frame.policy.method(request.uri().path()).map(|(index, _)| index),
+            request_id: on.frame.ids.of(request.headers()),
+            began: Instant::now(),
+            deadline: None,
+            timer: None,
+            bearer: None,
+            pass: None,
+            stage: Stage::Answered,
+            on,
+        };
+        call.stage = match not_grpc(&request) {
+            Some(code) => Stage::NotGrpc(code),
+            None => call.admit(request).unwrap_or_else(Stage::refused),
+        };
+        call
+    }
+
+    /// Everything that can be told before a service is asked.
+    fn admit(&mut self, request: Request<Incoming>) -> Result<Stage> {
+        let index = self.method.ok_or(ErrorKind::Unimplemented)?;
+        let timeout = request.headers().get("grpc-timeout");
+        let left = match METHODS[index].pace {
+            Pace::Deadline => Some(self.on.frame.deadlines.of_unary(timeout)?),
+            Pace::Idle(_) => of_stream(timeout)?,
+        };
+        self.deadline = left.and_then(|left| self.began.checked_add(left));
+        self.pass = Some(self.on.frame.calls.enter()?);
+        let bearer = bearer(request.headers())?;
+        let credential = Credential {
+            bearer,
+            peer: &self.on.peer,
+        };
+        let answer = self.on.frame.authenticator.authenticate(credential);
+        if matches!(METHODS[index].pace, Pace::Idle(_)) {
+            self.bearer = bearer.map(Into::into);
+        }
+        match answer {
+            Authentication::Known(caller) => self.enter(index, caller?, request),
+            Authentication::Asking(asking) => Ok(Stage::Asking(asking, Some(Box::new(request)))),
+        }
+    }
+
+    /// Past the policy and into the service.
+    fn enter(&self, index: usize, caller: Arc<Caller>, mut request: Request<Incoming>) -> Result<Stage> {
+        let method = &METHODS[index];
+        method.access.check(&caller)?;
+        // No service needs the token, and what is not there cannot be logged.
+        request.headers_mut().remove(header::AUTHORIZATION);
+        request.extensions_mut().insert(Call {
+            caller,
+            peer: Arc::clone(&self.on.peer),
+            request_id: self.request_id.clone(),
+            deadline: self.deadline,
+        });
+        let idle = match method.pace {
+            Pace::Deadline => None,
+            Pace::Idle(limit) => Some(limit),
+        };
+        let request = request.map(|body| Inbound::new(body, idle));
+        Ok(Stage::Running(self.on.frame.routes.route(method, request)))
+    }
+
+    /// The next step; pending while somebody is waited for.
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<tonic::body::Body>, Box<Status>>> {
+        loop {
+            match &mut self.stage {
+                Stage::Refused(refusal) => {
+                    let refusal = refusal.take();
+                    return Poll::Ready(Err(refusal.unwrap_or_else(|| Box::new(defect("answered twice")))));
+                }
+                Stage::Asking(asking, request) => {
+                    let caller = std::task::ready!(asking.as_mut().poll(cx));
+                    let entered = match (caller, request.take(), self.method) {
+                        (Ok(caller), Some(request), Some(index)) => self.enter(index, caller, *request),
+                        (Err(error), _, _) => Err(error),
+                        (Ok(_), _, _) => Err(Error::internal("the request was taken before its caller was known")),
+                    };
+                    self.stage = entered.unwrap_or_else(Stage::refused);
+                }
+                Stage::Running(routed) => {
+                    return routed.as_mut().poll(cx).map(|answer| {
+                        let Ok(answer) = answer;
+                        Ok(answer)
+                    });
+                }
+                Stage::NotGrpc(_) | Stage::Answered => {
+                    return Poll::Ready(Err(Box::new(defect("polled after its end"))));
+                }
+            }
+        }
+    }
+
+    /// Whether the deadline has passed; if not, the call is woken when it does.
+    fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = self.deadline else {
+            return false;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        timer.as_mut().poll(cx).is_ready()
+    }
+
+    /// Sends the answer on its way: names it, counts it, logs what the caller is not told.
+    fn finish(&mut self, answer: Result<Response<tonic::body::Body>, Box<Status>>) -> Response<Answer> {
+        // What was at work ends here, at the latest: before the answer is on its way.
+        self.stage = Stage::Answered;
+        let mut answer = answer.unwrap_or_else(|status| status.into_http());
+        let failed = answer.extensions_mut().remove::<Status>();
+        if let Some(status) = &failed {
+            let path = self.method.map_or("unknown", |index| METHODS[index].path);
+            log(status, path, self.request_id.to_str().unwrap_or_default());
+        }
+        let code = failed.map_or(Code::Ok, |status| status.code());
+        answer.headers_mut().insert(REQUEST_ID, self.request_id.clone());
+        let metrics = &self.on.frame.metrics;
+        match self.method.map(|index| (index, METHODS[index].pace)) {
+            // It has only begun: its end is counted when it comes.
+            Some((index, Pace::Idle(idle))) if code == Code::Ok => {
+                let stream = self.stream(index, idle);
+                answer.map(|body| match stream {
+                    Some(stream) => Answer::stream(body, stream),
+                    None => Answer::unary(body, self.on.untaken.add()),
+                })
+            }
+            known => {
+                match known {
+                    Some((index, _)) => metrics.answered(index, code, self.began.elapsed()),
+                    None => metrics.unknown(),
+                }
+                answer.map(|body| Answer::unary(body, self.on.untaken.add()))
+            }
+        }
+    }
+
+    fn stream(&mut self, method: usize, idle: Duration) -> Option<Stream> {
+        Some(Stream {
+            layers: Arc::clone(&self.on.frame),
+            method,
+            request_id: self.request_id.clone(),
+            bearer: self.bearer.take(),
+            peer: Arc::clone(&self.on.peer),
+            idle,
+            deadline: self.deadline,
+            moved: Instant::now(),
+            look: Stream::timer(),
+            code: None,
+            _pass: self.pass.take()?,
+        })
+    }
+}
+
+impl Future for CallFuture {
+    type Output = Result<Response<Answer>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Stage::NotGrpc(code) = this.stage {
+            this.stage = Stage::Answered;
+            let mut answer = Response::new(Answer::unary(tonic::body::Body::empty(), this.on.untaken.add()));
+            *answer.status_mut() = code;
+            return Poll::Ready(Ok(answer));
+        }
+        let stepped = std::panic::catch_unwind(AssertUnwindSafe(|| this.step(cx)));
+        let answer = match stepped {
+            Ok(Poll::Ready(answer)) => answer,
+            Ok(Poll::Pending) if !this.is_overdue(cx) => return Poll::Pending,
+            Ok(Poll::Pending) => Err(Box::new(status(ErrorKind::DeadlineExceeded.into()))),
+            // The panic hook has logged where and why.
+            Err(_) => Err(Box::new(defect("a call panicked"))),
+        };
+        Poll::Ready(Ok(this.finish(answer)))
+    }
+}
+
+impl Drop for CallFuture {
+    fn drop(&mut self) {
+        if let (Stage::Running(_) | Stage::Asking(..), Some(index)) = (&self.stage, self.method) {
+            // The caller went away.
+            let took = self.began.elapsed();
+            self.on.frame.metrics.answered(index, Code::Cancelled, took);
+        }
+    }
+}
+
+impl Stage {
+    fn refused(error: Error) -> Self {
+        Self::Refused(Some(Box::new(status(error))))
+    }
+}
+
+fn defect(why: &'static str) -> Status {
+    status(Error::internal(why))
+}
+
+/// gRPC over HTTP/2 is a POST of `application/grpc` or a subtype by `+`; anything else gets an answer of HTTP.
+fn not_grpc(request: &Request<Incoming>) -> Option<StatusCode> {
+    if request.method() != http::Method::POST {
+        return Some(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    match rest {
+        Some([] | [b'+' | b';', ..]) => None,
+        _ => Some(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    }
+}

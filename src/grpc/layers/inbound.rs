@@ -1,0 +1,109 @@
+//! The body of a request on its way in.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+use tonic::Status;
+
+use crate::grpc::status::status;
+use crate::model::{Error, ErrorKind};
+
+/// A request's body. That of a stream ends with an error when its sender is silent for too long; for unary calls the
+/// deadline does that.
+#[derive(Debug)]
+pub struct Inbound<B = Incoming> {
+    body: B,
+    idle: Option<Idle>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<B> Inbound<B> {
+    pub(super) fn new(body: B, idle: Option<Duration>) -> Self {
+        Self {
+            body,
+            idle: idle.map(|limit| Idle {
+                limit,
+                timer: Box::pin(tokio::time::sleep(limit)),
+            }),
+        }
+    }
+}
+
+impl<B> Body for Inbound<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<tonic::codegen::StdError>,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let Some(idle) = &mut self.idle else {
+            return polled.map(|frame| frame.map(|frame| frame.map_err(broken)));
+        };
+        match polled {
+            Poll::Ready(frame) => {
+                idle.timer.as_mut().reset(Instant::now() + idle.limit);
+                Poll::Ready(frame.map(|frame| frame.map_err(broken)))
+            }
+            Poll::Pending => idle.timer.as_mut().poll(cx).map(|()| {
+                let error = Error::new(ErrorKind::DeadlineExceeded, "the next message did not come in time");
+                Some(Err(status(error)))
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn broken(error: impl Into<tonic::codegen::StdError>) -> Status {
+    Status::from_error(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::{BodyExt as _, StreamBody};
+    use tokio_stream::wrappers::ReceiverStream;
+    use tonic::Code;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_silence_ends_a_stream() {
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
+        let body = StreamBody::new(ReceiverStream::new(receiver));
+        let mut body = Inbound::new(body, Some(Duration::from_secs(30)));
+        for _ in 0..3 {
+            let (frame, ()) = tokio::join!(body.frame(), async {
+                tokio::time::sleep(Duration::from_secs(29)).await;
+                sender.send(Ok(Frame::data(Bytes::from_static(b"row")))).await.unwrap();
+            });
+            assert!(frame.unwrap().unwrap().is_data());
+        }
+        let silent = Instant::now();
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert_eq!((error.code(), silent.elapsed().as_secs()), (Code::DeadlineExceeded, 30));
+    }
+}
