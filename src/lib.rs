@@ -16,6 +16,7 @@ pub mod cli;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
 pub mod grpc;
 pub mod keys;
 #[cfg(feature = "server")]
