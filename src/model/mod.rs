@@ -12,6 +12,8 @@ pub mod grant;
 pub mod ids;
 pub mod inactive;
 pub mod key;
+#[cfg(feature = "server")]
+pub mod record;
 pub mod revocation;
 pub mod session;
 #[cfg(feature = "server")]

@@ -13,6 +13,7 @@ pub mod accounts;
 pub mod keys;
 pub mod local;
 pub mod migrate;
+pub mod redis;
 pub mod revocations;
 pub mod sessions;
 pub mod sqlite;

@@ -28,10 +28,21 @@ pub trait SessionStore: Send + Sync {
     /// The user's live sessions of this era, oldest first. What revocations kill is left out by the caller.
     async fn list(&self, user: UserId, era: i64) -> Result<Vec<SessionView>>;
 
+    /// Removes at most `limit` records that count as absent; how many it removed. A store whose records go by
+    /// themselves has nothing to do.
+    async fn purge_sessions(&self, _limit: u32) -> Result<u32> {
+        Ok(0)
+    }
+
     /// Whether the store answers.
     async fn ping(&self) -> Result<()>;
 
     /// Advances the counter of every master and answers (name, value) of each; a store that cannot come back from a
-    /// backup on its own answers an empty list. `known` are the values stored so far: a missing counter is set from them.
+    /// backup on its own answers an empty list. `known` are the values stored so far: a missing counter is set from
+    /// them, then advanced.
+    ///
+    /// A counter's name says where it lives: in a Redis Cluster it is the hash tag of its key, so the counter moves
+    /// with its slot. Each master is represented by the first known name that it holds, or by a new one; names that
+    /// are not answered stay as they were stored.
     async fn advance_counters(&self, known: &[(String, i64)]) -> Result<Vec<(String, i64)>>;
 }

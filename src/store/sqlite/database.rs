@@ -14,10 +14,16 @@ use crate::clock::{Clock, UnixMillis};
 use crate::model::{Error, ErrorKind, Result};
 use crate::store::migrate::{self, Migration};
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    sql: include_str!("../../../migrations/sqlite/0001_durable.sql"),
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        sql: include_str!("../../../migrations/sqlite/0001_durable.sql"),
+    },
+    Migration {
+        version: 2,
+        sql: include_str!("../../../migrations/sqlite/0002_sessions.sql"),
+    },
+];
 
 /// Says in the file's header that it is ours: "CSGN".
 const APPLICATION_ID: i32 = 0x4353_474e;

@@ -6,6 +6,7 @@
 pub mod database;
 mod error;
 mod folder;
+mod sessions;
 mod worker;
 
 pub use database::{Database, Mode, Tx};

@@ -1,0 +1,38 @@
+//! The Lua scripts: one per verb, called by the SHA-1 of its text.
+//!
+//! A script that takes something away or only tells of it carries `allow-oom`: a full Redis must still log people out.
+
+use std::sync::LazyLock;
+
+/// A script and its name to Redis.
+#[derive(Debug)]
+pub(super) struct Script {
+    pub(super) source: String,
+    pub(super) sha: String,
+}
+
+impl Script {
+    fn new(flags: &str, parts: &[&str]) -> Self {
+        let source = format!("#!lua{flags}\n{}", parts.concat());
+        let sha = fred::util::sha1_hash(&source);
+        Self { source, sha }
+    }
+}
+
+const RECORD: &str = include_str!("lua/record.lua");
+const ALLOW_OOM: &str = " flags=allow-oom";
+const NO_WRITES: &str = " flags=no-writes";
+
+macro_rules! script {
+    ($name:ident, $flags:expr, $($part:expr),+) => {
+        pub(super) static $name: LazyLock<Script> = LazyLock::new(|| Script::new($flags, &[$($part),+]));
+    };
+}
+
+script!(CREATE, "", RECORD, include_str!("lua/create.lua"));
+script!(ROTATE, "", RECORD, include_str!("lua/rotate.lua"));
+script!(END, ALLOW_OOM, RECORD, include_str!("lua/end.lua"));
+script!(END_USER, ALLOW_OOM, RECORD, include_str!("lua/end_user.lua"));
+script!(LIST, NO_WRITES, RECORD, include_str!("lua/list.lua"));
+script!(COUNTER, ALLOW_OOM, include_str!("lua/counter.lua"));
+script!(ANNOUNCE, ALLOW_OOM, include_str!("lua/announce.lua"));

@@ -1,0 +1,136 @@
+//! Keeps the connections, and examines every master before it is used: one that evicts keys would drop live sessions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::error::Error as FredError;
+use fred::interfaces::{ClientLike, ClusterInterface as _, EventInterface as _};
+use fred::types::config::{Options, Server};
+use fred::types::{Builder, ClusterHash, CustomCommand, InfoKind, Value};
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{error, info, warn};
+
+use super::link::Link;
+use super::settings::Settings;
+
+/// Between two examinations of a Redis that could not be examined, or was found unfit.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What an examination found.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// A master whose `maxmemory-policy` is not `noeviction`, and what it is.
+    pub(super) evicts: Option<String>,
+    /// A master that writes nothing to disk.
+    pub(super) volatile: Option<String>,
+}
+
+/// Examines the deployment over connections of its own. Fails at once if it cannot be reached.
+pub(super) async fn probe(builder: &Builder, settings: &Settings) -> Result<Findings, FredError> {
+    let client = builder.build()?;
+    let _task = AbortOnDropHandle::new(client.init().await?);
+    examine(&client, settings.patience()).await
+}
+
+/// Starts the tasks that keep the clients of `link` connected and examine Redis at each reconnection.
+pub(super) fn keep(link: &Arc<Link>, patience: Duration) -> Vec<AbortOnDropHandle<()>> {
+    let reconnected = Arc::new(Notify::new());
+    let mut tasks = Vec::new();
+    for client in link.clients() {
+        let mut events = client.reconnect_rx();
+        let notify = Arc::clone(&reconnected);
+        tasks.push(tokio::spawn(async move {
+            while !matches!(
+                events.recv().await,
+                Err(tokio::sync::broadcast::error::RecvError::Closed)
+            ) {
+                notify.notify_one();
+            }
+        }));
+        tasks.push(tokio::spawn(stay_connected(client.clone())));
+    }
+    tasks.push(tokio::spawn(judge(Arc::clone(link), reconnected, patience)));
+    tasks.into_iter().map(AbortOnDropHandle::new).collect()
+}
+
+/// fred reconnects by itself; its task ends only where it thinks that nothing will help.
+async fn stay_connected(client: Client) {
+    loop {
+        match AbortOnDropHandle::new(client.connect()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "a connection to Redis was given up; it is made again"),
+            Err(error) => error!(%error, "a connection to Redis ended badly; it is made again"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn judge(link: Arc<Link>, reconnected: Arc<Notify>, patience: Duration) {
+    loop {
+        reconnected.notified().await;
+        loop {
+            let Some(client) = link.clients().first() else { return };
+            match examine(client, patience).await {
+                Ok(Findings { evicts: None, .. }) => {
+                    if link.declare(None) {
+                        info!("Redis is connected and fit for use");
+                    }
+                    break;
+                }
+                Ok(Findings {
+                    evicts: Some(found), ..
+                }) => {
+                    if link.declare(Some(found.clone())) {
+                        error!(%found, "Redis would evict live sessions: it is not used until it runs noeviction");
+                    }
+                }
+                // Not reached: its calls fail by themselves, and the next connection is judged anew.
+                Err(_) => {}
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+async fn examine(client: &Client, patience: Duration) -> Result<Findings, FredError> {
+    let masters: Vec<Option<Server>> = match client.cached_cluster_state() {
+        Some(routing) => routing.unique_primary_nodes().into_iter().map(Some).collect(),
+        None => vec![None],
+    };
+    let mut findings = Findings::default();
+    for cluster_node in masters {
+        let name = cluster_node
+            .as_ref()
+            .map_or_else(|| "Redis".to_owned(), ToString::to_string);
+        let client = client.with_options(&Options {
+            cluster_node,
+            timeout: Some(patience),
+            ..Options::default()
+        });
+        let memory: String = client.info(Some(InfoKind::Memory)).await?;
+        let policy = field(&memory, "maxmemory_policy").unwrap_or("unknown");
+        if policy != "noeviction" {
+            findings.evicts = Some(format!("{name} runs maxmemory-policy {policy}"));
+        }
+        let persistence: String = client.info(Some(InfoKind::Persistence)).await?;
+        if field(&persistence, "aof_enabled") == Some("0") && !takes_snapshots(&client).await {
+            findings.volatile = Some(name);
+        }
+    }
+    Ok(findings)
+}
+
+/// Whether `save` is set. Where CONFIG is forbidden (managed services) it is taken to be.
+async fn takes_snapshots(client: &impl ClientLike) -> bool {
+    let config = CustomCommand::new_static("CONFIG", ClusterHash::FirstKey, false);
+    let save: Result<Value, FredError> = client.custom(config, vec!["GET", "save"]).await;
+    !matches!(save.map(Value::into_array).as_deref(), Ok([_, value]) if value.as_str().as_deref() == Some(""))
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
+}

@@ -1,0 +1,203 @@
+//! Live sessions. What a refresh token means is decided by `model::record`, between the read and the write of one
+//! transaction.
+
+use async_trait::async_trait;
+use rusqlite::{Row, params};
+
+use super::{Database, Tx};
+use crate::clock::UnixMillis;
+use crate::model::record::{Next, RecordState, SessionRecord};
+use crate::model::session::{Created, LINGER, NewSession, Presented, SessionContext, SessionView};
+use crate::model::{ClientId, Epochs, Error, Result, Rotation, SessionId, UserId};
+use crate::store::SessionStore;
+
+#[async_trait]
+impl SessionStore for Database {
+    async fn create(&self, new: &NewSession, limit: u32) -> Result<Created> {
+        let new = new.clone();
+        self.call(move |tx| {
+            let record = SessionRecord::begin(&new, tx.now());
+            let mut others = of_user(tx, new.user)?;
+            others.retain(|other| other.client == new.client && other.era == new.era && other.is_live(tx.now()));
+            put(tx, &record)?;
+            let crowded = others.len() >= limit as usize;
+            Ok(Created {
+                idle_expires: record.idle_expires,
+                crowded: if crowded { views(&others) } else { Vec::new() },
+            })
+        })
+        .await
+    }
+
+    async fn rotate(&self, presented: &Presented) -> Result<Rotation> {
+        let presented = presented.clone();
+        self.call(move |tx| {
+            let Some(record) = one(tx, presented.user, presented.session)? else {
+                return Ok(Rotation::Unknown);
+            };
+            let (rotation, next) = record.present(&presented, tx.now());
+            match next {
+                Next::Same => {}
+                Next::Become(record) => put(tx, &record)?,
+                Next::Gone => drop(delete(tx, record.id)?),
+            }
+            Ok(rotation)
+        })
+        .await
+    }
+
+    async fn end(&self, user: UserId, session: SessionId) -> Result<bool> {
+        self.call(move |tx| {
+            let record = one(tx, user, session)?;
+            delete(tx, session)?;
+            Ok(record.is_some_and(|record| record.is_live(tx.now())))
+        })
+        .await
+    }
+
+    async fn end_user(&self, user: UserId, epoch: i64, keep: Option<SessionId>) -> Result<u32> {
+        self.call(move |tx| {
+            let mut ended = 0;
+            for record in of_user(tx, user)? {
+                if record.epochs.user < epoch && Some(record.id) != keep {
+                    delete(tx, record.id)?;
+                    ended += u32::from(record.is_live(tx.now()));
+                }
+            }
+            Ok(ended)
+        })
+        .await
+    }
+
+    async fn list(&self, user: UserId, era: i64) -> Result<Vec<SessionView>> {
+        self.read(move |tx| {
+            let mut records = of_user(tx, user)?;
+            records.retain(|record| record.era == era && record.is_live(tx.now()));
+            Ok(views(&records))
+        })
+        .await
+    }
+
+    async fn purge_sessions(&self, limit: u32) -> Result<u32> {
+        self.call(move |tx| {
+            let gone = tx.run(
+                "DELETE FROM sessions WHERE id IN
+                 (SELECT id FROM sessions WHERE idle_expires <= ?1 ORDER BY idle_expires LIMIT ?2)",
+                params![tx.now().minus(LINGER).0, limit],
+            )?;
+            u32::try_from(gone).map_err(Error::internal)
+        })
+        .await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.read(|_| Ok(())).await
+    }
+
+    async fn advance_counters(&self, _known: &[(String, i64)]) -> Result<Vec<(String, i64)>> {
+        Ok(Vec::new())
+    }
+}
+
+fn one(tx: &Tx<'_>, user: UserId, session: SessionId) -> Result<Option<SessionRecord>> {
+    let sql = "SELECT * FROM sessions WHERE id = ?1 AND user_id = ?2";
+    tx.first(sql, params![session.to_string(), user.to_string()], read)
+}
+
+fn of_user(tx: &Tx<'_>, user: UserId) -> Result<Vec<SessionRecord>> {
+    let sql = "SELECT * FROM sessions WHERE user_id = ?1 ORDER BY created, id";
+    tx.all(sql, [user.to_string()], read)
+}
+
+fn views(records: &[SessionRecord]) -> Vec<SessionView> {
+    records.iter().map(SessionRecord::view).collect()
+}
+
+fn delete(tx: &Tx<'_>, session: SessionId) -> Result<usize> {
+    Ok(tx.run("DELETE FROM sessions WHERE id = ?1", [session.to_string()])?)
+}
+
+fn put(tx: &Tx<'_>, record: &SessionRecord) -> Result<()> {
+    let reused = match record.state {
+        RecordState::Live | RecordState::FastForwarded => None,
+        RecordState::Tombstone { presented } => Some(presented),
+    };
+    tx.run(
+        "INSERT OR REPLACE INTO sessions (id, user_id, client_id, secret_hash, era, generation, refresh_key, rotated,
+             attempt_id, scope, audience, created, idle_expires, expires, epoch_global, epoch_user, epoch_client,
+             fast_forwarded, reused, user_agent, ip_address, device_name)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+        params![
+            record.id.to_string(),
+            record.user.to_string(),
+            record.client.as_str(),
+            record.secret_hash,
+            record.era,
+            record.generation,
+            record.refresh_key,
+            record.rotated.0,
+            record.attempt_id,
+            serde_json::to_string(&record.scope).map_err(Error::internal)?,
+            serde_json::to_string(&record.audience).map_err(Error::internal)?,
+            record.created.0,
+            record.idle_expires.0,
+            record.expires.0,
+            record.epochs.global,
+            record.epochs.user,
+            record.epochs.client,
+            record.state == RecordState::FastForwarded,
+            reused,
+            record.context.user_agent,
+            record.context.ip_address,
+            record.context.device_name,
+        ],
+    )?;
+    Ok(())
+}
+
+fn read(row: &Row<'_>) -> Result<SessionRecord> {
+    let state = match row.get("reused")? {
+        Some(presented) => RecordState::Tombstone { presented },
+        None if row.get("fast_forwarded")? => RecordState::FastForwarded,
+        None => RecordState::Live,
+    };
+    Ok(SessionRecord {
+        id: text(row, "id")?.parse()?,
+        user: text(row, "user_id")?.parse()?,
+        client: ClientId::try_from(text(row, "client_id")?)?,
+        secret_hash: row.get("secret_hash")?,
+        era: row.get("era")?,
+        generation: row.get("generation")?,
+        refresh_key: row.get("refresh_key")?,
+        rotated: time(row, "rotated")?,
+        attempt_id: row.get("attempt_id")?,
+        scope: list(row, "scope")?,
+        audience: list(row, "audience")?,
+        created: time(row, "created")?,
+        idle_expires: time(row, "idle_expires")?,
+        expires: time(row, "expires")?,
+        epochs: Epochs {
+            global: row.get("epoch_global")?,
+            user: row.get("epoch_user")?,
+            client: row.get("epoch_client")?,
+        },
+        state,
+        context: SessionContext {
+            user_agent: row.get("user_agent")?,
+            ip_address: row.get("ip_address")?,
+            device_name: row.get("device_name")?,
+        },
+    })
+}
+
+fn text(row: &Row<'_>, column: &str) -> Result<String> {
+    Ok(row.get(column)?)
+}
+
+fn time(row: &Row<'_>, column: &str) -> Result<UnixMillis> {
+    Ok(UnixMillis(row.get(column)?))
+}
+
+fn list(row: &Row<'_>, column: &str) -> Result<Vec<String>> {
+    serde_json::from_str(&text(row, column)?).map_err(Error::internal)
+}
