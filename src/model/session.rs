@@ -173,6 +173,17 @@ pub enum Rotation {
     TooFarAhead,
 }
 
+impl Rotation {
+    /// What it leaves, if the presenter gets a token.
+    #[must_use]
+    pub const fn success(&self) -> Option<&Rotated> {
+        match self {
+            Self::Rotated(rotated) | Self::Replayed(rotated) | Self::FastForwarded { rotated, .. } => Some(rotated),
+            Self::Reused(_) | Self::Refused(_) | Self::Expired | Self::Unknown | Self::TooFarAhead => None,
+        }
+    }
+}
+
 /// What a successful rotation leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotated {

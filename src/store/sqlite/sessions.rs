@@ -48,9 +48,11 @@ impl SessionStore for Database {
 
     async fn end(&self, user: UserId, session: SessionId) -> Result<bool> {
         self.call(move |tx| {
-            let record = one(tx, user, session)?;
+            let Some(record) = one(tx, user, session)? else {
+                return Ok(false);
+            };
             delete(tx, session)?;
-            Ok(record.is_some_and(|record| record.is_live(tx.now())))
+            Ok(record.is_live(tx.now()))
         })
         .await
     }

@@ -1,0 +1,226 @@
+//! Sessions as things: made, listed, crowded, ended.
+
+use std::time::Duration;
+
+use countersign::clock::UnixMillis;
+use countersign::model::session::{LINGER, NewSession, SessionView};
+use countersign::model::{ClientId, Epochs, Rotation, SessionContext, SessionId};
+
+use super::world::{IDLE, World, attempt, now, present, session, session_of, successor, user};
+
+fn ids(views: &[SessionView]) -> Vec<SessionId> {
+    views.iter().map(|view| view.id).collect()
+}
+
+fn client(id: &str) -> ClientId {
+    ClientId::parse(id, "client_id").unwrap()
+}
+
+pub async fn a_session_is_listed_as_it_was_made(world: &World) {
+    let new = NewSession {
+        client: client("web.app"),
+        context: SessionContext {
+            user_agent: "Mozilla/5.0".into(),
+            ip_address: "2001:db8::1".into(),
+            device_name: "Ada's phone".into(),
+        },
+        ..session()
+    };
+    let created = world.store.create(&new, 10).await.unwrap();
+    assert!(created.crowded.is_empty());
+    let listed = world.store.list(new.user, 1).await.unwrap();
+    let view = SessionView {
+        id: new.id,
+        client: new.client.clone(),
+        created: new.created,
+        refreshed: new.created,
+        expires: created.idle_expires,
+        absolute_expires: new.expires,
+        scope: new.scope.clone(),
+        epochs: new.epochs,
+        context: new.context.clone(),
+    };
+    assert_eq!(listed, [view]);
+    assert!(created.idle_expires >= new.created.plus(IDLE) && created.idle_expires < now().plus(IDLE * 2));
+    assert!(
+        world.store.list(new.user, 2).await.unwrap().is_empty(),
+        "of another era"
+    );
+    assert!(world.store.list(user(), 1).await.unwrap().is_empty(), "of nobody");
+}
+
+pub async fn a_refresh_updates_what_it_names(world: &World) {
+    let mut new = session();
+    new.context.user_agent = "old".into();
+    new.context.device_name = "phone".into();
+    let new = world.begin(new).await;
+    let mut presented = present(&new, 0);
+    presented.context.user_agent = "new".into();
+    presented.context.ip_address = "192.0.2.1".into();
+    let rotated = successor(&world.rotate(&presented).await).clone();
+    let listed = world.store.list(new.user, 1).await.unwrap();
+    let context = SessionContext {
+        user_agent: "new".into(),
+        ip_address: "192.0.2.1".into(),
+        device_name: "phone".into(),
+    };
+    assert_eq!(listed[0].context, context);
+    assert_eq!(
+        (listed[0].refreshed, listed[0].expires),
+        (rotated.now, rotated.idle_expires)
+    );
+}
+
+pub async fn a_crowd_is_told_of_at_the_limit(world: &World) {
+    let user = user();
+    let start = now();
+    let at = |age: u64| NewSession {
+        created: start.minus(Duration::from_secs(age)),
+        ..session_of(user)
+    };
+    let elsewhere = NewSession {
+        client: client("other"),
+        ..at(50)
+    };
+    let other_era = NewSession { era: 2, ..at(50) };
+    let expired = NewSession {
+        idle_ttl: Duration::ZERO,
+        ..at(50)
+    };
+    let reused = at(50);
+    for session in [elsewhere, other_era, expired, reused.clone()] {
+        world.begin(session).await;
+    }
+    world.rotate(&present(&reused, 0)).await;
+    assert!(matches!(
+        world.rotate(&attempt(&reused, 0, "x")).await,
+        Rotation::Reused(_)
+    ));
+
+    let (young, old) = (at(1), at(9));
+    assert!(world.store.create(&young, 2).await.unwrap().crowded.is_empty());
+    assert!(
+        world.store.create(&old, 2).await.unwrap().crowded.is_empty(),
+        "at the limit"
+    );
+    let newest = at(0);
+    let crowded = world.store.create(&newest, 2).await.unwrap().crowded;
+    assert_eq!(ids(&crowded), [old.id, young.id], "past it: the others, oldest first");
+    assert_eq!(
+        world.store.list(user, 1).await.unwrap().len(),
+        4,
+        "nothing was evicted by the store"
+    );
+}
+
+pub async fn ending_a_session_ends_it_once(world: &World) {
+    let session = world.begin(session()).await;
+    assert!(!world.store.end(user(), session.id).await.unwrap(), "of somebody else");
+    assert!(world.store.end(session.user, session.id).await.unwrap());
+    assert!(!world.store.end(session.user, session.id).await.unwrap());
+    assert_eq!(world.rotate(&present(&session, 0)).await, Rotation::Unknown);
+}
+
+pub async fn ending_a_user_spares_later_log_ins_and_the_kept_session(world: &World) {
+    let user = user();
+    let with_epoch = |epoch| NewSession {
+        epochs: Epochs {
+            user: epoch,
+            ..Epochs::default()
+        },
+        ..session_of(user)
+    };
+    let (early, kept, same, later) = (with_epoch(1), with_epoch(2), with_epoch(5), with_epoch(9));
+    let dead = NewSession {
+        idle_ttl: Duration::ZERO,
+        ..with_epoch(1)
+    };
+    for session in [&early, &kept, &same, &later, &dead] {
+        world.begin(session.clone()).await;
+    }
+    assert_eq!(
+        world.store.end_user(user, 5, Some(kept.id)).await.unwrap(),
+        1,
+        "only live ones are counted"
+    );
+    for (session, lives) in [
+        (&early, false),
+        (&kept, true),
+        (&same, true),
+        (&later, true),
+        (&dead, false),
+    ] {
+        let rotation = world.rotate(&present(session, 0)).await;
+        assert_eq!(rotation != Rotation::Unknown, lives, "{rotation:?}");
+    }
+    assert_eq!(world.store.end_user(user, i64::from(u32::MAX), None).await.unwrap(), 3);
+    assert!(world.store.list(user, 1).await.unwrap().is_empty());
+    assert_eq!(world.store.end_user(user, i64::from(u32::MAX), None).await.unwrap(), 0);
+}
+
+pub async fn any_text_is_kept_as_it_is(world: &World) {
+    let longest = "é".repeat(64);
+    for text in [
+        "\r\nFLUSHALL\r\n",
+        "*",
+        "{tag}",
+        "}{",
+        "a\0b",
+        "\0",
+        "%s%n",
+        "'; DROP TABLE sessions; --",
+        "\u{feff}",
+        "\u{202e}abc",
+        "田中さん",
+        "👩‍👩‍👧‍👦",
+        "\u{1b}[31m",
+        "${jndi:ldap://x}",
+        "null",
+        "nil",
+        "QUEUED",
+        "message",
+        &longest,
+    ] {
+        let context = SessionContext {
+            user_agent: text.into(),
+            ip_address: text.into(),
+            device_name: text.into(),
+        };
+        let mut new = session();
+        new.context = context.clone();
+        let new = world.begin(new).await;
+        assert_eq!(
+            world.store.list(new.user, 1).await.unwrap()[0].context,
+            context,
+            "{text:?}"
+        );
+        let mut presented = present(&new, 0);
+        presented.attempt_id = text.chars().take(16).collect();
+        presented.context = context.clone();
+        assert_eq!(successor(&world.rotate(&presented).await).generation, 1);
+        let again = world.rotate(&presented).await;
+        assert!(matches!(again, Rotation::Replayed(_)), "{text:?}: {again:?}");
+        assert_eq!(
+            world.store.list(new.user, 1).await.unwrap()[0].context,
+            context,
+            "{text:?}"
+        );
+    }
+}
+
+pub async fn a_thousand_sessions_end_in_one_call(world: &World) {
+    let user = user();
+    for _ in 0..1000 {
+        world.store.create(&session_of(user), u32::MAX).await.unwrap();
+    }
+    assert_eq!(world.store.list(user, 1).await.unwrap().len(), 1000);
+    let long_ago = NewSession {
+        expires: UnixMillis(1).plus(LINGER),
+        ..session_of(user)
+    };
+    world.begin(long_ago).await;
+    assert_eq!(
+        world.store.end_user(user, i64::from(u32::MAX), None).await.unwrap(),
+        1000
+    );
+}

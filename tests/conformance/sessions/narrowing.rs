@@ -1,0 +1,120 @@
+//! What a refresh may ask for: the Lua script and the Rust function say the same.
+
+use countersign::model::Rotation;
+use countersign::model::grant::{Allowed, Narrowing, narrow};
+use countersign::model::session::{NewSession, Presented, Refusal};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+
+use super::world::{World, attempt, names, present, session, successor};
+
+pub async fn a_refusal_changes_nothing(world: &World) {
+    let session = world.begin(session()).await;
+    let wide = present(&session, 0);
+    let ask = |scope: &[&str], audience: &[&str]| Presented {
+        scope: names(scope),
+        audience: names(audience),
+        ..wide.clone()
+    };
+    let mut narrowed = ask(&["write"], &[]);
+    narrowed.allowed_scope = Allowed::audiences(&names(&["read"]));
+    let mut elsewhere = ask(&[], &["api"]);
+    elsewhere.allowed_audience = Allowed::default();
+    for (presented, refusal) in [
+        (ask(&["read", "admin"], &[]), Refusal::WiderScope("admin".into())),
+        (ask(&[], &["other"]), Refusal::WiderAudience("other".into())),
+        (ask(&["no"], &["other"]), Refusal::WiderScope("no".into())),
+        (narrowed.clone(), Refusal::LostScope("write".into())),
+        (elsewhere, Refusal::LostAudience("api".into())),
+    ] {
+        assert_eq!(world.rotate(&presented).await, Rotation::Refused(refusal));
+    }
+    let silent = Presented {
+        scope: Vec::new(),
+        ..narrowed.clone()
+    };
+    assert_eq!(
+        successor(&world.rotate(&silent).await).scope,
+        ["read"],
+        "a loss is silent unless it was asked for"
+    );
+    assert_eq!(
+        successor(&world.rotate(&present(&session, 1)).await).scope,
+        ["read", "write"],
+        "the session keeps its grant"
+    );
+    let mut replay = attempt(&session, 1, "");
+    replay.scope = names(&["write"]);
+    assert_eq!(
+        successor(&world.rotate(&replay).await).scope,
+        ["write"],
+        "a replay is narrowed as it asks"
+    );
+    replay.scope = names(&["admin"]);
+    assert!(matches!(world.rotate(&replay).await, Rotation::Refused(_)));
+    replay.attempt_id = "thief".into();
+    assert!(
+        matches!(world.rotate(&replay).await, Rotation::Reused(_)),
+        "reuse is told first"
+    );
+}
+
+pub async fn random_requests_are_narrowed_as_the_model_does(world: &World) {
+    // `%` and `-` mean something to Lua's patterns, and `countersign:` to us.
+    let name = prop::sample::select(vec![
+        "a",
+        "b",
+        "a.b",
+        "%a",
+        "a-",
+        "[a]",
+        "*",
+        "countersign:users",
+        "countersign:",
+        "countersign",
+        "(x",
+        "^$",
+        "~",
+    ]);
+    let list =
+        |most| prop::collection::hash_set(name.clone(), 0..most).prop_map(|set| set.into_iter().map(String::from));
+    let list = move |most| list(most).prop_map(Iterator::collect::<Vec<String>>);
+    let allowed = (any::<bool>(), any::<bool>(), list(5)).prop_map(|(any, own, names)| Allowed { any, own, names });
+    let case = (list(3), list(8), allowed.clone(), list(3), list(8), allowed);
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..200 {
+        let (scope, granted_scope, allowed_scope, audience, granted_audience, allowed_audience) =
+            case.new_tree(&mut runner).unwrap().current();
+        let session = world
+            .begin(NewSession {
+                scope: granted_scope.clone(),
+                audience: granted_audience.clone(),
+                ..session()
+            })
+            .await;
+        let presented = Presented {
+            scope: scope.clone(),
+            audience: audience.clone(),
+            allowed_scope: allowed_scope.clone(),
+            allowed_audience: allowed_audience.clone(),
+            ..present(&session, 0)
+        };
+        let rotation = world.rotate(&presented).await;
+        let scope = narrow(&scope, &granted_scope, &allowed_scope);
+        let audience = narrow(&audience, &granted_audience, &allowed_audience);
+        let agrees = match (scope, audience, &rotation) {
+            (Narrowing::Wider(name), _, Rotation::Refused(Refusal::WiderScope(told)))
+            | (Narrowing::Lost(name), _, Rotation::Refused(Refusal::LostScope(told)))
+            | (Narrowing::To(_), Narrowing::Wider(name), Rotation::Refused(Refusal::WiderAudience(told)))
+            | (Narrowing::To(_), Narrowing::Lost(name), Rotation::Refused(Refusal::LostAudience(told))) => {
+                name == *told
+            }
+            (Narrowing::To(scope), Narrowing::To(audience), Rotation::Rotated(rotated)) => {
+                scope == rotated.scope && audience == rotated.audience
+            }
+            _ => false,
+        };
+        assert!(agrees, "{presented:?}: {rotation:?}");
+    }
+}

@@ -1,0 +1,255 @@
+//! What a presented generation means: the rows of the table, each as a client would meet it.
+
+use std::time::Duration;
+
+use countersign::model::session::{Evidence, LINGER, NewSession};
+use countersign::model::{ReusePolicy, Rotation, SessionId};
+use countersign::secret::SystemEntropy;
+
+use super::world::{IDLE, World, attempt, now, present, session, successor, user};
+
+pub async fn the_current_token_rotates(world: &World) {
+    let session = world.begin(session()).await;
+    for generation in 0..3 {
+        let rotation = world.rotate(&present(&session, generation)).await;
+        let Rotation::Rotated(rotated) = rotation else {
+            panic!("{rotation:?}")
+        };
+        assert_eq!((rotated.generation, rotated.refresh_key), (generation + 1, 4));
+        assert_eq!(
+            (rotated.scope, rotated.audience),
+            (session.scope.clone(), session.audience.clone())
+        );
+        assert_eq!((rotated.created, rotated.expires), (session.created, session.expires));
+        assert_eq!(rotated.idle_expires, rotated.now.plus(IDLE));
+    }
+    let mut long = present(&session, 3);
+    long.idle_ttl = IDLE * 1000;
+    let rotation = world.rotate(&long).await;
+    assert_eq!(
+        successor(&rotation).idle_expires,
+        session.expires,
+        "never after the absolute expiry"
+    );
+}
+
+pub async fn the_previous_token_is_answered_again_and_nothing_moves(world: &World) {
+    let session = world.begin(session()).await;
+    let first = world.rotate(&attempt(&session, 0, "a")).await;
+    let before = world.store.list(session.user, 1).await.unwrap();
+    for _ in 0..3 {
+        let mut again = attempt(&session, 0, "a");
+        // None of this is the replay's to change.
+        again.idle_ttl = IDLE * 2;
+        again.refresh_key = 99;
+        again.context.user_agent = "other".into();
+        let rotation = world.rotate(&again).await;
+        let Rotation::Replayed(replayed) = &rotation else {
+            panic!("{rotation:?}")
+        };
+        let first = successor(&first);
+        assert_eq!((replayed.generation, replayed.refresh_key), (1, 4));
+        assert_eq!(
+            (replayed.idle_expires, replayed.expires),
+            (first.idle_expires, first.expires)
+        );
+        assert!(replayed.now >= first.now);
+    }
+    assert_eq!(world.store.list(session.user, 1).await.unwrap(), before);
+}
+
+pub async fn a_grace_of_zero_answers_nothing_again(world: &World) {
+    let session = world.begin(session()).await;
+    world.rotate(&present(&session, 0)).await;
+    let mut again = present(&session, 0);
+    again.grace = Duration::ZERO;
+    assert!(matches!(
+        world.rotate(&again).await,
+        Rotation::Reused(Evidence { first: true, .. })
+    ));
+}
+
+pub async fn attempts_are_compared_exactly_unless_tolerant(world: &World) {
+    let longest = "x".repeat(64);
+    for (first, second, same) in [
+        ("a", "a", true),
+        ("", "", true),
+        (longest.as_str(), longest.as_str(), true),
+        ("a\0b", "a\0b", true),
+        ("a", "A", false),
+        ("a", "", false),
+        ("", "a", false),
+        (&longest, &longest[1..], false),
+    ] {
+        for policy in [ReusePolicy::Tolerant, ReusePolicy::Strict] {
+            let session = world.begin(session()).await;
+            world.rotate(&attempt(&session, 0, first)).await;
+            let mut again = attempt(&session, 0, second);
+            again.policy = policy;
+            let rotation = world.rotate(&again).await;
+            let replayed = matches!(rotation, Rotation::Replayed(_));
+            assert_eq!(
+                replayed,
+                same || policy == ReusePolicy::Tolerant,
+                "{first:?}, {second:?}, {policy:?}"
+            );
+            assert_eq!(!replayed, matches!(rotation, Rotation::Reused(_)));
+        }
+    }
+}
+
+pub async fn three_rotations_and_a_replay_in_one_second(world: &World) {
+    let session = world.begin(session()).await;
+    for generation in 0..3 {
+        world
+            .rotate(&attempt(&session, generation, &format!("a{generation}")))
+            .await;
+    }
+    let replay = world.rotate(&attempt(&session, 2, "a2")).await;
+    assert!(
+        matches!(&replay, Rotation::Replayed(r) if r.generation == 3),
+        "{replay:?}"
+    );
+    let grandparent = world.rotate(&attempt(&session, 1, "a1")).await;
+    assert!(
+        matches!(grandparent, Rotation::Reused(Evidence { first: true, .. })),
+        "{grandparent:?}"
+    );
+    let current = world.rotate(&attempt(&session, 3, "a3")).await;
+    assert!(
+        matches!(current, Rotation::Reused(Evidence { first: false, .. })),
+        "{current:?}"
+    );
+}
+
+pub async fn a_tombstone_is_found_by_every_generation(world: &World) {
+    let session = world.begin(session()).await;
+    let mut rotated = now();
+    for generation in 0..4 {
+        rotated = successor(&world.rotate(&present(&session, generation)).await).now;
+    }
+    let mut made = Evidence {
+        first: true,
+        presented: 1,
+        current: 4,
+        rotated,
+        successor_used: true,
+        expires: session.expires,
+    };
+    assert_eq!(
+        world.rotate(&present(&session, 1)).await,
+        Rotation::Reused(made.clone())
+    );
+    made.first = false;
+    for generation in [0, 1, 3, 4, 5, 104, 105, u32::MAX] {
+        let found = world.rotate(&present(&session, generation)).await;
+        assert_eq!(found, Rotation::Reused(made.clone()), "{generation}");
+    }
+    assert!(world.store.list(session.user, 1).await.unwrap().is_empty());
+    assert!(
+        !world.store.end(session.user, session.id).await.unwrap(),
+        "it was not live"
+    );
+}
+
+pub async fn evidence_tells_whether_the_successor_was_used(world: &World) {
+    for (rotations, used) in [(1, false), (2, true), (3, true)] {
+        let session = world.begin(session()).await;
+        for generation in 0..rotations {
+            world.rotate(&present(&session, generation)).await;
+        }
+        let reused = world.rotate(&attempt(&session, 0, "thief")).await;
+        let Rotation::Reused(evidence) = reused else {
+            panic!("{reused:?}")
+        };
+        assert_eq!(evidence.successor_used, used, "after {rotations} rotations");
+    }
+}
+
+pub async fn a_token_ahead_is_followed(world: &World) {
+    for lost in [1, 7, 100] {
+        let session = world.begin(session()).await;
+        let ahead = world.rotate(&attempt(&session, lost, "a")).await;
+        let Rotation::FastForwarded { rotated, lost: told } = ahead else {
+            panic!("{ahead:?}")
+        };
+        assert_eq!((rotated.generation, rotated.refresh_key, told), (lost + 1, 4, lost));
+        for (generation, id) in [(lost, "a"), (lost - 1, "whatever"), (lost - 1, "")] {
+            let replay = world.rotate(&attempt(&session, generation, id)).await;
+            assert!(
+                matches!(&replay, Rotation::Replayed(r) if r.generation == lost + 1),
+                "{replay:?}"
+            );
+        }
+        world.rotate(&attempt(&session, lost + 1, "b")).await;
+        let two_back = world.rotate(&attempt(&session, lost, "a")).await;
+        assert!(
+            matches!(two_back, Rotation::Reused(_)),
+            "the exception lasts for one rotation: {two_back:?}"
+        );
+    }
+    let session = world.begin(session()).await;
+    world.rotate(&attempt(&session, 1, "a")).await;
+    let mut late = attempt(&session, 0, "a");
+    late.grace = Duration::ZERO;
+    assert!(
+        matches!(world.rotate(&late).await, Rotation::Reused(_)),
+        "and for one grace"
+    );
+}
+
+pub async fn too_far_ahead_drops_the_record(world: &World) {
+    let session = world.begin(session()).await;
+    assert_eq!(world.rotate(&present(&session, 101)).await, Rotation::TooFarAhead);
+    assert_eq!(world.rotate(&present(&session, 0)).await, Rotation::Unknown);
+}
+
+pub async fn strangers_are_unknown(world: &World) {
+    let session = world.begin(session()).await;
+    let mut wrong_secret = present(&session, 0);
+    wrong_secret.secret_hash[31] ^= 1;
+    let mut other_era = present(&session, 0);
+    other_era.era = 2;
+    let mut other_user = present(&session, 0);
+    other_user.user = user();
+    let mut other_session = present(&session, 0);
+    other_session.session = SessionId::generate(now(), &SystemEntropy);
+    for stranger in [wrong_secret, other_era, other_user, other_session] {
+        assert_eq!(world.rotate(&stranger).await, Rotation::Unknown);
+    }
+    assert!(
+        matches!(world.rotate(&present(&session, 0)).await, Rotation::Rotated(_)),
+        "nothing was changed"
+    );
+}
+
+pub async fn expired_is_not_absent(world: &World) {
+    let idle = NewSession {
+        idle_ttl: Duration::ZERO,
+        ..session()
+    };
+    let over = NewSession {
+        expires: now().minus(Duration::from_secs(1)),
+        ..session()
+    };
+    let just_here = NewSession {
+        expires: now().minus(LINGER).plus(Duration::from_mins(1)),
+        ..session()
+    };
+    for expired in [idle, over, just_here] {
+        let expired = world.begin(expired).await;
+        for generation in [0, 1, 500] {
+            assert_eq!(world.rotate(&present(&expired, generation)).await, Rotation::Expired);
+        }
+        assert!(world.store.list(expired.user, 1).await.unwrap().is_empty());
+    }
+    let user = user();
+    let gone = NewSession {
+        expires: now().minus(LINGER),
+        ..super::world::session_of(user)
+    };
+    // Another session of the user keeps their records from being dropped together.
+    world.begin(gone.clone()).await;
+    world.begin(super::world::session_of(user)).await;
+    assert_eq!(world.rotate(&present(&gone, 0)).await, Rotation::Unknown);
+}
