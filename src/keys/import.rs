@@ -136,3 +136,6 @@ fn rsa_of_jwk(members: &Members<'_>, d: Zeroizing<Vec<u8>>) -> Result<SigningKey
     let pair = RsaKeyPair::from_components(&components);
     SigningKey::from_rsa(pair.map_err(|_| Error::invalid("key", "the members are not one RSA private key"))?)
 }
+
+#[cfg(test)]
+mod tests;

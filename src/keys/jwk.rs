@@ -146,3 +146,92 @@ pub fn parse_public(text: &str) -> Result<PublicKey> {
     }
     members.public("verify")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::keys::verifying::VerifyingKeys;
+
+    fn ed25519() -> Value {
+        json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+            "use": "sig", "alg": "EdDSA", "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"})
+    }
+
+    fn p256() -> Value {
+        json!({"kty": "EC", "crv": "P-256", "kid": "other",
+            "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"})
+    }
+
+    fn read(keys: &Value) -> Result<Vec<(String, PublicKey)>> {
+        parse_set(&json!({"keys": keys, "ignored": 1}).to_string())
+    }
+
+    #[test]
+    fn a_set_is_read_in_its_order_without_what_is_not_known() {
+        let unknown = json!({"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA", "kid": "new"});
+        let keys = read(&json!([p256(), unknown, ed25519()])).unwrap();
+        let kids: Vec<&str> = keys.iter().map(|(kid, _)| kid.as_str()).collect();
+        assert_eq!(kids, ["other", "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"]);
+        assert!(read(&json!([])).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_set_with_a_wrong_key_is_refused() {
+        let wrong = |name: &str, value: Value| {
+            let mut key = ed25519();
+            key[name] = value;
+            key
+        };
+        for (why, key) in [
+            ("use", wrong("use", json!("enc"))),
+            ("use", wrong("use", Value::Null)),
+            ("alg", wrong("alg", json!("ES256"))),
+            ("alg", wrong("alg", json!("none"))),
+            ("curve", wrong("crv", json!("Ed448"))),
+            ("curve", wrong("crv", json!("P-256"))),
+            ("type", wrong("kty", json!("EC"))),
+            ("key_ops", wrong("key_ops", json!(["encrypt"]))),
+            ("key_ops", wrong("key_ops", json!([]))),
+            ("x", wrong("x", json!("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURp"))), // stray bits
+            ("x", wrong("x", json!("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHUQ"))),
+            ("x", wrong("x", json!(1))),
+            (
+                "private",
+                wrong("d", json!("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A")),
+            ),
+            ("symmetric", json!({"kty": "oct", "k": "AAAA", "kid": "k"})),
+            (
+                "no kid",
+                json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}),
+            ),
+            ("kid twice", ed25519()),
+            ("an array", json!(["OKP", "kid"])),
+        ] {
+            assert!(read(&json!([ed25519(), key])).is_err(), "{why}: {key}");
+        }
+        for text in ["", "[]", "{}", r#"{"keys":1}"#, r#"{"keys":[],"keys":[]}"#] {
+            assert!(parse_set(text).is_err(), "{text}");
+        }
+        assert!(parse_set(&format!("{}{{\"keys\":[]}}", " ".repeat(MAX_SET))).is_err());
+    }
+
+    #[test]
+    fn a_point_off_the_curve_is_refused() {
+        // RFC 8725 §3.4: invalid-curve attacks begin with such a point.
+        let mut key = p256();
+        key["y"] = json!("x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a8");
+        assert!(read(&json!([key])).is_err());
+    }
+
+    #[test]
+    fn our_set_is_read_back_and_a_kid_must_be_the_thumbprint() {
+        let text = json!({"keys": [ed25519()]}).to_string();
+        let keys = VerifyingKeys::from_jwks(&text).unwrap();
+        let again = VerifyingKeys::from_jwks(&keys.jwks_json()).unwrap();
+        assert_eq!(again.jwks_json(), keys.jwks_json());
+        assert_eq!(again.ids().count(), 1);
+        assert!(VerifyingKeys::from_jwks(&json!({"keys": [p256()]}).to_string()).is_err());
+    }
+}

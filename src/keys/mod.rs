@@ -24,6 +24,8 @@ pub mod refresh;
 #[cfg(feature = "server")]
 pub mod ring;
 #[cfg(feature = "server")]
+pub mod rows;
+#[cfg(feature = "server")]
 pub mod seal;
 #[cfg(feature = "server")]
 pub mod signing;
@@ -34,3 +36,5 @@ mod roca;
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod vectors;

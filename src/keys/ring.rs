@@ -6,34 +6,15 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::jwk;
-use super::public::PublicKey;
 use super::refresh::RefreshKey;
+use super::rows::{Opened, open_secret, open_signing};
 use super::seal::{Master, Subject, Unopened};
 use super::signing::SigningKey;
 use super::verifying::VerifyingKeys;
 use crate::clock::UnixMillis;
-use crate::model::{Algorithm, Error, KeyId, KeyState, Result};
-use crate::secret::{Entropy, SecretBytes, sha256};
-use crate::store::keys::{KeyRows, SecretPurpose, SecretRow, SigningRow};
-
-/// Where a private half came from: sealed in front of it, so that nobody can change it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provenance {
-    /// Made here.
-    Generated,
-    /// Brought along: `key import`.
-    Imported,
-}
-
-impl Provenance {
-    const fn byte(self) -> u8 {
-        match self {
-            Self::Generated => 0,
-            Self::Imported => 1,
-        }
-    }
-}
+use crate::model::{Algorithm, KeyId, KeyState};
+use crate::secret::{SecretBytes, sha256};
+use crate::store::keys::{CheckRow, KeyRows, SecretPurpose, SecretRow, SigningRow};
 
 /// What is told of a signing key: its public facts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,17 +56,6 @@ pub struct Refused {
     pub what: String,
     /// Why.
     pub why: Unopened,
-}
-
-/// A signing key that opened.
-#[derive(Debug)]
-pub struct Opened {
-    /// Its public facts.
-    pub listed: ListedKey,
-    /// The key itself.
-    pub key: SigningKey,
-    /// Where it came from.
-    pub provenance: Provenance,
 }
 
 /// All keys, of one moment. Rows that do not open under the master keyring are left out entirely: a public half whose
@@ -130,7 +100,7 @@ impl KeyRing {
                     verifying.insert(opened.key.public().clone(), row.retired);
                     ring.opened.push(opened);
                 }
-                Err(why) => ring.refuse(Subject::Signing(&row.id, row.algorithm), why),
+                Err(why) => ring.refuse(Subject::Signing(&row.id, row.algorithm), why, &rows.checks),
             }
         }
         for row in &rows.secrets {
@@ -139,7 +109,7 @@ impl KeyRing {
                     SecretPurpose::Refresh => drop(ring.refresh.insert(row.id, RefreshKey::new(&secret))),
                     SecretPurpose::Pepper => drop(ring.peppers.insert(row.id, secret)),
                 },
-                Err(why) => ring.refuse(Subject::Secret(row.purpose, row.id), why),
+                Err(why) => ring.refuse(Subject::Secret(row.purpose, row.id), why, &rows.checks),
             }
         }
         ring.tagging = tagging(&rows, &ring.refresh, settled);
@@ -239,52 +209,37 @@ impl KeyRing {
         &self.opened
     }
 
-    fn refuse(&mut self, subject: Subject<'_>, why: Unopened) {
-        self.refused.push(Refused {
-            what: subject.to_string(),
-            why,
-        });
+    /// Whether the row of this signing key was refused because it is not what was sealed.
+    #[must_use]
+    pub fn is_tampered(&self, id: &KeyId) -> bool {
+        let row = self.rows.signing.iter().find(|row| row.id == *id);
+        row.is_some_and(|row| self.is_tampered_with(Subject::Signing(&row.id, row.algorithm)))
     }
-}
 
-/// The row of a new signing key, PENDING.
-pub fn signing_row(
-    key: &SigningKey,
-    provenance: Provenance,
-    now: UnixMillis,
-    master: &Master,
-    entropy: &dyn Entropy,
-) -> Result<SigningRow> {
-    let mut plain = key.to_pkcs8()?;
-    plain.insert(0, provenance.byte());
-    Ok(SigningRow {
-        id: key.id().clone(),
-        algorithm: key.algorithm(),
-        public_jwk: key.public().canonical_jwk().to_owned(),
-        sealed: master.seal(Subject::Signing(key.id(), key.algorithm()), &plain, entropy)?,
-        state: KeyState::Pending,
-        created: now,
-        activated: None,
-        retired: None,
-        revoked: None,
-    })
-}
+    /// The same for a secret.
+    #[must_use]
+    pub fn is_tampered_secret(&self, purpose: SecretPurpose, id: u32) -> bool {
+        self.is_tampered_with(Subject::Secret(purpose, id))
+    }
 
-/// The row of a fresh symmetric secret.
-pub fn secret_row(
-    purpose: SecretPurpose,
-    id: u32,
-    now: UnixMillis,
-    master: &Master,
-    entropy: &dyn Entropy,
-) -> Result<SecretRow> {
-    let secret = SecretBytes::<32>::generate(entropy);
-    Ok(SecretRow {
-        purpose,
-        id,
-        sealed: master.seal(Subject::Secret(purpose, id), secret.expose(), entropy)?,
-        created: now,
-    })
+    fn is_tampered_with(&self, subject: Subject<'_>) -> bool {
+        let what = subject.to_string();
+        self.refused
+            .iter()
+            .any(|refused| refused.what == what && refused.why == Unopened::Tampered)
+    }
+
+    fn refuse(&mut self, subject: Subject<'_>, why: Unopened, checks: &[CheckRow]) {
+        // Every master key that ever sealed has a check value: a name that has none is a changed byte.
+        let why = match why {
+            Unopened::UnknownMaster(name) if checks.iter().any(|check| check.name == name) => {
+                Unopened::UnknownMaster(name)
+            }
+            Unopened::UnknownMaster(_) | Unopened::Tampered => Unopened::Tampered,
+        };
+        let what = subject.to_string();
+        self.refused.push(Refused { what, why });
+    }
 }
 
 fn tagging(rows: &KeyRows, opened: &BTreeMap<u32, RefreshKey>, settled: UnixMillis) -> Option<u32> {
@@ -292,29 +247,4 @@ fn tagging(rows: &KeyRows, opened: &BTreeMap<u32, RefreshKey>, settled: UnixMill
     let known = || rows.secrets.iter().filter(of_refresh);
     let newest = known().filter(|row| row.created <= settled).map(|row| row.id).max();
     newest.or_else(|| known().map(|row| row.id).min())
-}
-
-fn open_signing(row: &SigningRow, master: &Master) -> Result<Opened, Unopened> {
-    let plain = master.open(Subject::Signing(&row.id, row.algorithm), &row.sealed)?;
-    let (provenance, pkcs8) = match plain.split_first() {
-        Some((0, pkcs8)) => (Provenance::Generated, pkcs8),
-        Some((1, pkcs8)) => (Provenance::Imported, pkcs8),
-        _ => return Err(Unopened::Tampered),
-    };
-    let key = SigningKey::from_pkcs8(row.algorithm, pkcs8).map_err(|_| Unopened::Tampered)?;
-    let public: Result<PublicKey, Error> = jwk::parse_public(&row.public_jwk);
-    if *key.id() != row.id || public.ok().as_ref() != Some(key.public()) {
-        return Err(Unopened::Tampered);
-    }
-    Ok(Opened {
-        listed: row.into(),
-        key,
-        provenance,
-    })
-}
-
-fn open_secret(row: &SecretRow, master: &Master) -> Result<SecretBytes<32>, Unopened> {
-    let plain = master.open(Subject::Secret(row.purpose, row.id), &row.sealed)?;
-    let bytes = plain.as_slice().try_into().map_err(|_| Unopened::Tampered)?;
-    Ok(SecretBytes::new(bytes))
 }

@@ -24,3 +24,32 @@ pub(super) fn is_weak(modulus: &[u8]) -> bool {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Wycheproof's key with the vulnerability (`json_web_key_test.json`, tc7), and every other RSA key of that file.
+    #[test]
+    fn only_the_faulty_key_has_the_fingerprint() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/vectors/wycheproof/json_web_key_test.json"
+        );
+        let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let mut seen = (0, 0);
+        for group in file["testGroups"].as_array().unwrap() {
+            let Some(text) = group["public"]["keys"][0]["n"].as_str() else {
+                continue;
+            };
+            let faulty = group["tests"][0]["comment"] == "rejectsKeyWithRocaVulnerability";
+            assert_eq!(is_weak(&URL_SAFE_NO_PAD.decode(text).unwrap()), faulty);
+            seen = (seen.0 + u32::from(faulty), seen.1 + 1);
+        }
+        assert_eq!(seen, (1, 5));
+    }
+}

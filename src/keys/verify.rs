@@ -107,4 +107,6 @@ fn is_well_formed(claims: &Claims) -> bool {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -1,5 +1,10 @@
 //! The keys of a running replica: the ring in force, and how it follows the store.
 
+mod change;
+mod choose;
+mod first;
+mod freshness;
+mod maintain;
 mod unknown;
 
 use std::fmt;
@@ -10,17 +15,22 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
+pub use self::change::Resealed;
+use self::first::{made, propose};
+use self::freshness::{Freshness, Moment};
 use self::unknown::Unknown;
-use super::ring::{KeyRing, ListedKey, Provenance, secret_row, signing_row};
+use super::ring::{KeyRing, ListedKey};
 use super::seal::{Master, Unopened};
-use super::signing::SigningKey;
 use super::verify::{Policy, Verified, claimed_key, verify};
-use crate::clock::{Clock, UnixMillis};
+use crate::clock::Clock;
 use crate::model::audit::Origin;
-use crate::model::{Algorithm, AuditEvent, AuditType, Error, InactiveReason, KeyId, KeyState, Result, new_uuid};
+use crate::model::{Algorithm, AuditEvent, AuditType, Error, InactiveReason, KeyId, Result, new_uuid};
 use crate::secret::Entropy;
 use crate::store::KeyStore;
-use crate::store::keys::{KeyRows, SecretPurpose, SigningRow};
+use crate::store::keys::KeyRows;
+
+/// A replica whose last heartbeat is older does not count, so that a frozen one cannot hold up a rotation for ever.
+const ALIVE: Duration = Duration::from_secs(10);
 
 /// What the configuration says of keys.
 #[derive(Clone, Debug)]
@@ -61,6 +71,7 @@ pub struct Keys {
     replica: Uuid,
     ring: ArcSwap<KeyRing>,
     reloading: Mutex<()>,
+    loaded: Freshness,
     version: watch::Sender<u64>,
     unknown: Unknown,
 }
@@ -77,6 +88,7 @@ impl Keys {
             let message = "must not be shorter than keys.jwks_max_age: others would meet a key before their copy of the set has it";
             return Err(Error::invalid("keys.prepublish", message));
         }
+        let asked = Moment::of(&*parts.clock);
         let stored = parts.store.load_keys().await?;
         parts.master.belongs_to(&stored)?;
         let now = parts.clock.now();
@@ -94,21 +106,36 @@ impl Keys {
         }
         let ring = KeyRing::open(rows, &parts.master, now.minus(config.prepublish));
         report(&ring, None);
-        Ok(Self {
+        let keys = Self {
             replica: new_uuid(now, &*parts.entropy),
             unknown: Unknown::new(),
             version: watch::Sender::new(1),
             reloading: Mutex::new(()),
+            loaded: Freshness::new(asked),
             ring: ArcSwap::from_pointee(ring),
             parts,
             config,
-        })
+        };
+        // The first round of upkeep belongs to the start: it mends what was tampered with, and makes this replica known.
+        keys.tick().await?;
+        Ok(keys)
     }
 
     /// The ring in force.
     #[must_use]
     pub fn current(&self) -> Arc<KeyRing> {
         self.ring.load_full()
+    }
+
+    /// The ring to sign with: the one in force if the store was asked within [`ALIVE`], else after asking it.
+    ///
+    /// A replica that was frozen for longer is not waited for by a rotation; what it signed with a key that retired
+    /// meanwhile would be refused everywhere.
+    pub async fn fresh(&self) -> Result<Arc<KeyRing>> {
+        if self.loaded.age(Moment::of(&*self.parts.clock)) > ALIVE {
+            self.reload().await?;
+        }
+        Ok(self.current())
     }
 
     /// Counts the rings of this replica: changes whenever [`Keys::current`] does.
@@ -198,9 +225,15 @@ impl Keys {
         self.parts.store.heartbeat(self.replica, &loaded).await
     }
 
+    fn audit(&self, kind: AuditType, subject: &impl ToString, origin: &Origin) -> AuditEvent {
+        AuditEvent::new(kind, subject, origin, self.parts.clock.now(), &*self.parts.entropy)
+    }
+
     /// The caller holds `reloading`, so that an older picture never replaces a newer one.
     async fn load(&self) -> Result<bool> {
+        let asked = Moment::of(&*self.parts.clock);
         let rows = self.parts.store.load_keys().await?;
+        self.loaded.set(asked);
         let settled = self.parts.clock.now().minus(self.config.prepublish);
         let current = self.current();
         if current.is_of(&rows, settled) {
@@ -220,52 +253,6 @@ impl fmt::Debug for Keys {
             .field("config", &self.config)
             .finish_non_exhaustive()
     }
-}
-
-/// What `stored` lacks.
-async fn propose(parts: &KeysParts, config: &KeysConfig, stored: &KeyRows, now: UnixMillis) -> Result<KeyRows> {
-    let mut rows = KeyRows::default();
-    if stored.signing.is_empty() {
-        let active = generate(parts, config.algorithm, now).await?;
-        rows.signing.push(SigningRow {
-            state: KeyState::Active,
-            activated: Some(now),
-            ..active
-        });
-        rows.signing.push(generate(parts, config.algorithm, now).await?);
-    }
-    let wanted = [(SecretPurpose::Refresh, true), (SecretPurpose::Pepper, config.pepper)];
-    for (purpose, _) in wanted.into_iter().filter(|(_, wanted)| *wanted) {
-        if !stored.secrets.iter().any(|row| row.purpose == purpose) {
-            rows.secrets
-                .push(secret_row(purpose, 1, now, &parts.master, &*parts.entropy)?);
-        }
-    }
-    rows.checks = parts.master.check_rows(&*parts.entropy)?;
-    rows.checks
-        .retain(|check| !stored.checks.iter().any(|row| row.name == check.name));
-    Ok(rows)
-}
-
-/// A fresh signing key, PENDING. RSA primes take their time: elsewhere than where calls are served.
-async fn generate(parts: &KeysParts, algorithm: Algorithm, now: UnixMillis) -> Result<SigningRow> {
-    let entropy = Arc::clone(&parts.entropy);
-    let made = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm, &*entropy)).await;
-    let key = made.map_err(Error::internal)??;
-    signing_row(&key, Provenance::Generated, now, &parts.master, &*parts.entropy)
-}
-
-fn made(proposed: &KeyRows, parts: &KeysParts, now: UnixMillis) -> AuditEvent {
-    let subject = proposed
-        .signing
-        .first()
-        .map_or_else(String::new, |row| row.id.to_string());
-    let event = AuditEvent::new(AuditType::KeyCreated, &subject, &Origin::system(), now, &*parts.entropy);
-    let secrets: Vec<&str> = proposed.secrets.iter().map(|row| row.purpose.as_str()).collect();
-    event
-        .with_detail("signing_keys", proposed.signing.len())
-        .with_detail("secrets", secrets)
-        .with_detail("check_values", proposed.checks.len())
 }
 
 /// Says loudly what is not in use, once per row.

@@ -1,0 +1,45 @@
+//! When the store was last asked.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::clock::{Clock, UnixMillis};
+
+/// A moment by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    wall: UnixMillis,
+    monotonic: Duration,
+}
+
+impl Moment {
+    pub(super) fn of(clock: &dyn Clock) -> Self {
+        Self {
+            wall: clock.now(),
+            monotonic: clock.monotonic(),
+        }
+    }
+}
+
+/// The moment at which the last answer of the store was asked for.
+pub(super) struct Freshness(Mutex<Moment>);
+
+impl Freshness {
+    pub(super) const fn new(asked: Moment) -> Self {
+        Self(Mutex::new(asked))
+    }
+
+    pub(super) fn set(&self, asked: Moment) {
+        *self.0.lock() = asked;
+    }
+
+    /// How old the answer is: by the wall clock or the monotonic one, whichever says more. One stands still in a suspended
+    /// machine, the other can be set back.
+    pub(super) fn age(&self, now: Moment) -> Duration {
+        let asked = *self.0.lock();
+        now.wall
+            .since(asked.wall)
+            .max(now.monotonic.saturating_sub(asked.monotonic))
+    }
+}

@@ -1,0 +1,87 @@
+use super::*;
+use crate::secret::SystemEntropy;
+
+fn master(keys: &[&SecretText]) -> Master {
+    let list: Vec<&str> = keys.iter().map(|key| key.expose()).collect();
+    Master::parse(&SecretText::new(list.join(","))).unwrap()
+}
+
+#[test]
+fn the_first_key_seals_and_all_open() {
+    let (old, new) = (Master::generate(&SystemEntropy), Master::generate(&SystemEntropy));
+    let subject = Subject::Secret(SecretPurpose::Refresh, 1);
+    let sealed = master(&[&old]).seal(subject, b"secret", &SystemEntropy).unwrap();
+    let both = master(&[&new, &old]);
+    assert_eq!(*both.open(subject, &sealed).unwrap(), b"secret");
+    assert!(!both.is_current(&sealed));
+    let resealed = both.seal(subject, b"secret", &SystemEntropy).unwrap();
+    assert!(both.is_current(&resealed));
+    let old = master(&[&old]);
+    let name = both.names().next().unwrap().to_owned();
+    assert_eq!(old.open(subject, &resealed), Err(Unopened::UnknownMaster(name)));
+}
+
+#[test]
+fn a_changed_bit_or_another_subject_does_not_open() {
+    let master = master(&[&Master::generate(&SystemEntropy)]);
+    let subject = Subject::Secret(SecretPurpose::Refresh, 1);
+    let sealed = master.seal(subject, &[7; 32], &SystemEntropy).unwrap();
+    for bit in 0..sealed.len() * 8 {
+        let mut changed = sealed.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        assert!(master.open(subject, &changed).is_err(), "bit {bit}");
+    }
+    for len in 0..sealed.len() {
+        assert!(master.open(subject, &sealed[..len]).is_err(), "cut to {len}");
+    }
+    let id: KeyId = "x".repeat(43).parse().unwrap();
+    for other in [
+        Subject::Secret(SecretPurpose::Refresh, 2),
+        Subject::Secret(SecretPurpose::Pepper, 1),
+        Subject::Signing(&id, Algorithm::EdDsa),
+        Subject::Check("1"),
+    ] {
+        assert_eq!(master.open(other, &sealed), Err(Unopened::Tampered), "{other}");
+    }
+    let signing = master
+        .seal(Subject::Signing(&id, Algorithm::EdDsa), b"", &SystemEntropy)
+        .unwrap();
+    assert!(master.open(Subject::Signing(&id, Algorithm::Es256), &signing).is_err());
+}
+
+#[test]
+fn a_master_key_of_the_wrong_length_is_named() {
+    let good = Master::generate(&SystemEntropy);
+    for (bad, entry) in [
+        (String::new(), "entry 1"),
+        ("AAAA".to_owned(), "entry 1"),
+        (format!("{},AAAA", good.expose()), "entry 2"),
+        (format!("{},", good.expose()), "entry 2"),
+        (format!("{}!", good.expose()), "entry 1"),
+        (BASE64.encode([0; 33]), "entry 1"),
+    ] {
+        let error = Master::parse(&SecretText::new(bad)).unwrap_err();
+        assert!(
+            error.message.contains(entry) && error.message.contains("32 bytes"),
+            "{error}"
+        );
+    }
+    let spaced = format!(" {} , {}\n", good.expose(), good.expose().trim_end_matches('='));
+    assert!(Master::parse(&SecretText::new(spaced)).is_ok());
+}
+
+#[test]
+fn names_of_throttles_depend_on_the_master_key_and_the_name() {
+    let (one, two) = (Master::generate(&SystemEntropy), Master::generate(&SystemEntropy));
+    let name = |keys: &[&SecretText], text: &str| master(keys).throttle_name(text.as_bytes());
+    assert_eq!(name(&[&one], "alice"), name(&[&one, &two], "alice"));
+    assert_ne!(name(&[&one], "alice"), name(&[&one], "bob"));
+    assert_ne!(name(&[&one], "alice"), name(&[&two], "alice"));
+}
+
+#[test]
+fn debug_shows_derived_names_only() {
+    let key = Master::generate(&SystemEntropy);
+    let shown = format!("{:?}", master(&[&key]));
+    assert!(!shown.contains(key.expose()) && shown.len() < 40, "{shown}");
+}
