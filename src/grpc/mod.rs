@@ -1,6 +1,7 @@
 //! The service over gRPC: who may call what, within which limits, and what each answer looks like on the wire.
 
 pub mod connection;
+pub mod convert;
 pub mod health;
 pub mod layers;
 pub mod policy;

@@ -63,7 +63,7 @@ pub struct ClientDraft {
 
 impl ClientDraft {
     /// The client to be made at `now`.
-    pub(super) fn check(&self, now: UnixMillis) -> Result<Client> {
+    pub(crate) fn check(&self, now: UnixMillis) -> Result<Client> {
         Ok(Client {
             id: ClientId::parse(&self.client_id, "client.client_id")?,
             display_name: self.display_name()?,

@@ -1,0 +1,27 @@
+//! Between the rules and the messages that only the server speaks: users, sessions, clients, audit events. What client
+//! and server share is in `proto::convert`.
+
+mod audit;
+mod client;
+mod session;
+mod user;
+
+pub use audit::{audit_event, audit_request};
+pub use client::{client, client_draft};
+pub use session::{context, session};
+pub use user::{imported, user, user_draft};
+
+use crate::clock::UnixMillis;
+use crate::model::Result;
+use crate::proto::convert::time::moment;
+
+/// The moment that an optional message holds.
+pub fn optional_moment(timestamp: Option<&prost_types::Timestamp>, field: &'static str) -> Result<Option<UnixMillis>> {
+    timestamp.map(|timestamp| moment(timestamp, field)).transpose()
+}
+
+/// The paths of an update mask; none is an empty one.
+#[must_use]
+pub fn paths(mask: Option<prost_types::FieldMask>) -> Vec<String> {
+    mask.map(|mask| mask.paths).unwrap_or_default()
+}

@@ -1,0 +1,52 @@
+//! Users.
+
+use crate::account::UserDraft;
+use crate::account::users::{Imported, Rejected};
+use crate::model::{Result, User};
+use crate::proto;
+use crate::proto::convert::json::{to_object, to_struct};
+use crate::proto::convert::time::timestamp;
+
+/// A user as a message.
+#[must_use]
+pub fn user(user: User) -> proto::User {
+    proto::User {
+        user_id: user.id.to_string(),
+        username: user.username.to_string(),
+        email: user.email,
+        display_name: user.display_name,
+        roles: user.roles,
+        disabled: user.disabled,
+        create_time: Some(timestamp(user.created)),
+        update_time: Some(timestamp(user.updated)),
+        password_change_time: Some(timestamp(user.password_changed)),
+        last_login_time: user.last_login.map(timestamp),
+        attributes: Some(to_struct(&user.attributes)),
+    }
+}
+
+/// What of a message a caller may set.
+pub fn user_draft(message: proto::User) -> Result<UserDraft> {
+    let attributes = message.attributes.as_ref();
+    let attributes = attributes
+        .map(|object| to_object(object, "user.attributes"))
+        .transpose()?;
+    Ok(UserDraft {
+        username: message.username,
+        email: message.email,
+        display_name: message.display_name,
+        roles: message.roles,
+        attributes: attributes.unwrap_or_default(),
+        disabled: message.disabled,
+    })
+}
+
+/// What an import did, as a message.
+#[must_use]
+pub fn imported(done: Imported) -> proto::ImportUsersResponse {
+    let rejected = |Rejected { index, field, message }| proto::ImportError { index, field, message };
+    proto::ImportUsersResponse {
+        imported: done.imported,
+        rejected: done.rejected.into_iter().map(rejected).collect(),
+    }
+}
