@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::clock::UnixMillis;
 use crate::model::{
@@ -29,7 +30,7 @@ pub struct Login {
 pub struct MachineLogin {
     /// The client, if there is one.
     pub client: Option<Client>,
-    /// SHA-256 of the secrets that are good now: none, one, or two while a rotation overlaps.
+    /// SHA-256 of the secrets that are good now: the newest, and older ones while their overlap lasts.
     pub secret_hashes: Vec<[u8; 32]>,
     /// The epochs now; `user` is 0.
     pub epochs: Epochs,
@@ -86,6 +87,19 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Where the next page starts (exclusive): the last row's sort key; none at the end.
     pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The page of `limit` rows, of one more than that where there are more; `key` is a row's sort key.
+    pub(super) fn of(mut items: Vec<T>, limit: u32, key: impl Fn(&T) -> String) -> Self {
+        let limit = limit as usize;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        Self {
+            next: items.last().filter(|_| more).map(key),
+            items,
+        }
+    }
 }
 
 /// A new password, and what it ends.
@@ -249,6 +263,28 @@ pub struct AuditQuery {
     pub until: Option<UnixMillis>,
 }
 
+impl AuditQuery {
+    /// Where the ids lie: from the first, before the second. An event's id is a `UUIDv7` of its time.
+    pub(super) fn ids(&self, before: Option<Uuid>) -> (Uuid, Uuid) {
+        let first =
+            |moment: UnixMillis| Uuid::from_u128(u128::from(moment.0.clamp(0, (1 << 48) - 1).unsigned_abs()) << 80);
+        let until = self.until.map_or(Uuid::max(), first);
+        (
+            self.since.map_or(Uuid::nil(), first),
+            before.map_or(until, |before| before.min(until)),
+        )
+    }
+
+    /// Between which two texts the types lie, both included; equal where only one will do.
+    pub(super) fn kinds(&self) -> (String, String) {
+        let prefix = self.kind.strip_suffix('*').unwrap_or(&self.kind);
+        if prefix.is_empty() || prefix.len() < self.kind.len() || prefix.ends_with('.') {
+            return (prefix.to_owned(), format!("{prefix}{}", char::MAX));
+        }
+        (prefix.to_owned(), prefix.to_owned())
+    }
+}
+
 /// The audit trail: append-only.
 #[async_trait]
 pub trait AuditStore: Send + Sync {
@@ -256,7 +292,7 @@ pub trait AuditStore: Send + Sync {
     async fn append_audit(&self, event: &AuditEvent) -> Result<()>;
 
     /// Events, newest first, before the event with the id `before`.
-    async fn list_audit(&self, query: &AuditQuery, before: Option<uuid::Uuid>, limit: u32) -> Result<Page<AuditEvent>>;
+    async fn list_audit(&self, query: &AuditQuery, before: Option<Uuid>, limit: u32) -> Result<Page<AuditEvent>>;
 
     /// Removes at most `limit` events older than `before`; how many it removed.
     async fn purge_audit(&self, before: UnixMillis, limit: u32) -> Result<u32>;

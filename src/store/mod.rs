@@ -10,6 +10,7 @@
 //! `tests/conformance` runs one list of cases on every backend.
 
 pub mod accounts;
+mod change;
 pub mod keys;
 pub mod local;
 pub mod migrate;

@@ -1,0 +1,173 @@
+//! What a change of a user or client makes of its row, and who may make it. Pure: a backend calls these inside its
+//! transaction, on the row as it is then.
+
+use super::accounts::{Authority, UserChange};
+use crate::clock::UnixMillis;
+use crate::model::grant::OWN_PREFIX;
+use crate::model::user::ADMIN;
+use crate::model::{AuditEvent, Client, ClientChange, Error, ErrorKind, Result, User};
+
+/// What a change makes of a row.
+#[derive(Debug)]
+pub(super) struct Changed<T> {
+    /// The row to be written.
+    pub(super) row: T,
+    /// Whether rights were lost that tokens may still carry: the epoch is to be raised.
+    pub(super) lost: bool,
+}
+
+/// Whether `authority` suffices to change this user at all.
+pub(super) fn may_change(user: &User, authority: Authority) -> Result<()> {
+    may_hold(&user.roles, authority)
+}
+
+/// Whether `authority` suffices to make a user with these roles.
+pub(super) fn may_hold(roles: &[String], authority: Authority) -> Result<()> {
+    if authority == Authority::Ordinary && roles.iter().any(|role| role == ADMIN) {
+        return Err(ErrorKind::CallerNotAllowed.into());
+    }
+    Ok(())
+}
+
+/// Applies a change to a user.
+pub(super) fn user(
+    mut user: User,
+    change: &UserChange,
+    expected: Option<UnixMillis>,
+    authority: Authority,
+    now: UnixMillis,
+) -> Result<Changed<User>> {
+    may_change(&user, authority)?;
+    fresh(expected, user.updated)?;
+    let was_admin = user.is_admin();
+    set(&mut user.username, change.username.as_ref());
+    set(&mut user.email, change.email.as_ref());
+    set(&mut user.display_name, change.display_name.as_ref());
+    set(&mut user.roles, change.roles.as_ref());
+    set(&mut user.attributes, change.attributes.as_ref());
+    may_change(&user, authority)?;
+    user.updated = later(user.updated, now);
+    Ok(Changed {
+        lost: was_admin && !user.is_admin(),
+        row: user,
+    })
+}
+
+/// Applies a change to a client.
+pub(super) fn client(
+    mut client: Client,
+    change: &ClientChange,
+    expected: Option<UnixMillis>,
+    callable: Option<&[String]>,
+    now: UnixMillis,
+) -> Result<Changed<Client>> {
+    may_call(&client, callable)?;
+    fresh(expected, client.updated)?;
+    let before: Vec<String> = client.caller_scopes().map(str::to_owned).collect();
+    set(&mut client.display_name, change.display_name.as_ref());
+    set(&mut client.grants, change.grants.as_ref());
+    set(&mut client.audiences, change.audiences.as_ref());
+    set(&mut client.scopes, change.scopes.as_ref());
+    set(&mut client.access_token_ttl, change.access_token_ttl.as_ref());
+    set(&mut client.refresh_idle_ttl, change.refresh_idle_ttl.as_ref());
+    set(&mut client.session_ttl, change.session_ttl.as_ref());
+    set(&mut client.refresh_grace, change.refresh_grace.as_ref());
+    set(&mut client.reuse_policy, change.reuse_policy.as_ref());
+    set(&mut client.max_sessions_per_user, change.max_sessions_per_user.as_ref());
+    set(&mut client.disabled, change.disabled.as_ref());
+    may_call(&client, callable)?;
+    client.updated = later(client.updated, now);
+    let lost_scope = before.iter().any(|scope| !client.scopes.contains(scope));
+    Ok(Changed {
+        lost: lost_scope || change.disabled == Some(true),
+        row: client,
+    })
+}
+
+/// Whether a caller with these `countersign:*` scopes (none: the store's owner) may change this client.
+pub(super) fn may_call(client: &Client, callable: Option<&[String]>) -> Result<()> {
+    let Some(callable) = callable else { return Ok(()) };
+    if client
+        .caller_scopes()
+        .all(|scope| callable.iter().any(|held| held == scope))
+    {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::CallerNotAllowed,
+        format!("the client has a `{OWN_PREFIX}*` scope that the caller lacks"),
+    ))
+}
+
+/// When a row that was changed before is changed now: never at the same moment, which an optimistic lock could not tell.
+pub(super) fn later(before: UnixMillis, now: UnixMillis) -> UnixMillis {
+    UnixMillis(now.0.max(before.0.saturating_add(1)))
+}
+
+fn fresh(expected: Option<UnixMillis>, updated: UnixMillis) -> Result<()> {
+    if expected.is_none_or(|expected| expected == updated) {
+        return Ok(());
+    }
+    Err(ErrorKind::StaleUpdate.into())
+}
+
+fn set<T: Clone>(field: &mut T, value: Option<&T>) {
+    if let Some(value) = value {
+        value.clone_into(field);
+    }
+}
+
+/// Refuses text with a NUL, which PostgreSQL cannot keep: the same on every backend, and before anything is asked.
+pub(super) fn storable<'t>(field: &'static str, texts: impl IntoIterator<Item = &'t str>) -> Result<()> {
+    if texts.into_iter().any(|text| text.contains('\0')) {
+        return Err(Error::invalid(field, "must not hold NUL"));
+    }
+    Ok(())
+}
+
+/// [`storable`] for a user's texts.
+pub(super) fn storable_user(user: &User) -> Result<()> {
+    storable("user.username", [user.username.as_str()])?;
+    storable("user.email", [user.email.as_str()])?;
+    storable("user.display_name", [user.display_name.as_str()])?;
+    storable("user.roles", user.roles.iter().map(String::as_str))
+}
+
+/// [`storable`] for a client's texts.
+pub(super) fn storable_client(client: &Client) -> Result<()> {
+    storable("client.display_name", [client.display_name.as_str()])?;
+    storable("client.audiences", client.audiences.iter().map(String::as_str))?;
+    storable("client.scopes", client.scopes.iter().map(String::as_str))
+}
+
+/// [`storable`] for a change of a user.
+pub(super) fn storable_change(change: &UserChange) -> Result<()> {
+    storable("user.email", change.email.as_deref())?;
+    storable("user.display_name", change.display_name.as_deref())?;
+    storable("user.roles", change.roles.iter().flatten().map(String::as_str))
+}
+
+/// [`storable`] for a change of a client.
+pub(super) fn storable_client_change(change: &ClientChange) -> Result<()> {
+    storable("client.display_name", change.display_name.as_deref())?;
+    storable(
+        "client.audiences",
+        change.audiences.iter().flatten().map(String::as_str),
+    )?;
+    storable("client.scopes", change.scopes.iter().flatten().map(String::as_str))
+}
+
+/// [`storable`] for an event's texts.
+pub(super) fn storable_event(event: &AuditEvent) -> Result<()> {
+    let origin = &event.origin;
+    let texts = [
+        &event.kind,
+        &origin.actor,
+        &origin.ip_address,
+        &origin.request_id,
+        &event.subject,
+        &event.client_id,
+        &event.outcome,
+    ];
+    storable("audit", texts.map(String::as_str))
+}

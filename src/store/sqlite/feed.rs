@@ -1,0 +1,167 @@
+//! The feed of revocations: rows are numbered in the order of their commits, because there is one writer.
+
+use rusqlite::params;
+
+use super::Tx;
+use super::rows::{revocation, revocation_columns};
+use crate::clock::UnixMillis;
+use crate::model::revocation::Concerns;
+use crate::model::{ErrorKind, Level, Result};
+use crate::store::{Changes, Cursor, Snapshot};
+
+/// A place in the feed: which database, and the last row that was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    instance: String,
+    last: i64,
+}
+
+impl Place {
+    /// The reverse of [`Place::cursor`], and of nothing else. `RESUME_TOKEN_INVALID`.
+    pub(super) fn parse(cursor: &Cursor) -> Result<Self> {
+        let read = || {
+            let (instance, last) = cursor.0.strip_prefix("s1.")?.split_once('.')?;
+            let place = Self {
+                instance: instance.to_owned(),
+                last: last.parse().ok().filter(|last| *last >= 0)?,
+            };
+            let hexadecimal = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+            let well_formed = instance.len() == 32 && instance.bytes().all(hexadecimal);
+            (well_formed && place.cursor() == *cursor).then_some(place)
+        };
+        Ok(read().ok_or(ErrorKind::ResumeTokenInvalid)?)
+    }
+
+    fn cursor(&self) -> Cursor {
+        Cursor(format!("s1.{}.{}", self.instance, self.last))
+    }
+
+    fn now(tx: &Tx<'_>) -> Result<Self> {
+        let sql =
+            "SELECT instance, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'revocations'), 0) FROM meta";
+        let place = tx.first(sql, [], |row| {
+            Ok(Self {
+                instance: row.get(0)?,
+                last: row.get(1)?,
+            })
+        })?;
+        place.ok_or_else(|| super::rows::unreadable("meta is empty"))
+    }
+}
+
+pub(super) fn load(tx: &Tx<'_>, since: UnixMillis, as_of: UnixMillis) -> Result<Snapshot> {
+    Ok(Snapshot {
+        rows: tx.all(
+            concat!(
+                "SELECT ",
+                revocation_columns!(),
+                " FROM revocations WHERE revoked > ?1 AND expires > ?2"
+            ),
+            [since.0, tx.now().0],
+            revocation,
+        )?,
+        cursor: Place::now(tx)?.cursor(),
+        as_of,
+    })
+}
+
+pub(super) fn since(tx: &Tx<'_>, seen: &Place, as_of: UnixMillis) -> Result<Changes> {
+    let now = Place::now(tx)?;
+    // A smaller number than was seen: an older copy of the file was put in its place.
+    if now.instance != seen.instance || now.last < seen.last {
+        return Ok(Changes::Reload);
+    }
+    Ok(Changes::Since(Snapshot {
+        rows: tx.all(
+            concat!(
+                "SELECT ",
+                revocation_columns!(),
+                " FROM revocations WHERE seq > ?1 ORDER BY seq"
+            ),
+            [seen.last],
+            revocation,
+        )?,
+        cursor: now.cursor(),
+        as_of,
+    }))
+}
+
+/// Whether a row kills what stands on these: [`Concerns::dead_by`] of every row, by way of the indexes.
+pub(super) fn is_dead(tx: &Tx<'_>, concerns: &Concerns) -> Result<bool> {
+    let by_id = |level: Level, id: &dyn ToString| {
+        let sql = "SELECT 1 FROM revocations WHERE level = ?1 AND id = ?2 AND epoch = 0";
+        Ok::<_, crate::model::Error>(
+            tx.first(sql, params![level.as_str(), id.to_string()], |_| Ok(()))?
+                .is_some(),
+        )
+    };
+    let by_epoch = |level: Level, id: &str, epoch: i64, session: Option<String>| {
+        let sql = "SELECT 1 FROM revocations WHERE level = ?1 AND id = ?2 AND epoch > 0 AND epoch > ?3
+                   AND (keep IS NULL OR keep IS NOT ?4)";
+        Ok::<_, crate::model::Error>(
+            tx.first(sql, params![level.as_str(), id, epoch, session], |_| Ok(()))?
+                .is_some(),
+        )
+    };
+    for token in &concerns.tokens {
+        if by_id(Level::Token, token)? {
+            return Ok(true);
+        }
+    }
+    for session in &concerns.sessions {
+        if by_id(Level::Session, session)? {
+            return Ok(true);
+        }
+    }
+    if let Some(key) = &concerns.key
+        && by_id(Level::Key, key)?
+    {
+        return Ok(true);
+    }
+    for party in &concerns.epochs {
+        let session = party.session.map(|id| id.to_string());
+        if let Some(user) = party.user
+            && by_epoch(Level::User, &user.to_string(), party.epochs.user, session)?
+        {
+            return Ok(true);
+        }
+        if by_epoch(Level::Client, party.client.as_str(), party.epochs.client, None)?
+            || by_epoch(Level::Global, "", party.epochs.global, None)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_given_out_is_a_cursor() {
+        let place = Place {
+            instance: "0123456789abcdef0123456789abcdef".into(),
+            last: 7,
+        };
+        assert_eq!(Place::parse(&place.cursor()).unwrap(), place);
+        for bad in [
+            "",
+            "s1",
+            "s1..",
+            "s1.0123456789abcdef0123456789abcdef.",
+            "s1.0123456789abcdef0123456789abcdef.-1",
+            "s1.0123456789abcdef0123456789abcdef.+7",
+            "s1.0123456789abcdef0123456789abcdef.07",
+            "s1.0123456789abcdef0123456789abcdef.7 ",
+            "s1.0123456789abcdef0123456789abcdef.99999999999999999999",
+            "s1.0123456789ABCDEF0123456789abcdef.7",
+            "s1.0123.7",
+            "p1.0123456789abcdef0123456789abcdef.7",
+            "\0",
+        ] {
+            let error = Place::parse(&Cursor(bad.into())).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::ResumeTokenInvalid, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! [`RevocationStore`] on SQLite: each verb is one closure.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::params;
+
+use super::feed::{self, Place};
+use super::record::{audit as append, note_life, revoke};
+use super::rows::unreadable;
+use super::{SqliteStore, Tx};
+use crate::clock::UnixMillis;
+use crate::model::revocation::Concerns;
+use crate::model::{AuditEvent, Result};
+use crate::store::change::storable_event;
+use crate::store::{Changes, Cursor, NewRevocation, Recorded, RevocationStore, Snapshot};
+
+#[async_trait]
+impl RevocationStore for SqliteStore {
+    async fn revoke(&self, new: &NewRevocation, audit: &AuditEvent) -> Result<Recorded> {
+        storable_event(audit)?;
+        let (new, audit) = (new.clone(), audit.clone());
+        self.db
+            .call(move |tx| {
+                let recorded = revoke(tx, &new.target, new.expires)?;
+                if recorded.new {
+                    append(tx, &audit)?;
+                }
+                Ok(recorded)
+            })
+            .await
+    }
+
+    async fn is_revoked(&self, concerns: &Concerns) -> Result<bool> {
+        let concerns = concerns.clone();
+        self.db.read(move |tx| feed::is_dead(tx, &concerns)).await
+    }
+
+    async fn load_revocations(&self, since: UnixMillis) -> Result<Snapshot> {
+        // Before the read: what is acknowledged after this moment may be missing, so nothing later is claimed.
+        let as_of = self.db.clock().now();
+        self.db.read(move |tx| feed::load(tx, since, as_of)).await
+    }
+
+    async fn revocations_since(&self, cursor: &Cursor) -> Result<Changes> {
+        let seen = Place::parse(cursor)?;
+        let as_of = self.db.clock().now();
+        self.db.read(move |tx| feed::since(tx, &seen, as_of)).await
+    }
+
+    async fn purge_revocations(&self, limit: u32) -> Result<u32> {
+        let now = self.cautious_now();
+        self.db
+            .call(move |tx| {
+                let purged = tx.run(
+                    "DELETE FROM revocations WHERE seq IN
+                     (SELECT seq FROM revocations WHERE expires < ?1 ORDER BY expires LIMIT ?2)",
+                    params![now.0, limit],
+                )?;
+                u32::try_from(purged).map_err(unreadable)
+            })
+            .await
+    }
+
+    async fn era(&self) -> Result<(i64, Vec<(String, i64)>)> {
+        self.db
+            .read(|tx| {
+                let counters = tx.all("SELECT name, value FROM counters ORDER BY name", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?;
+                Ok((era(tx)?, counters))
+            })
+            .await
+    }
+
+    async fn store_counters(&self, counters: &[(String, i64)], lost: Option<&AuditEvent>, seen: i64) -> Result<i64> {
+        let (counters, lost) = (counters.to_vec(), lost.cloned());
+        self.db
+            .call(move |tx| {
+                for (name, value) in &counters {
+                    tx.run(
+                        "INSERT INTO counters (name, value) VALUES (?1, ?2)
+                         ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
+                        params![name, value],
+                    )?;
+                }
+                if let Some(event) = &lost
+                    && tx.run("UPDATE meta SET era = era + 1 WHERE era = ?1", [seen])? == 1
+                {
+                    append(tx, event)?;
+                }
+                era(tx)
+            })
+            .await
+    }
+
+    async fn note_session_life(&self, life: Duration) -> Result<()> {
+        self.db.call(move |tx| note_life(tx, life)).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.db.read(|tx| era(tx).map(drop)).await
+    }
+}
+
+fn era(tx: &Tx<'_>) -> Result<i64> {
+    tx.first("SELECT era FROM meta", [], |row| Ok(row.get(0)?))?
+        .ok_or_else(|| unreadable("meta is empty"))
+}

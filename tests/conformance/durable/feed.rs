@@ -1,0 +1,148 @@
+use std::time::Duration;
+
+use countersign::clock::UnixMillis;
+use countersign::model::{ErrorKind, Revocation, Target};
+use countersign::store::{Changes, Cursor, Snapshot};
+
+use super::fresh::{self, Fresh};
+use super::samples::*;
+
+on_each!([sqlite] [
+    the_load_and_the_changes_leave_none_out,
+    nothing_is_missed_while_many_write,
+    only_what_is_recent_is_loaded,
+    a_cursor_is_of_its_own_store,
+    anything_else_is_not_a_cursor,
+]);
+
+async fn since(fresh: &Fresh, cursor: &Cursor) -> Snapshot {
+    match fresh.revocations_since(cursor).await.unwrap() {
+        Changes::Since(snapshot) => snapshot,
+        Changes::Reload => panic!("the store is the same"),
+    }
+}
+
+async fn revoke_any(fresh: &Fresh) -> Revocation {
+    revoke(fresh, Target::Session(session())).await.unwrap()
+}
+
+async fn the_load_and_the_changes_leave_none_out(fresh: Fresh) {
+    let empty = fresh.load_revocations(UnixMillis(0)).await.unwrap();
+    assert!(empty.rows.is_empty());
+    let first = revoke_any(&fresh).await;
+    let loaded = fresh.load_revocations(UnixMillis(0)).await.unwrap();
+    assert_eq!(loaded.rows, std::slice::from_ref(&first));
+    assert_eq!(since(&fresh, &empty.cursor).await.rows, [first]);
+    assert!(loaded.as_of >= empty.as_of);
+
+    let nothing = since(&fresh, &loaded.cursor).await;
+    assert!(nothing.rows.is_empty());
+    let asked = now();
+    let second = revoke_any(&fresh).await;
+    for cursor in [&loaded.cursor, &nothing.cursor] {
+        let news = since(&fresh, cursor).await;
+        assert_eq!(news.rows, std::slice::from_ref(&second));
+        assert!(news.as_of >= asked && news.as_of <= now());
+    }
+    // Expired ones too: what is purged before it is read is none to wait for, what is not may be asked about.
+    let gone = countersign::store::NewRevocation {
+        target: Target::Session(session()),
+        expires: countersign::store::Expiry::At(UnixMillis(1)),
+    };
+    fresh.revoke(&gone, &some_event()).await.unwrap();
+    assert_eq!(since(&fresh, &nothing.cursor).await.rows.len(), 2);
+}
+
+async fn nothing_is_missed_while_many_write(fresh: Fresh) {
+    const WRITERS: usize = 4;
+    let user = make_user(&fresh, "ada").await;
+    let mut cursor = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor;
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..WRITERS {
+        let fresh = fresh.clone();
+        writers.spawn(async move {
+            let mut written = Vec::new();
+            for n in 0..25 {
+                let target = if n % 2 == 0 {
+                    everything_of(user.id)
+                } else {
+                    Target::Session(session())
+                };
+                written.push(revoke(&fresh, target).await.unwrap());
+            }
+            written
+        });
+    }
+    let mut seen = Vec::new();
+    let mut written = Vec::new();
+    while written.len() < WRITERS {
+        let news = since(&fresh, &cursor).await;
+        seen.extend(news.rows);
+        cursor = news.cursor;
+        tokio::select! {
+            Some(done) = writers.join_next() => written.push(done.unwrap()),
+            () = tokio::time::sleep(Duration::from_millis(1)) => {}
+        }
+    }
+    // What was acknowledged before the question is in the answer.
+    seen.extend(since(&fresh, &cursor).await.rows);
+    let key = |row: &Revocation| (row.epoch, row.target.id());
+    seen.sort_by_key(key);
+    seen.dedup();
+    let mut written = written.concat();
+    written.sort_by_key(key);
+    assert_eq!(seen, written);
+    let reloaded = fresh.load_revocations(UnixMillis(0)).await.unwrap();
+    assert!(written.iter().all(|row| reloaded.rows.contains(row)));
+}
+
+async fn only_what_is_recent_is_loaded(fresh: Fresh) {
+    let row = revoke_any(&fresh).await;
+    let load = async |since| fresh.load_revocations(UnixMillis(since)).await.unwrap().rows;
+    assert_eq!(load(row.revoked.0 - 1).await, std::slice::from_ref(&row));
+    assert!(load(row.revoked.0).await.is_empty());
+}
+
+async fn a_cursor_is_of_its_own_store(fresh: Fresh) {
+    let cursor = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor;
+    let digits = |c: char| {
+        if c.is_ascii_digit() {
+            char::from(b'0' + (c as u8 - b'0' + 1) % 10)
+        } else {
+            c
+        }
+    };
+    // Another instance, system or timeline: the first digits after the version.
+    let mut fields: Vec<String> = cursor.0.split('.').map(str::to_owned).collect();
+    fields[1] = fields[1].chars().map(digits).collect();
+    let other = Cursor(fields.join("."));
+    match fresh.revocations_since(&other).await {
+        Ok(Changes::Reload) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn anything_else_is_not_a_cursor(fresh: Fresh) {
+    let good = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor.0;
+    let mut bad: Vec<String> = super::texts::naughty();
+    bad.extend([
+        String::new(),
+        format!("{good} "),
+        format!(" {good}"),
+        format!("{good}0000000000000000000000000000000000"),
+        format!("{good}:"),
+        format!("{good},"),
+        format!("{good}\0"),
+        good[..good.len() - 1]
+            .trim_end_matches(|c: char| c.is_ascii_digit())
+            .to_owned(),
+        good.to_uppercase(),
+        good.replace('.', ".."),
+        format!("{good};DROP TABLE users"),
+        "1".repeat(1_000_000),
+    ]);
+    for text in bad {
+        let error = fresh.revocations_since(&Cursor(text.clone())).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ResumeTokenInvalid, "{text:?}");
+    }
+}

@@ -1,0 +1,258 @@
+use countersign::model::{Algorithm, AuditType, ErrorKind, KeyState, Target};
+use countersign::store::keys::{CheckRow, KeyRows, SecretPurpose, SigningRow};
+
+use super::fresh::{self, Fresh};
+use super::samples::*;
+
+on_each!([sqlite] [
+    the_first_keys_are_made_once,
+    what_is_lacking_is_added_by_kind,
+    one_key_of_an_algorithm_waits,
+    an_imported_key_is_added_once,
+    one_of_many_activates,
+    revoking_the_active_key_needs_a_standby,
+    revoking_twice_changes_nothing,
+    only_keys_out_of_use_are_removed,
+    secrets_are_added_one_after_the_other,
+    the_newest_secret_stays,
+    resealing_keeps_the_keys,
+    a_key_is_loaded_everywhere_when_every_live_replica_says_so,
+]);
+
+fn proposal() -> KeyRows {
+    KeyRows {
+        signing: vec![signing(KeyState::Active), signing(KeyState::Pending)],
+        secrets: vec![secret(SecretPurpose::Refresh, 1)],
+        checks: vec![CheckRow {
+            name: "m1".into(),
+            sealed: vec![0, 1, 255],
+        }],
+    }
+}
+
+async fn import(fresh: &Fresh, state: KeyState) -> SigningRow {
+    let key = signing(state);
+    assert!(fresh.import_key(&key, &some_event()).await.unwrap());
+    key
+}
+
+async fn states(fresh: &Fresh, keys: &[&SigningRow]) -> Vec<Option<KeyState>> {
+    let stored = fresh.load_keys().await.unwrap().signing;
+    let state = |key: &&SigningRow| stored.iter().find(|row| row.id == key.id).map(|row| row.state);
+    keys.iter().map(state).collect()
+}
+
+async fn the_first_keys_are_made_once(fresh: Fresh) {
+    assert_eq!(fresh.load_keys().await.unwrap(), KeyRows::default());
+    let racers = (0..8).map(|_| {
+        let fresh = fresh.clone();
+        async move {
+            let proposed = proposal();
+            let event = event(AuditType::KeyCreated, &"keys");
+            let stored = fresh.ensure_keys(&proposed, &event).await.unwrap();
+            (proposed.signing == stored.signing, stored)
+        }
+    });
+    let done = futures_util::future::join_all(racers).await;
+    assert_eq!(done.iter().filter(|(won, _)| *won).count(), 1);
+    let stored = fresh.load_keys().await.unwrap();
+    assert!(done.iter().all(|(_, seen)| *seen == stored), "all see the winner's");
+    assert_eq!(events_on(&fresh, &"keys").await, 1);
+    let view = fresh
+        .refresh_view(
+            countersign::model::UserId(uuid()),
+            &client_id("web"),
+            session(),
+            countersign::model::Epochs::default(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(view.active_key, Some(stored.signing[0].id.clone()));
+}
+
+async fn what_is_lacking_is_added_by_kind(fresh: Fresh) {
+    let first = proposal();
+    fresh.ensure_keys(&first, &some_event()).await.unwrap();
+    let mut second = proposal();
+    second.secrets.push(secret(SecretPurpose::Pepper, 1));
+    second.checks[0].sealed = vec![9];
+    second.checks.push(CheckRow {
+        name: "m2".into(),
+        sealed: vec![2],
+    });
+    let stored = fresh.ensure_keys(&second, &some_event()).await.unwrap();
+    assert_eq!(stored.signing, first.signing);
+    let mut secrets = vec![first.secrets[0].clone(), second.secrets[1].clone()];
+    secrets.sort_by_key(|secret| secret.purpose.as_str());
+    assert_eq!(stored.secrets, secrets);
+    assert_eq!(stored.checks, [first.checks[0].clone(), second.checks[1].clone()]);
+}
+
+async fn one_key_of_an_algorithm_waits(fresh: Fresh) {
+    let racers = (0..8).map(|_| {
+        let fresh = fresh.clone();
+        async move {
+            fresh
+                .add_pending_key(&signing(KeyState::Pending), &some_event())
+                .await
+                .unwrap()
+        }
+    });
+    let added = futures_util::future::join_all(racers).await;
+    assert_eq!(added.into_iter().filter(|added| *added).count(), 1);
+    let mut other = signing(KeyState::Pending);
+    other.algorithm = Algorithm::Es256;
+    assert!(fresh.add_pending_key(&other, &some_event()).await.unwrap());
+}
+
+async fn an_imported_key_is_added_once(fresh: Fresh) {
+    import(&fresh, KeyState::Pending).await;
+    let key = import(&fresh, KeyState::Pending).await;
+    let again = event(AuditType::KeyImported, &"again");
+    assert!(!fresh.import_key(&key, &again).await.unwrap());
+    assert_eq!(events_on(&fresh, &"again").await, 0);
+    assert_eq!(fresh.load_keys().await.unwrap().signing.len(), 2);
+}
+
+async fn one_of_many_activates(fresh: Fresh) {
+    let first = import(&fresh, KeyState::Pending).await;
+    let second = import(&fresh, KeyState::Pending).await;
+    let activate = async |key: &SigningRow, active: Option<&SigningRow>| {
+        let event = event(AuditType::KeyActivated, &key.id);
+        let active = active.map(|key| &key.id);
+        fresh.activate_key(&key.id, active, now(), &event).await.unwrap()
+    };
+    let done = futures_util::future::join_all((0..6).map(|_| activate(&first, None))).await;
+    assert_eq!(done.into_iter().filter(|done| *done).count(), 1);
+    assert_eq!(events_on(&fresh, &first.id).await, 1);
+
+    assert!(!activate(&second, None).await, "another one is active");
+    assert!(!activate(&first, Some(&first)).await, "it is not pending");
+    assert!(activate(&second, Some(&first)).await);
+    assert_eq!(
+        states(&fresh, &[&first, &second]).await,
+        [Some(KeyState::Retired), Some(KeyState::Active)]
+    );
+    let stored = fresh.load_keys().await.unwrap().signing;
+    assert!(stored[0].retired.is_some() && stored[1].activated.is_some());
+}
+
+async fn revoking_the_active_key_needs_a_standby(fresh: Fresh) {
+    let active = import(&fresh, KeyState::Active).await;
+    let standby = import(&fresh, KeyState::Pending).await;
+    let retired = import(&fresh, KeyState::Retired).await;
+    for useless in [None, Some(&retired.id), Some(&active.id)] {
+        let error = fresh
+            .revoke_key(&active.id, useless, now(), &some_event())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, ErrorKind::LastActiveKey);
+    }
+    let (row, revocation) = fresh
+        .revoke_key(&active.id, Some(&standby.id), now(), &some_event())
+        .await
+        .unwrap();
+    assert!(row.state == KeyState::Revoked && row.revoked.is_some());
+    assert_eq!(revocation.unwrap().target, Target::Key(active.id.clone()));
+    let (_, revocation) = fresh.revoke_key(&retired.id, None, now(), &some_event()).await.unwrap();
+    assert!(revocation.is_some(), "what it signed may still live");
+    assert_eq!(
+        states(&fresh, &[&active, &standby, &retired]).await,
+        [KeyState::Revoked, KeyState::Active, KeyState::Revoked].map(Some)
+    );
+    let missing = fresh
+        .revoke_key(&key_id(), None, now(), &some_event())
+        .await
+        .unwrap_err();
+    assert_eq!(missing.kind, ErrorKind::KeyNotFound);
+}
+
+async fn revoking_twice_changes_nothing(fresh: Fresh) {
+    let key = import(&fresh, KeyState::Retired).await;
+    let event = event(AuditType::KeyRevoked, &key.id);
+    let (first, _) = fresh.revoke_key(&key.id, None, now(), &event).await.unwrap();
+    let (second, revocation) = fresh.revoke_key(&key.id, None, now(), &some_event()).await.unwrap();
+    assert_eq!((first, None), (second, revocation));
+    assert_eq!(events_on(&fresh, &key.id).await, 1);
+}
+
+async fn only_keys_out_of_use_are_removed(fresh: Fresh) {
+    for (state, removable) in [
+        (KeyState::Pending, false),
+        (KeyState::Active, false),
+        (KeyState::Retired, true),
+        (KeyState::Revoked, true),
+    ] {
+        let key = import(&fresh, state).await;
+        let event = event(AuditType::KeyRemoved, &key.id);
+        assert_eq!(fresh.remove_key(&key.id, &event).await.unwrap(), removable, "{state:?}");
+        assert!(!removable || !fresh.remove_key(&key.id, &event).await.unwrap(), "once");
+        assert_eq!(events_on(&fresh, &key.id).await, usize::from(removable));
+    }
+}
+
+async fn secrets_are_added_one_after_the_other(fresh: Fresh) {
+    let add = async |id, newest| {
+        fresh
+            .add_secret(&secret(SecretPurpose::Pepper, id), newest, &some_event())
+            .await
+            .unwrap()
+    };
+    let done = futures_util::future::join_all((0..6).map(|_| add(1, 0))).await;
+    assert_eq!(done.into_iter().filter(|done| *done).count(), 1);
+    assert!(!add(1, 0).await);
+    assert!(add(2, 1).await);
+    assert!(!add(4, 3).await, "the newest is 2");
+}
+
+async fn the_newest_secret_stays(fresh: Fresh) {
+    for id in 1..=2 {
+        let secret = secret(SecretPurpose::Refresh, id);
+        assert!(fresh.add_secret(&secret, id - 1, &some_event()).await.unwrap());
+    }
+    let remove = async |id| {
+        fresh
+            .remove_secret(SecretPurpose::Refresh, id, &some_event())
+            .await
+            .unwrap()
+    };
+    assert!(!remove(2).await);
+    assert!(remove(1).await);
+    assert!(!remove(1).await);
+    assert!(!remove(2).await);
+    assert_eq!(fresh.load_keys().await.unwrap().secrets.len(), 1);
+}
+
+async fn resealing_keeps_the_keys(fresh: Fresh) {
+    let stored = fresh.ensure_keys(&proposal(), &some_event()).await.unwrap();
+    let mut resealed = stored.clone();
+    resealed.signing[0].sealed = vec![1];
+    resealed.secrets[0].sealed = vec![2];
+    resealed.checks = vec![CheckRow {
+        name: "m2".into(),
+        sealed: vec![3],
+    }];
+    // A key that was removed meanwhile stays removed.
+    let mut with_removed = resealed.clone();
+    with_removed.signing.push(signing(KeyState::Retired));
+    fresh.reseal_keys(&with_removed, &some_event()).await.unwrap();
+    resealed.checks.insert(0, stored.checks[0].clone());
+    assert_eq!(fresh.load_keys().await.unwrap(), resealed);
+}
+
+async fn a_key_is_loaded_everywhere_when_every_live_replica_says_so(fresh: Fresh) {
+    let (old, new) = (key_id(), key_id());
+    let loaded = async |key| fresh.loaded_everywhere(key, 60_000).await.unwrap();
+    assert!(loaded(&new).await, "nobody lacks it");
+    let (first, second) = (uuid(), uuid());
+    fresh.heartbeat(first, &[old.clone(), new.clone()]).await.unwrap();
+    assert!(loaded(&new).await);
+    fresh.heartbeat(second, std::slice::from_ref(&old)).await.unwrap();
+    assert!(!loaded(&new).await && loaded(&old).await);
+    assert!(
+        fresh.loaded_everywhere(&new, -60_000).await.unwrap(),
+        "no replica was heard of so lately"
+    );
+    fresh.heartbeat(second, std::slice::from_ref(&new)).await.unwrap();
+    assert!(loaded(&new).await && !loaded(&old).await);
+}

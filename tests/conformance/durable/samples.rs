@@ -1,0 +1,186 @@
+//! People, clients, keys and events to test with.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use countersign::clock::{Clock as _, SystemClock, UnixMillis};
+use countersign::model::audit::Origin;
+use countersign::model::{
+    Algorithm, AuditEvent, AuditType, Client, ClientId, Epochs, Grant, KeyId, KeyState, ReusePolicy, Revocation,
+    SessionId, Target, User, UserId, Username, new_uuid,
+};
+use countersign::secret::{SecretText, SystemEntropy, random};
+use countersign::store::accounts::{Authority, NewUser};
+use countersign::store::keys::{SecretPurpose, SecretRow, SigningRow};
+use countersign::store::{Expiry, NewRevocation};
+use uuid::Uuid;
+
+use super::fresh::Fresh;
+
+pub(super) fn now() -> UnixMillis {
+    SystemClock::new().now()
+}
+
+pub(super) fn uuid() -> Uuid {
+    new_uuid(now(), &SystemEntropy)
+}
+
+pub(super) fn session() -> SessionId {
+    SessionId(uuid())
+}
+
+pub(super) fn client_id(id: &str) -> ClientId {
+    ClientId::parse(id, "client_id").unwrap()
+}
+
+pub(super) fn name(name: &str) -> Username {
+    Username::parse(name, "username").unwrap()
+}
+
+/// An event on `subject`.
+pub(super) fn event(kind: AuditType, subject: &impl ToString) -> AuditEvent {
+    let origin = Origin {
+        actor: "cli".into(),
+        ip_address: "192.0.2.7".into(),
+        request_id: "r-1".into(),
+    };
+    AuditEvent::new(kind, subject, &origin, now(), &SystemEntropy)
+        .with_client(&ClientId::default())
+        .with_session(session())
+        .with_detail("why", "a \"test\" \0 with everything: é, \u{1F98A}")
+}
+
+/// Any event.
+pub(super) fn some_event() -> AuditEvent {
+    event(AuditType::UserUpdated, &"somebody")
+}
+
+/// A user with something in every field.
+pub(super) fn new_user(username: &str) -> NewUser {
+    let now = now();
+    let attributes = serde_json::json!({ "tier": 2, "ratio": 0.1, "nested": { "a": [null, true, "\u{0}é"] } });
+    NewUser {
+        user: User {
+            id: UserId(uuid()),
+            username: name(username),
+            email: format!("{username}@Example.org"),
+            display_name: "Ada, Countess of Lovelace".into(),
+            roles: vec!["editor".into(), "reader".into()],
+            attributes: attributes.as_object().unwrap().clone(),
+            disabled: false,
+            created: now,
+            updated: now,
+            password_changed: now,
+            last_login: None,
+        },
+        password_hash: SecretText::new("$argon2id$canary-of-a-hash"),
+    }
+}
+
+pub(super) fn new_admin(username: &str) -> NewUser {
+    let mut new = new_user(username);
+    new.user.roles = vec!["admin".into(), "reader".into()];
+    new
+}
+
+/// Makes a user.
+pub(super) async fn make(fresh: &Fresh, new: NewUser) -> User {
+    fresh.create_user(&new, Authority::Admin, &some_event()).await.unwrap();
+    new.user
+}
+
+/// Makes a user with something in every field.
+pub(super) async fn make_user(fresh: &Fresh, username: &str) -> User {
+    make(fresh, new_user(username)).await
+}
+
+/// A client with something in every field.
+pub(super) fn new_client(id: &str) -> Client {
+    let now = now();
+    Client {
+        id: client_id(id),
+        display_name: "The shop".into(),
+        grants: vec![Grant::Password, Grant::ClientSecret, Grant::Exchange],
+        audiences: vec!["api".into(), "*".into()],
+        scopes: vec!["read".into(), "countersign:issue".into()],
+        access_token_ttl: Some(Duration::from_millis(900_001)),
+        refresh_idle_ttl: None,
+        session_ttl: Some(Duration::from_hours(48)),
+        refresh_grace: Some(Duration::ZERO),
+        reuse_policy: Some(ReusePolicy::Tolerant),
+        max_sessions_per_user: 7,
+        disabled: false,
+        created: now,
+        updated: now,
+    }
+}
+
+/// Makes a client with something in every field.
+pub(super) async fn make_client(fresh: &Fresh, id: &str) -> Client {
+    let client = new_client(id);
+    fresh.create_client(&client, None, &some_event()).await.unwrap();
+    client
+}
+
+/// Something of 43 characters of base64url.
+pub(super) fn key_id() -> KeyId {
+    KeyId::parse(
+        &format!("{}{}", uuid().simple(), &uuid().simple().to_string()[..11]),
+        "key_id",
+    )
+    .unwrap()
+}
+
+/// A key younger than those made before: lists are in the order of age, which a millisecond does not tell.
+pub(super) fn signing(state: KeyState) -> SigningRow {
+    static YOUNGER: AtomicI64 = AtomicI64::new(0);
+    let created = UnixMillis(now().0 + YOUNGER.fetch_add(1, Ordering::Relaxed));
+    let at = |is| (state == is).then(now);
+    SigningRow {
+        id: key_id(),
+        algorithm: Algorithm::EdDsa,
+        public_jwk: r#"{"crv":"Ed25519","kty":"OKP","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#.into(),
+        sealed: random::<48>(&SystemEntropy).to_vec(),
+        state,
+        created,
+        activated: at(KeyState::Active),
+        retired: at(KeyState::Retired),
+        revoked: at(KeyState::Revoked),
+    }
+}
+
+pub(super) fn secret(purpose: SecretPurpose, id: u32) -> SecretRow {
+    SecretRow {
+        purpose,
+        id,
+        sealed: random::<48>(&SystemEntropy).to_vec(),
+        created: now(),
+    }
+}
+
+pub(super) fn everything_of(user: UserId) -> Target {
+    Target::User { id: user, keep: None }
+}
+
+/// Records a revocation of `target` until in an hour.
+pub(super) async fn revoke(fresh: &Fresh, target: Target) -> Option<Revocation> {
+    let new = NewRevocation {
+        target,
+        expires: Expiry::At(now().plus(Duration::from_hours(1))),
+    };
+    fresh.revoke(&new, &some_event()).await.unwrap().revocation
+}
+
+/// The epochs that a login would read.
+pub(super) async fn epochs(fresh: &Fresh, user: &User, client: &str) -> Epochs {
+    fresh.login(&user.username, &client_id(client)).await.unwrap().epochs
+}
+
+/// How many events there are on `subject`.
+pub(super) async fn events_on(fresh: &Fresh, subject: &impl ToString) -> usize {
+    let query = countersign::store::AuditQuery {
+        subject: subject.to_string(),
+        ..Default::default()
+    };
+    fresh.list_audit(&query, None, 10_000).await.unwrap().items.len()
+}
