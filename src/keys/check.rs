@@ -73,3 +73,65 @@ fn is_empty(rows: &KeyRows) -> bool {
 fn wrong(message: &'static str) -> Error {
     Error::at(ErrorKind::InvalidRequest, "keys.master_key", message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::fixtures::{master, now, row};
+    use crate::model::{Algorithm, KeyState};
+    use crate::secret::{SecretText, SystemEntropy};
+
+    fn rows(master: &Master) -> KeyRows {
+        KeyRows {
+            signing: vec![row(Algorithm::EdDsa, KeyState::Active, now(), now(), master)],
+            checks: master.check_rows(&SystemEntropy).unwrap(),
+            ..KeyRows::default()
+        }
+    }
+
+    #[test]
+    fn a_fresh_store_takes_every_keyring_and_then_no_other() {
+        let (ours, other) = (master(), master());
+        assert!(ours.belongs_to(&KeyRows::default()).is_ok());
+        assert!(ours.belongs_to(&rows(&ours)).is_ok());
+        assert!(other.belongs_to(&rows(&ours)).is_err());
+        let error = other.belongs_to(&rows(&ours)).unwrap_err();
+        assert!(error.message.contains("keys.master_key"), "{error}");
+    }
+
+    #[test]
+    fn one_known_key_in_the_ring_is_enough() {
+        let (old, new) = (Master::generate(&SystemEntropy), Master::generate(&SystemEntropy));
+        let old_alone = Master::parse(&old).unwrap();
+        let both = Master::parse(&SecretText::new(format!("{},{}", new.expose(), old.expose()))).unwrap();
+        assert!(both.belongs_to(&rows(&old_alone)).is_ok());
+        assert!(Master::parse(&new).unwrap().belongs_to(&rows(&old_alone)).is_err());
+    }
+
+    #[test]
+    fn a_check_value_of_our_name_that_does_not_open_ends_the_start() {
+        let ours = master();
+        let mut tampered = rows(&ours);
+        tampered.checks[0].sealed[20] ^= 1;
+        assert!(ours.belongs_to(&tampered).is_err());
+        let mut swapped = rows(&ours);
+        swapped.checks[0].sealed = swapped.signing[0].sealed.clone();
+        assert!(ours.belongs_to(&swapped).is_err());
+    }
+
+    #[test]
+    fn without_check_values_a_key_that_opens_decides() {
+        let (ours, other) = (master(), master());
+        let mut unchecked = rows(&ours);
+        unchecked.checks.clear();
+        assert!(ours.belongs_to(&unchecked).is_ok());
+        assert!(other.belongs_to(&unchecked).is_err());
+    }
+
+    #[test]
+    fn a_check_value_tells_nothing_of_the_key() {
+        let key = Master::generate(&SystemEntropy);
+        let check = &Master::parse(&key).unwrap().check_rows(&SystemEntropy).unwrap()[0];
+        assert!(check.name.len() == 16 && !key.expose().contains(&check.name));
+    }
+}

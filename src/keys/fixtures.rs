@@ -7,9 +7,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::clock::UnixMillis;
+use crate::keys::rows::{Provenance, signing_row};
+use crate::keys::seal::Master;
 use crate::keys::signing::SigningKey;
 use crate::keys::verify::Policy;
 use crate::keys::verifying::VerifyingKeys;
+use crate::model::{Algorithm, KeyState};
+use crate::secret::SystemEntropy;
+use crate::store::keys::SigningRow;
 
 /// The moment at which the tests take place, in seconds.
 pub(crate) const NOW: i64 = 1_800_000_000;
@@ -60,4 +65,28 @@ pub(crate) fn verifying<'a>(keys: impl IntoIterator<Item = &'a SigningKey>) -> V
         verifying.insert(key.public().clone(), None);
     }
     verifying
+}
+
+/// A master keyring of one fresh key.
+pub(crate) fn master() -> Master {
+    Master::parse(&Master::generate(&SystemEntropy)).unwrap()
+}
+
+/// The row of a fresh key in this state, made at `created` and come to its state at `since`.
+pub(crate) fn row(
+    algorithm: Algorithm,
+    state: KeyState,
+    created: UnixMillis,
+    since: UnixMillis,
+    master: &Master,
+) -> SigningRow {
+    let key = SigningKey::generate(algorithm, &SystemEntropy).unwrap();
+    let at = |wanted: &[KeyState]| wanted.contains(&state).then_some(since);
+    SigningRow {
+        state,
+        activated: at(&[KeyState::Active, KeyState::Retired]),
+        retired: at(&[KeyState::Retired]),
+        revoked: at(&[KeyState::Revoked]),
+        ..signing_row(&key, Provenance::Generated, created, master, &SystemEntropy).unwrap()
+    }
 }

@@ -1,4 +1,4 @@
-//! JSON read strictly: one object, no member twice at any depth, nothing after it (RFC 8259 §4, RFC 8725 §2.4).
+//! JSON read strictly: one object, no member twice at any depth, nothing after it (RFC 7515 §4, RFC 7519 §4).
 //!
 //! `serde_json` keeps the last of two equal members, other parsers the first: a token must not mean two things.
 

@@ -37,4 +37,6 @@ mod roca;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod vectors;

@@ -248,3 +248,6 @@ fn tagging(rows: &KeyRows, opened: &BTreeMap<u32, RefreshKey>, settled: UnixMill
     let newest = known().filter(|row| row.created <= settled).map(|row| row.id).max();
     newest.or_else(|| known().map(|row| row.id).min())
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,3 +197,68 @@ pub(super) fn pair_of_scalar(scalar: &[u8; 32]) -> Option<EcdsaKeyPair> {
     let der = Zeroizing::new([&BEFORE[..], scalar, &AFTER].concat());
     EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, &der).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::fixtures::claims;
+    use crate::secret::SystemEntropy;
+
+    /// Another library's reading of our tokens and key sets.
+    #[test]
+    fn jsonwebtoken_accepts_what_is_signed() {
+        for algorithm in Algorithm::ALL {
+            let key = SigningKey::generate(algorithm, &SystemEntropy).unwrap();
+            let said: Claims = serde_json::from_value(claims()).unwrap();
+            let token = key.sign(&said).unwrap();
+            let header = jsonwebtoken::decode_header(&token).unwrap();
+            assert_eq!(header.typ.as_deref(), Some("at+jwt"));
+            assert_eq!(header.kid.as_deref(), Some(key.id().as_str()));
+            let mut rules = jsonwebtoken::Validation::new(header.alg);
+            rules.set_audience(&["api"]);
+            rules.set_issuer(&["https://issuer.test"]);
+            rules.validate_exp = false; // it reads the system's clock
+            let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_str(&key.public().published_jwk()).unwrap();
+            let public = jsonwebtoken::DecodingKey::from_jwk(&jwk).unwrap();
+            let read = jsonwebtoken::decode::<Claims>(&token, &public, &rules).unwrap();
+            assert_eq!(read.claims, said);
+        }
+    }
+
+    #[test]
+    fn a_private_half_is_written_and_read_back() {
+        for algorithm in Algorithm::ALL {
+            let key = SigningKey::generate(algorithm, &SystemEntropy).unwrap();
+            let der = key.to_pkcs8().unwrap();
+            assert_eq!(SigningKey::from_pkcs8(algorithm, &der).unwrap().id(), key.id());
+            for other in Algorithm::ALL.into_iter().filter(|other| *other != algorithm) {
+                assert!(SigningKey::from_pkcs8(other, &der).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn entropy_alone_decides_an_elliptic_key() {
+        #[derive(Debug)]
+        struct Fixed(u8);
+        impl Entropy for Fixed {
+            fn fill(&self, out: &mut [u8]) {
+                out.fill(self.0);
+            }
+        }
+        for algorithm in [Algorithm::EdDsa, Algorithm::Es256] {
+            let make = |byte| SigningKey::generate(algorithm, &Fixed(byte)).map(|key| key.id().clone());
+            assert_eq!(make(7).unwrap(), make(7).unwrap());
+            assert_ne!(make(7).unwrap(), make(8).unwrap());
+        }
+        // Scalars of zero and beyond the order are no keys: not a loop without end, but an error.
+        assert!(SigningKey::generate(Algorithm::Es256, &Fixed(0)).is_err());
+        assert!(SigningKey::generate(Algorithm::Es256, &Fixed(0xff)).is_err());
+    }
+
+    #[test]
+    fn debug_shows_no_private_half() {
+        let key = SigningKey::generate(Algorithm::EdDsa, &SystemEntropy).unwrap();
+        assert_eq!(format!("{key:?}"), format!("SigningKey(EdDSA {})", key.id()));
+    }
+}

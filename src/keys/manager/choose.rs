@@ -82,3 +82,6 @@ pub(super) fn over(ring: &KeyRing, span: Duration, now: UnixMillis) -> Vec<KeyId
 fn pending(ring: &KeyRing) -> impl Iterator<Item = &Opened> {
     ring.opened().iter().filter(|key| key.listed.state == KeyState::Pending)
 }
+
+#[cfg(test)]
+mod tests;
