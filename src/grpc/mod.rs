@@ -6,6 +6,7 @@ pub mod health;
 pub mod layers;
 pub mod policy;
 pub mod reflection;
+pub mod services;
 pub mod status;
 
 use std::sync::Arc;

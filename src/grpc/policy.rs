@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::model::{Caller, ErrorKind};
 
 /// The largest request, in bytes, unless a row says otherwise.
-const MAX_REQUEST: usize = 64 * 1024;
+pub const MAX_REQUEST: usize = 64 * 1024;
 /// 256 tokens of 4 KiB, their audiences and scopes.
 const MAX_BATCH: usize = 1536 * 1024;
 /// A user with attributes, roles and a hash, many times over.

@@ -43,6 +43,12 @@ pub fn status(error: Error) -> Status {
     status
 }
 
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        status(error)
+    }
+}
+
 /// The code of each kind (API.md, "Errors").
 #[must_use]
 pub const fn code(kind: ErrorKind) -> Code {

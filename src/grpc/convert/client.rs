@@ -59,7 +59,8 @@ pub fn client_draft(message: proto::Client) -> Result<ClientDraft> {
     })
 }
 
-fn life(duration: Option<prost_types::Duration>, field: &'static str) -> Result<Option<Duration>> {
+/// The span that an optional message holds; unset is the configuration's.
+pub fn life(duration: Option<prost_types::Duration>, field: &'static str) -> Result<Option<Duration>> {
     duration.map(|duration| span(&duration, field)).transpose()
 }
 

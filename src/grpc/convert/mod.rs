@@ -1,23 +1,30 @@
-//! Between the rules and the messages that only the server speaks: users, sessions, clients, audit events. What client
+//! Between the rules and the messages that only the server speaks: users, sessions, clients, keys, audit events. What client
 //! and server share is in `proto::convert`.
 
 mod audit;
 mod client;
+mod key;
 mod session;
 mod user;
 
 pub use audit::{audit_event, audit_request};
-pub use client::{client, client_draft};
+pub use client::{client, client_draft, life};
+pub use key::{key, key_set};
 pub use session::{context, session};
-pub use user::{imported, user, user_draft};
+pub use user::{import_row, imported, user, user_draft};
 
 use crate::clock::UnixMillis;
-use crate::model::Result;
+use crate::model::{Error, Result};
 use crate::proto::convert::time::moment;
 
 /// The moment that an optional message holds.
 pub fn optional_moment(timestamp: Option<&prost_types::Timestamp>, field: &'static str) -> Result<Option<UnixMillis>> {
     timestamp.map(|timestamp| moment(timestamp, field)).transpose()
+}
+
+/// The message that a request must hold at `field`.
+pub fn required<T>(message: Option<T>, field: &'static str) -> Result<T> {
+    message.ok_or_else(|| Error::invalid(field, "is required"))
 }
 
 /// The paths of an update mask; none is an empty one.

@@ -1,7 +1,7 @@
 //! Users.
 
 use crate::account::UserDraft;
-use crate::account::users::{Imported, Rejected};
+use crate::account::users::{ImportRow, Imported, Rejected};
 use crate::model::{Result, User};
 use crate::proto;
 use crate::proto::convert::json::{to_object, to_struct};
@@ -38,6 +38,14 @@ pub fn user_draft(message: proto::User) -> Result<UserDraft> {
         roles: message.roles,
         attributes: attributes.unwrap_or_default(),
         disabled: message.disabled,
+    })
+}
+
+/// A user of an import.
+pub fn import_row(message: proto::ImportUsersRequest) -> Result<ImportRow> {
+    Ok(ImportRow {
+        user: user_draft(super::required(message.user, "user")?)?,
+        password_hash: message.password_hash.into(),
     })
 }
 

@@ -1,0 +1,166 @@
+//! The services: each call is converted, given to its rule, and the answer converted back. No rule stands here.
+
+mod audit;
+mod client;
+mod key;
+mod token;
+mod user;
+
+use std::sync::Arc;
+
+use http::Request;
+use tonic::codegen::Service;
+
+use self::audit::AuditCalls;
+use self::client::ClientCalls;
+use self::key::KeyCalls;
+use self::token::TokenCalls;
+use self::user::UserCalls;
+use super::layers::{Call, Gate, Inbound, Pass, Routed, Routes};
+use super::policy::{MAX_REQUEST, Method};
+use super::reflection;
+use crate::account::{Clients, Mandate, Sessions, Trail, Users};
+use crate::clock::Clock;
+use crate::keys::manager::Keys;
+use crate::model::{Caller, Error, Result};
+use crate::proto::audit_service_server::AuditServiceServer;
+use crate::proto::client_service_server::ClientServiceServer;
+use crate::proto::key_service_server::KeyServiceServer;
+use crate::proto::token_service_server::TokenServiceServer;
+use crate::proto::user_service_server::UserServiceServer;
+use crate::revocation::Feed;
+use crate::store::RevocationStore;
+
+/// The most calls that work at once, beyond those that memory answers: what more than this waits for the stores could
+/// not be done before its callers give up.
+const MAX_WORK: usize = 1024;
+
+/// The rules that the services call.
+#[expect(missing_docs, reason = "each is documented at its type")]
+#[derive(Clone)]
+pub struct Rules {
+    pub users: Arc<Users>,
+    pub sessions: Arc<Sessions>,
+    pub clients: Arc<Clients>,
+    pub trail: Trail,
+    pub keys: Arc<Keys>,
+    pub feed: Arc<Feed>,
+    pub revocations: Arc<dyn RevocationStore>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Rules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rules")
+    }
+}
+
+/// Every service, behind the path of its methods.
+pub struct Services {
+    token: TokenServiceServer<TokenCalls>,
+    user: UserServiceServer<UserCalls>,
+    client: ClientServiceServer<ClientCalls>,
+    key: KeyServiceServer<KeyCalls>,
+    audit: AuditServiceServer<AuditCalls>,
+    health: Box<dyn Fn(Request<Inbound>) -> Routed + Send + Sync>,
+    reflection: Box<dyn Fn(Request<Inbound>) -> Routed + Send + Sync>,
+    reflection_alpha: Box<dyn Fn(Request<Inbound>) -> Routed + Send + Sync>,
+}
+
+impl Services {
+    /// The services over these rules, and that of [`super::health::Health::new`].
+    ///
+    /// # Errors
+    /// `Internal` if the descriptors that reflection serves cannot be read.
+    pub fn new(
+        rules: &Rules,
+        health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
+    ) -> Result<Self> {
+        let desk = Desk {
+            gate: Gate::new(MAX_WORK),
+        };
+        let current = reflection::current().map_err(Error::internal)?;
+        let alpha = reflection::alpha().map_err(Error::internal)?;
+        Ok(Self {
+            token: TokenServiceServer::new(TokenCalls::new(desk.clone(), rules.clone())),
+            user: UserServiceServer::new(UserCalls::new(desk.clone(), rules)),
+            client: ClientServiceServer::new(ClientCalls::new(desk.clone(), rules)),
+            key: KeyServiceServer::new(KeyCalls::new(desk.clone(), rules)),
+            audit: AuditServiceServer::new(AuditCalls::new(desk, rules)),
+            health: boxed(health.max_decoding_message_size(MAX_REQUEST)),
+            reflection: boxed(current.max_decoding_message_size(MAX_REQUEST)),
+            reflection_alpha: boxed(alpha.max_decoding_message_size(MAX_REQUEST)),
+        })
+    }
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Services")
+    }
+}
+
+impl Routes for Services {
+    fn route(&self, method: &'static Method, request: Request<Inbound>) -> Routed {
+        let max = method.max_request;
+        match method.service {
+            "countersign.v1.TokenService" => self.token.clone().max_decoding_message_size(max).call(request),
+            "countersign.v1.UserService" => self.user.clone().max_decoding_message_size(max).call(request),
+            "countersign.v1.ClientService" => self.client.clone().max_decoding_message_size(max).call(request),
+            "countersign.v1.KeyService" => self.key.clone().max_decoding_message_size(max).call(request),
+            "countersign.v1.AuditService" => self.audit.clone().max_decoding_message_size(max).call(request),
+            "grpc.health.v1.Health" => (self.health)(request),
+            "grpc.reflection.v1.ServerReflection" => (self.reflection)(request),
+            _ => (self.reflection_alpha)(request),
+        }
+    }
+}
+
+fn boxed<S>(service: S) -> Box<dyn Fn(Request<Inbound>) -> Routed + Send + Sync>
+where
+    S: Service<
+            Request<Inbound>,
+            Response = http::Response<tonic::body::Body>,
+            Error = std::convert::Infallible,
+            Future = Routed,
+        > + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    Box::new(move |request| service.clone().call(request))
+}
+
+/// Where calls come in that have more to do than look something up in memory.
+#[derive(Clone, Debug)]
+struct Desk {
+    gate: Gate,
+}
+
+/// A call that is being worked on.
+struct Working<T> {
+    message: T,
+    caller: Caller,
+    call: Call,
+    _pass: Pass,
+}
+
+impl Desk {
+    fn take<T>(&self, request: tonic::Request<T>) -> Result<Working<T>> {
+        let pass = self.gate.enter()?;
+        let call = Call::of(&request)?.clone();
+        Ok(Working {
+            message: request.into_inner(),
+            caller: call.caller(),
+            call,
+            _pass: pass,
+        })
+    }
+}
+
+impl<T> Working<T> {
+    /// On whose behalf the rules of `account` run.
+    fn mandate(&self) -> Mandate {
+        Mandate::from(&self.caller)
+    }
+}

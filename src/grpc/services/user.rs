@@ -1,0 +1,229 @@
+//! `UserService`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Desk, Rules, Working};
+use crate::account::{Sessions, UserKey, Users};
+use crate::grpc::convert::{import_row, imported, optional_moment, paths, required, session, user, user_draft};
+use crate::model::Error;
+use crate::proto::convert::time::timestamp;
+use crate::proto::user_service_server::UserService;
+use crate::proto::{
+    BeginPasswordResetRequest, BeginPasswordResetResponse, ChangePasswordRequest, ChangePasswordResponse,
+    CompletePasswordResetRequest, CompletePasswordResetResponse, CreateUserRequest, CreateUserResponse,
+    DeleteUserRequest, DeleteUserResponse, DisableUserRequest, DisableUserResponse, EnableUserRequest,
+    EnableUserResponse, GetUserRequest, GetUserResponse, ImportUsersRequest, ImportUsersResponse, ListSessionsRequest,
+    ListSessionsResponse, ListUsersRequest, ListUsersResponse, SetPasswordRequest, SetPasswordResponse,
+    UpdateUserRequest, UpdateUserResponse, get_user_request,
+};
+
+/// How long a hash may be waited for where the caller did not say; every unary call has a deadline.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct UserCalls {
+    desk: Desk,
+    users: Arc<Users>,
+    sessions: Arc<Sessions>,
+}
+
+impl UserCalls {
+    pub(super) fn new(desk: Desk, rules: &Rules) -> Self {
+        Self {
+            desk,
+            users: rules.users.clone(),
+            sessions: rules.sessions.clone(),
+        }
+    }
+}
+
+impl<T> Working<T> {
+    fn deadline(&self) -> Duration {
+        self.call.remaining(PATIENCE)
+    }
+}
+
+#[tonic::async_trait]
+impl UserService for UserCalls {
+    async fn create_user(&self, request: Request<CreateUserRequest>) -> Result<Response<CreateUserResponse>, Status> {
+        let work = self.desk.take(request)?;
+        let (mandate, deadline) = (work.mandate(), work.deadline());
+        let draft = user_draft(required(work.message.user, "user")?)?;
+        let password = work.message.password.into();
+        let made = self.users.create(&mandate, &draft, password, deadline).await?;
+        Ok(Response::new(CreateUserResponse { user: Some(user(made)) }))
+    }
+
+    async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<GetUserResponse>, Status> {
+        let work = self.desk.take(request)?;
+        let key = match required(work.message.key.as_ref(), "key")? {
+            get_user_request::Key::UserId(id) => UserKey::Id(id),
+            get_user_request::Key::Username(name) => UserKey::Name(name),
+        };
+        let found = self.users.get(&work.mandate(), key).await?;
+        Ok(Response::new(GetUserResponse {
+            user: Some(user(found)),
+        }))
+    }
+
+    async fn list_users(&self, request: Request<ListUsersRequest>) -> Result<Response<ListUsersResponse>, Status> {
+        let work = self.desk.take(request)?;
+        let message = &work.message;
+        let page = self
+            .users
+            .list(&work.mandate(), message.page_size, &message.page_token, &message.query)
+            .await?;
+        Ok(Response::new(ListUsersResponse {
+            users: page.items.into_iter().map(user).collect(),
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn update_user(&self, request: Request<UpdateUserRequest>) -> Result<Response<UpdateUserResponse>, Status> {
+        let work = self.desk.take(request)?;
+        let mandate = work.mandate();
+        let message = required(work.message.user, "user")?;
+        let id = message.user_id.clone();
+        let read = optional_moment(message.update_time.as_ref(), "user.update_time")?;
+        let mask = paths(work.message.update_mask);
+        let draft = user_draft(message)?;
+        let changed = self.users.update(&mandate, &id, &draft, &mask, read).await?;
+        Ok(Response::new(UpdateUserResponse {
+            user: Some(user(changed)),
+        }))
+    }
+
+    async fn delete_user(&self, request: Request<DeleteUserRequest>) -> Result<Response<DeleteUserResponse>, Status> {
+        let work = self.desk.take(request)?;
+        self.users.delete(&work.mandate(), &work.message.user_id).await?;
+        Ok(Response::new(DeleteUserResponse {}))
+    }
+
+    async fn disable_user(
+        &self,
+        request: Request<DisableUserRequest>,
+    ) -> Result<Response<DisableUserResponse>, Status> {
+        let work = self.desk.take(request)?;
+        let changed = self
+            .users
+            .set_disabled(&work.mandate(), &work.message.user_id, true)
+            .await?;
+        Ok(Response::new(DisableUserResponse {
+            user: Some(user(changed)),
+        }))
+    }
+
+    async fn enable_user(&self, request: Request<EnableUserRequest>) -> Result<Response<EnableUserResponse>, Status> {
+        let work = self.desk.take(request)?;
+        let changed = self
+            .users
+            .set_disabled(&work.mandate(), &work.message.user_id, false)
+            .await?;
+        Ok(Response::new(EnableUserResponse {
+            user: Some(user(changed)),
+        }))
+    }
+
+    async fn change_password(
+        &self,
+        request: Request<ChangePasswordRequest>,
+    ) -> Result<Response<ChangePasswordResponse>, Status> {
+        let work = self.desk.take(request)?;
+        let (mandate, deadline) = (work.mandate(), work.deadline());
+        let ChangePasswordRequest {
+            user_id,
+            old_password,
+            new_password,
+            keep_session_id,
+        } = work.message;
+        let (old, new) = (old_password.into(), new_password.into());
+        self.users
+            .change_password(&mandate, &user_id, old, new, &keep_session_id, deadline)
+            .await?;
+        Ok(Response::new(ChangePasswordResponse {}))
+    }
+
+    async fn set_password(
+        &self,
+        request: Request<SetPasswordRequest>,
+    ) -> Result<Response<SetPasswordResponse>, Status> {
+        let work = self.desk.take(request)?;
+        let (mandate, deadline) = (work.mandate(), work.deadline());
+        let SetPasswordRequest { user_id, new_password } = work.message;
+        self.users
+            .set_password(&mandate, &user_id, new_password.into(), deadline)
+            .await?;
+        Ok(Response::new(SetPasswordResponse {}))
+    }
+
+    async fn begin_password_reset(
+        &self,
+        request: Request<BeginPasswordResetRequest>,
+    ) -> Result<Response<BeginPasswordResetResponse>, Status> {
+        let work = self.desk.take(request)?;
+        let begun = self.users.begin_reset(&work.mandate(), &work.message.user_id).await?;
+        Ok(Response::new(BeginPasswordResetResponse {
+            reset_token: begun.token.expose().to_owned(),
+            expire_time: Some(timestamp(begun.expires)),
+        }))
+    }
+
+    async fn complete_password_reset(
+        &self,
+        request: Request<CompletePasswordResetRequest>,
+    ) -> Result<Response<CompletePasswordResetResponse>, Status> {
+        let work = self.desk.take(request)?;
+        let (mandate, deadline) = (work.mandate(), work.deadline());
+        let CompletePasswordResetRequest {
+            reset_token,
+            new_password,
+        } = work.message;
+        let whose = self
+            .users
+            .complete_reset(&mandate, &reset_token.into(), new_password.into(), deadline)
+            .await?;
+        Ok(Response::new(CompletePasswordResetResponse {
+            user_id: whose.to_string(),
+        }))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        let work = self.desk.take(request)?;
+        let sessions = self.sessions.list(&work.mandate(), &work.message.user_id).await?;
+        Ok(Response::new(ListSessionsResponse {
+            sessions: sessions.into_iter().map(session).collect(),
+        }))
+    }
+
+    async fn import_users(
+        &self,
+        request: Request<Streaming<ImportUsersRequest>>,
+    ) -> Result<Response<ImportUsersResponse>, Status> {
+        let work = self.desk.take(request)?;
+        let mandate = work.mandate();
+        // A row at fault is reported; a stream that breaks ends the import with what broke it.
+        let mut broken = None;
+        let rows = stream::unfold((work.message, &mut broken), |(mut messages, broken)| async {
+            let row = match messages.message().await {
+                Ok(None) => return None,
+                Ok(Some(message)) => import_row(message),
+                Err(status) => {
+                    *broken = Some(status);
+                    Err(Error::internal("the stream of an import broke"))
+                }
+            };
+            Some((row, (messages, broken)))
+        });
+        let done = self.users.import(&mandate, rows.boxed()).await;
+        if let Some(status) = broken {
+            return Err(status);
+        }
+        Ok(Response::new(imported(done?)))
+    }
+}
