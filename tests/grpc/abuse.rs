@@ -1,0 +1,76 @@
+//! Peers that do not behave.
+
+use std::time::Duration;
+
+use countersign::proto;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::server::{Server, Setup};
+
+/// How long until the server hangs up.
+async fn hung_up(mut peer: TcpStream) -> Duration {
+    let begun = Instant::now();
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), peer.read_to_end(&mut rest)).await;
+    let _reset_or_end = read.expect("the server hangs up");
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_dropped_after_five_seconds_and_another_protocol_at_once() {
+    let server = Server::start(Setup::default()).await;
+    let silent = TcpStream::connect(server.address).await.unwrap();
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    slow.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
+    let mut other = TcpStream::connect(server.address).await.unwrap();
+    other
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let (silent, slow, other) = tokio::join!(hung_up(silent), hung_up(slow), hung_up(other));
+    for waited in [silent, slow] {
+        assert!((4..9).contains(&waited.as_secs()), "{waited:?}");
+    }
+    assert!(other < Duration::from_secs(2), "{other:?}");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_cap_wait_for_their_turn() {
+    let setup = Setup {
+        max_connections: 1,
+        ..Setup::default()
+    };
+    let server = Server::start(setup).await;
+    let first = server.client().await;
+    let mut second = server.client().await;
+    let mut waiting = tokio::spawn(async move { second.get_keys(proto::GetKeysRequest {}).await });
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
+    assert!(early.is_err(), "answered beyond the cap");
+    drop(first);
+    assert!(waiting.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn what_is_not_grpc_gets_an_answer_of_http() {
+    let server = Server::start(Setup::default()).await;
+    let io = TcpStream::connect(server.address).await.unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let io = hyper_util::rt::TokioIo::new(io);
+    let (mut send, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
+    let path = "http://localhost/countersign.v1.TokenService/GetKeys";
+    for (method, kind, code) in [
+        ("GET", "application/grpc", 405),
+        ("POST", "application/json", 415),
+        ("POST", "application/grpcweb", 415),
+        ("POST", "application/grpc+proto", 200),
+    ] {
+        let request = http::Request::builder().method(method).uri(path);
+        let request = request.header("content-type", kind);
+        let body = http_body_util::Empty::<bytes::Bytes>::new();
+        let answer = send.send_request(request.body(body).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), code, "{method} {kind}");
+    }
+}

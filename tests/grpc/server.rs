@@ -1,0 +1,334 @@
+//! A server whose service does as its caller says, and clients for it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use countersign::grpc::connection::Grpc;
+use countersign::grpc::health::{Health, Parts};
+use countersign::grpc::layers::{
+    Authentication, Authenticator, Call, Credential, Deadlines, Frame, FrameParts, Inbound, RequestIds, Routed, Routes,
+};
+use countersign::grpc::policy::{Method, Policy};
+use countersign::listener::{Limits, PeerName, Security};
+use countersign::model::audit::Origin;
+use countersign::model::{Caller, ErrorKind, Identity};
+use countersign::proto;
+use countersign::proto::token_service_client::TokenServiceClient;
+use countersign::proto::token_service_server::{TokenService, TokenServiceServer};
+use countersign::secret::SystemEntropy;
+use countersign::shutdown::Stop;
+use futures_util::stream::BoxStream;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tonic::codegen::Service as _;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_server::HealthServer;
+
+/// A running server.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) stop: Stop,
+    pub(crate) seen: Arc<Seen>,
+    pub(crate) ended: JoinHandle<()>,
+}
+
+/// What the service saw.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// How many calls reached it.
+    pub(crate) begun: AtomicUsize,
+    /// How many sleeps were dropped before they ended.
+    pub(crate) dropped: AtomicUsize,
+    /// Whether the token "fading" is still good.
+    pub(crate) faded: std::sync::atomic::AtomicBool,
+}
+
+impl Seen {
+    pub(crate) fn begun(&self) -> usize {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn dropped(&self) -> usize {
+        self.dropped.load(Ordering::SeqCst)
+    }
+}
+
+/// How a server is set up.
+pub(crate) struct Setup {
+    pub(crate) security: Security,
+    pub(crate) max_connections: usize,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) reflection: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            security: Security::Plain,
+            max_connections: 64,
+            drain_timeout: Duration::from_secs(5),
+            reflection: true,
+        }
+    }
+}
+
+impl Server {
+    pub(crate) async fn start(setup: Setup) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = Stop::new();
+        let seen = Arc::new(Seen::default());
+        let (health, health_server) = Health::new(stop.clone()).await;
+        health
+            .report(Parts {
+                users: true,
+                sessions: true,
+                revocations: true,
+            })
+            .await;
+        let frame = Frame::new(FrameParts {
+            routes: Box::new(Obedient::new(seen.clone(), health_server)),
+            authenticator: Arc::new(Names(seen.clone())),
+            policy: Policy::new(setup.reflection),
+            deadlines: Deadlines {
+                default: Duration::from_millis(400),
+                max: Duration::from_secs(1),
+            },
+            ids: RequestIds::new(&SystemEntropy),
+            stop: stop.clone(),
+        });
+        let grpc = Arc::new(Grpc::new(Arc::new(frame), Arc::new(SystemEntropy)));
+        let limits = Limits {
+            max_connections: setup.max_connections,
+            drain_timeout: setup.drain_timeout,
+        };
+        let ended = tokio::spawn({
+            let stop = stop.clone();
+            async move { countersign::grpc::serve(listener, setup.security, limits, grpc, &health, &stop).await }
+        });
+        Self {
+            address,
+            stop,
+            seen,
+            ended,
+        }
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        endpoint.connect().await.unwrap()
+    }
+
+    pub(crate) async fn client(&self) -> TokenServiceClient<Channel> {
+        TokenServiceClient::new(self.channel().await)
+    }
+}
+
+/// Callers by the name that they bear: "validator", "user-manager", "fading", and "ada" who is a person.
+struct Names(Arc<Seen>);
+
+impl Authenticator for Names {
+    fn authenticate(&self, credential: Credential<'_>) -> Authentication {
+        let machine = |scopes: &[&str]| {
+            let caller = Caller {
+                identity: Identity::Machine {
+                    client: "machine".parse().unwrap(),
+                },
+                scopes: scopes.iter().map(ToString::to_string).collect(),
+                origin: Origin {
+                    actor: "machine".into(),
+                    ..Origin::default()
+                },
+            };
+            Ok(Arc::new(caller))
+        };
+        let good = !self.0.faded.load(Ordering::SeqCst);
+        let names: Vec<_> = credential.peer.names.iter().map(PeerName::as_str).collect();
+        Authentication::Known(match (credential.bearer, names.as_slice()) {
+            (Some("validator"), _) => machine(&["countersign:validate"]),
+            (Some("user-manager"), _) => machine(&["countersign:users"]),
+            (Some("fading"), _) if good => machine(&["countersign:watch"]),
+            (Some("ada"), _) => Ok(Arc::new(Caller {
+                identity: Identity::Person {
+                    user: uuid::Uuid::nil().to_string().parse().unwrap(),
+                    session: uuid::Uuid::nil().to_string().parse().unwrap(),
+                    admin: false,
+                },
+                scopes: vec![],
+                origin: Origin::default(),
+            })),
+            (Some("slow"), _) => {
+                return Authentication::Asking(Box::pin(async {
+                    tokio::time::sleep(Duration::from_millis(30)).await;
+                    Err(ErrorKind::StoreUnavailable.into())
+                }));
+            }
+            (Some(_), _) => Err(ErrorKind::CallerUnauthenticated.into()),
+            (None, ["spiffe://test/watcher"]) => machine(&["countersign:watch"]),
+            (None, _) => Ok(Arc::new(Caller {
+                identity: Identity::Anonymous,
+                scopes: vec!["countersign:validate".into(), "countersign:refresh".into()],
+                origin: Origin::default(),
+            })),
+        })
+    }
+}
+
+/// Does as the refresh token of `Refresh` says; `WatchRevocations` is silent.
+struct Obedient {
+    token: TokenServiceServer<Service>,
+    health: Box<dyn Fn(http::Request<Inbound>) -> Routed + Send + Sync>,
+    reflection: Box<dyn Fn(http::Request<Inbound>) -> Routed + Send + Sync>,
+    reflection_alpha: Box<dyn Fn(http::Request<Inbound>) -> Routed + Send + Sync>,
+}
+
+impl Obedient {
+    fn new(seen: Arc<Seen>, health: HealthServer<impl tonic_health::pb::health_server::Health>) -> Self {
+        let current = countersign::grpc::reflection::current().unwrap();
+        let alpha = countersign::grpc::reflection::alpha().unwrap();
+        Self {
+            token: TokenServiceServer::new(Service(seen)),
+            health: Box::new(move |request| health.clone().call(request)),
+            reflection: Box::new(move |request| current.clone().call(request)),
+            reflection_alpha: Box::new(move |request| alpha.clone().call(request)),
+        }
+    }
+}
+
+impl Routes for Obedient {
+    fn route(&self, method: &'static Method, request: http::Request<Inbound>) -> Routed {
+        match method.service {
+            "countersign.v1.TokenService" => self
+                .token
+                .clone()
+                .max_decoding_message_size(method.max_request)
+                .call(request),
+            "grpc.health.v1.Health" => (self.health)(request),
+            "grpc.reflection.v1.ServerReflection" => (self.reflection)(request),
+            "grpc.reflection.v1alpha.ServerReflection" => (self.reflection_alpha)(request),
+            _ => Box::pin(async { Ok::<_, Infallible>(Status::unimplemented("not here").into_http()) }),
+        }
+    }
+}
+
+struct Service(Arc<Seen>);
+
+/// Counts itself as dropped unless it is told that it ended.
+struct Sleep<'a>(&'a Seen, bool);
+
+impl Drop for Sleep<'_> {
+    fn drop(&mut self) {
+        if !self.1 {
+            self.0.dropped.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl TokenService for Service {
+    async fn issue(&self, request: Request<proto::IssueRequest>) -> Result<Response<proto::IssueResponse>, Status> {
+        self.0.begun.fetch_add(1, Ordering::SeqCst);
+        let caller = Call::of(&request)?.caller();
+        // Tells what it was told, in fields of the answer that are texts.
+        let tokens = proto::Tokens {
+            session_id: caller.origin.request_id,
+            token_type: caller.origin.ip_address,
+            access_token: format!("{:?}", request.metadata()),
+            ..proto::Tokens::default()
+        };
+        Ok(Response::new(proto::IssueResponse { tokens: Some(tokens) }))
+    }
+
+    async fn refresh(
+        &self,
+        request: Request<proto::RefreshRequest>,
+    ) -> Result<Response<proto::RefreshResponse>, Status> {
+        self.0.begun.fetch_add(1, Ordering::SeqCst);
+        match request.get_ref().refresh_token.split_once(' ') {
+            Some(("sleep", millis)) => {
+                let mut sleep = Sleep(&self.0, false);
+                tokio::time::sleep(Duration::from_millis(millis.parse().unwrap())).await;
+                sleep.1 = true;
+            }
+            Some(("panic", why)) => panic!("told to: {why}"),
+            Some(("fail", _)) => {
+                return Err(countersign::model::Error::store_unavailable("canary-private").into());
+            }
+            _ => {}
+        }
+        Ok(Response::new(proto::RefreshResponse::default()))
+    }
+
+    async fn revoke(&self, _: Request<proto::RevokeRequest>) -> Result<Response<proto::RevokeResponse>, Status> {
+        Ok(Response::new(proto::RevokeResponse::default()))
+    }
+
+    async fn validate(&self, _: Request<proto::ValidateRequest>) -> Result<Response<proto::ValidateResponse>, Status> {
+        self.0.begun.fetch_add(1, Ordering::SeqCst);
+        Ok(Response::new(proto::ValidateResponse::default()))
+    }
+
+    async fn validate_batch(
+        &self,
+        _: Request<proto::ValidateBatchRequest>,
+    ) -> Result<Response<proto::ValidateBatchResponse>, Status> {
+        Ok(Response::new(proto::ValidateBatchResponse::default()))
+    }
+
+    type WatchRevocationsStream = BoxStream<'static, Result<proto::WatchRevocationsResponse, Status>>;
+
+    async fn watch_revocations(
+        &self,
+        _: Request<proto::WatchRevocationsRequest>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        let beats = futures_util::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Some((Ok(proto::WatchRevocationsResponse::default()), ()))
+        });
+        Ok(Response::new(Box::pin(beats)))
+    }
+
+    async fn get_keys(&self, _: Request<proto::GetKeysRequest>) -> Result<Response<proto::GetKeysResponse>, Status> {
+        Ok(Response::new(proto::GetKeysResponse::default()))
+    }
+}
+
+/// A request to refresh that tells the service what to do.
+pub(crate) fn told(order: &str) -> Request<proto::RefreshRequest> {
+    Request::new(proto::RefreshRequest {
+        refresh_token: order.to_owned(),
+        ..proto::RefreshRequest::default()
+    })
+}
+
+/// The request, borne by `name`.
+pub(crate) fn borne<T>(message: T, name: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    let value = format!("Bearer {name}").parse().unwrap();
+    request.metadata_mut().insert("authorization", value);
+    request
+}
+
+/// The reason of an error.
+pub(crate) fn reason(status: &Status) -> String {
+    use tonic_types::StatusExt as _;
+    status
+        .get_details_error_info()
+        .map(|info| info.reason)
+        .unwrap_or_default()
+}
+
+/// Waits until `done`, at most ten seconds.
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}

@@ -1,0 +1,96 @@
+//! Streams: they outlive deadlines, and end when their caller's right or the server does.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use countersign::proto;
+use tokio::time::Instant;
+use tonic::{Code, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::server::{Server, Setup, borne, reason};
+
+/// How many messages came, and how the stream ended.
+async fn drain<T>(mut stream: Streaming<T>) -> (usize, Option<Status>) {
+    let mut count = 0;
+    loop {
+        match stream.message().await {
+            Ok(Some(_)) => count += 1,
+            Ok(None) => return (count, None),
+            Err(status) => return (count, Some(status)),
+        }
+    }
+}
+
+async fn watch(server: &Server) -> Streaming<proto::WatchRevocationsResponse> {
+    let request = borne(proto::WatchRevocationsRequest::default(), "fading");
+    server
+        .client()
+        .await
+        .watch_revocations(request)
+        .await
+        .unwrap()
+        .into_inner()
+}
+
+#[tokio::test]
+async fn a_stream_outlives_the_deadline_of_other_calls_and_ends_with_its_callers_right() {
+    let server = Server::start(Setup::default()).await;
+    let stream = watch(&server).await;
+    let fade = async {
+        // The largest deadline here is one second.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        server.seen.faded.store(true, Ordering::SeqCst);
+    };
+    let ((count, end), ()) = tokio::join!(drain(stream), fade);
+    let end = end.unwrap();
+    assert_eq!(
+        (end.code(), &*reason(&end)),
+        (Code::Unauthenticated, "CALLER_UNAUTHENTICATED")
+    );
+    assert!(count >= 12, "{count} messages in 1.5 s and more, one each 100 ms");
+}
+
+#[tokio::test]
+async fn a_stream_ends_at_its_callers_own_deadline() {
+    let server = Server::start(Setup::default()).await;
+    let mut request = borne(proto::WatchRevocationsRequest::default(), "fading");
+    request.metadata_mut().insert("grpc-timeout", "1500m".parse().unwrap());
+    let begun = Instant::now();
+    let stream = server
+        .client()
+        .await
+        .watch_revocations(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let (_, end) = drain(stream).await;
+    assert_eq!(end.unwrap().code(), Code::DeadlineExceeded);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_drain_tells_healths_watchers_and_ends_streams() {
+    let server = Server::start(Setup::default()).await;
+    let mut health = HealthClient::new(server.channel().await);
+    let request = HealthCheckRequest {
+        service: "countersign.v1.TokenService".into(),
+    };
+    let mut told = health.watch(request).await.unwrap().into_inner();
+    let first = told.message().await.unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::Serving);
+    let stream = watch(&server).await;
+
+    server.stop.drain();
+    let second = told.message().await.unwrap().unwrap();
+    assert_eq!(second.status(), ServingStatus::NotServing);
+    let (_, end) = drain(stream).await;
+    let end = end.unwrap();
+    assert_eq!((end.code(), &*reason(&end)), (Code::Unavailable, "SHUTTING_DOWN"));
+    tokio::time::timeout(Duration::from_secs(4), server.ended)
+        .await
+        .unwrap()
+        .unwrap();
+}

@@ -1,0 +1,125 @@
+//! TLS, and callers by their certificate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use countersign::listener::{Security, TlsFiles};
+use countersign::proto;
+use countersign::proto::token_service_client::TokenServiceClient;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use tokio::io::AsyncReadExt as _;
+use tokio::time::Instant;
+use tonic::Code;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
+
+use crate::server::{Server, Setup};
+
+struct Pki {
+    ca: CertifiedIssuer<'static, KeyPair>,
+    folder: tempfile::TempDir,
+}
+
+impl Pki {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        Self {
+            ca,
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn certificate(&self, name: SanType) -> (String, String) {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names.push(name);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.ca).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn server(&self, name: &str) -> rustls::ServerConfig {
+        let write = |name: &str, text: &str| {
+            let path = self.folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (cert, key) = self.certificate(SanType::DnsName(name.try_into().unwrap()));
+        let files = TlsFiles {
+            cert: write("cert.pem", &cert),
+            key: write("key.pem", &key),
+            client_ca: Some(write("ca.pem", &self.ca.pem())),
+        };
+        files.load(b"h2").unwrap()
+    }
+
+    async fn client(
+        &self,
+        server: &Server,
+        name: &str,
+        identity: Option<(String, String)>,
+    ) -> Result<TokenServiceClient<Channel>, tonic::transport::Error> {
+        let mut tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(self.ca.pem()))
+            .domain_name(name);
+        if let Some((cert, key)) = identity {
+            tls = tls.identity(Identity::from_pem(cert, key));
+        }
+        let endpoint = Channel::from_shared(format!("https://{}", server.address)).unwrap();
+        Ok(TokenServiceClient::new(endpoint.tls_config(tls)?.connect().await?))
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_tells_who_calls_and_nobody_needs_one() {
+    let pki = Pki::new();
+    let setup = Setup {
+        security: Security::Tls(Arc::new(ArcSwap::from_pointee(pki.server("localhost")))),
+        ..Setup::default()
+    };
+    let server = Server::start(setup).await;
+    let watcher = pki.certificate(SanType::URI("spiffe://test/watcher".try_into().unwrap()));
+    let mut known = pki.client(&server, "localhost", Some(watcher)).await.unwrap();
+    assert!(
+        known
+            .watch_revocations(proto::WatchRevocationsRequest::default())
+            .await
+            .is_ok()
+    );
+    let mut nobody = pki.client(&server, "localhost", None).await.unwrap();
+    let error = nobody
+        .watch_revocations(proto::WatchRevocationsRequest::default())
+        .await;
+    assert_eq!(error.unwrap_err().code(), Code::Unauthenticated);
+    // A certificate of another CA is refused by the handshake, not taken for nobody's.
+    let stranger = Pki::new().certificate(SanType::URI("spiffe://test/watcher".try_into().unwrap()));
+    if let Ok(mut stranger) = pki.client(&server, "localhost", Some(stranger)).await {
+        assert!(stranger.get_keys(proto::GetKeysRequest {}).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_new_certificate_needs_no_restart_and_a_silent_handshake_ends() {
+    let pki = Pki::new();
+    let config = Arc::new(ArcSwap::from_pointee(pki.server("before")));
+    let setup = Setup {
+        security: Security::Tls(config.clone()),
+        ..Setup::default()
+    };
+    let server = Server::start(setup).await;
+    let mut before = pki.client(&server, "before", None).await.unwrap();
+    config.store(Arc::new(pki.server("after")));
+    assert!(pki.client(&server, "before", None).await.is_err());
+    assert!(pki.client(&server, "after", None).await.is_ok());
+    assert!(
+        before.get_keys(proto::GetKeysRequest {}).await.is_ok(),
+        "open connections go on"
+    );
+
+    let mut silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let begun = Instant::now();
+    let read = tokio::time::timeout(Duration::from_secs(20), silent.read(&mut [0; 1])).await;
+    assert!(!matches!(read, Ok(Ok(1))));
+    assert!((4..9).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+}
