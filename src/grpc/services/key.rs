@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{Desk, Rules};
+use crate::account::Spread;
 use crate::grpc::convert::key;
 use crate::keys::manager::Keys;
-use crate::model::{Error, ErrorKind};
+use crate::model::KeyId;
 use crate::proto::key_service_server::KeyService;
 use crate::proto::{
     ListKeysRequest, ListKeysResponse, RevokeKeyRequest, RevokeKeyResponse, RotateKeyRequest, RotateKeyResponse,
@@ -16,6 +17,7 @@ use crate::proto::{
 pub(super) struct KeyCalls {
     desk: Desk,
     keys: Arc<Keys>,
+    spread: Arc<dyn Spread>,
 }
 
 impl KeyCalls {
@@ -23,6 +25,7 @@ impl KeyCalls {
         Self {
             desk,
             keys: rules.keys.clone(),
+            spread: rules.spread.clone(),
         }
     }
 }
@@ -39,12 +42,22 @@ impl KeyService for KeyCalls {
     }
 
     async fn rotate_key(&self, request: Request<RotateKeyRequest>) -> Result<Response<RotateKeyResponse>, Status> {
-        let _work = self.desk.take(request)?;
-        Err(Error::from(ErrorKind::Unimplemented).into())
+        let work = self.desk.take(request)?;
+        let rotated = self.keys.rotate(work.message.force, &work.caller.origin).await?;
+        Ok(Response::new(RotateKeyResponse {
+            key: Some(key(&rotated)),
+        }))
     }
 
     async fn revoke_key(&self, request: Request<RevokeKeyRequest>) -> Result<Response<RevokeKeyResponse>, Status> {
-        let _work = self.desk.take(request)?;
-        Err(Error::from(ErrorKind::Unimplemented).into())
+        let work = self.desk.take(request)?;
+        let id = KeyId::parse(&work.message.key_id, "key_id")?;
+        let (revoked, revocation) = self.keys.revoke(&id, &work.message.reason, &work.caller.origin).await?;
+        if let Some(revocation) = revocation {
+            self.spread.spread(&revocation).await;
+        }
+        Ok(Response::new(RevokeKeyResponse {
+            key: Some(key(&revoked)),
+        }))
     }
 }

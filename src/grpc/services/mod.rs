@@ -19,7 +19,7 @@ use self::user::UserCalls;
 use super::layers::{Call, Gate, Inbound, Pass, Routed, Routes};
 use super::policy::{MAX_REQUEST, Method};
 use super::reflection;
-use crate::account::{Clients, Mandate, Sessions, Trail, Users};
+use crate::account::{Clients, Mandate, Sessions, Spread, Trail, Users};
 use crate::clock::Clock;
 use crate::keys::manager::Keys;
 use crate::model::{Caller, Error, Result};
@@ -44,6 +44,7 @@ pub struct Rules {
     pub clients: Arc<Clients>,
     pub trail: Trail,
     pub keys: Arc<Keys>,
+    pub spread: Arc<dyn Spread>,
     pub feed: Arc<Feed>,
     pub revocations: Arc<dyn RevocationStore>,
     pub clock: Arc<dyn Clock>,
