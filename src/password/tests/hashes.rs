@@ -1,0 +1,190 @@
+//! Published vectors, hashes of other implementations, and our own.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rstest::rstest;
+use serde_json::Value;
+
+use super::super::hash::Memory;
+use super::super::stored::{Stored, check_imported};
+use super::*;
+use crate::model::ErrorKind;
+use crate::secret::SystemEntropy;
+
+#[test]
+fn argon2_is_that_of_the_reference_implementation() {
+    let file = include_str!("../../../tests/vectors/argon2/phc_reference.json");
+    let vectors: Value = serde_json::from_str(file).unwrap();
+    let (recipe, mut memory, mut refused) = (recipe(&[], false), Memory::default(), 0);
+    for vector in vectors["vectors"].as_array().unwrap() {
+        let phc = vector["phc"].as_str().unwrap();
+        if vector["m_kib"].as_u64().unwrap() > u64::from(crate::config::MAX_MEMORY_KIB) {
+            Stored::parse(phc).unwrap_err();
+            refused += 1;
+            continue;
+        }
+        let stored = Stored::parse(phc).unwrap();
+        let password = vector["password"].as_str().unwrap();
+        assert!(
+            stored
+                .matches(password.as_bytes(), recipe.peppers(), &mut memory)
+                .unwrap(),
+            "{phc}"
+        );
+        if vector["m_kib"].as_u64().unwrap() < 1_024 {
+            assert!(
+                !stored.matches(b"Password", recipe.peppers(), &mut memory).unwrap(),
+                "{phc}"
+            );
+        }
+    }
+    assert_eq!(refused, 2);
+}
+
+#[test]
+fn bcrypt_is_that_of_the_python_package() {
+    let file = include_str!("../../../tests/vectors/bcrypt/pyca_bcrypt.json");
+    let vectors: Value = serde_json::from_str(file).unwrap();
+    let (recipe, mut memory) = (recipe(&[], false), Memory::default());
+    for vector in vectors["vectors"].as_array().unwrap() {
+        let hash = vector["hash"].as_str().unwrap();
+        let password = STANDARD.decode(vector["password_b64"].as_str().unwrap()).unwrap();
+        let stored = Stored::parse(hash).unwrap();
+        assert!(
+            stored.matches(&password, recipe.peppers(), &mut memory).unwrap(),
+            "{hash}"
+        );
+        assert!(
+            !stored.matches(b"another", recipe.peppers(), &mut memory).unwrap(),
+            "{hash}"
+        );
+    }
+}
+
+/// Made by Python's `hashlib`, the second and fourth of text in NFD.
+#[rstest]
+#[case::scrypt(
+    "correct horse",
+    "$scrypt$ln=10,r=8,p=2$MDEyMzQ1Njc4OWFiY2RlZg$I4YuHpx/6xJJ4+sk74hQU+KhW++gPE8aHzXbHijxgzg"
+)]
+#[case::sha256(
+    "correct horse",
+    "$pbkdf2-sha256$i=1000,l=32$MDEyMzQ1Njc4OWFiY2RlZg$cBg8D2DungRB9k76szThf5ehfyBz991ay6PT8Srwk4M"
+)]
+#[case::sha512(
+    "correct horse",
+    "$pbkdf2-sha512$i=1000,l=64$MDEyMzQ1Njc4OWFiY2RlZg$OM0FAoIqCVK1sWtxDiffVlBejtLa+ks4TP71JiecwuSZCG8iLbnlIEPOMoVX+i2B2wkSxjQ8CRGR9OkNGuIPMQ"
+)]
+#[case::django(
+    "correct horse",
+    "pbkdf2_sha256$1000$seasalt8chars$Kbs+shwm/BgtOlXWqIkWJHvF6dUdxdZ4ebxqv/OKXUs="
+)]
+#[case::raw_bytes(
+    "pa\u{308}sswo\u{308}rd-a\u{30a}ccented",
+    "$pbkdf2-sha256$i=1000$MDEyMzQ1Njc4OWFiY2RlZg$Fz1Vj63ZGE6wYY7Wu3tFLy1a22sNoGExejJJSRnq7hk"
+)]
+fn imported_hashes_match_and_are_to_be_replaced(#[case] password: &str, #[case] hash: &str) {
+    let recipe = recipe(&[], false);
+    assert_eq!(verify(&recipe, hash, password), (true, true));
+    assert_eq!(verify(&recipe, hash, "correct horsf"), (false, false));
+    check_imported(&text(hash), "password_hash").unwrap();
+    let composed = "p\u{e4}ssw\u{f6}rd-\u{e5}ccented";
+    assert_eq!(
+        verify(&recipe, hash, composed),
+        (false, false),
+        "the bytes as they came count"
+    );
+}
+
+#[test]
+fn ours_is_one_password_however_it_is_typed() {
+    let recipe = recipe(&[], false);
+    let mut memory = Memory::default();
+    let hash = recipe
+        .hash(&text("pa\u{308}ssword"), &SystemEntropy, &mut memory)
+        .unwrap();
+    assert!(
+        hash.expose().starts_with("$argon2id$v=19$m=64,t=1,p=1$"),
+        "{}",
+        hash.expose()
+    );
+    assert_eq!(verify(&recipe, hash.expose(), "p\u{e4}ssword"), (true, false));
+    assert_eq!(verify(&recipe, hash.expose(), "pa\u{308}ssword"), (true, false));
+    assert_eq!(verify(&recipe, hash.expose(), "passsword"), (false, false));
+    let again = recipe
+        .hash(&text("pa\u{308}ssword"), &SystemEntropy, &mut memory)
+        .unwrap();
+    assert_ne!(hash.expose(), again.expose(), "salted");
+}
+
+#[test]
+fn an_imported_argon2_hash_of_other_bytes_matches_and_is_replaced() {
+    let recipe = recipe(&[], false);
+    let (raw, salt, mut tag) = ("pa\u{308}ssword", [7; 16], [0; 32]);
+    let (cost, mut memory) = (recipe.cost(), Memory::default());
+    cost.compute(raw.as_bytes(), &salt, recipe.peppers(), &mut memory, &mut tag)
+        .unwrap();
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD_NO_PAD.encode(bytes);
+    let hash = format!("$argon2id$v=19$m=64,t=1,p=1${}${}", encode(&salt), encode(&tag));
+    assert_eq!(verify(&recipe, &hash, raw), (true, true));
+    assert_eq!(verify(&recipe, &hash, "p\u{e4}ssword"), (false, false));
+}
+
+#[test]
+fn another_cost_asks_for_a_new_hash() {
+    let old = recipe(&[], false);
+    let hash = old
+        .hash(&text("password"), &SystemEntropy, &mut Memory::default())
+        .unwrap();
+    for change in [
+        |config: &mut crate::config::Password| config.memory_kib = 128,
+        |config: &mut crate::config::Password| config.iterations = 2,
+        |config: &mut crate::config::Password| (config.parallelism, config.memory_kib) = (2, 64),
+    ] {
+        let mut config = config();
+        change(&mut config);
+        let new = Recipe::new(&config, Peppers::default());
+        assert_eq!(verify(&new, hash.expose(), "password"), (true, true));
+        assert_eq!(verify(&new, hash.expose(), "passwort"), (false, false));
+    }
+}
+
+#[test]
+fn a_pepper_is_named_by_the_hash_and_can_be_rotated() {
+    let (plain, first, second) = (recipe(&[], false), recipe(&[1], true), recipe(&[1, 2], true));
+    let mut memory = Memory::default();
+    let hash = first.hash(&text("password"), &SystemEntropy, &mut memory).unwrap();
+    assert!(hash.expose().contains(",keyid=AAAAAQ$"), "{}", hash.expose());
+    assert_eq!(verify(&first, hash.expose(), "password"), (true, false));
+    assert_eq!(verify(&second, hash.expose(), "password"), (true, true));
+    assert_eq!(
+        verify(&recipe(&[1], false), hash.expose(), "password"),
+        (true, true),
+        "switched off"
+    );
+    let newer = second.hash(&text("password"), &SystemEntropy, &mut memory).unwrap();
+    assert!(newer.expose().contains(",keyid=AAAAAg$"));
+    let without = plain.hash(&text("password"), &SystemEntropy, &mut memory).unwrap();
+    assert_eq!(
+        verify(&first, without.expose(), "password"),
+        (true, true),
+        "switched on"
+    );
+    // A pepper that does not open is an outage, not a wrong password.
+    let error = plain.verify(Some(&hash), &text("password"), &mut memory).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Internal);
+    assert!(check_imported(&hash, "password_hash").is_err());
+}
+
+#[test]
+fn the_memory_of_a_large_hash_is_given_back() {
+    let (recipe, mut memory) = (recipe(&[], false), Memory::default());
+    let stored = Stored::parse("$argon2id$v=19$m=4096,t=1,p=1$c29tZXNhbHQ$9sTbSlTio3Biev89thdrlKKiCaYsjjYVJxGAL3swxpQ");
+    stored
+        .unwrap()
+        .matches(b"password", recipe.peppers(), &mut memory)
+        .unwrap();
+    assert_eq!(memory.blocks_held(), 4_096);
+    memory.trim(&recipe);
+    assert_eq!(memory.blocks_held(), 64);
+}

@@ -1,0 +1,110 @@
+use std::time::Duration;
+
+use rstest::rstest;
+
+use super::super::policy::{MAX_BYTES, Policy};
+use super::*;
+use crate::clock::{Clock as _, SystemClock};
+use crate::model::{ErrorKind, Result};
+
+fn check(password: &str) -> Result<()> {
+    let context = ["ada.lovelace", "ada@example.com", "Ada Lovelace"];
+    Policy::new(&config()).check(&text(password), "new_password", &context)
+}
+
+#[rstest]
+#[case("correct horse battery staple")]
+#[case("violet-anchor-drums-91")]
+#[case("a rather long passphrase")]
+#[case("пароль для проверки входа")]
+#[case("合言葉は誰にも教えないでくださいね")]
+#[case("🦀🐙🦑🐡🐠🐟🐬🐳🐋🦈🐊🐅🐆🦓🦍")]
+#[case("with\ttabs and \u{200b}odd \0 characters")]
+fn good_ones_pass(#[case] password: &str) {
+    check(password).unwrap();
+}
+
+#[rstest]
+#[case::short("kX9#mQ2$vL7!pZ")]
+#[case::common("password1234567")]
+#[case::repeated("aaaaaaaaaaaaaaaaaaaa")]
+#[case::repeated_word("passwordpassword")]
+#[case::long_but_repeated(&"letmein".repeat(100))]
+#[case::keyboard("qwertyuiopasdfghjkl")]
+#[case::digits("123456789012345678")]
+#[case::own_name("ada.lovelaceada.lovelace")]
+#[case::own_email("ada@example.com")]
+#[case::our_name("countersigncountersign")]
+fn guessable_ones_are_too_weak(#[case] password: &str) {
+    let error = check(password).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PasswordTooWeak, "{password}");
+    assert_eq!(error.violations[0].field, "new_password");
+    assert!(!error.to_string().contains(password));
+}
+
+#[test]
+fn length_counts_code_points_of_the_composed_form() {
+    let decomposed = "e\u{301}u\u{308}o\u{302}a\u{300}n\u{303}c\u{327}kqZ8w";
+    assert!(decomposed.chars().count() > 15);
+    assert_eq!(check(decomposed).unwrap_err().kind, ErrorKind::PasswordTooWeak);
+}
+
+#[rstest]
+#[case(64, true)]
+#[case(MAX_BYTES - 1, true)]
+#[case(MAX_BYTES, true)]
+#[case(MAX_BYTES + 1, false)]
+#[case(5 << 20, false)]
+fn too_long_is_refused_before_anything_else(#[case] length: usize, #[case] good: bool) {
+    let alphabet = b"gK4!wq9Zr#tB7mXe";
+    let password: String = (0..length)
+        .map(|i| char::from(alphabet[(i * i + i / 7) % alphabet.len()]))
+        .collect();
+    let result = check(&password);
+    assert_eq!(
+        result.as_ref().err().map(|error| error.kind),
+        (!good).then_some(ErrorKind::InvalidRequest)
+    );
+}
+
+#[test]
+fn hostile_context_is_bounded() {
+    let long = "x".repeat(1 << 20);
+    let many: Vec<String> = (0..1_000).map(|i| format!("word{i}-{i}")).collect();
+    let mut context: Vec<&str> = many.iter().map(String::as_str).collect();
+    context.push(&long);
+    Policy::new(&config())
+        .check(&text("violet-anchor-drums-91"), "password", &context)
+        .unwrap();
+}
+
+/// Release builds take milliseconds; the bound only has to tell a bounded text from an unbounded one, which takes minutes
+/// here.
+#[test]
+fn a_text_of_look_alikes_costs_no_more_than_a_hash() {
+    let started = SystemClock::new();
+    let text_of_look_alikes = "4@8({[<369!1|0$5+7%2zZ".repeat(40);
+    let _ = check(&text_of_look_alikes);
+    assert!(
+        started.monotonic() < Duration::from_secs(5),
+        "{:?}",
+        started.monotonic()
+    );
+    eprintln!("look-alikes took {:?}", started.monotonic());
+}
+#[test]
+fn zz_measure() {
+    let _ = check("violet-anchor-drums-91");
+    for n in [12usize, 16, 20, 24, 32] {
+        let t: String = "4@8({[<369!1|0$5+7%2zZ".repeat(4).chars().take(n).collect();
+        let words = ["ada.lovelace", "ada", "lovelace"];
+        for _ in 0..3 {
+            let c = SystemClock::new();
+            let s = zxcvbn::zxcvbn(&t, &words).score();
+            eprintln!("{n} {s} {:?}", c.monotonic());
+        }
+    }
+    let c = SystemClock::new();
+    let _ = check("violet-anchor-drums-91");
+    eprintln!("usual {:?}", c.monotonic());
+}

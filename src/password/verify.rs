@@ -1,0 +1,110 @@
+//! Whether a password is the stored one. Computes on the thread that calls: for the pool alone.
+
+use aws_lc_rs::pbkdf2;
+
+use super::hash::{Memory, Peppers, Recipe, SALT_LEN, TAG_LEN, normalised};
+use super::stored::{Digest, Stored, Unfit};
+use crate::model::{Error, Result};
+use crate::secret::{SecretText, same};
+
+/// What verifying a password found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether it is the stored one.
+    pub matches: bool,
+    /// Whether it should be hashed anew: the stored hash is imported, or not what the configuration asks for now.
+    /// False unless it matches.
+    pub rehash_needed: bool,
+}
+
+impl Verdict {
+    const NO: Self = Self {
+        matches: false,
+        rehash_needed: false,
+    };
+}
+
+impl Recipe {
+    /// Whether the password is the stored one. With nothing stored a hash of the current cost is computed all the same,
+    /// so that the time does not tell whether there is such a user.
+    ///
+    /// A stored hash that is malformed or too costly matches nothing; the log says so.
+    pub(super) fn verify(
+        &self,
+        stored: Option<&SecretText>,
+        password: &SecretText,
+        memory: &mut Memory,
+    ) -> Result<Verdict> {
+        let stored = stored
+            .filter(|stored| !stored.is_empty())
+            .map(|stored| Stored::parse(stored.expose()));
+        match stored {
+            Some(Ok(stored)) => self.verify_stored(&stored, password, memory),
+            Some(Err(Unfit(why))) => {
+                tracing::error!(why, "a stored password hash is refused: set the user's password anew");
+                self.verify_nothing(password, memory)
+            }
+            None => self.verify_nothing(password, memory),
+        }
+    }
+
+    fn verify_stored(&self, stored: &Stored, password: &SecretText, memory: &mut Memory) -> Result<Verdict> {
+        let raw = password.expose().as_bytes();
+        let (matches, current) = if let Stored::Argon2 { cost, salt, tag } = stored {
+            let normal = normalised(password);
+            let ours = stored.matches(normal.as_bytes(), self.peppers(), memory)?;
+            // An imported argon2 hash looks like ours but was made of the bytes as they came.
+            let theirs = normal.as_bytes() != raw && stored.matches(raw, self.peppers(), memory)?;
+            let current = ours && *cost == self.cost() && salt.len() == SALT_LEN && tag.len() == TAG_LEN;
+            (ours | theirs, current)
+        } else {
+            (stored.matches(raw, self.peppers(), memory)?, false)
+        };
+        Ok(Verdict {
+            matches,
+            rehash_needed: matches && !current,
+        })
+    }
+
+    /// Takes as long as a hash of the current cost.
+    fn verify_nothing(&self, password: &SecretText, memory: &mut Memory) -> Result<Verdict> {
+        let dummy = Stored::Argon2 {
+            cost: self.cost(),
+            salt: vec![0; SALT_LEN],
+            tag: vec![0; TAG_LEN],
+        };
+        self.verify_stored(&dummy, password, memory)?;
+        Ok(Verdict::NO)
+    }
+}
+
+impl Stored {
+    /// Whether it is the hash of these bytes.
+    pub(super) fn matches(&self, password: &[u8], peppers: &Peppers, memory: &mut Memory) -> Result<bool> {
+        match self {
+            Self::Argon2 { cost, salt, tag } => {
+                let mut computed = vec![0; tag.len()];
+                cost.compute(password, salt, peppers, memory, &mut computed)?;
+                Ok(same(&computed, tag))
+            }
+            Self::Bcrypt(text) => bcrypt::verify(password, text).map_err(Error::internal),
+            Self::Scrypt { params, salt, tag } => {
+                let mut computed = vec![0; tag.len()];
+                scrypt::scrypt(password, salt, params, &mut computed).map_err(Error::internal)?;
+                Ok(same(&computed, tag))
+            }
+            Self::Pbkdf2 {
+                digest,
+                iterations,
+                salt,
+                tag,
+            } => {
+                let algorithm = match digest {
+                    Digest::Sha256 => pbkdf2::PBKDF2_HMAC_SHA256,
+                    Digest::Sha512 => pbkdf2::PBKDF2_HMAC_SHA512,
+                };
+                Ok(pbkdf2::verify(algorithm, *iterations, salt, password, tag).is_ok())
+            }
+        }
+    }
+}
