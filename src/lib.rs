@@ -13,6 +13,8 @@
 pub mod account;
 #[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod config;
@@ -22,6 +24,8 @@ pub mod keys;
 #[cfg(feature = "server")]
 pub mod listener;
 pub mod model;
+#[cfg(feature = "server")]
+pub mod password;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod proto;
 pub mod revocation;
@@ -30,3 +34,5 @@ pub mod secret;
 pub mod shutdown;
 #[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "server")]
+pub mod token;

@@ -7,6 +7,7 @@
 //! (RFC 7515 compact form, RFC 7517 key sets, RFC 7638 thumbprints, RFC 8725 and RFC 9068 rules) is here, because it is
 //! what JWT libraries leave to their callers. `docs/jwt-rules.md` names the test of each rule.
 
+pub mod cache;
 pub mod jwk;
 pub mod jws;
 pub mod public;

@@ -71,6 +71,7 @@ pub struct KeyRing {
     jwks_json: String,
     etag: String,
     refused: Vec<Refused>,
+    version: u64,
 }
 
 impl KeyRing {
@@ -88,6 +89,7 @@ impl KeyRing {
             etag: String::new(),
             refused: Vec::new(),
             rows: KeyRows::default(),
+            version: 0,
         };
         let mut verifying = VerifyingKeys::default();
         for row in &rows.signing {
@@ -121,6 +123,19 @@ impl KeyRing {
         ring
     }
 
+    /// This ring as the replica's `version`th.
+    #[must_use]
+    pub(super) fn numbered(mut self, version: u64) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Counts the rings of this replica, so that what was verified under an earlier one is known.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
     /// The key that signs now, if it opened.
     #[must_use]
     pub fn active(&self) -> Option<&SigningKey> {
@@ -149,6 +164,11 @@ impl KeyRing {
     #[must_use]
     pub fn refresh_key(&self, id: u32) -> Option<&RefreshKey> {
         self.refresh.get(&id)
+    }
+
+    /// Every pepper by its number.
+    pub fn peppers(&self) -> impl Iterator<Item = (u32, &SecretBytes<32>)> {
+        self.peppers.iter().map(|(id, pepper)| (*id, pepper))
     }
 
     /// The pepper of this number.

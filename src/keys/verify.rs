@@ -47,6 +47,23 @@ pub struct Verified {
 /// Everything up to and including `EXPIRED` is checked here; of several faults the first in the order of
 /// [`InactiveReason`] is the answer. Does no I/O and cannot panic.
 pub fn verify(token: &str, keys: &VerifyingKeys, policy: &Policy, now: UnixMillis) -> Result<Verified, InactiveReason> {
+    let verified = genuine(token, keys, policy)?;
+    let claims = &verified.claims;
+    let issued = UnixMillis::from_secs(claims.iat);
+    let leeway = policy.leeway.min(MAX_LEEWAY);
+    let begins = claims.nbf.map_or(issued, |nbf| issued.max(UnixMillis::from_secs(nbf)));
+    if begins > now.plus(leeway) {
+        return Err(InactiveReason::NotYetValid);
+    }
+    if UnixMillis::from_secs(claims.exp) <= now.minus(leeway) {
+        return Err(InactiveReason::Expired);
+    }
+    Ok(verified)
+}
+
+/// Whether Countersign made `token`, however long ago: what [`verify`] checks before it looks at the time. A token that is
+/// handed in to be revoked may be of any age.
+pub fn genuine(token: &str, keys: &VerifyingKeys, policy: &Policy) -> Result<Verified, InactiveReason> {
     let mut scratch = Scratch::new();
     let jws = match Jws::parse(token, &mut scratch) {
         Some(jws) => jws,
@@ -76,14 +93,6 @@ pub fn verify(token: &str, keys: &VerifyingKeys, policy: &Policy, now: UnixMilli
     }
     if claims.iss != policy.issuer {
         return Err(InactiveReason::WrongIssuer);
-    }
-    let leeway = policy.leeway.min(MAX_LEEWAY);
-    let begins = claims.nbf.map_or(issued, |nbf| issued.max(UnixMillis::from_secs(nbf)));
-    if begins > now.plus(leeway) {
-        return Err(InactiveReason::NotYetValid);
-    }
-    if UnixMillis::from_secs(claims.exp) <= now.minus(leeway) {
-        return Err(InactiveReason::Expired);
     }
     Ok(Verified {
         claims,

@@ -5,6 +5,9 @@ mod feed;
 #[cfg(feature = "server")]
 mod freshness;
 mod index;
+mod judge;
+#[cfg(feature = "server")]
+mod spread;
 #[cfg(feature = "server")]
 mod watch;
 
@@ -13,5 +16,8 @@ pub use feed::{Feed, FeedConfig, OnStale, WatchItem};
 #[cfg(feature = "server")]
 pub use freshness::Freshness;
 pub use index::{CHUNKS, Index, retained_until};
+pub use judge::judge;
+#[cfg(feature = "server")]
+pub use spread::Spreader;
 #[cfg(feature = "server")]
 pub use watch::{Watch, Watched};

@@ -8,10 +8,11 @@ use std::time::Duration;
 pub use draft::ClientDraft;
 
 use super::secrets::{self, CLIENT_SECRET_PREFIX};
-use super::{Listing, Mandate, Spread, Trail, paging};
+use super::{Listing, Mandate, Trail, paging};
 use crate::clock::{Clock, UnixMillis};
 use crate::model::grant::OWN_PREFIX;
 use crate::model::{AuditEvent, AuditType, Client, ClientId, Error, ErrorKind, Grant, Result, Revocation};
+use crate::revocation::Spreader;
 use crate::secret::{Entropy, SecretText};
 use crate::store::ClientStore;
 
@@ -38,7 +39,7 @@ pub struct Clients {
     /// Where what was done is written down.
     pub trail: Trail,
     /// What follows a revocation.
-    pub spread: Arc<dyn Spread>,
+    pub spread: Arc<Spreader>,
     /// For `create_time`.
     pub clock: Arc<dyn Clock>,
     /// For secrets.

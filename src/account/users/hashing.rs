@@ -1,24 +1,39 @@
 //! What the rules need of the room of passwords.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-
 use crate::model::Result;
+use crate::password::{Policy, Pool};
 use crate::secret::SecretText;
 
 /// The policy of passwords and the pool that hashes them.
-#[async_trait]
-pub trait Passwords: Send + Sync {
-    /// Whether a new password is good enough; `field` is its path, `context` what it must not be made of.
-    fn check(&self, password: &SecretText, field: &'static str, context: &[&str]) -> Result<()>;
+#[derive(Debug)]
+pub struct Passwords {
+    /// What a new password must be.
+    pub policy: Policy,
+    /// The threads that hash.
+    pub pool: Arc<Pool>,
+}
 
-    /// The PHC string of a password.
-    async fn hash(&self, password: SecretText, deadline: Duration) -> Result<SecretText>;
+impl Passwords {
+    /// Whether a new password is good enough; `field` is its path, `context` what it must not be made of.
+    pub(super) fn check(&self, password: &SecretText, field: &'static str, context: &[&str]) -> Result<()> {
+        self.policy.check(password, field, context)
+    }
+
+    /// The PHC string of a password. `deadline` is a moment of the clock's monotonic time.
+    pub(super) async fn hash(&self, password: SecretText, deadline: Duration) -> Result<SecretText> {
+        self.pool.hash(password, deadline).await
+    }
 
     /// Whether the password is the stored one; takes as long if none is stored.
-    async fn verify(&self, stored: Option<SecretText>, password: SecretText, deadline: Duration) -> Result<bool>;
-
-    /// Whether a hash that another system made is of a known form and affordable.
-    fn check_imported(&self, hash: &SecretText) -> Result<()>;
+    pub(super) async fn verify(
+        &self,
+        stored: Option<SecretText>,
+        password: SecretText,
+        deadline: Duration,
+    ) -> Result<bool> {
+        Ok(self.pool.verify(stored, password, deadline).await?.matches)
+    }
 }

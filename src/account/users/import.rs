@@ -5,6 +5,7 @@ use futures_util::{Stream, StreamExt as _};
 use super::{SCOPE, UserDraft, Users};
 use crate::account::{Mandate, Trail};
 use crate::model::{AuditType, Error, ErrorKind, Result, UserId};
+use crate::password;
 use crate::secret::SecretText;
 use crate::store::accounts::{Authority, NewUser};
 
@@ -90,7 +91,7 @@ impl Users {
         let mut user = row.user.check(UserId::generate(now, self.entropy.as_ref()), now)?;
         user.disabled = row.user.disabled;
         if !row.password_hash.is_empty() {
-            self.passwords.check_imported(&row.password_hash)?;
+            password::check_imported(&row.password_hash, "password_hash")?;
         }
         let audit = self
             .trail

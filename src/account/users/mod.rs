@@ -16,9 +16,10 @@ pub use passwords::ResetToken;
 pub use sessions::Sessions;
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::{Listing, Mandate, Spread, Trail, fields, paging};
+use super::{Listing, Mandate, Trail, fields, paging};
 use crate::clock::{Clock, UnixMillis};
 use crate::model::{AuditEvent, AuditType, ErrorKind, Result, Revocation, User, UserId, Username};
+use crate::revocation::Spreader;
 use crate::secret::{Entropy, SecretText};
 use crate::store::UserStore;
 use crate::store::accounts::{Authority, NewUser};
@@ -31,11 +32,11 @@ pub struct Users {
     /// Where they are kept.
     pub store: Arc<dyn UserStore>,
     /// The policy of passwords, and the pool that hashes them.
-    pub passwords: Arc<dyn Passwords>,
+    pub passwords: Arc<Passwords>,
     /// Where what was done is written down.
     pub trail: Trail,
     /// What follows a revocation.
-    pub spread: Arc<dyn Spread>,
+    pub spread: Arc<Spreader>,
     /// For ids and times.
     pub clock: Arc<dyn Clock>,
     /// For ids and reset tokens.

@@ -104,7 +104,7 @@ impl Keys {
             let message = "is not the one that this store's keys were sealed with";
             return Err(Error::invalid("keys.master_key", message));
         }
-        let ring = KeyRing::open(rows, &parts.master, now.minus(config.prepublish));
+        let ring = KeyRing::open(rows, &parts.master, now.minus(config.prepublish)).numbered(1);
         report(&ring, None);
         let keys = Self {
             replica: new_uuid(now, &*parts.entropy),
@@ -239,7 +239,7 @@ impl Keys {
         if current.is_of(&rows, settled) {
             return Ok(false);
         }
-        let ring = KeyRing::open(rows, &self.parts.master, settled);
+        let ring = KeyRing::open(rows, &self.parts.master, settled).numbered(current.version() + 1);
         report(&ring, Some(&current));
         self.ring.store(Arc::new(ring));
         self.version.send_modify(|version| *version += 1);

@@ -1,0 +1,311 @@
+//! Typed calls.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Response, Status};
+
+use super::credential::{Bearer, Credential};
+use super::retry::{Budget, RetryPolicy, delay};
+use super::session::Session;
+use crate::clock::{Clock, SystemClock};
+use crate::proto::token_service_client::TokenServiceClient;
+use crate::proto::{
+    GetKeysRequest, IssueRequest, KeySet, PasswordCredential, RefreshRequest, RefreshResponse, RevokeRequest, Tokens,
+    ValidateBatchRequest, ValidateRequest, ValidateResponse, WatchRevocationsRequest, WatchRevocationsResponse,
+    issue_request, revoke_request,
+};
+use crate::secret::{Entropy, SecretText, SystemEntropy};
+
+/// The largest answer that is read, in bytes: a batch of 256 with claims.
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
+
+/// A client of Countersign. Cheap to clone; clones share the connection, the retry budget and the own token.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    channel: Channel,
+    bearer: Bearer,
+    budget: Budget,
+    retry: RetryPolicy,
+    deadline: Duration,
+    client_id: String,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+/// How a client is made.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    url: String,
+    credential: Credential,
+    tls: Option<ClientTlsConfig>,
+    retry: RetryPolicy,
+    deadline: Duration,
+    client_id: String,
+}
+
+impl Builder {
+    /// How the client proves who it is.
+    #[must_use]
+    pub fn credential(mut self, credential: Credential) -> Self {
+        self.credential = credential;
+        self
+    }
+
+    /// Certificates to trust and to show. `https://` without it trusts the system's.
+    #[must_use]
+    pub fn tls(mut self, tls: ClientTlsConfig) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// How it tries again.
+    #[must_use]
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// How long one attempt of a call may take; 2 s unless said otherwise.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The client at which people are logged in; `default` unless said otherwise.
+    #[must_use]
+    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
+        self.client_id = client_id.into();
+        self
+    }
+
+    /// The client, which connects at the first call and again whenever the connection is lost. `INVALID_ARGUMENT` for a
+    /// URL that is none.
+    pub fn connect_lazy(self) -> Result<Client, Status> {
+        let unusable = |error: tonic::transport::Error| Status::invalid_argument(format!("url: {error}"));
+        let mut endpoint = Endpoint::from_shared(self.url.clone())
+            .map_err(unusable)?
+            .connect_timeout(self.deadline)
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true);
+        let tls = self.tls.or_else(|| {
+            self.url
+                .starts_with("https://")
+                .then(|| ClientTlsConfig::new().with_native_roots())
+        });
+        if let Some(tls) = tls {
+            endpoint = endpoint.tls_config(tls).map_err(unusable)?;
+        }
+        Ok(Client {
+            inner: Arc::new(Inner {
+                channel: endpoint.connect_lazy(),
+                bearer: Bearer::new(self.credential),
+                budget: Budget::new(),
+                retry: self.retry,
+                deadline: self.deadline,
+                client_id: self.client_id,
+                clock: Arc::new(SystemClock::new()),
+                entropy: Arc::new(SystemEntropy),
+            }),
+        })
+    }
+}
+
+impl Client {
+    /// A client of the service at `url` (`http://…` or `https://…`).
+    #[must_use]
+    pub fn builder(url: impl Into<String>) -> Builder {
+        Builder {
+            url: url.into(),
+            credential: Credential::None,
+            tls: None,
+            retry: RetryPolicy::default(),
+            deadline: Duration::from_secs(2),
+            client_id: String::new(),
+        }
+    }
+
+    /// Logs a person in and keeps their tokens fresh.
+    pub async fn log_in(&self, username: &str, password: &str) -> Result<Session, Status> {
+        let tokens = self
+            .issue(IssueRequest {
+                client_id: self.inner.client_id.clone(),
+                credential: Some(issue_request::Credential::Password(PasswordCredential {
+                    username: username.to_owned(),
+                    password: password.to_owned(),
+                })),
+                ..IssueRequest::default()
+            })
+            .await?;
+        Ok(Session::new(self.clone(), tokens))
+    }
+
+    /// Issues tokens. Not tried again: a lost reply may have made a session.
+    pub async fn issue(&self, request: IssueRequest) -> Result<Tokens, Status> {
+        let answer = self
+            .once(request, |mut stub, request| async move { stub.issue(request).await })
+            .await?;
+        Ok(answer.tokens.unwrap_or_default())
+    }
+
+    /// Refreshes. Tried again as one attempt, so that a lost reply is answered with the same successor; an empty
+    /// `attempt_id` is filled in.
+    pub async fn refresh(&self, mut request: RefreshRequest) -> Result<RefreshResponse, Status> {
+        if request.attempt_id.is_empty() {
+            let id = crate::model::new_uuid(self.inner.clock.now(), &*self.inner.entropy);
+            request.attempt_id = id.simple().to_string();
+        }
+        self.retried(request, |mut stub, request| async move { stub.refresh(request).await })
+            .await
+    }
+
+    /// Ends the session of a refresh or access token; how many sessions ended.
+    pub async fn revoke_token(&self, token: &str) -> Result<u32, Status> {
+        self.revoke(RevokeRequest {
+            target: Some(revoke_request::Target::Token(token.to_owned())),
+            ..RevokeRequest::default()
+        })
+        .await
+    }
+
+    /// Revokes; how many sessions are known to have ended.
+    pub async fn revoke(&self, request: RevokeRequest) -> Result<u32, Status> {
+        let answer = self
+            .retried(request, |mut stub, request| async move { stub.revoke(request).await })
+            .await?;
+        Ok(answer.sessions_revoked)
+    }
+
+    /// Whether an access token is good. An inactive one is an answer, not an error.
+    pub async fn validate(&self, token: &str, audience: &str, scopes: &[&str]) -> Result<ValidateResponse, Status> {
+        let request = ValidateRequest {
+            access_token: token.to_owned(),
+            audience: audience.to_owned(),
+            required_scopes: scopes.iter().map(ToString::to_string).collect(),
+            ..ValidateRequest::default()
+        };
+        self.retried(request, |mut stub, request| async move { stub.validate(request).await })
+            .await
+    }
+
+    /// Up to 256 tokens at once, answered in their order.
+    pub async fn validate_batch(&self, requests: Vec<ValidateRequest>) -> Result<Vec<ValidateResponse>, Status> {
+        let request = ValidateBatchRequest { requests };
+        let answer = self
+            .retried(request, |mut stub, request| async move {
+                stub.validate_batch(request).await
+            })
+            .await?;
+        Ok(answer.responses)
+    }
+
+    /// The keys that tokens are verified with.
+    pub async fn keys(&self) -> Result<KeySet, Status> {
+        let answer = self
+            .retried(GetKeysRequest {}, |mut stub, request| async move {
+                stub.get_keys(request).await
+            })
+            .await?;
+        Ok(answer.keys.unwrap_or_default())
+    }
+
+    /// The feed of revocations, from a resume token's place or from the start. Has no deadline.
+    pub async fn watch(&self, resume_token: String) -> Result<tonic::Streaming<WatchRevocationsResponse>, Status> {
+        let (mut request, _) = self.authorized(WatchRevocationsRequest { resume_token }).await?;
+        request.metadata_mut().remove("grpc-timeout");
+        Ok(self.stub().watch_revocations(request).await?.into_inner())
+    }
+
+    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
+    pub(super) fn entropy(&self) -> &dyn Entropy {
+        &*self.inner.entropy
+    }
+
+    fn stub(&self) -> TokenServiceClient<Channel> {
+        TokenServiceClient::new(self.inner.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    async fn authorized<T>(&self, message: T) -> Result<(Request<T>, Option<SecretText>), Status> {
+        let Inner {
+            channel,
+            bearer,
+            clock,
+            deadline,
+            ..
+        } = &*self.inner;
+        let token = bearer.token(channel, &**clock, *deadline).await?;
+        let mut request = Request::new(message);
+        request.set_timeout(*deadline);
+        if let Some(token) = &token {
+            let mut value: tonic::metadata::AsciiMetadataValue = format!("Bearer {}", token.expose())
+                .parse()
+                .map_err(|_| Status::invalid_argument("the client's own token is not ASCII"))?;
+            value.set_sensitive(true);
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok((request, token))
+    }
+
+    async fn once<T, R, F>(
+        &self,
+        message: T,
+        call: impl FnOnce(TokenServiceClient<Channel>, Request<T>) -> F,
+    ) -> Result<R, Status>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let (request, token) = self.authorized(message).await?;
+        match call(self.stub(), request).await {
+            Ok(answer) => {
+                self.inner.budget.succeeded();
+                Ok(answer.into_inner())
+            }
+            Err(status) => {
+                if let (Code::Unauthenticated, Some(token)) = (status.code(), token) {
+                    self.inner.bearer.forget(&token).await;
+                }
+                Err(status)
+            }
+        }
+    }
+
+    /// Calls, and tries again what may be repeated, within the budget.
+    async fn retried<T, R, F>(
+        &self,
+        message: T,
+        call: impl Fn(TokenServiceClient<Channel>, Request<T>) -> F,
+    ) -> Result<R, Status>
+    where
+        T: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let mut attempt = 1;
+        loop {
+            let status = match self.once(message.clone(), &call).await {
+                Ok(answer) => return Ok(answer),
+                Err(status) => status,
+            };
+            attempt += 1;
+            let Some(wait) = delay(&self.inner.retry, &status, attempt, &*self.inner.entropy) else {
+                return Err(status);
+            };
+            if !self.inner.budget.failed() {
+                return Err(status);
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+}

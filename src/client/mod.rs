@@ -1,0 +1,30 @@
+//! What a calling service uses: [`Client`] for typed calls, [`Session`] for tokens that stay fresh, [`Verifier`] to
+//! validate without a call, [`Guard`] to do so in front of a tonic or axum service.
+//!
+//! ```no_run
+//! use countersign::client::{Client, Credential};
+//!
+//! # async fn example() -> Result<(), tonic::Status> {
+//! let client = Client::builder("http://127.0.0.1:50051").connect_lazy()?;
+//! let session = client.log_in("ada", "correct horse battery staple").await?;
+//! // Fresh at every use: refreshed ahead of expiry, once, however many ask.
+//! let token = session.access_token().await?;
+//! let answer = client.validate(token.expose(), "api", &[]).await?;
+//! assert!(answer.active);
+//! # Ok(())
+//! # }
+//! ```
+
+mod calls;
+mod credential;
+mod guard;
+mod retry;
+mod session;
+mod verifier;
+
+pub use calls::{Builder, Client};
+pub use credential::Credential;
+pub use guard::{Guard, GuardLayer};
+pub use retry::RetryPolicy;
+pub use session::Session;
+pub use verifier::{Refused, Verifier, VerifierConfig};

@@ -1,0 +1,175 @@
+//! Making an access token.
+
+use std::time::Duration;
+
+use super::Tokens;
+use crate::clock::{UnixMillis, millis};
+use crate::model::{Actor, Claims, ClientId, Error, Result, SessionId, TokenEpochs, TokenId, User, UserId};
+use crate::secret::{SecretText, random};
+
+/// The largest token that is made, in bytes: with room to spare below the 4 KiB that are verified, and below what
+/// proxies take as a header.
+const MAX_TOKEN: usize = 3584;
+
+/// Tokens just made.
+#[derive(Debug)]
+pub struct Issued {
+    /// The access token.
+    pub access: Access,
+    /// The refresh token; none for a machine or an exchange.
+    pub refresh: Option<Refreshable>,
+}
+
+/// An access token just made.
+#[derive(Debug)]
+pub struct Access {
+    /// The JWT.
+    pub token: SecretText,
+    /// When it expires.
+    pub expires: UnixMillis,
+    /// When a client does well to refresh: between 70 and 85 % of its life.
+    pub refresh_after: UnixMillis,
+    /// What it may do.
+    pub scope: Vec<String>,
+    /// Whom it is for.
+    pub audience: Vec<String>,
+}
+
+/// The refresh token of a session.
+#[derive(Debug)]
+pub struct Refreshable {
+    /// The refresh token.
+    pub token: SecretText,
+    /// The session.
+    pub session: SessionId,
+    /// When the session ends unless it is refreshed.
+    pub expires: UnixMillis,
+    /// When the session ends whatever happens.
+    pub session_expires: UnixMillis,
+}
+
+/// What an access token is to say.
+#[derive(Debug)]
+pub(super) struct Minting {
+    pub(super) sub: String,
+    pub(super) client: ClientId,
+    pub(super) scope: Vec<String>,
+    pub(super) audience: Vec<String>,
+    pub(super) epochs: TokenEpochs,
+    pub(super) person: Option<Person>,
+    pub(super) act: Option<Box<Actor>>,
+    pub(super) root: Option<TokenId>,
+    pub(super) ttl: Duration,
+    /// The token does not outlive this.
+    pub(super) ceiling: UnixMillis,
+}
+
+/// What a token says of a person.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Person {
+    pub(super) session: Option<SessionId>,
+    pub(super) auth_time: Option<i64>,
+    pub(super) roles: Vec<String>,
+    pub(super) ext: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Person {
+    /// What a token of this session says of its user, as the user is now.
+    pub(super) fn of(user: &User, session: SessionId, created: UnixMillis) -> Self {
+        Self {
+            session: Some(session),
+            auth_time: Some(created.secs()),
+            roles: user.roles.clone(),
+            ext: (!user.attributes.is_empty()).then(|| user.attributes.clone()),
+        }
+    }
+}
+
+impl Tokens {
+    /// Signs an access token with the ACTIVE key. `INVALID_REQUEST` if it would be too large.
+    pub(super) fn mint(&self, minting: Minting) -> Result<Access> {
+        let now = self.clock.now();
+        let Minting {
+            sub,
+            client,
+            scope,
+            audience,
+            epochs,
+            person,
+            act,
+            root,
+            ttl,
+            ceiling,
+        } = minting;
+        let person = person.unwrap_or_default();
+        let iat = now.secs();
+        let exp = now.plus(self.jittered(ttl)).secs().min(ceiling.secs());
+        let claims = Claims {
+            iss: self.config.issuer.clone(),
+            sub,
+            aud: audience,
+            client_id: client,
+            iat,
+            exp,
+            nbf: None,
+            jti: TokenId::generate(now, &*self.entropy),
+            scope,
+            sid: person.session,
+            auth_time: person.auth_time,
+            roles: person.roles,
+            act,
+            epo: epochs,
+            root,
+            ext: person.ext,
+        };
+        let ring = self.keys.current();
+        let key = ring.active().ok_or_else(|| Error::internal("no active signing key"))?;
+        let token = SecretText::new(key.sign(&claims)?);
+        if token.expose().len() > MAX_TOKEN {
+            return Err(
+                Error::invalid("scope", "the access token would be larger than 3.5 KiB; ask for less")
+                    .because("scopes, audiences, roles and attributes together are too large"),
+            );
+        }
+        let expires = UnixMillis::from_secs(exp);
+        let life = expires.since(now);
+        let refresh_after = now.plus(life.mul_f64(0.70 + 0.15 * self.unit()));
+        Ok(Access {
+            token,
+            expires,
+            refresh_after,
+            scope: claims.scope,
+            audience: claims.aud,
+        })
+    }
+
+    /// `ttl`, shortened by up to the configured part of it: jitter only shortens.
+    fn jittered(&self, ttl: Duration) -> Duration {
+        ttl.mul_f64(1.0 - self.config.access_jitter * self.unit())
+    }
+
+    /// A random number from 0 to 1.
+    fn unit(&self) -> f64 {
+        f64::from(u32::from_be_bytes(random(&*self.entropy))) / f64::from(u32::MAX)
+    }
+
+    /// Refuses to make or move anything while this machine's clock is far from the store's: sessions and tokens would
+    /// end at the wrong time.
+    pub(super) fn check_skew(&self) -> Result<()> {
+        match self.feed.skew() {
+            Some(skew) if skew > MAX_SKEW => Err(Error::store_unavailable(format!(
+                "this machine's clock is {} ms from the store's",
+                millis(skew)
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The most that this machine's clock may be from the store's for tokens to be made.
+const MAX_SKEW: Duration = Duration::from_secs(5);
+
+/// The subject of a person's tokens.
+pub(super) fn subject(user: UserId) -> String {
+    user.to_string()
+}

@@ -1,0 +1,251 @@
+//! Refresh: one round trip to the durable store, one script on the store of sessions, one signature.
+
+use super::Tokens;
+use super::mint::{Issued, Minting, Person, Refreshable, subject};
+use super::refresh_token::RefreshToken;
+use crate::model::audit::Outcome;
+use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
+use crate::model::session::{Evidence, Presented, Refusal, Rotated};
+use crate::model::{AuditType, Caller, Client, Error, ErrorKind, Result, Rotation, SessionContext, TokenEpochs, User};
+use crate::secret::SecretText;
+use crate::store::RefreshView;
+
+/// The longest `attempt_id`, in bytes.
+const MAX_ATTEMPT_ID: usize = 64;
+
+/// A presented refresh token.
+#[derive(Debug)]
+pub struct RefreshRequest {
+    /// The token.
+    pub refresh_token: SecretText,
+    /// Asked for; empty means all of the grant that is still allowed.
+    pub audience: Vec<String>,
+    /// Likewise.
+    pub scope: Vec<String>,
+    /// The same for every retry of one attempt, so that a retry is told from a thief.
+    pub attempt_id: String,
+    /// For people; empty fields leave what is recorded.
+    pub context: SessionContext,
+}
+
+/// What a refresh gives.
+#[derive(Debug)]
+pub struct Refreshed {
+    /// The tokens.
+    pub issued: Issued,
+    /// Whether the same successor was given before: a retry.
+    pub replayed: bool,
+}
+
+impl Tokens {
+    /// Exchanges a refresh token for its successor and a new access token, as the table in `ARCHITECTURE.md` says.
+    pub async fn refresh(&self, caller: &Caller, request: RefreshRequest) -> Result<Refreshed> {
+        if request.refresh_token.is_empty() {
+            return Err(Error::invalid("refresh_token", "must not be empty"));
+        }
+        if request.attempt_id.len() > MAX_ATTEMPT_ID {
+            return Err(Error::invalid("attempt_id", "must be at most 64 bytes"));
+        }
+        let scope = parse_scopes(&request.scope, "scope")?;
+        let audience = parse_audiences(&request.audience, "audience")?;
+        let ring = self.keys.current();
+        // No store is asked about a token that we did not make.
+        let token = RefreshToken::decode(request.refresh_token.expose(), |id| ring.refresh_key(id))
+            .ok_or(ErrorKind::RefreshTokenMalformed)?;
+        self.check_skew()?;
+
+        let view = self
+            .durable
+            .refresh_view(token.user, &token.client, token.session, token.epochs)
+            .await?;
+        self.keys.reload_if_active_differs(view.active_key.as_ref()).await?;
+        let (user, client, era) = admit(view)?;
+
+        let ring = self.keys.current();
+        let mut allowed_audience = self.audiences(&client);
+        // Granted only with a right on Countersign, whose scopes are looked at on their own.
+        allowed_audience.names.push(self.config.caller_audience.clone());
+        let presented = Presented {
+            user: user.id,
+            session: token.session,
+            secret_hash: token.secret_hash(),
+            generation: token.generation,
+            attempt_id: request.attempt_id,
+            grace: self.config.grace(&client),
+            policy: self.config.policy(&client),
+            idle_ttl: self.config.idle_ttl(&client),
+            refresh_key: ring
+                .newest_refresh()
+                .ok_or_else(|| Error::internal("no refresh key"))?
+                .0,
+            era,
+            scope,
+            audience,
+            allowed_scope: Allowed::scopes_of_person(&client.scopes, user.is_admin()),
+            allowed_audience,
+            context: request.context.cut(),
+        };
+        let rotation = self.sessions.rotate(&presented).await?;
+        self.count_verdict(&rotation);
+        let (rotated, replayed) = match rotation {
+            Rotation::Rotated(rotated) => (rotated, false),
+            Rotation::Replayed(rotated) => (rotated, true),
+            Rotation::FastForwarded { rotated, lost } => {
+                self.fast_forwarded(caller, &token, lost).await;
+                (rotated, false)
+            }
+            Rotation::Reused(evidence) => return Err(self.reused(caller, &token, evidence).await),
+            Rotation::Refused(refusal) => return Err(refused(&refusal, &presented)),
+            Rotation::Expired => return Err(ErrorKind::RefreshTokenExpired.into()),
+            Rotation::Unknown | Rotation::TooFarAhead => return Err(ErrorKind::SessionNotFound.into()),
+        };
+        let issued = self.succeed(&user, &client, token, rotated)?;
+        Ok(Refreshed { issued, replayed })
+    }
+
+    /// Makes the successor and the access token that a rotation gives.
+    fn succeed(&self, user: &User, client: &Client, token: RefreshToken, rotated: Rotated) -> Result<Issued> {
+        let Rotated {
+            generation,
+            refresh_key,
+            scope,
+            audience,
+            created,
+            idle_expires,
+            expires,
+            now: _,
+        } = rotated;
+        let ring = self.keys.current();
+        let key = ring.refresh_key(refresh_key).ok_or_else(|| {
+            // The record names a key that another replica made a moment ago and this one has not loaded.
+            Error::store_unavailable("the successor's refresh key is not loaded yet")
+        })?;
+        let access = self.mint(Minting {
+            sub: subject(user.id),
+            client: client.id.clone(),
+            scope,
+            audience,
+            epochs: TokenEpochs {
+                epochs: token.epochs,
+                client_id: client.id.clone(),
+            },
+            person: Some(Person::of(user, token.session, created)),
+            act: None,
+            root: None,
+            ttl: self.config.access_ttl(client),
+            ceiling: expires,
+        })?;
+        let session = token.session;
+        let successor = RefreshToken { generation, ..token };
+        let refresh = Refreshable {
+            token: successor.encode(refresh_key, key),
+            session,
+            expires: idle_expires,
+            session_expires: expires,
+        };
+        Ok(Issued {
+            access,
+            refresh: Some(refresh),
+        })
+    }
+
+    /// Makes the end of a session whose token was used twice durable before answering. The record is a tombstone by
+    /// now; the task goes on if the call is cancelled, and whoever meets the tombstone later does the same again.
+    async fn reused(&self, caller: &Caller, token: &RefreshToken, evidence: Evidence) -> Error {
+        let explained = if evidence.successor_used {
+            "stolen"
+        } else {
+            "stolen_or_reply_lost"
+        };
+        let event = self
+            .event(AuditType::TokenRefreshReused, &token.user, caller)
+            .with_client(&token.client)
+            .with_session(token.session)
+            .with_outcome(Outcome::Denied)
+            .with_detail("presented_generation", evidence.presented)
+            .with_detail("current_generation", evidence.current)
+            .with_detail(
+                "current_since_ms",
+                self.clock.now().since(evidence.rotated).as_secs().saturating_mul(1000),
+            )
+            .with_detail("successor_used", evidence.successor_used)
+            .with_detail("explanation", explained);
+        match self.record_session_end(token.session, evidence.expires, &event).await {
+            Ok(recorded) if recorded.new || evidence.first => {
+                tracing::warn!(session = %token.session, user = %token.user, explained, "a refresh token was used twice");
+                ErrorKind::RefreshTokenReused.into()
+            }
+            Ok(_) => ErrorKind::SessionRevoked.into(),
+            Err(error) => error,
+        }
+    }
+
+    async fn fast_forwarded(&self, caller: &Caller, token: &RefreshToken, lost: u32) {
+        tracing::warn!(session = %token.session, lost, "the store of sessions had lost rotations");
+        let event = self
+            .event(AuditType::TokenRefreshFastForwarded, &token.user, caller)
+            .with_client(&token.client)
+            .with_session(token.session)
+            .with_detail("lost_rotations", lost);
+        self.audit_best_effort(&event).await;
+    }
+
+    #[expect(clippy::unused_self, reason = "the operations count through their own object")]
+    fn count_verdict(&self, rotation: &Rotation) {
+        let verdict = match rotation {
+            Rotation::Rotated(_) => "rotated",
+            Rotation::Replayed(_) => "replayed",
+            Rotation::FastForwarded { .. } => "fast_forwarded",
+            Rotation::Reused(evidence) if evidence.successor_used => "reused",
+            Rotation::Reused(_) => "reused_successor_unused",
+            Rotation::Refused(_) => "refused",
+            Rotation::Expired => "expired",
+            Rotation::Unknown => "unknown",
+            Rotation::TooFarAhead => "too_far_ahead",
+        };
+        metrics::counter!("countersign_refresh_verdicts_total", "verdict" => verdict).increment(1);
+    }
+}
+
+/// Whether the user, the client and the revocations let the session go on; in the order in which errors take precedence.
+fn admit(view: RefreshView) -> Result<(User, Client, i64)> {
+    let user = view.user.filter(|user| !user.disabled).ok_or(ErrorKind::UserDisabled)?;
+    if view.revoked {
+        return Err(ErrorKind::SessionRevoked.into());
+    }
+    let client = view
+        .client
+        .filter(|client| !client.disabled)
+        .ok_or(ErrorKind::SessionRevoked)?;
+    Ok((user, client, view.era))
+}
+
+fn refused(refusal: &Refusal, presented: &Presented) -> Error {
+    let at = |field: &'static str, list: &[String], name: &String| {
+        list.iter()
+            .position(|n| n == name)
+            .map_or_else(|| field.to_owned(), |index| format!("{field}[{index}]"))
+    };
+    match refusal {
+        Refusal::WiderScope(name) => Error::at(
+            ErrorKind::WiderThanGranted,
+            at("scope", &presented.scope, name),
+            "was not granted to this session",
+        ),
+        Refusal::WiderAudience(name) => Error::at(
+            ErrorKind::WiderThanGranted,
+            at("audience", &presented.audience, name),
+            "was not granted to this session",
+        ),
+        Refusal::LostScope(name) => Error::at(
+            ErrorKind::ScopeNotAllowed,
+            at("scope", &presented.scope, name),
+            "is no longer allowed",
+        ),
+        Refusal::LostAudience(name) => Error::at(
+            ErrorKind::AudienceNotAllowed,
+            at("audience", &presented.audience, name),
+            "is no longer allowed",
+        ),
+    }
+}

@@ -1,0 +1,178 @@
+//! The refresh token on the wire.
+//!
+//! `csr_` + base64url (no padding) of, all numbers big-endian:
+//!
+//! | bytes | field |
+//! | --- | --- |
+//! | 1 | version, 1 |
+//! | 4 | id of the refresh key that made the tag |
+//! | 16 | user id |
+//! | 16 | session id |
+//! | 4 | generation |
+//! | 8 + 8 + 8 | epochs: global, user, client |
+//! | 8 | absolute expiry, Unix milliseconds |
+//! | 1 + n | client id, n = 3–64 |
+//! | 32 | session secret, the same in every generation |
+//! | 16 | tag: HMAC-SHA256(refresh key, all before it), cut |
+//! | 4 | CRC-32 (IEEE) of all before it, for scanners that look for leaked secrets |
+//!
+//! As a regular expression: `csr_[A-Za-z0-9_-]{172,254}`.
+//!
+//! The tag proves that Countersign made the token, so everything in it can be believed before any store is asked, and
+//! a forged or mistyped one costs no store call. The successor is the same token with the next generation and a new
+//! tag: whoever asks twice gets the same bytes, and no token is kept anywhere.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
+
+use crate::clock::UnixMillis;
+use crate::keys::refresh::RefreshKey;
+use crate::model::{ClientId, Epochs, SessionId, UserId};
+use crate::secret::{SecretBytes, SecretText, sha256};
+
+/// What every refresh token starts with.
+pub const PREFIX: &str = "csr_";
+
+/// The longest there is, in characters.
+pub const MAX_LEN: usize = PREFIX.len() + 254;
+
+const VERSION: u8 = 1;
+const FIXED: usize = 1 + 4 + 16 + 16 + 4 + 24 + 8 + 1;
+const SECRET: usize = 32;
+const TAG: usize = 16;
+const CRC: usize = 4;
+
+/// What a refresh token says.
+#[derive(Clone)]
+pub struct RefreshToken {
+    /// Whose.
+    pub user: UserId,
+    /// Which session.
+    pub session: SessionId,
+    /// Which generation of it.
+    pub generation: u32,
+    /// Under which the session was made.
+    pub epochs: Epochs,
+    /// When the session ends whatever happens.
+    pub expires: UnixMillis,
+    /// At which client.
+    pub client: ClientId,
+    /// What proves possession; the store keeps its SHA-256.
+    pub secret: SecretBytes<SECRET>,
+}
+
+impl fmt::Debug for RefreshToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshToken")
+            .field("session", &self.session)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RefreshToken {
+    /// SHA-256 of the session secret: what the store compares.
+    #[must_use]
+    pub fn secret_hash(&self) -> [u8; 32] {
+        sha256(self.secret.expose())
+    }
+
+    /// The token as text, tagged with `key`, whose id is `key_id`.
+    #[must_use]
+    pub fn encode(&self, key_id: u32, key: &RefreshKey) -> SecretText {
+        let client = self.client.as_str().as_bytes();
+        let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(FIXED + client.len() + SECRET + TAG + CRC));
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&key_id.to_be_bytes());
+        bytes.extend_from_slice(self.user.as_bytes());
+        bytes.extend_from_slice(self.session.as_bytes());
+        bytes.extend_from_slice(&self.generation.to_be_bytes());
+        for number in [self.epochs.global, self.epochs.user, self.epochs.client, self.expires.0] {
+            bytes.extend_from_slice(&number.to_be_bytes());
+        }
+        // A client id is at most 64 bytes, by its type.
+        bytes.push(u8::try_from(client.len()).unwrap_or(u8::MAX));
+        bytes.extend_from_slice(client);
+        bytes.extend_from_slice(self.secret.expose());
+        let tag = key.tag(&bytes);
+        bytes.extend_from_slice(&tag);
+        let crc = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&crc.to_be_bytes());
+        let mut text = String::with_capacity(MAX_LEN);
+        text.push_str(PREFIX);
+        URL_SAFE_NO_PAD.encode_string(&*bytes, &mut text);
+        SecretText::new(text)
+    }
+
+    /// Reads `text` back, if `key` knows the refresh key that it names and the tag is that key's. `None` for anything
+    /// else: mistyped, forged, cut, of another deployment, under a removed key.
+    #[must_use]
+    pub fn decode<'k>(text: &str, key: impl FnOnce(u32) -> Option<&'k RefreshKey>) -> Option<Self> {
+        if text.len() > MAX_LEN {
+            return None;
+        }
+        let bytes = zeroize::Zeroizing::new(URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?);
+        let (body, crc) = bytes.split_last_chunk::<CRC>()?;
+        if crc32fast::hash(body) != u32::from_be_bytes(*crc) {
+            return None;
+        }
+        let (body, tag) = body.split_last_chunk::<TAG>()?;
+        let mut fields = Fields(body);
+        if fields.take::<1>()? != [VERSION] {
+            return None;
+        }
+        if !key(u32::from_be_bytes(fields.take()?))?.verifies(body, tag) {
+            return None;
+        }
+        let user = UserId(Uuid::from_bytes(fields.take()?));
+        let session = SessionId(Uuid::from_bytes(fields.take()?));
+        let generation = u32::from_be_bytes(fields.take()?);
+        let epochs = Epochs {
+            global: fields.number()?,
+            user: fields.number()?,
+            client: fields.number()?,
+        };
+        let expires = UnixMillis(fields.number()?);
+        let [client_len] = fields.take::<1>()?;
+        let client = std::str::from_utf8(fields.slice(usize::from(client_len))?).ok()?;
+        let client = ClientId::parse(client, "refresh_token").ok()?;
+        let secret = SecretBytes::new(fields.take()?);
+        fields.0.is_empty().then_some(Self {
+            user,
+            session,
+            generation,
+            epochs,
+            expires,
+            client,
+            secret,
+        })
+    }
+}
+
+/// What is left to read.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn number(&mut self) -> Option<i64> {
+        self.take().map(i64::from_be_bytes)
+    }
+
+    fn slice(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(head)
+    }
+}
+
+#[cfg(test)]
+#[path = "refresh_token_tests.rs"]
+mod tests;
