@@ -17,7 +17,7 @@ const BATCH: usize = 128;
 const CALL: usize = 64;
 
 /// So much may wait for a listener before it is told that it missed something.
-const WAITING: usize = 1024;
+const WAITING: usize = 256;
 
 #[async_trait]
 impl Announcements for Redis {

@@ -1,14 +1,33 @@
 //! What only Redis can do, and what only Redis can do to us.
 
+mod calls;
+mod cluster;
+mod counters;
+mod fit;
+mod gone;
+mod memory;
+mod stream;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::clock::SystemClock;
 use countersign::secret::{SecretText, SystemEntropy};
+use countersign::store::SessionStore as _;
 use countersign::store::redis::{ConnectError, Redis, Settings};
+
+use crate::support::{Redis as Server, eventually};
 
 /// The command timeout that the tests run with.
 pub const TIMEOUT: Duration = Duration::from_millis(300);
+
+/// After this, what was broken and is whole again is used again.
+pub const RECOVERY: Duration = Duration::from_secs(5);
+
+/// A server, started where nobody waits for it.
+pub async fn server(options: &'static [&'static str]) -> Server {
+    tokio::task::spawn_blocking(|| Server::start(options)).await.unwrap()
+}
 
 pub async fn connect(url: &str, prefix: &str) -> Result<Redis, ConnectError> {
     let settings = Settings {
@@ -18,4 +37,13 @@ pub async fn connect(url: &str, prefix: &str) -> Result<Redis, ConnectError> {
         timeout: TIMEOUT,
     };
     Redis::connect(settings, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).await
+}
+
+pub async fn connected(server: &Server) -> Redis {
+    connect(&server.url(), "cs").await.unwrap()
+}
+
+/// Waits until Redis is used again.
+pub async fn back(store: &Redis) {
+    eventually("Redis is used again", RECOVERY, || async { store.ping().await.ok() }).await;
 }

@@ -16,7 +16,7 @@ fn client(id: &str) -> ClientId {
     ClientId::parse(id, "client_id").unwrap()
 }
 
-pub async fn a_session_is_listed_as_it_was_made(world: &World) {
+pub async fn a_session_is_listed_as_it_was_made(world: World) {
     let new = NewSession {
         client: client("web.app"),
         context: SessionContext {
@@ -49,7 +49,7 @@ pub async fn a_session_is_listed_as_it_was_made(world: &World) {
     assert!(world.store.list(user(), 1).await.unwrap().is_empty(), "of nobody");
 }
 
-pub async fn a_refresh_updates_what_it_names(world: &World) {
+pub async fn a_refresh_updates_what_it_names(world: World) {
     let mut new = session();
     new.context.user_agent = "old".into();
     new.context.device_name = "phone".into();
@@ -71,7 +71,7 @@ pub async fn a_refresh_updates_what_it_names(world: &World) {
     );
 }
 
-pub async fn a_crowd_is_told_of_at_the_limit(world: &World) {
+pub async fn a_crowd_is_told_of_at_the_limit(world: World) {
     let user = user();
     let start = now();
     let at = |age: u64| NewSession {
@@ -113,7 +113,7 @@ pub async fn a_crowd_is_told_of_at_the_limit(world: &World) {
     );
 }
 
-pub async fn ending_a_session_ends_it_once(world: &World) {
+pub async fn ending_a_session_ends_it_once(world: World) {
     let session = world.begin(session()).await;
     assert!(!world.store.end(user(), session.id).await.unwrap(), "of somebody else");
     assert!(world.store.end(session.user, session.id).await.unwrap());
@@ -121,7 +121,7 @@ pub async fn ending_a_session_ends_it_once(world: &World) {
     assert_eq!(world.rotate(&present(&session, 0)).await, Rotation::Unknown);
 }
 
-pub async fn ending_a_user_spares_later_log_ins_and_the_kept_session(world: &World) {
+pub async fn ending_a_user_spares_later_log_ins_and_the_kept_session(world: World) {
     let user = user();
     let with_epoch = |epoch| NewSession {
         epochs: Epochs {
@@ -158,7 +158,7 @@ pub async fn ending_a_user_spares_later_log_ins_and_the_kept_session(world: &Wor
     assert_eq!(world.store.end_user(user, i64::from(u32::MAX), None).await.unwrap(), 0);
 }
 
-pub async fn any_text_is_kept_as_it_is(world: &World) {
+pub async fn any_text_is_kept_as_it_is(world: World) {
     let longest = "é".repeat(64);
     for text in [
         "\r\nFLUSHALL\r\n",
@@ -208,7 +208,7 @@ pub async fn any_text_is_kept_as_it_is(world: &World) {
     }
 }
 
-pub async fn a_thousand_sessions_end_in_one_call(world: &World) {
+pub async fn a_thousand_sessions_end_in_one_call(world: World) {
     let user = user();
     for _ in 0..1000 {
         world.store.create(&session_of(user), u32::MAX).await.unwrap();

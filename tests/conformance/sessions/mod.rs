@@ -5,63 +5,41 @@ mod narrowing;
 mod races;
 mod table;
 mod walk;
-mod world;
+pub mod world;
 
-use world::World;
+use lifecycle::*;
+use narrowing::*;
+use races::*;
+use table::*;
+use walk::*;
 
-/// Makes one test a case and backend.
-macro_rules! on_every_backend {
-    ($($room:ident: $($case:ident),+;)+) => {
-        mod sqlite {
-            $($(#[tokio::test(flavor = "multi_thread")]
-            async fn $case() {
-                super::$room::$case(&super::World::sqlite()).await;
-            })+)+
-        }
-
-        mod redis {
-            $($(#[tokio::test(flavor = "multi_thread")]
-            async fn $case() {
-                super::$room::$case(&super::World::redis().await).await;
-            })+)+
-        }
-
-        mod cluster {
-            $($(#[tokio::test(flavor = "multi_thread")]
-            async fn $case() {
-                super::$room::$case(&super::World::cluster().await).await;
-            })+)+
-        }
-    };
+/// A store on each backend.
+mod fresh {
+    pub use super::world::{cluster, redis, sqlite};
 }
 
-on_every_backend! {
-    table:
-        the_current_token_rotates,
-        the_previous_token_is_answered_again_and_nothing_moves,
-        a_grace_of_zero_answers_nothing_again,
-        attempts_are_compared_exactly_unless_tolerant,
-        three_rotations_and_a_replay_in_one_second,
-        a_tombstone_is_found_by_every_generation,
-        evidence_tells_whether_the_successor_was_used,
-        a_token_ahead_is_followed,
-        too_far_ahead_drops_the_record,
-        strangers_are_unknown,
-        expired_is_not_absent;
-    narrowing:
-        a_refusal_changes_nothing,
-        random_requests_are_narrowed_as_the_model_does;
-    lifecycle:
-        a_session_is_listed_as_it_was_made,
-        a_refresh_updates_what_it_names,
-        a_crowd_is_told_of_at_the_limit,
-        ending_a_session_ends_it_once,
-        ending_a_user_spares_later_log_ins_and_the_kept_session,
-        any_text_is_kept_as_it_is,
-        a_thousand_sessions_end_in_one_call;
-    races:
-        one_of_fifty_rotations_wins,
-        fifty_different_attempts_end_the_session_once;
-    walk:
-        random_walks_follow_the_model;
-}
+on_each!([sqlite, redis, cluster] [
+    the_current_token_rotates,
+    the_previous_token_is_answered_again_and_nothing_moves,
+    a_grace_of_zero_answers_nothing_again,
+    attempts_are_compared_exactly_unless_tolerant,
+    three_rotations_and_a_replay_in_one_second,
+    a_tombstone_is_found_by_every_generation,
+    evidence_tells_whether_the_successor_was_used,
+    a_token_ahead_is_followed,
+    too_far_ahead_drops_the_record,
+    strangers_are_unknown,
+    expired_is_not_absent,
+    a_refusal_changes_nothing,
+    random_requests_are_narrowed_as_the_model_does,
+    a_session_is_listed_as_it_was_made,
+    a_refresh_updates_what_it_names,
+    a_crowd_is_told_of_at_the_limit,
+    ending_a_session_ends_it_once,
+    ending_a_user_spares_later_log_ins_and_the_kept_session,
+    any_text_is_kept_as_it_is,
+    a_thousand_sessions_end_in_one_call,
+    one_of_fifty_rotations_wins,
+    fifty_different_attempts_end_the_session_once,
+    random_walks_follow_the_model,
+]);

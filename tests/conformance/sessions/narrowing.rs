@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 
 use super::world::{World, attempt, names, present, session, successor};
 
-pub async fn a_refusal_changes_nothing(world: &World) {
+pub async fn a_refusal_changes_nothing(world: World) {
     let session = world.begin(session()).await;
     let wide = present(&session, 0);
     let ask = |scope: &[&str], audience: &[&str]| Presented {
@@ -60,7 +60,7 @@ pub async fn a_refusal_changes_nothing(world: &World) {
     );
 }
 
-pub async fn random_requests_are_narrowed_as_the_model_does(world: &World) {
+pub async fn random_requests_are_narrowed_as_the_model_does(world: World) {
     // `%` and `-` mean something to Lua's patterns, and `countersign:` to us.
     let name = prop::sample::select(vec![
         "a",

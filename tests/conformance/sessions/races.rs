@@ -10,11 +10,11 @@ use super::world::{World, attempt, session, successor};
 
 const CALLERS: usize = 50;
 
-pub async fn one_of_fifty_rotations_wins(world: &World) {
+pub async fn one_of_fifty_rotations_wins(world: World) {
     for round in 0..10 {
         let session = world.begin(session()).await;
         for generation in 0..3 {
-            let outcomes = at_once(world, |_| attempt(&session, generation, "same")).await;
+            let outcomes = at_once(&world, |_| attempt(&session, generation, "same")).await;
             let won = outcomes.iter().filter(|o| matches!(o, Rotation::Rotated(_))).count();
             let again = outcomes.iter().filter(|o| matches!(o, Rotation::Replayed(_))).count();
             assert_eq!((won, again), (1, CALLERS - 1), "round {round}");
@@ -23,10 +23,10 @@ pub async fn one_of_fifty_rotations_wins(world: &World) {
     }
 }
 
-pub async fn fifty_different_attempts_end_the_session_once(world: &World) {
+pub async fn fifty_different_attempts_end_the_session_once(world: World) {
     for round in 0..10 {
         let session = world.begin(session()).await;
-        let outcomes = at_once(world, |n| attempt(&session, 0, &n.to_string())).await;
+        let outcomes = at_once(&world, |n| attempt(&session, 0, &n.to_string())).await;
         let won = outcomes.iter().filter(|o| matches!(o, Rotation::Rotated(_))).count();
         let first = |o: &&Rotation| matches!(o, Rotation::Reused(Evidence { first: true, .. }));
         let later = |o: &&Rotation| matches!(o, Rotation::Reused(Evidence { first: false, .. }));

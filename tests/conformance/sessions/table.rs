@@ -8,7 +8,7 @@ use countersign::secret::SystemEntropy;
 
 use super::world::{IDLE, World, attempt, now, present, session, successor, user};
 
-pub async fn the_current_token_rotates(world: &World) {
+pub async fn the_current_token_rotates(world: World) {
     let session = world.begin(session()).await;
     for generation in 0..3 {
         let rotation = world.rotate(&present(&session, generation)).await;
@@ -33,7 +33,7 @@ pub async fn the_current_token_rotates(world: &World) {
     );
 }
 
-pub async fn the_previous_token_is_answered_again_and_nothing_moves(world: &World) {
+pub async fn the_previous_token_is_answered_again_and_nothing_moves(world: World) {
     let session = world.begin(session()).await;
     let first = world.rotate(&attempt(&session, 0, "a")).await;
     let before = world.store.list(session.user, 1).await.unwrap();
@@ -58,7 +58,7 @@ pub async fn the_previous_token_is_answered_again_and_nothing_moves(world: &Worl
     assert_eq!(world.store.list(session.user, 1).await.unwrap(), before);
 }
 
-pub async fn a_grace_of_zero_answers_nothing_again(world: &World) {
+pub async fn a_grace_of_zero_answers_nothing_again(world: World) {
     let session = world.begin(session()).await;
     world.rotate(&present(&session, 0)).await;
     let mut again = present(&session, 0);
@@ -69,7 +69,7 @@ pub async fn a_grace_of_zero_answers_nothing_again(world: &World) {
     ));
 }
 
-pub async fn attempts_are_compared_exactly_unless_tolerant(world: &World) {
+pub async fn attempts_are_compared_exactly_unless_tolerant(world: World) {
     let longest = "x".repeat(64);
     for (first, second, same) in [
         ("a", "a", true),
@@ -98,7 +98,7 @@ pub async fn attempts_are_compared_exactly_unless_tolerant(world: &World) {
     }
 }
 
-pub async fn three_rotations_and_a_replay_in_one_second(world: &World) {
+pub async fn three_rotations_and_a_replay_in_one_second(world: World) {
     let session = world.begin(session()).await;
     for generation in 0..3 {
         world
@@ -122,7 +122,7 @@ pub async fn three_rotations_and_a_replay_in_one_second(world: &World) {
     );
 }
 
-pub async fn a_tombstone_is_found_by_every_generation(world: &World) {
+pub async fn a_tombstone_is_found_by_every_generation(world: World) {
     let session = world.begin(session()).await;
     let mut rotated = now();
     for generation in 0..4 {
@@ -152,7 +152,7 @@ pub async fn a_tombstone_is_found_by_every_generation(world: &World) {
     );
 }
 
-pub async fn evidence_tells_whether_the_successor_was_used(world: &World) {
+pub async fn evidence_tells_whether_the_successor_was_used(world: World) {
     for (rotations, used) in [(1, false), (2, true), (3, true)] {
         let session = world.begin(session()).await;
         for generation in 0..rotations {
@@ -166,7 +166,7 @@ pub async fn evidence_tells_whether_the_successor_was_used(world: &World) {
     }
 }
 
-pub async fn a_token_ahead_is_followed(world: &World) {
+pub async fn a_token_ahead_is_followed(world: World) {
     for lost in [1, 7, 100] {
         let session = world.begin(session()).await;
         let ahead = world.rotate(&attempt(&session, lost, "a")).await;
@@ -198,13 +198,13 @@ pub async fn a_token_ahead_is_followed(world: &World) {
     );
 }
 
-pub async fn too_far_ahead_drops_the_record(world: &World) {
+pub async fn too_far_ahead_drops_the_record(world: World) {
     let session = world.begin(session()).await;
     assert_eq!(world.rotate(&present(&session, 101)).await, Rotation::TooFarAhead);
     assert_eq!(world.rotate(&present(&session, 0)).await, Rotation::Unknown);
 }
 
-pub async fn strangers_are_unknown(world: &World) {
+pub async fn strangers_are_unknown(world: World) {
     let session = world.begin(session()).await;
     let mut wrong_secret = present(&session, 0);
     wrong_secret.secret_hash[31] ^= 1;
@@ -223,7 +223,7 @@ pub async fn strangers_are_unknown(world: &World) {
     );
 }
 
-pub async fn expired_is_not_absent(world: &World) {
+pub async fn expired_is_not_absent(world: World) {
     let idle = NewSession {
         idle_ttl: Duration::ZERO,
         ..session()

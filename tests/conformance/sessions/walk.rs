@@ -44,7 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
     )
 }
 
-pub async fn random_walks_follow_the_model(world: &World) {
+pub async fn random_walks_follow_the_model(world: World) {
     let mut runner = TestRunner::deterministic();
     let walks = prop::collection::vec(step(), 1..25);
     for walk in 0..60 {

@@ -29,35 +29,35 @@ pub struct World {
     _keep: Box<dyn std::any::Any + Send + Sync>,
 }
 
+pub async fn sqlite() -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), Mode::Serve, Arc::new(SystemClock::new())).unwrap();
+    World {
+        store: Arc::new(database),
+        _keep: Box::new(folder),
+    }
+}
+
+pub async fn redis() -> World {
+    // Starting the server blocks.
+    let keys = tokio::task::spawn_blocking(KeySpace::fresh).await.unwrap();
+    World {
+        store: Arc::new(connect(keys.url(), keys.prefix()).await.unwrap()),
+        _keep: Box::new(keys),
+    }
+}
+
+pub async fn cluster() -> World {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let prefix = format!("c{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let url = tokio::task::spawn_blocking(|| CLUSTER.url()).await.unwrap();
+    World {
+        store: Arc::new(connect(&url, &prefix).await.unwrap()),
+        _keep: Box::new(()),
+    }
+}
+
 impl World {
-    pub fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(folder.path(), Mode::Serve, Arc::new(SystemClock::new())).unwrap();
-        Self {
-            store: Arc::new(database),
-            _keep: Box::new(folder),
-        }
-    }
-
-    pub async fn redis() -> Self {
-        let keys = KeySpace::fresh();
-        Self {
-            store: Arc::new(connect(keys.url(), keys.prefix()).await.unwrap()),
-            _keep: Box::new(keys),
-        }
-    }
-
-    pub async fn cluster() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let prefix = format!("c{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        // Starting it blocks.
-        let url = tokio::task::spawn_blocking(|| CLUSTER.url()).await.unwrap();
-        Self {
-            store: Arc::new(connect(&url, &prefix).await.unwrap()),
-            _keep: Box::new(()),
-        }
-    }
-
     /// Stores a session as it is and gives it back.
     pub async fn begin(&self, new: NewSession) -> NewSession {
         self.store.create(&new, 1000).await.unwrap();

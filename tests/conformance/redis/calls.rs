@@ -1,0 +1,99 @@
+//! One call is one run of a script, whatever happens to the connection.
+
+use countersign::model::{ErrorKind, Rotation};
+use countersign::store::SessionStore as _;
+
+use super::{connect, connected, server};
+use crate::sessions::world::{attempt, present, session, successor};
+use crate::support::proxy::{Afterwards, Proxy};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_redis_forgot_is_sent_again() {
+    let server = server(&[]).await;
+    let store = connected(&server).await;
+    let session = session();
+    store.create(&session, 9).await.unwrap();
+    for generation in 0..3 {
+        server.command(&["SCRIPT", "FLUSH"]);
+        let rotation = store.rotate(&present(&session, generation)).await.unwrap();
+        assert!(
+            matches!(&rotation, Rotation::Rotated(r) if r.generation == generation + 1),
+            "{rotation:?}"
+        );
+    }
+    let calls = server.command(&["INFO", "commandstats"]);
+    // One EVAL for the creation, one after each flush; nothing is sent as text while Redis knows it.
+    assert!(calls.contains("cmdstat_eval:calls=4,"), "{calls}");
+    store.rotate(&present(&session, 3)).await.unwrap();
+    assert!(
+        server
+            .command(&["INFO", "commandstats"])
+            .contains("cmdstat_eval:calls=4,")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_whose_reply_was_lost_is_not_repeated() {
+    let server = server(&[]).await;
+    let proxy = Proxy::start(server.address()).await;
+    let store = connect(&format!("redis://{}", proxy.address()), "cs").await.unwrap();
+    for afterwards in [Afterwards::Close, Afterwards::Silence] {
+        let session = session();
+        store.create(&session, 9).await.unwrap();
+        store.rotate(&attempt(&session, 0, "a")).await.unwrap();
+        let lost = proxy.lost();
+        proxy.lose_reply(|request| request.windows(7).any(|word| word == b"EVALSHA"), afterwards);
+        let error = store.rotate(&attempt(&session, 1, "b")).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::StoreUnavailable, "{error:?}");
+        assert_eq!(proxy.lost(), lost + 1);
+        super::back(&store).await;
+        let mut retry = attempt(&session, 1, "b");
+        let rotation = store.rotate(&retry).await.unwrap();
+        assert!(matches!(rotation, Rotation::Replayed(_)), "it had run: {rotation:?}");
+        assert_eq!(successor(&rotation).generation, 2, "once");
+        retry.generation = 2;
+        assert_eq!(successor(&store.rotate(&retry).await.unwrap()).generation, 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_goes_away_leaves_no_half_done_work() {
+    let server = server(&[]).await;
+    let store = connected(&server).await;
+    let session = session();
+    store.create(&session, 9).await.unwrap();
+    for generation in 0..20 {
+        let presented = attempt(&session, generation, "a");
+        // Polled once, so it is on its way, then dropped.
+        let mut rotation = store.rotate(&presented);
+        let _ = futures_util::poll!(&mut rotation);
+        drop(rotation);
+        assert_eq!(
+            successor(&store.rotate(&presented).await.unwrap()).generation,
+            generation + 1
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_callers_send_stands_in_no_key_and_redis_logs_hold_hashes_only() {
+    let server = server(&["--slowlog-log-slower-than", "0", "--slowlog-max-len", "1000"]).await;
+    let store = connected(&server).await;
+    let mut session = session();
+    let secret = b"the session secret, canary 4711!";
+    session.secret_hash = countersign::secret::sha256(secret);
+    session.context.user_agent = "{canary}*\r\nFLUSHALL".into();
+    store.create(&session, 9).await.unwrap();
+    store.rotate(&attempt(&session, 0, "canary")).await.unwrap();
+    store.list(session.user, 1).await.unwrap();
+    store.advance_counters(&[]).await.unwrap();
+    let mut keys: Vec<_> = server.command(&["KEYS", "*"]).lines().map(str::to_owned).collect();
+    keys.sort();
+    assert_eq!(
+        keys,
+        ["cs:counter:{0}".to_owned(), format!("cs:s:{{{}}}", session.user)]
+    );
+    let log = server.command(&["SLOWLOG", "GET", "-1"]);
+    assert!(log.to_lowercase().contains("evalsha"), "{log}");
+    assert!(!log.contains("4711"), "{log}");
+}

@@ -1,0 +1,95 @@
+//! A Redis that must not be used, and one that is full.
+
+use std::time::Duration;
+
+use countersign::model::{ErrorKind, Rotation};
+use countersign::store::redis::ConnectError;
+use countersign::store::{Announcements as _, SessionStore as _};
+
+use super::{RECOVERY, back, connect, connected, server};
+use crate::sessions::world::{attempt, present, session, session_of, user};
+use crate::support::eventually;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_evicts_is_refused() {
+    let server = server(&["--maxmemory-policy", "allkeys-lru"]).await;
+    let error = connect(&server.url(), "cs").await.unwrap_err();
+    assert!(
+        matches!(&error, ConnectError::Evicts(found) if found.contains("allkeys-lru")),
+        "{error:?}"
+    );
+    assert!(matches!(
+        connect("redis:/127.0.0.1", "cs").await,
+        Err(ConnectError::Settings(_))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_evicts_since_it_came_back_is_not_used_until_it_stops() {
+    let server = server(&[]).await;
+    let store = connected(&server).await;
+    let session = session();
+    store.create(&session, 9).await.unwrap();
+    server.command(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
+    server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    let refused = eventually("it is found to evict", RECOVERY, || async {
+        let error = store.rotate(&present(&session, 0)).await.err()?;
+        assert_eq!(error.kind, ErrorKind::StoreUnavailable);
+        error.private.filter(|why| why.contains("volatile-lru"))
+    })
+    .await;
+    assert!(!refused.is_empty());
+    server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    back(&store).await;
+    assert!(store.rotate(&present(&session, 0)).await.unwrap().success().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_redis_still_ends_sessions_and_tells_of_it() {
+    let server = server(&["--maxmemory", "3mb"]).await;
+    let store = connected(&server).await;
+    let user = user();
+    let first = session_of(user);
+    store.create(&first, 1000).await.unwrap();
+    store.rotate(&attempt(&first, 0, "a")).await.unwrap();
+    let full = loop {
+        let mut large = session();
+        large.context.user_agent = "x".repeat(128);
+        large.context.device_name = "x".repeat(128);
+        if let Err(error) = store.create(&large, 1000).await {
+            break error;
+        }
+    };
+    assert_eq!(full.kind, ErrorKind::StoreFull, "{full:?}");
+    let error = store.rotate(&present(&first, 1)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::StoreFull);
+    assert_eq!(store.list(user, 1).await.unwrap().len(), 1);
+    let revocation = super::stream::revocation();
+    store.announce(&[revocation]).await.unwrap();
+    store.advance_counters(&[]).await.unwrap();
+    assert!(store.end(user, first.id).await.unwrap());
+    assert_eq!(store.end_user(user, i64::MAX, None).await.unwrap(), 0);
+
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert_eq!(store.rotate(&present(&first, 1)).await.unwrap(), Rotation::Unknown);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_master_of_a_cluster_is_examined() {
+    let cluster = tokio::task::spawn_blocking(|| crate::support::RedisCluster::start(3, &[]))
+        .await
+        .unwrap();
+    cluster.masters[2].command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]);
+    let error = connect(&cluster.url(), "cs").await.unwrap_err();
+    let port = cluster.masters[2].address().port().to_string();
+    assert!(
+        matches!(&error, ConnectError::Evicts(found) if found.contains(&port)),
+        "{error:?}"
+    );
+    cluster.masters[2].command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    let store = connect(&cluster.url(), "cs").await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), store.ping())
+        .await
+        .unwrap()
+        .unwrap();
+}
