@@ -18,7 +18,9 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+pub mod caller;
 pub mod cluster;
+pub mod deployment;
 pub mod guard;
 pub mod ports;
 pub mod postgres;
@@ -28,7 +30,9 @@ pub mod redis;
 pub mod serve;
 pub mod wait;
 
+pub use caller::{Caller, assert_refused};
 pub use cluster::{RedisCluster, RedisSentinel};
+pub use deployment::{Deployment, PASSWORD, Shape};
 pub use postgres::{Database, Postgres};
 pub use process::Process;
 pub use proxy::Proxy;

@@ -138,6 +138,15 @@ impl Postgres {
         String::from_utf8_lossy(&std::fs::read(self.folder.join("log")).unwrap_or_default()).into_owned()
     }
 
+    /// How many statements it was given; it must run with `log_statement = all`.
+    pub fn statements(&self) -> u64 {
+        let log = self.log();
+        let given = log
+            .lines()
+            .filter(|line| line.contains("LOG:  execute") || line.contains("LOG:  statement:"));
+        u64::try_from(given.count()).unwrap_or(u64::MAX)
+    }
+
     /// The folder with the log and, below `data`, the cluster.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use super::guard::{self, Ending};
 use super::process::{Process, find};
-use super::{poll, ports};
+use super::{RedisCluster, poll, ports};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -137,10 +137,11 @@ impl Drop for Redis {
     }
 }
 
-/// The keys of one test on a server that other tests use as well.
+/// The keys of one test on servers that other tests use as well.
 #[derive(Debug)]
 pub struct KeySpace {
     url: String,
+    masters: Vec<String>,
     prefix: String,
 }
 
@@ -148,14 +149,24 @@ impl KeySpace {
     /// A prefix that nobody else has, on the server of `COUNTERSIGN_TEST_REDIS_URL`, else on that of this test process.
     pub fn fresh() -> Self {
         static SHARED: LazyLock<Redis> = LazyLock::new(|| Redis::start(&[]));
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         let url = std::env::var_os("COUNTERSIGN_TEST_REDIS_URL")
             .map_or_else(|| SHARED.url(), |url| url.into_string().expect("the URL is text"));
-        let prefix = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Self { url, prefix }
+        Self::of(url.clone(), vec![url])
     }
 
-    /// `redis://…`.
+    /// A prefix that nobody else has, on the three-master cluster of this test process.
+    pub fn in_cluster() -> Self {
+        static SHARED: LazyLock<RedisCluster> = LazyLock::new(|| RedisCluster::start(3, &[]));
+        Self::of(SHARED.url(), SHARED.masters.iter().map(Redis::url).collect())
+    }
+
+    fn of(url: String, masters: Vec<String>) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let prefix = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Self { url, masters, prefix }
+    }
+
+    /// What Countersign is given: `redis://…`, `redis-cluster://…`.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -165,22 +176,27 @@ impl KeySpace {
         &self.prefix
     }
 
-    /// Sends one command to the server.
-    pub fn command(&self, words: &[&str]) -> String {
-        command(&self.url, words)
+    /// Sends one command to every master; their answers.
+    pub fn command(&self, words: &[&str]) -> Vec<String> {
+        self.masters.iter().map(|master| command(master, words)).collect()
     }
 
     /// The keys of this test.
     pub fn keys(&self) -> Vec<String> {
         let found = self.command(&["KEYS", &format!("{}*", self.prefix)]);
-        found.lines().map(str::to_owned).collect()
+        found.iter().flat_map(|keys| keys.lines()).map(str::to_owned).collect()
     }
 }
 
 impl Drop for KeySpace {
     fn drop(&mut self) {
-        for key in self.keys() {
-            let _ = try_command(&self.url, &["UNLINK", &key]);
+        for master in &self.masters {
+            for key in try_command(master, &["KEYS", &format!("{}*", self.prefix)])
+                .unwrap_or_default()
+                .lines()
+            {
+                let _ = try_command(master, &["UNLINK", key]);
+            }
         }
     }
 }
