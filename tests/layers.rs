@@ -23,7 +23,8 @@ const ROOMS: &[(&str, &str)] = &[
     ("shutdown", "clock"),
     ("telemetry", "secret clock model config"),
     ("store", "secret clock model config"),
-    // The ring opens the rows that the store's trait hands over; see ONLY_IN for what must not see them.
+    // The ring opens the rows that the store's trait hands over. What signs and verifies has no store in it: a calling
+    // service has those files too, without the feature `server`, so the compiler sees to that.
     ("keys", "secret clock model config store"),
     ("password", "secret clock model config"),
     // The accept loop of both ports.
@@ -62,25 +63,6 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("crate::store::postgres", &["store::postgres", "app"]),
     ("crate::store::redis", &["store::redis", "app"]),
     ("crate::store::sqlite", &["store::sqlite", "app"]),
-    // Of the keys only these see rows; what signs and verifies has no store in it, and a calling service has it too.
-    (
-        "crate::store",
-        &[
-            "store",
-            "keys::check",
-            "keys::import",
-            "keys::manager",
-            "keys::ring",
-            "keys::seal",
-            "revocation",
-            "token",
-            "account",
-            "grpc",
-            "http",
-            "app",
-            "cli",
-        ],
-    ),
     // Below `app` a function takes the section that it needs, never the whole configuration.
     ("crate::config::Config", &["config", "app", "cli", "main"]),
     ("sqlx", &["store::postgres"]),
@@ -134,7 +116,6 @@ fn what_is_not_allowed_is_found() {
     for (module, source) in [
         ("model::user", "use crate::store::UserStore;"),
         ("store::keys", "use crate::keys::Ring;"),
-        ("keys::verify", "fn f() -> crate::store::keys::SigningRow { todo!() }"),
         ("token::issue", "use crate::{clock::Clock, grpc::{self, Status}};"),
         ("token::issue", "use crate::store::{self, redis::RedisSessions as _};"),
         ("token::issue", "use super::super::grpc;"),
@@ -203,7 +184,7 @@ fn what_is_allowed_is_not_complained_of() {
 
 /// What is wrong with one file.
 fn complaints(module: &str, source: &str) -> Vec<String> {
-    if module.ends_with("::tests") {
+    if module.split("::").any(|name| name == "tests") {
         return Vec::new();
     }
     let room = module.split("::").next().unwrap_or_default();
