@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{Desk, Rules};
-use crate::account::Spread;
 use crate::grpc::convert::key;
 use crate::keys::manager::Keys;
 use crate::model::KeyId;
@@ -13,11 +12,12 @@ use crate::proto::key_service_server::KeyService;
 use crate::proto::{
     ListKeysRequest, ListKeysResponse, RevokeKeyRequest, RevokeKeyResponse, RotateKeyRequest, RotateKeyResponse,
 };
+use crate::revocation::Spreader;
 
 pub(super) struct KeyCalls {
     desk: Desk,
     keys: Arc<Keys>,
-    spread: Arc<dyn Spread>,
+    spread: Arc<Spreader>,
 }
 
 impl KeyCalls {

@@ -19,7 +19,7 @@ use self::user::UserCalls;
 use super::layers::{Call, Gate, Inbound, Pass, Routed, Routes};
 use super::policy::{MAX_REQUEST, Method};
 use super::reflection;
-use crate::account::{Clients, Mandate, Sessions, Spread, Trail, Users};
+use crate::account::{Clients, Mandate, Sessions, Trail, Users};
 use crate::clock::Clock;
 use crate::keys::manager::Keys;
 use crate::model::{Caller, Error, Result};
@@ -28,7 +28,7 @@ use crate::proto::client_service_server::ClientServiceServer;
 use crate::proto::key_service_server::KeyServiceServer;
 use crate::proto::token_service_server::TokenServiceServer;
 use crate::proto::user_service_server::UserServiceServer;
-use crate::revocation::Feed;
+use crate::revocation::{Feed, Spreader};
 use crate::store::RevocationStore;
 
 /// The most calls that work at once, beyond those that memory answers: what more than this waits for the stores could
@@ -44,7 +44,7 @@ pub struct Rules {
     pub clients: Arc<Clients>,
     pub trail: Trail,
     pub keys: Arc<Keys>,
-    pub spread: Arc<dyn Spread>,
+    pub spread: Arc<Spreader>,
     pub feed: Arc<Feed>,
     pub revocations: Arc<dyn RevocationStore>,
     pub clock: Arc<dyn Clock>,
