@@ -11,8 +11,9 @@ use crate::secret::SecretText;
 /// The longest password, in bytes as sent.
 pub const MAX_BYTES: usize = 1_024;
 
-/// How many code points zxcvbn looks at: its cost grows steeply with the length of a hostile text (a second for 100 code
-/// points of look-alikes, milliseconds for 24). If the beginning is hard to guess, so is the whole.
+/// How many code points zxcvbn looks at. Its cost grows steeply with the length of a hostile text: 24 code points of
+/// look-alikes (`4@8({[<3…`) were measured to cost about as much as a hash, 100 of them twenty times that. If the
+/// beginning is hard to guess, so is the whole.
 const WINDOW: usize = 24;
 
 /// Words of the context longer than this are cut; more than so many are left out.
@@ -35,26 +36,37 @@ impl Policy {
     }
 
     /// Whether a new password is good enough. `field` is its path in the request, `context` what it must not be made of:
-    /// user name, e-mail, display name.
+    /// user name, e-mail, display name. Costs up to as much as a hash: where calls are served, ask
+    /// [`Pool::check`](super::Pool::check) instead.
     ///
     /// # Errors
     /// `INVALID_REQUEST` over [`MAX_BYTES`], else `PASSWORD_TOO_WEAK`; both name the field.
     pub fn check(&self, password: &SecretText, field: &'static str, context: &[&str]) -> Result<()> {
+        self.check_length(password, field)?;
+        check_guessable(password, field, &words(context))
+    }
+
+    /// The half of [`Policy::check`] that costs nothing.
+    pub(super) fn check_length(&self, password: &SecretText, field: &'static str) -> Result<()> {
         check_size(password, field)?;
-        let text = normalised(password);
-        if text.chars().count() < self.min_length {
+        if normalised(password).chars().count() < self.min_length {
             let problem = format!("must have at least {} characters", self.min_length);
             return Err(Error::at(ErrorKind::PasswordTooWeak, field, problem));
         }
-        let words = words(context);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let end = text.char_indices().nth(WINDOW).map_or(text.len(), |(end, _)| end);
-        if zxcvbn(&text[..end], &words).score() >= Score::Three {
-            return Ok(());
-        }
-        let problem = "is among the first that are guessed: too common, too regular, or made of the user's own names";
-        Err(Error::at(ErrorKind::PasswordTooWeak, field, problem))
+        Ok(())
     }
+}
+
+/// The half of [`Policy::check`] that takes time; `words` are what the password must not be made of.
+pub(super) fn check_guessable(password: &SecretText, field: &'static str, words: &[String]) -> Result<()> {
+    let text = normalised(password);
+    let end = text.char_indices().nth(WINDOW).map_or(text.len(), |(end, _)| end);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if zxcvbn(&text[..end], &words).score() >= Score::Three {
+        return Ok(());
+    }
+    let problem = "is among the first that are guessed: too common, too regular, or made of the user's own names";
+    Err(Error::at(ErrorKind::PasswordTooWeak, field, problem))
 }
 
 /// Whether a password is short enough to be looked at. Asked before anything else is done with it.
@@ -65,8 +77,8 @@ pub fn check_size(password: &SecretText, field: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// The context and the words in it, with our own name.
-fn words(context: &[&str]) -> Vec<String> {
+/// The context and the words in it, with our own name; bounded, whatever the context is.
+pub(super) fn words(context: &[&str]) -> Vec<String> {
     let mut words = vec!["countersign".to_owned()];
     for text in context {
         let parts = text

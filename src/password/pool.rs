@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::hash::{Memory, Peppers, Recipe};
-use super::policy::check_size;
+use super::policy::{Policy, check_guessable, check_size, words};
 use super::queue::{Queue, Refused, Waiting};
 use super::verify::Verdict;
 use crate::clock::Clock;
@@ -38,6 +38,7 @@ pub struct Pool {
 struct Shared {
     queue: Queue<Job>,
     recipe: ArcSwap<Recipe>,
+    policy: Policy,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
@@ -71,6 +72,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             queue: Queue::new(config.queue),
             recipe: ArcSwap::from_pointee(Recipe::new(config, peppers)),
+            policy: Policy::new(config),
             clock,
             entropy,
         });
@@ -85,6 +87,23 @@ impl Pool {
             pool.threads.lock().push(thread);
         }
         Ok(pool)
+    }
+
+    /// Whether a new password is good enough: [`Policy::check`], with the expensive half on a hashing thread.
+    ///
+    /// # Errors
+    /// Those of the policy, and as [`Pool::verify`].
+    pub async fn check(
+        &self,
+        password: &SecretText,
+        field: &'static str,
+        context: &[&str],
+        deadline: Duration,
+    ) -> Result<()> {
+        self.shared.policy.check_length(password, field)?;
+        let (password, words) = (password.clone(), words(context));
+        let compute = move |_: &Recipe, _: &mut Memory| check_guessable(&password, field, &words);
+        self.run(deadline, compute).await
     }
 
     /// Whether the password is the stored one. `None` or an empty text (no such user, no password set) takes as long as

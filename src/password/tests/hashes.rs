@@ -188,3 +188,14 @@ fn the_memory_of_a_large_hash_is_given_back() {
     memory.trim(&recipe);
     assert_eq!(memory.blocks_held(), 64);
 }
+
+#[test]
+fn nobody_costs_what_somebody_costs() {
+    let recipe = recipe(&[], false);
+    for stored in [None, Some(text("")), Some(text("$argon2id$v=19$m=4294967295,t=1,p=1$"))] {
+        let mut memory = Memory::default();
+        let verdict = recipe.verify(stored.as_ref(), &text("password"), &mut memory).unwrap();
+        assert!(!verdict.matches && !verdict.rehash_needed);
+        assert_eq!(memory.blocks_held(), 64);
+    }
+}

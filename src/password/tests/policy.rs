@@ -78,33 +78,14 @@ fn hostile_context_is_bounded() {
         .unwrap();
 }
 
-/// Release builds take milliseconds; the bound only has to tell a bounded text from an unbounded one, which takes minutes
-/// here.
+/// Without the window this takes minutes in a test build; with it, as long as a few hashes.
 #[test]
-fn a_text_of_look_alikes_costs_no_more_than_a_hash() {
+fn a_text_of_look_alikes_is_looked_at_in_part() {
     let started = SystemClock::new();
-    let text_of_look_alikes = "4@8({[<369!1|0$5+7%2zZ".repeat(40);
-    let _ = check(&text_of_look_alikes);
+    check(&"4@8({[<369!1|0$5+7%2zZ".repeat(40)).unwrap();
     assert!(
-        started.monotonic() < Duration::from_secs(5),
+        started.monotonic() < Duration::from_secs(10),
         "{:?}",
         started.monotonic()
     );
-    eprintln!("look-alikes took {:?}", started.monotonic());
-}
-#[test]
-fn zz_measure() {
-    let _ = check("violet-anchor-drums-91");
-    for n in [12usize, 16, 20, 24, 32] {
-        let t: String = "4@8({[<369!1|0$5+7%2zZ".repeat(4).chars().take(n).collect();
-        let words = ["ada.lovelace", "ada", "lovelace"];
-        for _ in 0..3 {
-            let c = SystemClock::new();
-            let s = zxcvbn::zxcvbn(&t, &words).score();
-            eprintln!("{n} {s} {:?}", c.monotonic());
-        }
-    }
-    let c = SystemClock::new();
-    let _ = check("violet-anchor-drums-91");
-    eprintln!("usual {:?}", c.monotonic());
 }

@@ -22,28 +22,28 @@ const LONG: Duration = Duration::from_mins(1);
 /// Keeps one thread of the pool busy until the sender is dropped; returns when it is.
 async fn occupy(pool: &Arc<Pool>) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<(), Error>>) {
     let (release, held) = mpsc::channel::<()>();
-    let (began, begun) = tokio::sync::oneshot::channel();
+    let (says, running) = tokio::sync::oneshot::channel();
     let busy = Arc::clone(pool);
     let task = tokio::spawn(async move {
         let work = move |_: &Recipe, _: &mut Memory| {
-            let _ = began.send(());
+            let _ = says.send(());
             let _ = held.recv();
             Ok(())
         };
         busy.run(LONG, work).await
     });
-    begun.await.unwrap();
+    running.await.unwrap();
     (release, task)
 }
 
 /// Waits until so many are queued.
 async fn queued(pool: &Pool, count: usize) {
-    let poll = async {
+    let counted = async {
         while pool.queued() != count {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(LONG, poll).await.unwrap();
+    tokio::time::timeout(LONG, counted).await.unwrap();
 }
 
 #[tokio::test]
@@ -58,6 +58,16 @@ async fn it_hashes_and_verifies() {
     for stored in [Some(hash), None, Some(text(""))] {
         let wrong = pool.verify(stored, text("correct horsf"), LONG).await.unwrap();
         assert!(!wrong.matches && !wrong.rehash_needed);
+    }
+    pool.check(&text("correct horse battery"), "password", &[], LONG)
+        .await
+        .unwrap();
+    for weak in ["short", "ada.lovelaceada.lovelace"] {
+        let error = pool
+            .check(&text(weak), "password", &["ada.lovelace"], LONG)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, ErrorKind::PasswordTooWeak);
     }
     let long = pool.verify(None, text(&"x".repeat(1_025)), LONG).await.unwrap_err();
     assert_eq!(long.kind, ErrorKind::InvalidRequest);
