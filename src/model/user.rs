@@ -66,12 +66,17 @@ impl Username {
         if text.is_empty() || text.len() > Self::MAX_LEN {
             return Err(Error::invalid(field, "must be 1-128 bytes"));
         }
-        let mapped = precis_profiles::UsernameCaseMapped::enforce(text)
-            .map_err(|_| Error::invalid(field, "must be a user name of RFC 8265 (letters, digits, . _ - @ …)"))?;
+        let refuse = || Error::invalid(field, "must be a user name of RFC 8265 (letters, digits, . _ - @ …)");
+        let enforce = |text: &str| precis_profiles::UsernameCaseMapped::enforce(text).map(std::borrow::Cow::into_owned);
+        let mapped = enforce(text).map_err(|_| refuse())?;
+        // RFC 8264 §7: what is stored must map to itself, or its owner could not log in with the name that is shown.
+        if enforce(&mapped).as_deref() != Ok(mapped.as_str()) {
+            return Err(refuse());
+        }
         if mapped.is_empty() || mapped.len() > Self::MAX_LEN {
             return Err(Error::invalid(field, "must be 1-128 bytes"));
         }
-        Ok(Self(mapped.into_owned()))
+        Ok(Self(mapped))
     }
 
     /// A name read back from a store, where it was put in its mapped form.
@@ -113,8 +118,17 @@ mod tests {
     }
 
     #[test]
-    fn names_hold_no_spaces_or_controls() {
-        for bad in ["", " ", "a b", "a\0b", "a\r\nFLUSHALL", "\u{202e}ada", &"x".repeat(129)] {
+    fn names_hold_no_spaces_or_controls_and_map_to_themselves() {
+        for bad in [
+            "",
+            " ",
+            "a b",
+            "a\0b",
+            "a\r\nFLUSHALL",
+            "\u{202e}ada",
+            "Ꭰ",
+            &"x".repeat(129),
+        ] {
             assert!(Username::parse(bad, "username").is_err(), "{bad:?}");
         }
     }
