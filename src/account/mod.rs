@@ -11,6 +11,8 @@ mod fields;
 mod mandate;
 mod paging;
 mod secrets;
+#[cfg(test)]
+mod tests;
 pub mod users;
 
 pub use audit::Trail;

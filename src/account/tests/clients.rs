@@ -1,0 +1,155 @@
+use super::*;
+use crate::account::ClientDraft;
+use crate::model::{ClientId, Grant};
+use crate::secret::sha256;
+use crate::store::ClientStore;
+
+fn draft(id: &str, grants: &[Grant], scopes: &[&str]) -> ClientDraft {
+    ClientDraft {
+        client_id: id.into(),
+        grants: grants.to_vec(),
+        scopes: names(scopes),
+        ..ClientDraft::default()
+    }
+}
+
+async fn hashes(room: &Room, id: &str) -> Vec<[u8; 32]> {
+    let id = ClientId::parse(id, "client_id").unwrap();
+    room.store.machine_login(&id).await.unwrap().secret_hashes
+}
+
+#[tokio::test]
+async fn a_secret_is_made_where_a_grant_needs_one_and_kept_as_a_hash() {
+    let room = Room::new();
+    let (web, none) = room
+        .clients
+        .create(&manager(), &draft("web", &[Grant::Password], &["*"]))
+        .await
+        .unwrap();
+    assert!(none.is_none() && hashes(&room, id(&web)).await.is_empty());
+    for (name, grant) in [("machine", Grant::ClientSecret), ("gateway", Grant::Exchange)] {
+        let (_, secret) = room
+            .clients
+            .create(&manager(), &draft(name, &[grant], &[]))
+            .await
+            .unwrap();
+        let secret = secret.unwrap();
+        assert!(secret.expose().starts_with("css_"));
+        assert_eq!(hashes(&room, name).await, [sha256(secret.expose().as_bytes())]);
+    }
+    let again = room.clients.create(&manager(), &draft("web", &[], &[])).await;
+    assert_eq!(kind(again.map(|(client, _)| client)), ErrorKind::ClientExists);
+}
+
+#[tokio::test]
+async fn nobody_hands_on_a_right_that_they_lack_or_touches_who_has_it() {
+    let room = Room::new();
+    let clients = &room.clients;
+    let made = clients
+        .create(&manager(), &draft("ops", &[Grant::ClientSecret], &["countersign:keys"]))
+        .await;
+    assert_eq!(kind(made.map(|(client, _)| client)), ErrorKind::CallerNotAllowed);
+    clients
+        .create(
+            &Mandate::owner(),
+            &draft("ops", &[Grant::ClientSecret], &["countersign:keys"]),
+        )
+        .await
+        .unwrap();
+    clients
+        .create(&manager(), &draft("helpdesk", &[], &["countersign:users"]))
+        .await
+        .unwrap();
+
+    let scopes = names(&["scopes"]);
+    let widened = clients
+        .update(
+            &manager(),
+            &draft("helpdesk", &[], &["countersign:keys"]),
+            &scopes,
+            None,
+        )
+        .await;
+    assert_eq!(kind(widened), ErrorKind::CallerNotAllowed);
+    let display_name = names(&["display_name"]);
+    for refused in [
+        kind(
+            clients
+                .update(&manager(), &draft("ops", &[], &[]), &display_name, None)
+                .await,
+        ),
+        kind(clients.update(&manager(), &draft("ops", &[], &[]), &scopes, None).await),
+        kind(clients.rotate_secret(&manager(), "ops", None).await),
+        kind(clients.delete(&manager(), "ops").await),
+    ] {
+        assert_eq!(refused, ErrorKind::CallerNotAllowed);
+    }
+    assert_eq!(room.revocations().await, 0);
+    let narrowed = clients
+        .update(&Mandate::owner(), &draft("ops", &[], &["read"]), &scopes, None)
+        .await
+        .unwrap();
+    assert_eq!(narrowed.scopes, ["read"]);
+    assert_eq!(
+        room.revocations().await,
+        1,
+        "the loss of a countersign scope ends what the client has"
+    );
+    clients.delete(&manager(), "ops").await.unwrap();
+    assert_eq!(kind(clients.get(&manager(), "ops").await), ErrorKind::ClientNotFound);
+}
+
+#[tokio::test]
+async fn an_old_secret_outlives_a_rotation_only_for_the_overlap() {
+    let room = Room::new();
+    let (_, first) = room
+        .clients
+        .create(&manager(), &draft("job", &[Grant::ClientSecret], &[]))
+        .await
+        .unwrap();
+    let old = sha256(first.unwrap().expose().as_bytes());
+    let rotated = room.clients.rotate_secret(&manager(), "job", None).await.unwrap();
+    let overlap = rotated.old_expires.since(room.clock.now());
+    assert!(overlap > Duration::from_hours(23) && overlap <= Duration::from_hours(24));
+    let new = sha256(rotated.secret.expose().as_bytes());
+    let good = hashes(&room, "job").await;
+    assert!(good.len() == 2 && good.contains(&old) && good.contains(&new));
+    assert_eq!(room.revocations().await, 0);
+
+    let last = room
+        .clients
+        .rotate_secret(&manager(), "job", Some(Duration::ZERO))
+        .await
+        .unwrap();
+    assert_eq!(hashes(&room, "job").await, [sha256(last.secret.expose().as_bytes())]);
+    assert_eq!(room.revocations().await, 1);
+    let long = room
+        .clients
+        .rotate_secret(&manager(), "job", Some(Duration::from_hours(24 * 31)))
+        .await;
+    assert_eq!(field(long), "overlap");
+    assert_eq!(
+        kind(room.clients.rotate_secret(&manager(), "nobody", None).await),
+        ErrorKind::ClientNotFound
+    );
+}
+
+#[tokio::test]
+async fn clients_are_listed_by_id_in_pages() {
+    let room = Room::new();
+    for name in ["ccc", "aaa", "bbb"] {
+        room.clients.create(&manager(), &draft(name, &[], &[])).await.unwrap();
+    }
+    let first = room.clients.list(&manager(), 2, "").await.unwrap();
+    let rest = room.clients.list(&manager(), 2, &first.next_page_token).await.unwrap();
+    let ids: Vec<&str> = first.items.iter().chain(&rest.items).map(id).collect();
+    assert_eq!(ids, ["aaa", "bbb", "ccc"]);
+    let other = room.users.list(&manager(), 2, &first.next_page_token, "").await;
+    assert_eq!(kind(other), ErrorKind::PageTokenInvalid);
+    let (aaa, disabled) = (draft("aaa", &[], &[]), names(&["disabled"]));
+    let stale = room
+        .clients
+        .update(&manager(), &aaa, &disabled, Some(crate::clock::UnixMillis(1)))
+        .await;
+    assert_eq!(kind(stale), ErrorKind::StaleUpdate);
+}

@@ -1,0 +1,160 @@
+//! The rules over the embedded store.
+
+mod clients;
+mod import;
+mod passwords;
+mod users;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::audit::AuditRequest;
+use super::mandate::tests::{anonymous, machine, person};
+use super::{Clients, Mandate, Passwords, Trail, UserDraft, Users};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, Layers};
+use crate::model::{Client, ErrorKind, Result, User, UserId};
+use crate::password::{Peppers, Policy, Pool};
+use crate::revocation::{Feed, FeedConfig, OnStale, Spreader};
+use crate::secret::{Entropy, SecretText, SystemEntropy};
+use crate::store::sqlite::{Database, Mode, SqliteStore};
+use crate::store::{RevocationStore, UserStore};
+
+const GOOD: &str = "correct horse battery staple";
+const BETTER: &str = "an even longer sentence of words";
+
+/// The rules, and the store below them.
+struct Room {
+    store: SqliteStore,
+    users: Users,
+    clients: Clients,
+    trail: Trail,
+    clock: Arc<dyn Clock>,
+    _folder: tempfile::TempDir,
+}
+
+impl Room {
+    fn new() -> Self {
+        Self::with_registration(false)
+    }
+
+    fn with_registration(open_registration: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let database = Database::open(&folder.path().join("data"), Mode::Serve, clock.clone()).unwrap();
+        let store = SqliteStore::new(database.clone());
+        let feed = Feed::new(
+            clock.clone(),
+            FeedConfig {
+                reconcile_interval: Duration::from_secs(1),
+                max_staleness: Duration::from_secs(30),
+                on_stale: OnStale::FailClosed,
+                timeout: Duration::from_secs(2),
+            },
+        );
+        let spread = Arc::new(Spreader::new(feed, Arc::new(database), None));
+        let trail = Trail::new(Arc::new(store.clone()), clock.clone(), entropy.clone());
+        let mut config = Config::load(&Layers::default()).unwrap().password;
+        (config.memory_kib, config.iterations) = (64, 1);
+        let pool = Pool::start(&config, Peppers::default(), clock.clone(), entropy.clone()).unwrap();
+        let users = Users {
+            store: Arc::new(store.clone()),
+            passwords: Arc::new(Passwords {
+                policy: Policy::new(&config),
+                pool: Arc::new(pool),
+            }),
+            trail: trail.clone(),
+            spread: spread.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            open_registration,
+        };
+        let clients = Clients {
+            store: Arc::new(store.clone()),
+            trail: trail.clone(),
+            spread,
+            clock: clock.clone(),
+            entropy,
+        };
+        Self {
+            store,
+            users,
+            clients,
+            trail,
+            clock,
+            _folder: folder,
+        }
+    }
+
+    fn deadline(&self) -> Duration {
+        self.clock.monotonic() + Duration::from_secs(30)
+    }
+
+    /// Makes a user with the password [`GOOD`].
+    async fn user(&self, name: &str, roles: &[&str]) -> User {
+        let draft = UserDraft {
+            username: name.into(),
+            roles: roles.iter().map(ToString::to_string).collect(),
+            ..UserDraft::default()
+        };
+        self.users
+            .create(&Mandate::owner(), &draft, text(GOOD), self.deadline())
+            .await
+            .unwrap()
+    }
+
+    /// Whether this is the user's password now.
+    async fn logs_in(&self, user: UserId, password: &str) -> bool {
+        let (_, stored) = self.store.password_hash(user).await.unwrap().unwrap();
+        let pool = &self.users.passwords.pool;
+        pool.verify(Some(stored), text(password), self.deadline())
+            .await
+            .unwrap()
+            .matches
+    }
+
+    /// How many revocations are recorded.
+    async fn revocations(&self) -> usize {
+        self.store
+            .load_revocations(crate::clock::UnixMillis(0))
+            .await
+            .unwrap()
+            .rows
+            .len()
+    }
+
+    /// The types of the events on this subject, newest first.
+    async fn trail_of(&self, subject: &impl ToString) -> Vec<String> {
+        let request = AuditRequest {
+            subject: subject.to_string(),
+            ..AuditRequest::default()
+        };
+        let listed = self.trail.list(&Mandate::owner(), request).await.unwrap();
+        listed.items.into_iter().map(|event| event.kind).collect()
+    }
+}
+
+fn text(text: &str) -> SecretText {
+    SecretText::new(text)
+}
+
+fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
+    result.unwrap_err().kind
+}
+
+fn manager() -> Mandate {
+    machine(&["countersign:users", "countersign:clients"])
+}
+
+fn names(list: &[&str]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
+}
+
+fn field<T: std::fmt::Debug>(result: Result<T>) -> String {
+    result.unwrap_err().violations[0].field.clone().into_owned()
+}
+
+fn id(client: &Client) -> &str {
+    client.id.as_str()
+}

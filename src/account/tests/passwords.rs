@@ -1,0 +1,139 @@
+use super::*;
+use crate::model::SessionId;
+use uuid::Uuid;
+
+fn session() -> SessionId {
+    SessionId(Uuid::from_u128(5))
+}
+
+#[tokio::test]
+async fn a_change_needs_the_old_password_and_keeps_the_callers_session() {
+    let room = Room::new();
+    let ada = room.user("ada", &[]).await;
+    let id = ada.id.to_string();
+    let own = person(ada.id, session(), false, &[]);
+    let change = async |mandate: &Mandate, old: &str, new: &str, keep: &str| {
+        room.users
+            .change_password(mandate, &id, text(old), text(new), keep, room.deadline())
+            .await
+    };
+    assert_eq!(
+        kind(change(&own, "wrong", BETTER, "").await),
+        ErrorKind::InvalidCredentials
+    );
+    assert_eq!(field(change(&own, "", BETTER, "").await), "old_password");
+    assert_eq!(field(change(&own, &"x".repeat(1025), BETTER, "").await), "old_password");
+    let weak = change(&own, GOOD, "short", "").await.unwrap_err();
+    assert_eq!(
+        (weak.kind, &*weak.violations[0].field),
+        (ErrorKind::PasswordTooWeak, "new_password")
+    );
+    assert_eq!(
+        field(change(&own, GOOD, BETTER, "not a session").await),
+        "keep_session_id"
+    );
+    assert_eq!(
+        kind(change(&anonymous(), GOOD, BETTER, "").await),
+        ErrorKind::CallerUnauthenticated
+    );
+    assert_eq!(room.revocations().await, 0);
+
+    change(&own, GOOD, BETTER, "").await.unwrap();
+    assert!(room.logs_in(ada.id, BETTER).await && !room.logs_in(ada.id, GOOD).await);
+    let rows = room
+        .store
+        .load_revocations(crate::clock::UnixMillis(0))
+        .await
+        .unwrap()
+        .rows;
+    assert_eq!(rows[0].target.keep(), Some(session()));
+    let trail = room.trail_of(&ada.id).await;
+    assert_eq!(
+        trail,
+        ["user.password.changed", "user.password.changed", "user.created"],
+        "the failure is there too"
+    );
+}
+
+#[tokio::test]
+async fn a_disabled_user_and_one_without_password_cannot_change_it() {
+    let room = Room::new();
+    let ada = room.user("ada", &[]).await;
+    room.users
+        .set_disabled(&manager(), &ada.id.to_string(), true)
+        .await
+        .unwrap();
+    let draft = UserDraft {
+        username: "bob".into(),
+        ..UserDraft::default()
+    };
+    let bob = room
+        .users
+        .create(&manager(), &draft, text(""), room.deadline())
+        .await
+        .unwrap();
+    for user in [ada.id, bob.id] {
+        let id = user.to_string();
+        let change = room
+            .users
+            .change_password(&manager(), &id, text(GOOD), text(BETTER), "", room.deadline())
+            .await;
+        assert_eq!(kind(change), ErrorKind::InvalidCredentials);
+    }
+}
+
+#[tokio::test]
+async fn a_reset_token_is_good_once_and_until_the_password_changes() {
+    let room = Room::new();
+    let ada = room.user("ada", &[]).await;
+    let id = ada.id.to_string();
+    let begin = async || room.users.begin_reset(&manager(), &id).await.unwrap();
+    let complete = async |token: &SecretText, new: &str| {
+        room.users
+            .complete_reset(&anonymous(), token, text(new), room.deadline())
+            .await
+    };
+    let first = begin().await;
+    assert!(first.token.expose().starts_with("csp_"));
+    let life = first.expires.since(room.clock.now());
+    assert!(life > Duration::from_mins(14) && life <= Duration::from_mins(15));
+
+    let second = begin().await;
+    assert_eq!(
+        kind(complete(&first.token, BETTER).await),
+        ErrorKind::ResetTokenInvalid,
+        "replaced"
+    );
+    assert_eq!(kind(complete(&second.token, "short").await), ErrorKind::PasswordTooWeak);
+    assert_eq!(
+        complete(&second.token, BETTER).await.unwrap(),
+        ada.id,
+        "a weak password uses nothing up"
+    );
+    assert_eq!(
+        kind(complete(&second.token, GOOD).await),
+        ErrorKind::ResetTokenInvalid,
+        "used"
+    );
+    assert!(room.logs_in(ada.id, BETTER).await);
+
+    let third = begin().await;
+    room.users
+        .set_password(&manager(), &id, text(GOOD), room.deadline())
+        .await
+        .unwrap();
+    assert_eq!(
+        kind(complete(&third.token, BETTER).await),
+        ErrorKind::ResetTokenInvalid,
+        "voided by a change"
+    );
+    assert_eq!(room.revocations().await, 2);
+    for bad in ["csp_", "csp_AAAA", "css_", &"x".repeat(5000), "\0"] {
+        assert_eq!(
+            kind(complete(&text(bad), BETTER).await),
+            ErrorKind::ResetTokenInvalid,
+            "{bad:?}"
+        );
+    }
+    assert_eq!(field(complete(&text(""), BETTER).await), "reset_token");
+}
