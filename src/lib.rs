@@ -20,6 +20,8 @@ pub mod clock;
 pub mod config;
 #[cfg(feature = "server")]
 pub mod grpc;
+#[cfg(feature = "server")]
+pub mod http;
 pub mod keys;
 #[cfg(feature = "server")]
 pub mod listener;

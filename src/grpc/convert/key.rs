@@ -1,8 +1,12 @@
 //! Signing keys.
 
 use crate::keys::ring::{KeyRing, ListedKey};
+use crate::model::{Error, Result};
 use crate::proto;
 use crate::proto::convert::time::timestamp;
+
+/// The longest reason, in bytes.
+const MAX_REASON: usize = 256;
 
 /// A key as a message.
 #[must_use]
@@ -25,6 +29,17 @@ pub fn key_set(ring: &KeyRing) -> proto::KeySet {
         jwks_json: ring.jwks_json().to_owned(),
         keys: ring.listed().map(|listed| key(&listed)).collect(),
     }
+}
+
+/// Why somebody revokes: goes to the audit trail, so it must not break its lines.
+pub fn reason(text: &str) -> Result<&str> {
+    if text.len() > MAX_REASON || text.chars().any(char::is_control) {
+        return Err(Error::invalid(
+            "reason",
+            "must be at most 256 bytes without control characters",
+        ));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -54,5 +69,13 @@ mod tests {
             (1, 2)
         );
         assert_eq!((told.retire_time, told.revoke_time), (None, None));
+    }
+
+    #[test]
+    fn a_reason_is_one_short_line() {
+        assert_eq!(reason("leaked in a log").unwrap(), "leaked in a log");
+        for bad in ["a\0b", "a\r\nb", &"x".repeat(257)] {
+            assert_eq!(reason(bad).unwrap_err().violations[0].field, "reason");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{Desk, Rules};
-use crate::grpc::convert::key;
+use crate::grpc::convert::{key, reason};
 use crate::keys::manager::Keys;
 use crate::model::KeyId;
 use crate::proto::key_service_server::KeyService;

@@ -1,0 +1,90 @@
+//! The side port: what is read over plain HTTP. Public keys and metadata for verifiers, metrics and health for
+//! operators. Nothing here changes anything, and nothing asks a store.
+
+mod metadata;
+mod routes;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+
+pub use metadata::Metadata;
+
+use crate::listener::{Connections, Io, Peer};
+use crate::shutdown::Stop;
+
+/// How long the head of a request may take, and how long a connection may be idle.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long a connection may last, whatever its peer does.
+const MAX_AGE: Duration = Duration::from_mins(1);
+/// The head of a request, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// The most connections at once; the callers are few: verifiers' caches, scrapers, probes.
+pub const MAX_CONNECTIONS: usize = 256;
+
+/// What the side port tells.
+pub trait Facts: Send + Sync + 'static {
+    /// The JSON Web Key Set and its entity tag, with the quotation marks.
+    fn jwks(&self) -> (String, String);
+
+    /// All metrics, in the text format of Prometheus.
+    fn metrics(&self) -> String;
+
+    /// Whether calls here are worth making; if not, why, for the operator.
+    fn ready(&self) -> Result<(), String>;
+}
+
+/// HTTP/1.1 on every connection of a listener.
+#[derive(Debug)]
+pub struct Http {
+    router: Router,
+}
+
+impl Http {
+    /// Tells these facts. `jwks_max_age` is how long verifiers may keep the key set.
+    #[must_use]
+    pub fn new(facts: Arc<dyn Facts>, metadata: &Metadata, jwks_max_age: Duration) -> Self {
+        Self {
+            router: routes::router(facts, metadata, jwks_max_age),
+        }
+    }
+}
+
+impl Connections for Http {
+    async fn speak(&self, io: Io, _peer: Arc<Peer>, stop: Stop) {
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(io), service);
+        let mut connection = pin!(connection);
+        let mut end = pin!(tokio::time::sleep(MAX_AGE));
+        let mut leaving = false;
+        loop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection of the side port broke");
+                    }
+                    return;
+                }
+                () = &mut end => return,
+                () = stop.draining(), if !leaving => {
+                    connection.as_mut().graceful_shutdown();
+                    leaving = true;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

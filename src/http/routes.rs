@@ -1,0 +1,87 @@
+//! The paths of the side port.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::{Facts, Metadata};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// RFC 7517 §8.5.
+const JWKS: HeaderValue = HeaderValue::from_static("application/jwk-set+json");
+const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// How long the metadata may be kept: it changes with the configuration only.
+const METADATA_MAX_AGE: Duration = Duration::from_hours(1);
+
+#[derive(Clone)]
+struct Told {
+    facts: Arc<dyn Facts>,
+    jwks_max_age: HeaderValue,
+}
+
+pub(super) fn router(facts: Arc<dyn Facts>, metadata: &Metadata, jwks_max_age: Duration) -> Router {
+    let told = Told {
+        facts,
+        jwks_max_age: public(jwks_max_age),
+    };
+    Router::new()
+        .route("/.well-known/jwks.json", get(jwks))
+        .route("/.well-known/oauth-authorization-server", document(metadata.oauth()))
+        .route("/.well-known/openid-configuration", document(metadata.openid()))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(told)
+}
+
+async fn jwks(State(told): State<Told>, request: HeaderMap) -> Response {
+    let (json, tag) = told.facts.jwks();
+    let known = request.get(header::IF_NONE_MATCH);
+    let mut response = if known.is_some_and(|known| matches(known, &tag)) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(header::CONTENT_TYPE, JWKS)], json).into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, told.jwks_max_age);
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        headers.insert(header::ETAG, tag);
+    }
+    response
+}
+
+async fn metrics(State(told): State<Told>) -> Response {
+    ([(header::CONTENT_TYPE, METRICS)], told.facts.metrics()).into_response()
+}
+
+async fn ready(State(told): State<Told>) -> Response {
+    match told.facts.ready() {
+        Ok(()) => "ready\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
+    }
+}
+
+fn document(json: String) -> axum::routing::MethodRouter<Told> {
+    let age = public(METADATA_MAX_AGE);
+    get(move || async move { ([(header::CONTENT_TYPE, JSON), (header::CACHE_CONTROL, age)], json) })
+}
+
+fn public(max_age: Duration) -> HeaderValue {
+    HeaderValue::try_from(format!("public, max-age={}", max_age.as_secs()))
+        .unwrap_or(HeaderValue::from_static("no-cache"))
+}
+
+/// Whether `If-None-Match` holds this entity tag, by the weak comparison of RFC 9110 §8.8.3.2.
+fn matches(known: &HeaderValue, tag: &str) -> bool {
+    let known = known.to_str().unwrap_or_default();
+    known
+        .split(',')
+        .map(|known| known.trim().trim_start_matches("W/"))
+        .any(|known| known == "*" || known == tag)
+}

@@ -1,0 +1,167 @@
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty};
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::listener::{Limits, Security, serve};
+
+#[derive(Default)]
+struct Known {
+    ready: AtomicBool,
+}
+
+impl Facts for Known {
+    fn jwks(&self) -> (String, String) {
+        (r#"{"keys":[]}"#.to_owned(), "\"tag-1\"".to_owned())
+    }
+
+    fn metrics(&self) -> String {
+        "countersign_up 1\n".to_owned()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let ready = self.ready.load(Ordering::SeqCst);
+        ready
+            .then_some(())
+            .ok_or_else(|| "revocations are not loaded".to_owned())
+    }
+}
+
+struct Side {
+    address: SocketAddr,
+    known: Arc<Known>,
+    stop: Stop,
+    ended: JoinHandle<()>,
+}
+
+impl Side {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let known = Arc::new(Known::default());
+        let metadata = Metadata {
+            issuer: "https://issuer.example/".to_owned(),
+        };
+        let http = Http::new(known.clone(), &metadata, Duration::from_mins(5));
+        let limits = Limits {
+            max_connections: 8,
+            drain_timeout: Duration::from_secs(1),
+        };
+        let stop = Stop::new();
+        let ended = tokio::spawn(serve(listener, Security::Plain, limits, Arc::new(http), stop.clone()));
+        Self {
+            address,
+            known,
+            stop,
+            ended,
+        }
+    }
+
+    async fn get(&self, path: &str, headers: &[(header::HeaderName, &str)]) -> (StatusCode, http::HeaderMap, String) {
+        let io = TcpStream::connect(self.address).await.unwrap();
+        let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();
+        tokio::spawn(connection);
+        let mut request = Request::get(path).header(header::HOST, "localhost");
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        let answer = send
+            .send_request(request.body(Empty::<bytes::Bytes>::new()).unwrap())
+            .await
+            .unwrap();
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status, head.headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn verifiers_fetch_the_key_set_once_and_ask_whether_it_changed() {
+    let side = Side::start().await;
+    let path = "/.well-known/jwks.json";
+    let (status, headers, body) = side.get(path, &[]).await;
+    assert_eq!((status, body.as_str()), (StatusCode::OK, r#"{"keys":[]}"#));
+    assert_eq!(headers[header::CONTENT_TYPE], "application/jwk-set+json");
+    assert_eq!(headers[header::CACHE_CONTROL], "public, max-age=300");
+    assert_eq!(headers[header::ETAG], "\"tag-1\"");
+    for same in ["\"tag-1\"", "W/\"tag-1\"", "\"old\", \"tag-1\"", "*"] {
+        let (status, headers, body) = side.get(path, &[(header::IF_NONE_MATCH, same)]).await;
+        assert_eq!((status, body.as_str()), (StatusCode::NOT_MODIFIED, ""), "{same}");
+        assert_eq!(headers[header::CACHE_CONTROL], "public, max-age=300");
+    }
+    for other in ["\"tag-2\"", "tag-1", ""] {
+        let (status, ..) = side.get(path, &[(header::IF_NONE_MATCH, other)]).await;
+        assert_eq!(status, StatusCode::OK, "{other}");
+    }
+}
+
+#[tokio::test]
+async fn metadata_names_the_key_set_and_no_endpoint_that_is_not_there() {
+    let side = Side::start().await;
+    for path in [
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/openid-configuration",
+    ] {
+        let (status, headers, body) = side.get(path, &[]).await;
+        assert_eq!(
+            (status, headers[header::CONTENT_TYPE].as_bytes()),
+            (StatusCode::OK, &b"application/json"[..])
+        );
+        let document: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(
+            document["issuer"], "https://issuer.example/",
+            "exactly as in the tokens"
+        );
+        assert_eq!(document["jwks_uri"], "https://issuer.example/.well-known/jwks.json");
+        let endpoints = document
+            .as_object()
+            .unwrap()
+            .keys()
+            .filter(|key| key.ends_with("_endpoint"));
+        assert_eq!(endpoints.count(), 0, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn operators_see_health_and_metrics() {
+    let side = Side::start().await;
+    assert_eq!(side.get("/healthz", &[]).await.0, StatusCode::OK);
+    let (status, _, body) = side.get("/readyz", &[]).await;
+    assert_eq!(
+        (status, body.as_str()),
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not ready: revocations are not loaded\n"
+        )
+    );
+    side.known.ready.store(true, Ordering::SeqCst);
+    assert_eq!(side.get("/readyz", &[]).await.0, StatusCode::OK);
+    let (_, headers, body) = side.get("/metrics", &[]).await;
+    assert_eq!(body, "countersign_up 1\n");
+    assert_eq!(
+        headers[header::CONTENT_TYPE],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    assert_eq!(side.get("/", &[]).await.0, StatusCode::NOT_FOUND);
+    let long = "x".repeat(2 * MAX_HEAD);
+    let (status, ..) = side.get("/healthz", &[(header::USER_AGENT, &long)]).await;
+    assert_eq!(status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn a_silent_peer_does_not_hold_the_end_up() {
+    let side = Side::start().await;
+    let _silent = TcpStream::connect(side.address).await.unwrap();
+    side.get("/healthz", &[]).await;
+    side.stop.drain();
+    tokio::time::timeout(Duration::from_secs(3), side.ended)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(TcpStream::connect(side.address).await.is_err());
+}
