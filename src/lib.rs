@@ -12,6 +12,8 @@
 #[cfg(feature = "server")]
 pub mod account;
 #[cfg(feature = "server")]
+pub mod app;
+#[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;

@@ -1,0 +1,257 @@
+//! Running the service: listeners, background work, readiness, the end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::error::StartError;
+use super::gatekeeper::Gatekeeper;
+use super::parts::App;
+use super::upkeep;
+use crate::config::Config;
+use crate::grpc::connection::Grpc;
+use crate::grpc::health::{Health, Parts};
+use crate::grpc::layers::{Deadlines, Frame, FrameParts, RequestIds};
+use crate::grpc::policy::Policy;
+use crate::grpc::services::{Rules, Services};
+use crate::http::{self, Facts, Http, Metadata};
+use crate::listener::{self, Limits, Security, TlsFiles, connection_cap};
+use crate::shutdown::Stop;
+
+/// How often the health of the parts is looked at.
+const HEALTH: Duration = Duration::from_secs(1);
+
+/// How long an index may take to load before the start counts as failed.
+const FIRST_LOAD: Duration = Duration::from_secs(30);
+
+/// What `serve` is told beside the configuration.
+#[derive(Debug)]
+pub struct ServeOptions {
+    /// Where to write the addresses once the service answers.
+    pub ready_file: Option<PathBuf>,
+    /// The metrics recorder, installed before anything counts.
+    pub metrics: PrometheusHandle,
+    /// Drains and stops the service.
+    pub stop: Stop,
+}
+
+/// The addresses of a service that answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// Of gRPC.
+    pub grpc: std::net::SocketAddr,
+    /// Of the side port.
+    pub http: std::net::SocketAddr,
+}
+
+/// Serves until `options.stop`. `answering` is called once calls are answered.
+pub async fn serve(
+    config: &Config,
+    app: Arc<App>,
+    options: ServeOptions,
+    answering: impl FnOnce(Addresses),
+) -> Result<(), StartError> {
+    let ServeOptions {
+        ready_file,
+        metrics,
+        stop,
+    } = options;
+    let grpc_listener = bind("server.listen", config.server.listen).await?;
+    let http_listener = bind("server.http_listen", config.server.http_listen).await?;
+    let addresses = Addresses {
+        grpc: local(&grpc_listener)?,
+        http: local(&http_listener)?,
+    };
+
+    let (background, halt) = (TaskTracker::new(), CancellationToken::new());
+    upkeep::start(&app, &background, &halt);
+    tokio::select! {
+        () = app.feed.loaded() => {}
+        () = stop.draining() => return Ok(()),
+        () = tokio::time::sleep(FIRST_LOAD) => {
+            return Err(StartError::Unreachable("the database does not give the revocations; see the log".into()));
+        }
+    }
+
+    let (health, health_service) = Health::new(stop.clone()).await;
+    background.spawn(watch_health(app.clone(), health.clone(), halt.clone()));
+    let services = Services::new(&rules(&app), health_service)?;
+    let frame = Arc::new(Frame::new(FrameParts {
+        routes: Box::new(services),
+        authenticator: Arc::new(Gatekeeper::new(app.clone(), &config.server)?),
+        policy: Policy::new(config.server.reflection()),
+        deadlines: Deadlines {
+            default: config.server.default_deadline,
+            max: config.server.max_deadline,
+        },
+        ids: RequestIds::new(&*app.entropy),
+        stop: stop.clone(),
+    }));
+    let grpc = Arc::new(Grpc::new(frame, app.entropy.clone()));
+    let metadata = Metadata {
+        issuer: config.tokens.issuer.clone(),
+    };
+    let facts = Arc::new(Told {
+        app: app.clone(),
+        metrics: metrics.clone(),
+        stop: stop.clone(),
+    });
+    let http = Arc::new(Http::new(facts, &metadata, config.keys.jwks_max_age));
+
+    let limits = Limits {
+        max_connections: connection_cap(config.server.max_connections),
+        drain_timeout: config.server.drain_timeout,
+    };
+    let side = Limits {
+        max_connections: http::MAX_CONNECTIONS,
+        ..limits
+    };
+    let (grpc_security, http_security) = (security(config, b"h2")?, security(config, b"http/1.1")?);
+    if let Some(path) = &ready_file {
+        write_ready_file(path, addresses).map_err(|error| StartError::Other(format!("{}: {error}", path.display())))?;
+    }
+    answering(addresses);
+    background.spawn(upkeep_metrics(metrics, halt.clone()));
+    tokio::join!(
+        crate::grpc::serve(grpc_listener, grpc_security, limits, grpc, &health, &stop),
+        listener::serve(http_listener, http_security, side, http, stop.clone()),
+    );
+    halt.cancel();
+    background.close();
+    background.wait().await;
+    app.hashing.stop();
+    if let Some(path) = &ready_file {
+        // Whoever waits for the file must not find the one of a process that is gone.
+        drop(std::fs::remove_file(path));
+    }
+    Ok(())
+}
+
+fn rules(app: &Arc<App>) -> Rules {
+    Rules {
+        users: app.users.clone(),
+        sessions: app.live.clone(),
+        clients: app.clients.clone(),
+        trail: app.trail.clone(),
+        keys: app.keys.clone(),
+        spread: app.spreader.clone(),
+        feed: app.feed.clone(),
+        revocations: app.durable.clone(),
+        clock: app.clock.clone(),
+    }
+}
+
+async fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| StartError::unreachable(&format!("{key}: {address}"), error))
+}
+
+fn local(listener: &TcpListener) -> Result<std::net::SocketAddr, StartError> {
+    listener
+        .local_addr()
+        .map_err(|error| StartError::Other(error.to_string()))
+}
+
+fn security(config: &Config, alpn: &[u8]) -> Result<Security, StartError> {
+    let tls = &config.server.tls;
+    let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
+        return Ok(Security::Plain);
+    };
+    let files = TlsFiles {
+        cert: cert.clone(),
+        key: key.clone(),
+        client_ca: tls.client_ca.clone(),
+    };
+    let loaded = files
+        .load(alpn)
+        .map_err(|error| StartError::Config(format!("server.tls: {error}")))?;
+    Ok(Security::Tls(Arc::new(ArcSwap::from_pointee(loaded))))
+}
+
+/// Writes the file whole: whoever sees it sees all of it.
+fn write_ready_file(path: &Path, addresses: Addresses) -> std::io::Result<()> {
+    let Addresses { grpc, http } = addresses;
+    let text = serde_json::json!({
+        "grpc": grpc.to_string(),
+        "http": http.to_string(),
+        "pid": std::process::id(),
+    });
+    let draft = path.with_extension(format!("{}.tmp", std::process::id()));
+    std::fs::write(&draft, format!("{text}\n"))?;
+    std::fs::rename(&draft, path)
+}
+
+async fn watch_health(app: Arc<App>, health: Health, halt: CancellationToken) {
+    loop {
+        let (users, sessions) = tokio::join!(
+            tokio::time::timeout(HEALTH, crate::store::RevocationStore::ping(&*app.durable)),
+            tokio::time::timeout(HEALTH, app.sessions.ping()),
+        );
+        let parts = Parts {
+            users: matches!(users, Ok(Ok(()))),
+            sessions: matches!(sessions, Ok(Ok(()))),
+            revocations: app.feed.freshness().is_ok(),
+        };
+        health.report(parts).await;
+        gauges(&app);
+        tokio::select! {
+            () = halt.cancelled() => return,
+            () = tokio::time::sleep(HEALTH) => {}
+        }
+    }
+}
+
+/// What is looked at rather than counted.
+#[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
+fn gauges(app: &App) {
+    let (tokens, bytes) = app.tokens.cache_size();
+    metrics::gauge!("countersign_token_cache_entries").set(tokens as f64);
+    metrics::gauge!("countersign_token_cache_bytes").set(bytes as f64);
+    metrics::gauge!("countersign_revocation_index_entries").set(app.feed.index().len() as f64);
+    metrics::gauge!("countersign_hash_queue_length").set(app.hashing.queued() as f64);
+    if let Some(fresh) = app.feed.last() {
+        metrics::gauge!("countersign_revocations_age_seconds").set(fresh.age(&*app.clock).as_secs_f64());
+        metrics::gauge!("countersign_clock_skew_seconds").set(fresh.skew_millis() as f64 / 1000.0);
+    }
+}
+
+/// Histograms are drained now and then, also where nobody scrapes.
+async fn upkeep_metrics(metrics: PrometheusHandle, halt: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = halt.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(5)) => metrics.run_upkeep(),
+        }
+    }
+}
+
+struct Told {
+    app: Arc<App>,
+    metrics: PrometheusHandle,
+    stop: Stop,
+}
+
+impl Facts for Told {
+    fn jwks(&self) -> (String, String) {
+        let ring = self.app.keys.current();
+        (ring.jwks_json().to_owned(), ring.etag().to_owned())
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.render()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.stop.is_draining() {
+            return Err("shutting down".to_owned());
+        }
+        self.app.feed.freshness().map(drop).map_err(|error| error.to_string())
+    }
+}

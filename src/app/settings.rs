@@ -1,0 +1,75 @@
+//! From the configuration to the small structs that the rooms take.
+
+use std::time::Duration;
+
+use crate::config::{self, Config};
+use crate::keys::manager::KeysConfig;
+use crate::revocation::{FeedConfig, OnStale};
+use crate::store::throttles::Rate;
+use crate::token::TokenConfig;
+use crate::token::throttle::ThrottleConfig;
+
+/// The memory of the cache of verified tokens: about 20,000 of them at a typical length.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How long one reconciliation may take before it counts as failed.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The ceiling of every access token's life: a client may have its own, up to this.
+const LONGEST_ACCESS: Duration = Duration::from_hours(24);
+
+pub(super) fn tokens(config: &Config) -> TokenConfig {
+    let tokens = &config.tokens;
+    TokenConfig {
+        issuer: tokens.issuer.clone(),
+        default_audience: tokens.default_audience.clone(),
+        caller_audience: tokens.caller_audience.clone(),
+        access_ttl: tokens.access_ttl,
+        refresh_idle_ttl: tokens.refresh_idle_ttl,
+        session_ttl: tokens.session_ttl,
+        refresh_grace: tokens.refresh_grace,
+        reuse_policy: tokens.reuse_policy,
+        max_sessions_per_user: tokens.max_sessions_per_user,
+        access_jitter: tokens.access_jitter,
+        leeway: tokens.leeway,
+        cache_bytes: CACHE_BYTES,
+    }
+}
+
+pub(super) fn keys(config: &Config) -> KeysConfig {
+    KeysConfig {
+        algorithm: config.tokens.algorithm,
+        rotation_period: config.keys.rotation_period,
+        prepublish: config.keys.prepublish,
+        jwks_max_age: config.keys.jwks_max_age,
+        longest_access: LONGEST_ACCESS,
+        longest_session: config.tokens.session_ttl,
+        pepper: config.password.pepper,
+    }
+}
+
+pub(super) fn feed(config: &Config) -> FeedConfig {
+    FeedConfig {
+        reconcile_interval: config.revocation.reconcile_interval,
+        max_staleness: config.revocation.max_staleness,
+        on_stale: match config.revocation.on_stale {
+            config::OnStale::FailClosed => OnStale::FailClosed,
+            config::OnStale::Serve => OnStale::Serve,
+        },
+        timeout: RECONCILE_TIMEOUT,
+    }
+}
+
+pub(super) fn throttle(config: &Config) -> ThrottleConfig {
+    let rate = |rate: &config::Rate| Rate {
+        count: rate.count,
+        per: rate.per,
+    };
+    ThrottleConfig {
+        enabled: config.throttle.enabled,
+        account_source: rate(&config.throttle.account_source),
+        account: rate(&config.throttle.account),
+        source: rate(&config.throttle.source),
+        global: config.throttle.global.as_ref().map(rate),
+    }
+}

@@ -1,0 +1,80 @@
+//! The stores of the configured deployment.
+
+use std::sync::Arc;
+
+use super::error::StartError;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, Mode};
+use crate::secret::{Entropy, SystemEntropy};
+use crate::store::local::LocalThrottles;
+use crate::store::sqlite::{Database, Mode as FolderMode, SqliteStore};
+use crate::store::{Announcements, DurableStore, SessionStore, ThrottleStore};
+
+/// How the stores are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To serve from them: of an embedded store there is one server.
+    Serve,
+    /// A subcommand, beside a server or without one.
+    Beside,
+}
+
+/// The stores, and what they were opened with.
+pub struct Stores {
+    /// Everything that outlives the rest.
+    pub durable: Arc<dyn DurableStore>,
+    /// Live sessions.
+    pub sessions: Arc<dyn SessionStore>,
+    /// The fast road between replicas; none where there is one process.
+    pub announcements: Option<Arc<dyn Announcements>>,
+    /// Counters that replicas share; none where there is one process.
+    pub throttles: Option<Arc<dyn ThrottleStore>>,
+    /// This process's own counters.
+    pub local_throttles: Arc<dyn ThrottleStore>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl std::fmt::Debug for Stores {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stores")
+            .field("clustered", &self.announcements.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opens the stores and brings their schema up to date.
+pub async fn open(config: &Config, access: Access) -> Result<Stores, StartError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    match config.mode() {
+        Mode::Embedded => embedded(config, access, clock, entropy).await,
+        Mode::Clustered => Err(StartError::Config("storage.database_url: not built yet".into())),
+    }
+}
+
+async fn embedded(
+    config: &Config,
+    access: Access,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<Stores, StartError> {
+    let mode = match access {
+        Access::Serve => FolderMode::Serve,
+        Access::Beside => FolderMode::Beside,
+    };
+    let (folder, opening) = (config.storage.data_dir.clone(), clock.clone());
+    let opened = tokio::task::spawn_blocking(move || Database::open(&folder, mode, opening)).await;
+    let database = opened.map_err(|error| StartError::Other(error.to_string()))??;
+    Ok(Stores {
+        durable: Arc::new(SqliteStore::new(database.clone())),
+        sessions: Arc::new(database),
+        announcements: None,
+        throttles: None,
+        local_throttles: Arc::new(LocalThrottles::new(clock.clone())),
+        clock,
+        entropy,
+    })
+}

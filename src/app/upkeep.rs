@@ -1,0 +1,144 @@
+//! What goes on in the background: keys, clean-up, the counters that notice a restored backup.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::parts::App;
+use crate::model::audit::Origin;
+use crate::model::{AuditEvent, AuditType, Result};
+use crate::secret::random;
+
+/// How often a replica says that it lives, and looks whether a key is due.
+const KEYS: Duration = Duration::from_secs(3);
+
+/// How often expired rows are removed, in small batches.
+const CLEAN_UP: Duration = Duration::from_mins(1);
+
+/// How many rows one batch of the clean-up removes.
+const BATCH: u32 = 1000;
+
+/// How often the counters of the store of sessions are compared.
+const COUNTERS: Duration = Duration::from_mins(1);
+
+/// By how many steps a counter may be behind what is stored: a failover loses a few, a backup many.
+const LOST_STEPS: i64 = 5;
+
+/// Starts everything that goes on in the background until `stop`.
+pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToken) {
+    let feed = app
+        .feed
+        .clone()
+        .run(app.durable.clone(), app.announcements.clone(), stop.clone());
+    tasks.spawn(feed);
+    tasks.spawn(repeat(app.clone(), stop.clone(), "keys", KEYS, |app| async move {
+        app.keys.tick().await
+    }));
+    tasks.spawn(repeat(
+        app.clone(),
+        stop.clone(),
+        "clean-up",
+        CLEAN_UP,
+        |app| async move { clean_up(&app).await },
+    ));
+    tasks.spawn(repeat(
+        app.clone(),
+        stop.clone(),
+        "counters",
+        COUNTERS,
+        |app| async move { counters(&app).await },
+    ));
+    tasks.spawn(announce_keys(app.clone(), stop.clone()));
+}
+
+/// Runs `work` again and again, with a pause of `every` ± 10 % so that replicas do not march in step. One warning an
+/// outage.
+async fn repeat<F>(
+    app: Arc<App>,
+    stop: CancellationToken,
+    name: &'static str,
+    every: Duration,
+    work: impl Fn(Arc<App>) -> F,
+) where
+    F: Future<Output = Result<()>>,
+{
+    let mut failing = false;
+    loop {
+        let unit = f64::from(random::<1>(&*app.entropy)[0]) / 255.0;
+        let pause = every.mul_f64(0.9 + 0.2 * unit);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let done = tokio::select! {
+            () = stop.cancelled() => return,
+            done = work(app.clone()) => done,
+        };
+        match done {
+            Err(error) if !failing => {
+                failing = true;
+                tracing::warn!(%error, task = name, "a background task failed; it is tried again");
+            }
+            Ok(()) if failing => {
+                failing = false;
+                tracing::info!(task = name, "a background task works again");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+async fn clean_up(app: &App) -> Result<()> {
+    while app.durable.purge_revocations(BATCH).await? == BATCH {}
+    let before = app.clock.now().minus(app.audit_retention);
+    while app.durable.purge_audit(before, BATCH).await? == BATCH {}
+    Ok(())
+}
+
+/// Advances the counters in the store of sessions first and stores them durably then: one that is far behind what was
+/// stored tells that the store came back from an old backup, and every record in it is of another era.
+pub(super) async fn counters(app: &App) -> Result<()> {
+    let (era, known) = app.durable.era().await?;
+    let Ok(advanced) = app.sessions.advance_counters(&known).await else {
+        // A store that is down has not come back from anything yet.
+        return Ok(());
+    };
+    if advanced.is_empty() {
+        return Ok(());
+    }
+    let behind = advanced.iter().find_map(|(name, value)| {
+        let stored = known.iter().find(|(known, _)| known == name)?.1;
+        (stored - value > LOST_STEPS).then(|| (name.clone(), stored - value))
+    });
+    let lost = behind.map(|(master, steps)| {
+        tracing::error!(%master, steps, "the store of sessions came back from an old backup: every session ends");
+        AuditEvent::new(
+            AuditType::SessionsLost,
+            &master,
+            &Origin::system(),
+            app.clock.now(),
+            &*app.entropy,
+        )
+        .with_detail("steps", steps)
+    });
+    app.durable.store_counters(&advanced, lost.as_ref(), era).await?;
+    Ok(())
+}
+
+/// Tells watchers of each new key ring.
+async fn announce_keys(app: Arc<App>, stop: CancellationToken) {
+    let mut versions = app.keys.watch();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = versions.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                app.feed.keys_changed();
+            }
+        }
+    }
+}
