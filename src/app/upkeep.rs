@@ -124,6 +124,10 @@ pub(super) async fn counters(app: &App) -> Result<()> {
         .with_detail("steps", steps)
     });
     app.durable.store_counters(&advanced, lost.as_ref(), era).await?;
+    if lost.is_some() {
+        // Only now: a crash before this finds the same loss again, and ends sessions once too often rather than never.
+        app.sessions.raise_counters(&known).await?;
+    }
     Ok(())
 }
 

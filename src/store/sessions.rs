@@ -45,4 +45,7 @@ pub trait SessionStore: Send + Sync {
     /// with its slot. Each master is represented by the first known name that it holds, or by a new one; names that
     /// are not answered stay as they were stored.
     async fn advance_counters(&self, known: &[(String, i64)]) -> Result<Vec<(String, i64)>>;
+
+    /// Raises counters to at least these values: what came back from a backup has been dealt with.
+    async fn raise_counters(&self, values: &[(String, i64)]) -> Result<()>;
 }

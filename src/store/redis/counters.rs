@@ -28,6 +28,14 @@ impl Redis {
         Ok(advanced)
     }
 
+    pub(super) async fn raise(&self, values: &[(String, i64)]) -> Result<()> {
+        for (name, value) in values {
+            let value = Bytes::from(value.to_string());
+            self.run(&script::RAISE, self.counter_key(name), vec![value]).await?;
+        }
+        Ok(())
+    }
+
     fn representative(&self, master: &Master, known: &[(String, i64)]) -> Result<(String, i64)> {
         let held = |name: &str| master.holds(&self.counter_key(name));
         if let Some(first) = known.iter().filter(|(name, _)| held(name)).min() {

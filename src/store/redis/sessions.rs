@@ -110,6 +110,10 @@ impl SessionStore for Redis {
     async fn advance_counters(&self, known: &[(String, i64)]) -> Result<Vec<(String, i64)>> {
         self.advance(known).await
     }
+
+    async fn raise_counters(&self, values: &[(String, i64)]) -> Result<()> {
+        self.raise(values).await
+    }
 }
 
 impl Redis {

@@ -99,6 +99,10 @@ impl SessionStore for Database {
     async fn advance_counters(&self, _known: &[(String, i64)]) -> Result<Vec<(String, i64)>> {
         Ok(Vec::new())
     }
+
+    async fn raise_counters(&self, _values: &[(String, i64)]) -> Result<()> {
+        Ok(())
+    }
 }
 
 fn one(tx: &Tx<'_>, user: UserId, session: SessionId) -> Result<Option<SessionRecord>> {
