@@ -2,11 +2,14 @@
 
 #![cfg(feature = "server")]
 
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::clock::UnixMillis;
+use crate::clock::{Clock, UnixMillis, millis};
 use crate::keys::rows::{Provenance, signing_row};
 use crate::keys::seal::Master;
 use crate::keys::signing::SigningKey;
@@ -26,7 +29,7 @@ pub(crate) fn now() -> UnixMillis {
 pub(crate) fn policy() -> Policy {
     Policy {
         issuer: "https://issuer.test".into(),
-        leeway: std::time::Duration::from_secs(5),
+        leeway: Duration::from_secs(5),
     }
 }
 
@@ -88,5 +91,29 @@ pub(crate) fn row(
         retired: at(&[KeyState::Retired]),
         revoked: at(&[KeyState::Revoked]),
         ..signing_row(&key, Provenance::Generated, created, master, &SystemEntropy).unwrap()
+    }
+}
+
+/// A clock that stands until it is moved.
+#[derive(Debug)]
+pub(crate) struct SetClock(AtomicI64);
+
+impl SetClock {
+    pub(crate) fn new() -> Self {
+        Self(AtomicI64::new(now().0))
+    }
+
+    pub(crate) fn advance(&self, span: Duration) {
+        self.0.fetch_add(millis(span), Ordering::Relaxed);
+    }
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(self.0.load(Ordering::Relaxed))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.now().since(UnixMillis(0))
     }
 }

@@ -62,12 +62,9 @@ impl Keys {
     /// `KEY_NOT_FOUND`; `LAST_ACTIVE_KEY` if it signs and no standby opens.
     pub async fn revoke(&self, id: &KeyId, reason: &str, origin: &Origin) -> Result<(ListedKey, Option<Revocation>)> {
         self.reload().await?;
-        self.ensure_standby(origin).await?;
         let mut revoked = self.revoke_once(id, reason, origin).await;
-        if matches!(&revoked, Err(error) if error.kind == ErrorKind::LastActiveKey) {
-            // The standby may have been activated between our look and the store's.
-            self.reload().await?;
-            self.ensure_standby(origin).await?;
+        if matches!(&revoked, Err(error) if error.kind == ErrorKind::LastActiveKey) && self.reload().await? {
+            // The standby was activated between our look and the store's; there is another now.
             revoked = self.revoke_once(id, reason, origin).await;
         }
         let (row, revocation) = revoked?;

@@ -275,3 +275,6 @@ fn report(ring: &KeyRing, before: Option<&KeyRing>) {
         tracing::error!("no signing key is usable: no token can be issued");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,27 @@
 use super::*;
 
 #[test]
+fn duplicate_members_are_malformed_wherever_they_are() {
+    let key = key();
+    let (header, payload) = (header(&key).to_string(), claims().to_string());
+    let twice = |text: &str, more: &str| text.replacen('{', &format!("{{{more},"), 1);
+    for (header, payload) in [
+        (twice(&header, r#""alg":"none""#), payload.clone()),
+        (twice(&header, r#""x":{"a":1,"a":1}"#), payload.clone()),
+        (header.clone(), twice(&payload, r#""sub":"somebody""#)),
+        (header.clone(), twice(&payload, r#""s\u0075b":"somebody""#)),
+        (header.clone(), twice(&payload, r#""ext":{"a":{"b":1,"b":1}}"#)),
+        (header.clone(), twice(&payload, r#""x":[{"b":1,"b":1}]"#)),
+    ] {
+        assert_eq!(
+            judge(&signed(&key, header.as_bytes(), payload.as_bytes()), &key),
+            Err(Malformed),
+            "{header} {payload}"
+        );
+    }
+}
+
+#[test]
 fn the_compact_form_is_read_strictly() {
     let key = key();
     let good = signed(
@@ -115,4 +136,14 @@ fn a_refresh_token_is_of_the_wrong_type() {
     assert_eq!(judge("csr_AAAA", &key), Err(WrongType));
     assert_eq!(judge("csr_", &key), Err(WrongType));
     assert_eq!(judge(&format!("csr_{}", "A".repeat(5000)), &key), Err(Malformed));
+}
+
+#[test]
+fn the_claimed_key_is_told_of_well_formed_tokens_only() {
+    let key = key();
+    let token = signed(&key, header(&key).to_string().as_bytes(), b"{}");
+    assert_eq!(claimed_key(&token).as_ref(), Some(key.id()));
+    for other in ["", "csr_AAAA", "a.b.c"] {
+        assert_eq!(claimed_key(other), None);
+    }
 }

@@ -1,0 +1,128 @@
+//! Replicas on one SQLite database, under a clock that moves when told.
+
+mod changes;
+mod lifecycle;
+mod refresh_keys;
+mod start;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+use crate::keys::fixtures::{SetClock, claims, policy};
+use crate::model::{Claims, ErrorKind, KeyState};
+use crate::secret::{SecretText, SystemEntropy};
+use crate::store::sqlite::{Database, Mode, SqliteStore};
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// A deployment: one store, one master keyring, one clock; replicas are started on it.
+struct World {
+    _folder: tempfile::TempDir,
+    clock: Arc<SetClock>,
+    db: Database,
+    master: SecretText,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SetClock::new());
+        Self {
+            db: open(folder.path(), &clock),
+            master: Master::generate(&SystemEntropy),
+            _folder: folder,
+            clock,
+        }
+    }
+
+    fn parts(&self, master: &SecretText) -> KeysParts {
+        KeysParts {
+            store: Arc::new(SqliteStore::new(self.db.clone())),
+            master: Arc::new(Master::parse(master).unwrap()),
+            clock: self.clock.clone(),
+            entropy: Arc::new(SystemEntropy),
+        }
+    }
+
+    async fn start_with(&self, config: KeysConfig) -> Result<Keys> {
+        Keys::start(self.parts(&self.master), config).await
+    }
+
+    async fn replica(&self) -> Keys {
+        self.start_with(config()).await.unwrap()
+    }
+
+    async fn rows(&self) -> KeyRows {
+        SqliteStore::new(self.db.clone()).load_keys().await.unwrap()
+    }
+
+    /// What somebody with access to the database does.
+    async fn tamper(&self, sql: &'static str) {
+        self.db.call(move |tx| Ok(tx.run(sql, [])?)).await.unwrap();
+    }
+
+    /// Lets time pass in which these replicas live, ticking each minute as they do at least.
+    async fn live(&self, span: Duration, replicas: &[&Keys]) {
+        let mut left = span;
+        while left > Duration::ZERO {
+            let step = left.min(MINUTE);
+            self.clock.advance(step);
+            left = left.saturating_sub(step);
+            for replica in replicas {
+                replica.tick().await.unwrap();
+            }
+        }
+    }
+
+    /// A good token of now, signed as Issue does.
+    async fn token(&self, keys: &Keys) -> String {
+        let now = self.clock.now().secs();
+        let mut said = claims();
+        said["iat"] = json!(now);
+        said["exp"] = json!(now + 900);
+        let said: Claims = serde_json::from_value(said).unwrap();
+        keys.fresh().await.unwrap().active().unwrap().sign(&said).unwrap()
+    }
+}
+
+fn open(folder: &Path, clock: &Arc<SetClock>) -> Database {
+    Database::open(folder, Mode::Serve, clock.clone()).unwrap()
+}
+
+fn config() -> KeysConfig {
+    KeysConfig {
+        algorithm: Algorithm::EdDsa,
+        rotation_period: Duration::from_hours(1),
+        prepublish: MINUTE * 10,
+        jwks_max_age: MINUTE * 5,
+        longest_access: MINUTE * 15,
+        longest_session: Duration::from_hours(5),
+        pepper: false,
+    }
+}
+
+async fn verdict(keys: &Keys, token: &str) -> Result<(), InactiveReason> {
+    keys.verify(token, &policy()).await.unwrap().map(drop)
+}
+
+fn ids(keys: &Keys, state: KeyState) -> Vec<KeyId> {
+    keys.listed()
+        .into_iter()
+        .filter(|key| key.state == state)
+        .map(|key| key.id)
+        .collect()
+}
+
+fn active(keys: &Keys) -> KeyId {
+    let [id] = ids(keys, KeyState::Active).try_into().unwrap();
+    id
+}
+
+fn standby(keys: &Keys) -> KeyId {
+    let [id] = ids(keys, KeyState::Pending).try_into().unwrap();
+    id
+}

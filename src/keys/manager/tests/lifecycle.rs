@@ -1,0 +1,161 @@
+use super::*;
+
+#[tokio::test]
+async fn a_key_signs_for_its_period_and_is_published_as_long_as_its_tokens_live() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let (first, second) = (active(&replica), standby(&replica));
+    world.live(MINUTE * 59, &[&replica]).await;
+    assert_eq!(active(&replica), first);
+    let token = world.token(&replica).await; // good for 15 minutes
+    world.live(MINUTE, &[&replica]).await;
+    assert_eq!(active(&replica), second);
+    assert_eq!(ids(&replica, KeyState::Retired), std::slice::from_ref(&first));
+    for _ in 0..14 {
+        assert_eq!(verdict(&replica, &token).await, Ok(()));
+        world.live(MINUTE, &[&replica]).await;
+    }
+    assert!(replica.current().verifying().knows(&first));
+    world.live(MINUTE * 2, &[&replica]).await;
+    assert!(
+        !replica.current().verifying().knows(&first),
+        "removed when nothing that it signed can be good"
+    );
+    assert_eq!(replica.listed().len(), 2);
+}
+
+#[tokio::test]
+async fn one_of_many_replicas_rotates() {
+    let world = World::new();
+    let replicas = futures_util::future::join_all((0..4).map(|_| world.replica())).await;
+    let next = standby(&replicas[0]);
+    world.clock.advance(Duration::from_hours(1));
+    for _ in 0..2 {
+        // Every one has to be heard of again before the key is known to be loaded everywhere.
+        let ticks = replicas.iter().map(Keys::tick);
+        for tick in futures_util::future::join_all(ticks).await {
+            tick.unwrap();
+        }
+    }
+    for replica in &replicas {
+        replica.reload().await.unwrap();
+        assert_eq!(active(replica), next);
+        assert_eq!(replica.listed().len(), 3, "one ACTIVE, one RETIRED, one standby");
+        standby(replica);
+    }
+}
+
+#[tokio::test]
+async fn a_key_does_not_sign_before_every_live_replica_has_loaded_it() {
+    let world = World::new();
+    let (lively, frozen) = (world.replica().await, world.replica().await);
+    let first = active(&lively);
+    // The standby goes, and another takes its place; one replica hears of nothing.
+    lively.revoke(&standby(&lively), "test", &Origin::cli()).await.unwrap();
+    world.live(Duration::from_hours(1), &[&lively]).await;
+    frozen.heartbeat().await.unwrap();
+    lively.tick().await.unwrap();
+    assert_ne!(active(&lively), first, "an hour of silence is long enough");
+
+    let second = active(&lively);
+    let third = standby(&lively);
+    world.live(MINUTE * 59, &[&lively]).await;
+    frozen.heartbeat().await.unwrap(); // alive, with an old ring
+    world.clock.advance(MINUTE);
+    frozen.heartbeat().await.unwrap();
+    lively.tick().await.unwrap();
+    assert_eq!(active(&lively), second, "a live one has not loaded it");
+    world.clock.advance(ALIVE.saturating_sub(Duration::from_millis(1)));
+    lively.tick().await.unwrap();
+    assert_eq!(active(&lively), second);
+    world.clock.advance(Duration::from_millis(1));
+    lively.tick().await.unwrap();
+    assert_eq!(
+        active(&lively),
+        third,
+        "silent for ten seconds: it does not count any more"
+    );
+
+    // It wakes up with a ring of an hour ago: it must not sign with it, and good tokens are good to it.
+    let token = world.token(&lively).await;
+    assert_eq!(verdict(&frozen, &token).await, Ok(()));
+    let token = world.token(&frozen).await;
+    assert_eq!(verdict(&lively, &token).await, Ok(()));
+    assert_eq!(active(&frozen), third);
+}
+
+#[tokio::test]
+async fn another_algorithm_takes_over_without_a_gap() {
+    let world = World::new();
+    let before = world.replica().await;
+    let old_token = world.token(&before).await;
+    let mut signs = active(&before);
+    for algorithm in [Algorithm::Es256, Algorithm::Rs256, Algorithm::EdDsa] {
+        let changed = KeysConfig { algorithm, ..config() };
+        let replica = world.start_with(changed).await.unwrap();
+        if algorithm != Algorithm::EdDsa {
+            assert_eq!(active(&replica), signs, "not before others have seen the new one");
+        }
+        world.live(MINUTE * 11, &[&replica]).await;
+        signs = active(&replica);
+        assert_eq!(replica.current().active().unwrap().algorithm(), algorithm);
+        let token = world.token(&replica).await;
+        assert_eq!(verdict(&before, &token).await, Ok(()));
+        if algorithm == Algorithm::Es256 {
+            assert_eq!(verdict(&replica, &old_token).await, Ok(()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_kid_is_asked_for_once_in_an_interval() {
+    let world = World::new();
+    let (one, other) = (world.replica().await, world.replica().await);
+    let mut versions = other.watch();
+    let garbage = |number: usize| format!("{number:0>43}").parse::<KeyId>().unwrap();
+    for number in 0..1000 {
+        assert!(!other.on_unknown_kid(&garbage(number)).await.unwrap());
+    }
+    // The one load of this interval is spent; a good token of an unknown key has to wait for the next.
+    one.rotate(true, &Origin::cli()).await.unwrap();
+    let token = world.token(&one).await;
+    one.rotate(true, &Origin::cli()).await.unwrap();
+    one.rotate(true, &Origin::cli()).await.unwrap();
+    let later = world.token(&one).await;
+    assert_eq!(verdict(&other, &token).await, Ok(()), "the standby was known all along");
+    assert_eq!(verdict(&other, &later).await, Err(InactiveReason::UnknownKey));
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(verdict(&other, &later).await, Ok(()));
+    assert!(versions.has_changed().unwrap());
+    versions.mark_unchanged();
+    // Asked for in vain before: not even in the next interval.
+    world.clock.advance(Duration::from_secs(1));
+    assert!(!other.on_unknown_kid(&garbage(0)).await.unwrap());
+    assert!(!versions.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn a_ring_that_differs_from_the_store_is_loaded_again() {
+    let world = World::new();
+    let (one, other) = (world.replica().await, world.replica().await);
+    let old = active(&other);
+    one.rotate(true, &Origin::cli()).await.unwrap();
+    other.reload_if_active_differs(Some(&old)).await.unwrap();
+    assert_eq!(active(&other), old, "nothing differs from what was said");
+    other.reload_if_active_differs(Some(&active(&one))).await.unwrap();
+    assert_eq!(active(&other), active(&one));
+    assert!(!other.reload().await.unwrap(), "the same rows make no other ring");
+}
+
+#[tokio::test]
+async fn pauses_differ_and_leave_room_for_three_heartbeats() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let pauses: std::collections::BTreeSet<Duration> = (0..100).map(|_| replica.pause()).collect();
+    assert!(pauses.len() > 10);
+    assert!(
+        pauses
+            .iter()
+            .all(|pause| *pause * 3 < ALIVE && *pause > Duration::from_secs(1))
+    );
+}
