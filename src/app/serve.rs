@@ -135,6 +135,7 @@ pub async fn serve(
 
 fn rules(app: &Arc<App>) -> Rules {
     Rules {
+        tokens: app.tokens.clone(),
         users: app.users.clone(),
         sessions: app.live.clone(),
         clients: app.clients.clone(),

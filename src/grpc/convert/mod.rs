@@ -5,6 +5,7 @@ mod audit;
 mod client;
 mod key;
 mod session;
+pub mod token;
 mod user;
 
 pub use audit::{audit_event, audit_request};

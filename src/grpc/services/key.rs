@@ -52,7 +52,10 @@ impl KeyService for KeyCalls {
     async fn revoke_key(&self, request: Request<RevokeKeyRequest>) -> Result<Response<RevokeKeyResponse>, Status> {
         let work = self.desk.take(request)?;
         let id = KeyId::parse(&work.message.key_id, "key_id")?;
-        let (revoked, revocation) = self.keys.revoke(&id, &work.message.reason, &work.caller.origin).await?;
+        let (revoked, revocation) = self
+            .keys
+            .revoke(&id, reason(&work.message.reason)?, &work.caller.origin)
+            .await?;
         if let Some(revocation) = revocation {
             self.spread.spread(&revocation).await;
         }

@@ -7,6 +7,7 @@ mod token;
 mod user;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Request;
 use tonic::codegen::Service;
@@ -30,15 +31,20 @@ use crate::proto::token_service_server::TokenServiceServer;
 use crate::proto::user_service_server::UserServiceServer;
 use crate::revocation::{Feed, Spreader};
 use crate::store::RevocationStore;
+use crate::token::Tokens;
 
 /// The most calls that work at once, beyond those that memory answers: what more than this waits for the stores could
 /// not be done before its callers give up.
 const MAX_WORK: usize = 1024;
 
+/// How long work may take whose caller did not say, as in a stream.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The rules that the services call.
 #[expect(missing_docs, reason = "each is documented at its type")]
 #[derive(Clone)]
 pub struct Rules {
+    pub tokens: Arc<Tokens>,
     pub users: Arc<Users>,
     pub sessions: Arc<Sessions>,
     pub clients: Arc<Clients>,
@@ -79,6 +85,7 @@ impl Services {
     ) -> Result<Self> {
         let desk = Desk {
             gate: Gate::new(MAX_WORK),
+            clock: rules.clock.clone(),
         };
         let current = reflection::current().map_err(Error::internal)?;
         let alpha = reflection::alpha().map_err(Error::internal)?;
@@ -136,24 +143,26 @@ where
 #[derive(Clone, Debug)]
 struct Desk {
     gate: Gate,
+    clock: Arc<dyn Clock>,
 }
 
 /// A call that is being worked on.
 struct Working<T> {
     message: T,
     caller: Caller,
-    call: Call,
+    /// Until when the caller waits: a moment of the clock's monotonic time.
+    deadline: Duration,
     _pass: Pass,
 }
 
 impl Desk {
     fn take<T>(&self, request: tonic::Request<T>) -> Result<Working<T>> {
         let pass = self.gate.enter()?;
-        let call = Call::of(&request)?.clone();
+        let call = Call::of(&request)?;
         Ok(Working {
-            message: request.into_inner(),
             caller: call.caller(),
-            call,
+            deadline: self.clock.monotonic() + call.remaining(PATIENCE),
+            message: request.into_inner(),
             _pass: pass,
         })
     }

@@ -5,9 +5,10 @@ use tonic::{Request, Response, Status};
 
 use super::{Desk, Rules};
 use crate::grpc::convert::key_set;
+use crate::grpc::convert::token::{self, IssueBy};
 use crate::grpc::layers::Call;
 use crate::grpc::status::{log, status};
-use crate::model::{Error, ErrorKind};
+use crate::model::Error;
 use crate::proto::convert::time::timestamp;
 use crate::proto::token_service_server::TokenService;
 use crate::proto::watch_revocations_response::Message;
@@ -18,6 +19,11 @@ use crate::proto::{
 };
 use crate::revocation::{Watch, Watched};
 
+/// The most tokens of one batch.
+const MAX_BATCH: usize = 256;
+/// So many of a batch are looked at in one go.
+const YIELD_EVERY: usize = 16;
+
 pub(super) struct TokenCalls {
     desk: Desk,
     rules: Rules,
@@ -27,34 +33,67 @@ impl TokenCalls {
     pub(super) fn new(desk: Desk, rules: Rules) -> Self {
         Self { desk, rules }
     }
+
+    async fn judge(&self, request: &ValidateRequest) -> Result<ValidateResponse, Error> {
+        let request = token::validate(request)?;
+        // Memory answers at once, and is never too busy to; the store is asked by so many at a time.
+        let _pass = request.strong.then(|| self.desk.gate.enter()).transpose()?;
+        Ok(token::validation(&self.rules.tokens.validate(request).await?))
+    }
 }
 
 #[tonic::async_trait]
 impl TokenService for TokenCalls {
     async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueResponse>, Status> {
-        let _work = self.desk.take(request)?;
-        Err(Error::from(ErrorKind::Unimplemented).into())
+        let work = self.desk.take(request)?;
+        let deadline = work.deadline;
+        let (rules, caller) = (&self.rules.tokens, &work.caller);
+        let issued = match token::issue(work.message, deadline)? {
+            IssueBy::Password(request) => rules.issue_with_password(caller, request).await?,
+            IssueBy::Secret(request) => rules.issue_with_secret(caller, request).await?,
+            IssueBy::Exchange(request) => rules.exchange(caller, request).await?,
+        };
+        Ok(Response::new(IssueResponse {
+            tokens: Some(token::tokens(issued)),
+        }))
     }
 
     async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
-        let _work = self.desk.take(request)?;
-        Err(Error::from(ErrorKind::Unimplemented).into())
+        let work = self.desk.take(request)?;
+        let asked = token::refresh(work.message);
+        let refreshed = self.rules.tokens.refresh(&work.caller, asked).await?;
+        Ok(Response::new(token::refreshed(refreshed)))
     }
 
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
-        let _work = self.desk.take(request)?;
-        Err(Error::from(ErrorKind::Unimplemented).into())
+        let work = self.desk.take(request)?;
+        let asked = token::revoke(work.message)?;
+        let sessions_revoked = self.rules.tokens.revoke(&work.caller, asked).await?;
+        Ok(Response::new(RevokeResponse { sessions_revoked }))
     }
 
-    async fn validate(&self, _request: Request<ValidateRequest>) -> Result<Response<ValidateResponse>, Status> {
-        Err(Error::from(ErrorKind::Unimplemented).into())
+    async fn validate(&self, request: Request<ValidateRequest>) -> Result<Response<ValidateResponse>, Status> {
+        Ok(Response::new(self.judge(request.get_ref()).await?))
     }
 
     async fn validate_batch(
         &self,
-        _request: Request<ValidateBatchRequest>,
+        request: Request<ValidateBatchRequest>,
     ) -> Result<Response<ValidateBatchResponse>, Status> {
-        Err(Error::from(ErrorKind::Unimplemented).into())
+        let requests = request.into_inner().requests;
+        if !(1..=MAX_BATCH).contains(&requests.len()) {
+            return Err(Error::invalid("requests", "must be 1-256").into());
+        }
+        let mut responses = Vec::with_capacity(requests.len());
+        for (index, request) in requests.iter().enumerate() {
+            let answer = self.judge(request).await;
+            responses.push(answer.map_err(|error| within(error, index))?);
+            // Many tokens that were never seen before take long: others must not wait for all of them.
+            if index % YIELD_EVERY == YIELD_EVERY - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(Response::new(ValidateBatchResponse { responses }))
     }
 
     type WatchRevocationsStream = BoxStream<'static, Result<WatchRevocationsResponse, Status>>;
@@ -89,6 +128,14 @@ impl TokenService for TokenCalls {
             keys: Some(key_set(&self.rules.keys.current())),
         }))
     }
+}
+
+/// The error of one request of a batch: names the request.
+fn within(mut error: Error, index: usize) -> Error {
+    for violation in &mut error.violations {
+        violation.field = format!("requests[{index}].{}", violation.field).into();
+    }
+    error
 }
 
 fn message(told: Watched, rules: &Rules) -> WatchRevocationsResponse {

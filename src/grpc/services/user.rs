@@ -1,12 +1,11 @@
 //! `UserService`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Desk, Rules, Working};
+use super::{Desk, Rules};
 use crate::account::{Sessions, UserKey, Users};
 use crate::grpc::convert::{import_row, imported, optional_moment, paths, required, session, user, user_draft};
 use crate::model::Error;
@@ -20,9 +19,6 @@ use crate::proto::{
     ListSessionsResponse, ListUsersRequest, ListUsersResponse, SetPasswordRequest, SetPasswordResponse,
     UpdateUserRequest, UpdateUserResponse, get_user_request,
 };
-
-/// How long a hash may be waited for where the caller did not say; every unary call has a deadline.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct UserCalls {
     desk: Desk,
@@ -40,17 +36,11 @@ impl UserCalls {
     }
 }
 
-impl<T> Working<T> {
-    fn deadline(&self) -> Duration {
-        self.call.remaining(PATIENCE)
-    }
-}
-
 #[tonic::async_trait]
 impl UserService for UserCalls {
     async fn create_user(&self, request: Request<CreateUserRequest>) -> Result<Response<CreateUserResponse>, Status> {
         let work = self.desk.take(request)?;
-        let (mandate, deadline) = (work.mandate(), work.deadline());
+        let (mandate, deadline) = (work.mandate(), work.deadline);
         let draft = user_draft(required(work.message.user, "user")?)?;
         let password = work.message.password.into();
         let made = self.users.create(&mandate, &draft, password, deadline).await?;
@@ -132,7 +122,7 @@ impl UserService for UserCalls {
         request: Request<ChangePasswordRequest>,
     ) -> Result<Response<ChangePasswordResponse>, Status> {
         let work = self.desk.take(request)?;
-        let (mandate, deadline) = (work.mandate(), work.deadline());
+        let (mandate, deadline) = (work.mandate(), work.deadline);
         let ChangePasswordRequest {
             user_id,
             old_password,
@@ -151,7 +141,7 @@ impl UserService for UserCalls {
         request: Request<SetPasswordRequest>,
     ) -> Result<Response<SetPasswordResponse>, Status> {
         let work = self.desk.take(request)?;
-        let (mandate, deadline) = (work.mandate(), work.deadline());
+        let (mandate, deadline) = (work.mandate(), work.deadline);
         let SetPasswordRequest { user_id, new_password } = work.message;
         self.users
             .set_password(&mandate, &user_id, new_password.into(), deadline)
@@ -176,7 +166,7 @@ impl UserService for UserCalls {
         request: Request<CompletePasswordResetRequest>,
     ) -> Result<Response<CompletePasswordResetResponse>, Status> {
         let work = self.desk.take(request)?;
-        let (mandate, deadline) = (work.mandate(), work.deadline());
+        let (mandate, deadline) = (work.mandate(), work.deadline);
         let CompletePasswordResetRequest {
             reset_token,
             new_password,

@@ -1,0 +1,219 @@
+//! Tokens: what is asked of them, and what is answered.
+
+use crate::grpc::convert::{context, required};
+use crate::model::{Error, Result};
+use crate::proto;
+use crate::proto::convert::claims::claims;
+use crate::proto::convert::time::timestamp;
+use crate::secret::SecretText;
+use crate::token::{
+    ExchangeRequest, Issued, MachineRequest, PasswordRequest, RefreshRequest, Refreshed, RevokeRequest, RevokeTarget,
+    ValidateRequest, Validation,
+};
+
+/// What a call to Issue asks for, by its credential.
+#[derive(Debug)]
+pub enum IssueBy {
+    /// A person's name and password.
+    Password(PasswordRequest),
+    /// A client's secret.
+    Secret(MachineRequest),
+    /// Somebody's token.
+    Exchange(ExchangeRequest),
+}
+
+/// What a call to Issue asks for. `deadline` is a moment of the clock's monotonic time.
+pub fn issue(request: proto::IssueRequest, deadline: std::time::Duration) -> Result<IssueBy> {
+    use proto::issue_request::Credential;
+    let proto::IssueRequest {
+        client_id,
+        credential,
+        audience,
+        scope,
+        context,
+    } = request;
+    Ok(match required(credential, "credential")? {
+        Credential::Password(proto::PasswordCredential { username, password }) => IssueBy::Password(PasswordRequest {
+            client_id,
+            username,
+            password: password.into(),
+            audience,
+            scope,
+            context: self::context(context),
+            deadline,
+        }),
+        Credential::ClientSecret(proto::ClientSecretCredential { secret }) => IssueBy::Secret(MachineRequest {
+            client_id,
+            secret: secret.into(),
+            audience,
+            scope,
+        }),
+        Credential::Exchange(proto::ExchangeCredential {
+            subject_token,
+            actor_token,
+        }) => IssueBy::Exchange(ExchangeRequest {
+            client_id,
+            subject_token: subject_token.into(),
+            actor_token: actor_token.into(),
+            audience,
+            scope,
+        }),
+    })
+}
+
+/// What a login gives.
+#[must_use]
+pub fn tokens(issued: Issued) -> proto::Tokens {
+    let Issued { access, refresh } = issued;
+    let mut tokens = proto::Tokens {
+        access_token: access.token.expose().to_owned(),
+        token_type: "Bearer".to_owned(),
+        access_expires_at: Some(timestamp(access.expires)),
+        refresh_after: Some(timestamp(access.refresh_after)),
+        scope: access.scope,
+        audience: access.audience,
+        ..proto::Tokens::default()
+    };
+    if let Some(refresh) = refresh {
+        refresh.token.expose().clone_into(&mut tokens.refresh_token);
+        tokens.refresh_expires_at = Some(timestamp(refresh.expires));
+        tokens.session_expires_at = Some(timestamp(refresh.session_expires));
+        tokens.session_id = refresh.session.to_string();
+    }
+    tokens
+}
+
+/// What a call to Refresh asks for.
+#[must_use]
+pub fn refresh(request: proto::RefreshRequest) -> RefreshRequest {
+    RefreshRequest {
+        refresh_token: request.refresh_token.into(),
+        audience: request.audience,
+        scope: request.scope,
+        attempt_id: request.attempt_id,
+        context: context(request.context),
+    }
+}
+
+/// What a refresh gives.
+#[must_use]
+pub fn refreshed(refreshed: Refreshed) -> proto::RefreshResponse {
+    let outcome = if refreshed.replayed {
+        proto::RefreshOutcome::Replayed
+    } else {
+        proto::RefreshOutcome::Rotated
+    };
+    proto::RefreshResponse {
+        tokens: Some(tokens(refreshed.issued)),
+        outcome: outcome.into(),
+    }
+}
+
+/// What a call to Revoke asks for.
+pub fn revoke(request: proto::RevokeRequest) -> Result<RevokeRequest> {
+    use proto::revoke_request::Target;
+    let proto::RevokeRequest {
+        target,
+        keep_session_id: keep,
+        reason,
+    } = request;
+    let target = required(target, "target")?;
+    if !keep.is_empty() && !matches!(target, Target::UserId(_)) {
+        return Err(Error::invalid("keep_session_id", "goes with user_id only"));
+    }
+    let target = match target {
+        Target::Token(token) => RevokeTarget::Token(SecretText::from(token)),
+        Target::SessionId(id) => RevokeTarget::Session(id),
+        Target::UserId(id) => RevokeTarget::User { id, keep },
+        Target::ClientId(id) => RevokeTarget::Client(id),
+        Target::Everything(true) => RevokeTarget::Everything,
+        Target::Everything(false) => return Err(Error::invalid("everything", "must be true")),
+    };
+    Ok(RevokeRequest { target, reason })
+}
+
+/// What a call to Validate asks about.
+pub fn validate(request: &proto::ValidateRequest) -> Result<ValidateRequest<'_>> {
+    let strong = match proto::Consistency::try_from(request.consistency) {
+        Ok(proto::Consistency::Unspecified | proto::Consistency::Local) => false,
+        Ok(proto::Consistency::Strong) => true,
+        Err(_) => return Err(Error::invalid("consistency", "is no consistency")),
+    };
+    Ok(ValidateRequest {
+        token: &request.access_token,
+        audience: &request.audience,
+        required_scopes: &request.required_scopes,
+        strong,
+    })
+}
+
+/// What Validate answers.
+#[must_use]
+pub fn validation(validation: &Validation) -> proto::ValidateResponse {
+    let answer = proto::ValidateResponse {
+        revocations_as_of: Some(timestamp(validation.as_of)),
+        cache_until: validation.cache_until.map(timestamp),
+        ..proto::ValidateResponse::default()
+    };
+    match &validation.verdict {
+        Ok(known) => proto::ValidateResponse {
+            active: true,
+            claims: known.concerns.key.as_ref().map(|key| claims(&known.claims, key)),
+            ..answer
+        },
+        Err(reason) => proto::ValidateResponse {
+            reason: proto::InactiveReason::from(*reason).into(),
+            ..answer
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::revoke_request::Target;
+
+    fn refused(target: Option<Target>, keep: &str) -> String {
+        let request = proto::RevokeRequest {
+            target,
+            keep_session_id: keep.to_owned(),
+            reason: String::new(),
+        };
+        revoke(request).unwrap_err().violations[0].field.to_string()
+    }
+
+    #[test]
+    fn a_revocation_has_one_target_and_keeps_a_session_of_users_only() {
+        assert_eq!(refused(None, ""), "target");
+        assert_eq!(refused(Some(Target::Everything(false)), ""), "everything");
+        for target in [
+            Target::Token("t".into()),
+            Target::SessionId("s".into()),
+            Target::ClientId("c".into()),
+            Target::Everything(true),
+        ] {
+            assert_eq!(refused(Some(target), "kept"), "keep_session_id");
+        }
+        let user = proto::RevokeRequest {
+            target: Some(Target::UserId("u".into())),
+            keep_session_id: "kept".into(),
+            reason: "lost phone".into(),
+        };
+        let asked = revoke(user).unwrap();
+        assert!(matches!(asked.target, RevokeTarget::User { id, keep } if id == "u" && keep == "kept"));
+        assert_eq!(asked.reason, "lost phone");
+    }
+
+    #[test]
+    fn a_login_needs_a_credential_and_a_validation_a_known_consistency() {
+        let empty = issue(proto::IssueRequest::default(), std::time::Duration::ZERO);
+        assert_eq!(empty.unwrap_err().violations[0].field, "credential");
+        let of = |consistency| proto::ValidateRequest {
+            consistency,
+            ..proto::ValidateRequest::default()
+        };
+        let strong: Vec<bool> = (0..=2).map(|n| validate(&of(n)).unwrap().strong).collect();
+        assert_eq!(strong, [false, false, true]);
+        assert_eq!(validate(&of(3)).unwrap_err().violations[0].field, "consistency");
+    }
+}
