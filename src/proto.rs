@@ -6,12 +6,8 @@ pub mod convert;
 
 use std::fmt;
 
-#[expect(
-    clippy::pedantic,
-    clippy::allow_attributes,
-    clippy::allow_attributes_without_reason,
-    reason = "generated"
-)]
+#[expect(clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated")]
+#[cfg_attr(feature = "server", expect(clippy::allow_attributes, reason = "generated"))]
 mod generated {
     tonic::include_proto!("countersign.v1");
 }

@@ -1,8 +1,8 @@
 //! HTTP/2 on one connection, with every limit set.
 //!
 //! Past vulnerabilities of the field and what answers them here: rapid reset (CVE-2023-44487) and reset by our own
-//! errors (RUSTSEC-2024-0003 and successors): at most [`LOCAL_RESETS`]; CONTINUATION flood (CVE-2024-27316): at most
-//! [`MAX_HEADERS`] of header list; silent sockets: [`PREFACE`], pings, [`MAX_AGE`]; windows that stay closed: answers
+//! errors (RUSTSEC-2024-0003 and successors): at most `LOCAL_RESETS`; CONTINUATION flood (CVE-2024-27316): at most
+//! `MAX_HEADERS` of header list; silent sockets: `PREFACE`, pings, `MAX_AGE`; windows that stay closed: answers
 //! that are not taken end the connection.
 
 use std::io;

@@ -127,7 +127,7 @@ impl Keys {
         self.ring.load_full()
     }
 
-    /// The ring to sign with: the one in force if the store was asked within [`ALIVE`], else after asking it.
+    /// The ring to sign with: the one in force if the store was asked within `ALIVE`, else after asking it.
     ///
     /// A replica that was frozen for longer is not waited for by a rotation; what it signed with a key that retired
     /// meanwhile would be refused everywhere.
