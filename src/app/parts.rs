@@ -13,7 +13,7 @@ use crate::keys::manager::{Keys, KeysParts};
 use crate::keys::seal::Master;
 use crate::model::audit::Origin;
 use crate::model::{AuditEvent, AuditType, Client, ClientId, Grant};
-use crate::password::{Peppers, Policy, Pool};
+use crate::password::{Peppers, Pool};
 use crate::revocation::{Feed, Spreader};
 use crate::secret::{Entropy, SecretText};
 use crate::store::{Announcements, DurableStore, SessionStore};
@@ -108,10 +108,7 @@ impl App {
         }));
         let users = Arc::new(Users {
             store: durable.clone(),
-            passwords: Arc::new(Passwords {
-                policy: Policy::new(&config.password),
-                pool: hashing.clone(),
-            }),
+            passwords: Arc::new(Passwords { pool: hashing.clone() }),
             trail: trail.clone(),
             spread: spreader.clone(),
             clock: clock.clone(),

@@ -15,7 +15,7 @@ mod verify;
 mod tests;
 
 pub use hash::{Peppers, Recipe};
-pub use policy::{MAX_BYTES, Policy, check_size};
+pub use policy::{MAX_BYTES, check_size};
 pub use pool::Pool;
 pub use stored::check_imported;
 pub use verify::Verdict;

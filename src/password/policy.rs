@@ -22,31 +22,19 @@ const MAX_WORDS: usize = 32;
 
 /// What a new password must be.
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub(super) struct Policy {
     min_length: usize,
 }
 
 impl Policy {
     /// The configured policy.
-    #[must_use]
-    pub fn new(config: &config::Password) -> Self {
+    pub(super) fn new(config: &config::Password) -> Self {
         Self {
             min_length: config.min_length,
         }
     }
 
-    /// Whether a new password is good enough. `field` is its path in the request, `context` what it must not be made of:
-    /// user name, e-mail, display name. Costs up to as much as a hash: where calls are served, ask
-    /// [`Pool::check`](super::Pool::check) instead.
-    ///
-    /// # Errors
-    /// `INVALID_REQUEST` over [`MAX_BYTES`], else `PASSWORD_TOO_WEAK`; both name the field.
-    pub fn check(&self, password: &SecretText, field: &'static str, context: &[&str]) -> Result<()> {
-        self.check_length(password, field)?;
-        check_guessable(password, field, &words(context))
-    }
-
-    /// The half of [`Policy::check`] that costs nothing.
+    /// Whether it is long enough, and short enough: what costs nothing to find.
     pub(super) fn check_length(&self, password: &SecretText, field: &'static str) -> Result<()> {
         check_size(password, field)?;
         if normalised(password).chars().count() < self.min_length {
@@ -57,7 +45,8 @@ impl Policy {
     }
 }
 
-/// The half of [`Policy::check`] that takes time; `words` are what the password must not be made of.
+/// Whether it is not among the first that are guessed; `words` are what it must not be made of. Takes up to as long as a
+/// hash, so it is for a hashing thread.
 pub(super) fn check_guessable(password: &SecretText, field: &'static str, words: &[String]) -> Result<()> {
     let text = normalised(password);
     let end = text.char_indices().nth(WINDOW).map_or(text.len(), |(end, _)| end);

@@ -89,10 +89,11 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Whether a new password is good enough: [`Policy::check`], with the expensive half on a hashing thread.
+    /// Whether a new password is good enough. `field` is its path in the request, `context` what it must not be made of:
+    /// user name, e-mail, display name.
     ///
     /// # Errors
-    /// Those of the policy, and as [`Pool::verify`].
+    /// `PASSWORD_TOO_WEAK` at the field, and as [`Pool::verify`].
     pub async fn check(
         &self,
         password: &SecretText,

@@ -14,7 +14,7 @@ use super::{Clients, Mandate, Passwords, Trail, UserDraft, Users};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Layers};
 use crate::model::{Client, ErrorKind, Result, User, UserId};
-use crate::password::{Peppers, Policy, Pool};
+use crate::password::{Peppers, Pool};
 use crate::revocation::{Feed, FeedConfig, OnStale, Spreader};
 use crate::secret::{Entropy, SecretText, SystemEntropy};
 use crate::store::sqlite::{Database, Mode, SqliteStore};
@@ -60,10 +60,7 @@ impl Room {
         let pool = Pool::start(&config, Peppers::default(), clock.clone(), entropy.clone()).unwrap();
         let users = Users {
             store: Arc::new(store.clone()),
-            passwords: Arc::new(Passwords {
-                policy: Policy::new(&config),
-                pool: Arc::new(pool),
-            }),
+            passwords: Arc::new(Passwords { pool: Arc::new(pool) }),
             trail: trail.clone(),
             spread: spread.clone(),
             clock: clock.clone(),

@@ -4,22 +4,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::Result;
-use crate::password::{Policy, Pool};
+use crate::password::Pool;
 use crate::secret::SecretText;
 
 /// The policy of passwords and the pool that hashes them.
 #[derive(Debug)]
 pub struct Passwords {
-    /// What a new password must be.
-    pub policy: Policy,
-    /// The threads that hash.
+    /// The threads that do both.
     pub pool: Arc<Pool>,
 }
 
 impl Passwords {
     /// Whether a new password is good enough; `field` is its path, `context` what it must not be made of.
-    pub(super) fn check(&self, password: &SecretText, field: &'static str, context: &[&str]) -> Result<()> {
-        self.policy.check(password, field, context)
+    pub(super) async fn check(
+        &self,
+        password: &SecretText,
+        field: &'static str,
+        context: &[&str],
+        deadline: Duration,
+    ) -> Result<()> {
+        self.pool.check(password, field, context, deadline).await
     }
 
     /// The PHC string of a password. `deadline` is a moment of the clock's monotonic time.

@@ -58,7 +58,7 @@ impl Users {
         let found = self.store.password_hash(id).await?;
         let (user, stored) = found.ok_or(ErrorKind::UserNotFound)?;
         may_touch(authority, &user)?;
-        self.check_policy(&user, &new, "new_password")?;
+        self.check_policy(&user, &new, "new_password", deadline).await?;
 
         let audit = self.trail.event(AuditType::PasswordChanged, &id, mandate.origin());
         let known = Some(stored.clone()).filter(|hash| !hash.is_empty());
@@ -146,13 +146,19 @@ impl Users {
         field: &'static str,
         deadline: Duration,
     ) -> Result<SecretText> {
-        self.check_policy(user, &password, field)?;
+        self.check_policy(user, &password, field, deadline).await?;
         self.passwords.hash(password, deadline).await
     }
 
-    fn check_policy(&self, user: &User, password: &SecretText, field: &'static str) -> Result<()> {
+    async fn check_policy(
+        &self,
+        user: &User,
+        password: &SecretText,
+        field: &'static str,
+        deadline: Duration,
+    ) -> Result<()> {
         let context = [user.username.as_str(), &user.email, &user.display_name];
-        self.passwords.check(password, field, &context)
+        self.passwords.check(password, field, &context, deadline).await
     }
 
     async fn replace(&self, new: &NewPassword, authority: Authority, audit: &AuditEvent) -> Result<()> {

@@ -2,14 +2,20 @@ use std::time::Duration;
 
 use rstest::rstest;
 
-use super::super::policy::{MAX_BYTES, Policy};
+use super::super::policy::{MAX_BYTES, Policy, check_guessable, words};
 use super::*;
 use crate::clock::{Clock as _, SystemClock};
 use crate::model::{ErrorKind, Result};
 
 fn check(password: &str) -> Result<()> {
     let context = ["ada.lovelace", "ada@example.com", "Ada Lovelace"];
-    Policy::new(&config()).check(&text(password), "new_password", &context)
+    check_in(password, &context)
+}
+
+fn check_in(password: &str, context: &[&str]) -> Result<()> {
+    let password = text(password);
+    Policy::new(&config()).check_length(&password, "new_password")?;
+    check_guessable(&password, "new_password", &words(context))
 }
 
 #[rstest]
@@ -73,9 +79,7 @@ fn hostile_context_is_bounded() {
     let many: Vec<String> = (0..1_000).map(|i| format!("word{i}-{i}")).collect();
     let mut context: Vec<&str> = many.iter().map(String::as_str).collect();
     context.push(&long);
-    Policy::new(&config())
-        .check(&text("violet-anchor-drums-91"), "password", &context)
-        .unwrap();
+    check_in("violet-anchor-drums-91", &context).unwrap();
 }
 
 /// Without the window this takes minutes in a test build; with it, as long as a few hashes.
