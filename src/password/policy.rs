@@ -12,7 +12,7 @@ use crate::secret::SecretText;
 pub const MAX_BYTES: usize = 1_024;
 
 /// How many code points zxcvbn looks at. Its cost grows steeply with the length of a hostile text: 24 code points of
-/// look-alikes (`4@8({[<3…`) were measured to cost about as much as a hash, 100 of them twenty times that. If the
+/// look-alikes (`4@8({[<3…`) were measured to cost two or three hashes of the default cost, 100 of them seventy. If the
 /// beginning is hard to guess, so is the whole.
 const WINDOW: usize = 24;
 
