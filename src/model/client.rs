@@ -47,6 +47,25 @@ pub enum ReusePolicy {
     Tolerant,
 }
 
+impl ReusePolicy {
+    /// As stored and as configured.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Tolerant => "tolerant",
+        }
+    }
+
+    /// The reverse of [`ReusePolicy::as_str`].
+    #[must_use]
+    pub fn named(text: &str) -> Option<Self> {
+        [Self::Strict, Self::Tolerant]
+            .into_iter()
+            .find(|policy| policy.as_str() == text)
+    }
+}
+
 /// A client as stored. Its secrets are not here: the store compares their hashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {

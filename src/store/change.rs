@@ -2,10 +2,11 @@
 //! transaction, on the row as it is then.
 
 use super::accounts::{Authority, UserChange};
+use super::keys::{KeyRows, SigningRow};
 use crate::clock::UnixMillis;
 use crate::model::grant::OWN_PREFIX;
 use crate::model::user::ADMIN;
-use crate::model::{AuditEvent, Client, ClientChange, Error, ErrorKind, Result, User};
+use crate::model::{AuditEvent, Client, ClientChange, Error, ErrorKind, KeyId, KeyState, Result, User};
 
 /// What a change makes of a row.
 #[derive(Debug)]
@@ -97,6 +98,50 @@ pub(super) fn may_call(client: &Client, callable: Option<&[String]>) -> Result<(
         ErrorKind::CallerNotAllowed,
         format!("the client has a `{OWN_PREFIX}*` scope that the caller lacks"),
     ))
+}
+
+/// Whether a PENDING key may take over from `active`, which must be the one that signs now (or none, if none does).
+pub(super) fn may_activate(signing: &[SigningRow], id: &KeyId, active: Option<&KeyId>) -> bool {
+    let signs = signing
+        .iter()
+        .find(|key| key.state == KeyState::Active)
+        .map(|key| &key.id);
+    signs == active && is(signing, id, KeyState::Pending)
+}
+
+/// The key that takes over when `key` is revoked; none if it does not sign. `LAST_ACTIVE_KEY` if it does and `standby`
+/// is not waiting.
+pub(super) fn successor<'s>(
+    signing: &[SigningRow],
+    key: &SigningRow,
+    standby: Option<&'s KeyId>,
+) -> Result<Option<&'s KeyId>> {
+    if key.state != KeyState::Active {
+        return Ok(None);
+    }
+    match standby.filter(|standby| is(signing, standby, KeyState::Pending)) {
+        Some(standby) => Ok(Some(standby)),
+        None => Err(ErrorKind::LastActiveKey.into()),
+    }
+}
+
+fn is(signing: &[SigningRow], id: &KeyId, state: KeyState) -> bool {
+    signing.iter().any(|key| key.id == *id && key.state == state)
+}
+
+/// What of `proposed` a store lacks that holds `stored`: a kind of which there is none at all.
+pub(super) fn lacking(stored: &KeyRows, proposed: &KeyRows) -> KeyRows {
+    let mut lacking = proposed.clone();
+    if !stored.signing.is_empty() {
+        lacking.signing.clear();
+    }
+    lacking
+        .secrets
+        .retain(|new| !stored.secrets.iter().any(|old| old.purpose == new.purpose));
+    lacking
+        .checks
+        .retain(|new| !stored.checks.iter().any(|old| old.name == new.name));
+    lacking
 }
 
 /// When a row that was changed before is changed now: never at the same moment, which an optimistic lock could not tell.

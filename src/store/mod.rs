@@ -14,6 +14,7 @@ mod change;
 pub mod keys;
 pub mod local;
 pub mod migrate;
+pub mod postgres;
 pub mod redis;
 pub mod revocations;
 pub mod sessions;

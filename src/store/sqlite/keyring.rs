@@ -8,6 +8,7 @@ use super::record::{audit, revoke_known};
 use super::rows::{Columns, json};
 use crate::clock::UnixMillis;
 use crate::model::{Algorithm, AuditEvent, Error, ErrorKind, KeyId, KeyState, Result, Revocation, Target};
+use crate::store::change;
 use crate::store::keys::{CheckRow, KeyRows, SecretPurpose, SecretRow, SigningRow};
 
 /// A replica that has been silent for so long is forgotten, in milliseconds.
@@ -58,22 +59,18 @@ pub(super) fn load(tx: &Tx<'_>) -> Result<KeyRows> {
 
 pub(super) fn ensure(tx: &Tx<'_>, proposed: &KeyRows, event: &AuditEvent) -> Result<KeyRows> {
     let stored = load(tx)?;
-    let mut added = false;
-    if stored.signing.is_empty() {
-        for key in &proposed.signing {
-            added |= insert_signing(tx, key)?;
-        }
-    }
-    for secret in &proposed.secrets {
-        if !stored.secrets.iter().any(|s| s.purpose == secret.purpose) {
-            added |= insert_secret(tx, secret)?;
-        }
-    }
-    for check in &proposed.checks {
-        added |= insert_check(tx, check)?;
-    }
-    if !added {
+    let lacking = change::lacking(&stored, proposed);
+    if lacking == KeyRows::default() {
         return Ok(stored);
+    }
+    for key in &lacking.signing {
+        insert_signing(tx, key)?;
+    }
+    for secret in &lacking.secrets {
+        insert_secret(tx, secret)?;
+    }
+    for check in &lacking.checks {
+        insert_check(tx, check)?;
     }
     audit(tx, event)?;
     load(tx)
@@ -106,15 +103,7 @@ pub(super) fn activate(
     at: UnixMillis,
     event: &AuditEvent,
 ) -> Result<bool> {
-    let signing = load(tx)?.signing;
-    let now_active = signing
-        .iter()
-        .find(|key| key.state == KeyState::Active)
-        .map(|key| &key.id);
-    let is_pending = signing
-        .iter()
-        .any(|key| key.id == *id && key.state == KeyState::Pending);
-    if now_active != active || !is_pending {
+    if !change::may_activate(&load(tx)?.signing, id, active) {
         return Ok(false);
     }
     tx.run(
@@ -142,20 +131,13 @@ pub(super) fn revoke(
     if key.state == KeyState::Revoked {
         return Ok((key, None));
     }
-    let successor = (key.state == KeyState::Active)
-        .then(|| {
-            signing
-                .iter()
-                .find(|key| Some(&key.id) == standby && key.state == KeyState::Pending)
-                .ok_or(ErrorKind::LastActiveKey)
-        })
-        .transpose()?;
+    let successor = change::successor(&signing, &key, standby)?;
     tx.run(
         "UPDATE signing_keys SET state = 'revoked', revoked = ?2 WHERE id = ?1",
         params![id.as_str(), at.0],
     )?;
     if let Some(successor) = successor {
-        begin_signing(tx, &successor.id, at)?;
+        begin_signing(tx, successor, at)?;
     }
     let revocation = revoke_known(tx, &Target::Key(id.clone()))?;
     audit(tx, event)?;
@@ -277,10 +259,10 @@ fn insert_secret(tx: &Tx<'_>, secret: &SecretRow) -> Result<bool> {
     Ok(inserted == 1)
 }
 
-fn insert_check(tx: &Tx<'_>, check: &CheckRow) -> Result<bool> {
-    let inserted = tx.run(
+fn insert_check(tx: &Tx<'_>, check: &CheckRow) -> Result<()> {
+    tx.run(
         "INSERT INTO master_keys (name, sealed) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
         params![check.name, check.sealed],
     )?;
-    Ok(inserted == 1)
+    Ok(())
 }

@@ -118,10 +118,7 @@ pub(super) fn span(span: Option<Duration>) -> Option<i64> {
 
 /// A reuse policy, as stored.
 pub(super) fn reuse_policy(policy: Option<ReusePolicy>) -> Option<&'static str> {
-    policy.map(|policy| match policy {
-        ReusePolicy::Strict => "strict",
-        ReusePolicy::Tolerant => "tolerant",
-    })
+    policy.map(ReusePolicy::as_str)
 }
 
 /// The user whose columns begin at `first`; none where an outer join found none.
@@ -166,12 +163,10 @@ pub(super) fn client(row: &Row<'_>, first: usize) -> Result<Option<Client>> {
         refresh_idle_ttl: columns.span()?,
         session_ttl: columns.span()?,
         refresh_grace: columns.span()?,
-        reuse_policy: match columns.take::<Option<String>>()?.as_deref() {
-            None => None,
-            Some("strict") => Some(ReusePolicy::Strict),
-            Some("tolerant") => Some(ReusePolicy::Tolerant),
-            Some(_) => return Err(unreadable("unknown reuse policy")),
-        },
+        reuse_policy: columns
+            .take::<Option<String>>()?
+            .map(|name| ReusePolicy::named(&name).ok_or_else(|| unreadable("unknown reuse policy")))
+            .transpose()?,
         max_sessions_per_user: columns.take()?,
         disabled: columns.take()?,
         created: columns.time()?,

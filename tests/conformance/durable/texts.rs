@@ -7,7 +7,7 @@ use countersign::store::{AuditQuery, Page};
 use super::fresh::{self, Fresh};
 use super::samples::*;
 
-on_each!([sqlite] [
+on_each!([sqlite, postgres] [
     hostile_text_comes_back_as_it_went_in,
     hostile_text_finds_nothing_but_itself,
     nul_is_refused_wherever_text_goes,
@@ -36,7 +36,9 @@ async fn hostile_text_comes_back_as_it_went_in(fresh: Fresh) {
     let mut new = new_user("ada");
     new.user.roles.clone_from(&texts);
     new.user.attributes = texts.iter().map(|text| (text.clone(), text.as_str().into())).collect();
-    new.user.email = texts.concat();
+    // What is looked up by is in an index, which takes no page-long text; the rules allow none.
+    let short: String = texts.concat().chars().take(400).collect();
+    new.user.email.clone_from(&short);
     new.user.display_name = texts.concat();
     let user = make(&fresh, new).await;
     assert_eq!(fresh.user(user.id).await.unwrap(), Some(user));
@@ -51,7 +53,7 @@ async fn hostile_text_comes_back_as_it_went_in(fresh: Fresh) {
     assert_eq!(fresh.client(&client.id).await.unwrap(), Some(client));
 
     let mut event = some_event();
-    event.subject = texts.concat();
+    event.subject = short;
     event.origin.actor = texts.concat();
     event.origin.ip_address = texts.concat();
     event.origin.request_id = texts.concat();

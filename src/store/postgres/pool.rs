@@ -1,0 +1,236 @@
+//! The pool: who waits, who is turned away, what is tried again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use sqlx::postgres::{PgConnection, PgPoolOptions, PgRow};
+use sqlx::{AssertSqlSafe, Connection as _, PgPool};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use super::connect::{Limits, Way, begin};
+use super::error::{Failure, Result};
+use super::statement::{Session, Statement};
+use crate::model::{self, Error, ErrorKind};
+
+/// A connection that nobody used for so long is asked whether it lives before it is relied on.
+const STALE: Duration = Duration::from_secs(1);
+
+/// How a piece of work runs, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// One statement that reads, or that run twice is run once: again on a fresh connection if the first broke.
+    Repeatable,
+    /// One statement: again only if it surely did not run.
+    Once,
+    /// In a transaction: again if the connection broke before the commit, or the commit surely did not happen.
+    Transaction,
+}
+
+/// A pool of connections. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Pool(Arc<Inner>);
+
+struct Inner {
+    pool: PgPool,
+    /// One permit for each connection, and one for each caller who may wait.
+    places: Arc<Semaphore>,
+    begin: Arc<str>,
+    direct: bool,
+    patience: Duration,
+    distrust: Arc<Distrust>,
+}
+
+impl Pool {
+    /// A pool of at most `size` connections, for which at most `waiting` callers wait. It connects when it is first used.
+    pub(super) fn new(way: &Way, limits: Limits, size: u32, waiting: u32, acquire_timeout: Duration) -> Self {
+        let distrust = Arc::new(Distrust::default());
+        let (check, old) = (way.clone(), Arc::clone(&distrust));
+        let pool = PgPoolOptions::new()
+            .max_connections(size)
+            .acquire_timeout(acquire_timeout)
+            .test_before_acquire(false)
+            .before_acquire(move |connection, state| {
+                let trusted = old.trusts(state.age);
+                Box::pin(async move {
+                    if trusted && state.idle_for > STALE {
+                        connection.ping().await?;
+                    }
+                    Ok(trusted)
+                })
+            })
+            .after_connect(move |connection, _| {
+                let check = check.clone();
+                Box::pin(async move { check.check(connection).await })
+            })
+            .connect_lazy_with(way.options().clone());
+        Self(Arc::new(Inner {
+            pool,
+            places: Arc::new(Semaphore::new(size.saturating_add(waiting) as usize)),
+            begin: begin(way, limits).into(),
+            direct: way.is_direct(),
+            // The server's own limit comes first, if it answers at all.
+            patience: limits.statement + Duration::from_millis(500),
+            distrust,
+        }))
+    }
+
+    /// Runs a statement; how many rows it changed.
+    pub(super) async fn run(&self, how: How, statement: Statement) -> model::Result<u64> {
+        self.with(how, move |session| Box::pin(session.run(statement.clone())))
+            .await
+    }
+
+    /// The first row, if there is one.
+    pub(super) async fn first<T, R>(&self, how: How, statement: Statement, read: R) -> model::Result<Option<T>>
+    where
+        T: Send + 'static,
+        R: Fn(&PgRow) -> Result<T> + Copy + Send + Sync + 'static,
+    {
+        self.with(how, move |session| Box::pin(session.first(statement.clone(), read)))
+            .await
+    }
+
+    /// All rows.
+    pub(super) async fn all<T, R>(&self, how: How, statement: Statement, read: R) -> model::Result<Vec<T>>
+    where
+        T: Send + 'static,
+        R: Fn(&PgRow) -> Result<T> + Copy + Send + Sync + 'static,
+    {
+        self.with(how, move |session| Box::pin(session.all(statement.clone(), read)))
+            .await
+    }
+
+    /// Runs `work` on a connection, in a task of its own: it comes to its end whatever becomes of the caller. An `Err`
+    /// of it leaves nothing behind.
+    ///
+    /// `OVERLOADED` at once if as many wait already as may; `STORE_UNAVAILABLE` if a wait runs out.
+    pub(super) async fn with<T, W>(&self, how: How, work: W) -> model::Result<T>
+    where
+        T: Send + 'static,
+        W: for<'s> Fn(&'s mut Session<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync + 'static,
+    {
+        let places = Arc::clone(&self.0.places);
+        let place = places.try_acquire_owned().map_err(|_| ErrorKind::Overloaded)?;
+        let inner = Arc::clone(&self.0);
+        let task = tokio::spawn(async move {
+            let done = inner.work(how, &work).await;
+            drop(place);
+            done.map_err(Failure::into_error)
+        });
+        task.await.unwrap_or_else(|gone| {
+            Err(if gone.is_panic() {
+                Error::internal("a transaction panicked")
+            } else {
+                Error::store_unavailable(gone)
+            })
+        })
+    }
+}
+
+impl Inner {
+    async fn work<T, W>(&self, how: How, work: &W) -> Result<T>
+    where
+        W: for<'s> Fn(&'s mut Session<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync,
+    {
+        let mut again = true;
+        loop {
+            let mut connection = self.pool.acquire().await?;
+            let done = timeout(self.patience, self.attempt(&mut connection, how, work)).await;
+            let Ok(done) = done else {
+                // Whatever the server still does there, nobody may be given this connection again.
+                drop(connection.detach());
+                return Err(Error::store_unavailable("no answer in time").into());
+            };
+            let Broken { failure, undone } = match done {
+                Ok(done) => return Ok(done),
+                Err(broken) => broken,
+            };
+            if !failure.is_of_connection() {
+                return Err(failure);
+            }
+            drop(connection.detach());
+            self.distrust.all_so_far();
+            if !again || !(undone || how == How::Repeatable) {
+                return Err(failure);
+            }
+            again = false;
+            tracing::debug!(?failure, "trying again on a fresh connection");
+        }
+    }
+
+    async fn attempt<T, W>(&self, connection: &mut PgConnection, how: How, work: &W) -> Result<T, Broken>
+    where
+        W: for<'s> Fn(&'s mut Session<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync,
+    {
+        if self.direct && how != How::Transaction {
+            let mut session = Session {
+                connection,
+                named: true,
+            };
+            return work(&mut session).await.map_err(Broken::at_commit);
+        }
+        let begin = AssertSqlSafe(Arc::clone(&self.begin));
+        let mut transaction = connection.begin_with(begin).await.map_err(Broken::before_commit)?;
+        let mut session = Session {
+            connection: &mut transaction,
+            named: self.direct,
+        };
+        match work(&mut session).await {
+            Ok(done) => {
+                transaction.commit().await.map_err(Broken::at_commit)?;
+                Ok(done)
+            }
+            Err(failure) => {
+                if !failure.is_of_connection() {
+                    transaction.rollback().await.map_err(Broken::before_commit)?;
+                }
+                Err(Broken::before_commit(failure))
+            }
+        }
+    }
+}
+
+/// A failure, and whether what was attempted surely did not happen.
+struct Broken {
+    failure: Failure,
+    undone: bool,
+}
+
+impl Broken {
+    fn before_commit(failure: impl Into<Failure>) -> Self {
+        Self {
+            failure: failure.into(),
+            undone: true,
+        }
+    }
+
+    fn at_commit(failure: impl Into<Failure>) -> Self {
+        let failure = failure.into();
+        Self {
+            undone: failure.is_surely_undone(),
+            failure,
+        }
+    }
+}
+
+/// When one connection breaks, the others lead the same way: those made before are replaced as they come up, so that
+/// what is tried again is tried on a fresh one.
+#[derive(Default)]
+struct Distrust(Mutex<Option<Instant>>);
+
+impl Distrust {
+    fn all_so_far(&self) {
+        let mut since = self.0.lock();
+        // At most once a second: a server that can only read must not have every reader connect anew each time.
+        if since.is_none_or(|since| since.elapsed() > Duration::from_secs(1)) {
+            *since = Some(Instant::now());
+        }
+    }
+
+    fn trusts(&self, age: Duration) -> bool {
+        self.0.lock().is_none_or(|since| age < since.elapsed())
+    }
+}

@@ -1,0 +1,81 @@
+//! Statements with their arguments, and a connection that runs them.
+
+use futures_util::TryStreamExt as _;
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::{Arguments as _, Encode, Postgres, Type};
+
+use super::error::Result;
+
+/// A statement and its arguments: enough to send it a second time.
+#[derive(Clone)]
+pub(super) struct Statement {
+    sql: &'static str,
+    arguments: PgArguments,
+    unencodable: Option<String>,
+}
+
+/// A statement without arguments so far.
+pub(super) fn sql(sql: &'static str) -> Statement {
+    Statement {
+        sql,
+        arguments: PgArguments::default(),
+        unencodable: None,
+    }
+}
+
+impl Statement {
+    /// Adds an argument: `$1`, then `$2`, and so on.
+    pub(super) fn bind<'v, T: Encode<'v, Postgres> + Type<Postgres>>(mut self, value: T) -> Self {
+        if let Err(error) = self.arguments.add(value) {
+            self.unencodable = Some(error.to_string());
+        }
+        self
+    }
+}
+
+/// A connection, inside a transaction or about to run one statement.
+pub(super) struct Session<'c> {
+    pub(super) connection: &'c mut PgConnection,
+    /// Whether statements are prepared once and kept by name; not where a pooler stands between.
+    pub(super) named: bool,
+}
+
+impl Session<'_> {
+    /// Runs a statement; how many rows it changed.
+    pub(super) async fn run(&mut self, statement: Statement) -> Result<u64> {
+        let done = self.query(statement)?.execute(&mut *self.connection).await?;
+        Ok(done.rows_affected())
+    }
+
+    /// The first row, if there is one.
+    pub(super) async fn first<T>(
+        &mut self,
+        statement: Statement,
+        read: impl FnOnce(&PgRow) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let row = self.query(statement)?.fetch_optional(&mut *self.connection).await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// All rows.
+    pub(super) async fn all<T>(
+        &mut self,
+        statement: Statement,
+        mut read: impl FnMut(&PgRow) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut rows = self.query(statement)?.fetch(&mut *self.connection);
+        let mut all = Vec::new();
+        // Read as they come: a load of all revocations is never held twice.
+        while let Some(row) = rows.try_next().await? {
+            all.push(read(&row)?);
+        }
+        Ok(all)
+    }
+
+    fn query(&self, statement: Statement) -> Result<sqlx::query::Query<'static, Postgres, PgArguments>> {
+        if let Some(why) = statement.unencodable {
+            return Err(crate::model::Error::internal(why).into());
+        }
+        Ok(sqlx::query_with(statement.sql, statement.arguments).persistent(self.named))
+    }
+}
