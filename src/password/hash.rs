@@ -145,7 +145,8 @@ impl Cost {
     }
 }
 
-/// The memory of one hashing thread, kept from hash to hash: the kernel zeroing fresh pages costs a tenth of a hash.
+/// The memory of one hashing thread, kept from hash to hash: so the process needs threads × memory, whatever its
+/// allocator does with what is given back.
 #[derive(Debug, Default)]
 pub(super) struct Memory(Vec<Block>);
 

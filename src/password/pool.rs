@@ -76,6 +76,7 @@ impl Pool {
             clock,
             entropy,
         });
+        describe_metrics();
         let pool = Self {
             shared,
             threads: Mutex::default(),
@@ -175,7 +176,7 @@ impl Pool {
             work: Box::new(Task { compute, reply }),
         };
         match self.shared.queue.push(job) {
-            Ok(()) => {}
+            Ok(()) => self.shared.count_queue(),
             Err(Refused::Full) => {
                 let error = Error::from(ErrorKind::Overloaded).retry_after(RETRY_AFTER);
                 return Err(refused("full", error));
@@ -210,12 +211,17 @@ impl Shared {
         lower_priority();
         let mut memory = Memory::default();
         while let Some(job) = self.queue.pop() {
+            self.count_queue();
             let (recipe, started) = (self.recipe.load_full(), self.clock.monotonic());
             job.work.run(&recipe, &mut memory);
             memory.trim(&recipe);
             let took = self.clock.monotonic().saturating_sub(started);
             metrics::histogram!("countersign_password_hash_seconds").record(took.as_secs_f64());
         }
+    }
+
+    fn count_queue(&self) {
+        metrics::gauge!("countersign_password_queued").set(u32::try_from(self.queue.len()).unwrap_or(u32::MAX));
     }
 }
 
@@ -242,6 +248,23 @@ where
         // Nobody may be waiting any more.
         let _ = reply.send(result);
     }
+}
+
+fn describe_metrics() {
+    use metrics::Unit;
+    metrics::describe_gauge!(
+        "countersign_password_queued",
+        "Logins and new passwords that wait for a hashing thread."
+    );
+    metrics::describe_histogram!(
+        "countersign_password_hash_seconds",
+        Unit::Seconds,
+        "How long a hashing thread worked on one password."
+    );
+    metrics::describe_counter!(
+        "countersign_password_refused_total",
+        "Passwords that were not looked at: the queue was full, or the deadline passed first."
+    );
 }
 
 fn refused(reason: &'static str, error: Error) -> Error {
