@@ -5,9 +5,12 @@ use std::process::ExitCode;
 
 use tonic_types::StatusExt as _;
 
-use super::output::{self, printable};
+use super::output;
+use super::text::printable;
+use crate::app::StartError;
 use crate::config::ConfigError;
 use crate::model::{Error, ErrorKind};
+use crate::proto::convert::reason;
 
 /// Usage and configuration (`EX_USAGE` of sysexits.h).
 pub(super) const USAGE: u8 = 64;
@@ -71,6 +74,16 @@ impl From<ConfigError> for Failure {
     }
 }
 
+/// A store cannot be opened, or the service not started.
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self {
+            code: error.exit_code(),
+            message: Some(error.to_string()),
+        }
+    }
+}
+
 /// Writing an answer failed. Whoever reads no further (`| head`) wants no complaint.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
@@ -84,7 +97,7 @@ impl From<io::Error> for Failure {
 /// A rule or a store refused. The owner of the store may read the private half too.
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let message = error.to_string();
+        let message = told(&error.to_string(), reason::of_kind(error.kind).unwrap_or_default());
         if error.kind == ErrorKind::StoreUnavailable {
             return Self::unreachable(message);
         }
@@ -100,18 +113,24 @@ impl From<tonic::Status> for Failure {
             .error_info()
             .map(|info| info.reason.as_str())
             .unwrap_or_default();
-        let mut message = printable(status.message());
-        if !reason.is_empty() {
-            message = format!("{message} ({})", printable(reason));
-        }
-        if let Some(hint) = hint(reason) {
-            message = format!("{message}; {hint}");
-        }
+        let message = told(status.message(), reason);
         if status.code() == tonic::Code::Unavailable {
             return Self::unreachable(message);
         }
         Self::other(message)
     }
+}
+
+/// What is wrong, its name in the protocol, and what to do.
+fn told(message: &str, reason: &str) -> String {
+    let mut told = printable(message);
+    if !reason.is_empty() {
+        told = format!("{told} ({})", printable(reason));
+    }
+    if let Some(hint) = hint(reason) {
+        told = format!("{told}; {hint}");
+    }
+    told
 }
 
 fn hint(reason: &str) -> Option<&'static str> {
@@ -122,6 +141,11 @@ fn hint(reason: &str) -> Option<&'static str> {
         "SCOPE_NOT_ALLOWED" | "AUDIENCE_NOT_ALLOWED" | "GRANT_NOT_ALLOWED" => {
             Some("`countersign client update` can allow it")
         }
+        "USER_NOT_FOUND" => Some("`countersign user list` lists them"),
+        "CLIENT_NOT_FOUND" => Some("`countersign client list` lists them"),
+        "KEY_NOT_FOUND" => Some("`countersign key list` lists them"),
+        "STALE_UPDATE" => Some("try again"),
+        "STORE_UNAVAILABLE" | "OVERLOADED" | "THROTTLED" => Some("try again in a moment"),
         _ => None,
     }
 }

@@ -26,6 +26,15 @@ pub(super) fn secret(name: &str, file: Option<&Path>) -> Result<SecretText, Fail
     first_line(name, input.lock())
 }
 
+/// A secret that is to be set: at a prompt it is asked for twice.
+pub(super) fn new_secret(name: &str, file: Option<&Path>) -> Result<SecretText, Failure> {
+    let first = secret(name, file)?;
+    if file.is_none() && std::io::stdin().is_terminal() && prompt(name, "Again: ")? != first {
+        return Err(Failure::other(format!("the two {name}s differ; nothing was changed")));
+    }
+    Ok(first)
+}
+
 fn prompt(name: &str, text: &str) -> Result<SecretText, Failure> {
     let typed = rpassword::prompt_password(text)
         .map_err(|error| Failure::other(format!("cannot ask for the {name}: {error}")))?;

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use prost::{Message, Name};
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 use serde_json::Value;
 
 use super::Failure;
@@ -11,21 +11,45 @@ use crate::proto::FILE_DESCRIPTOR_SET;
 
 static POOL: LazyLock<Option<DescriptorPool>> = LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok());
 
-/// The message as proto3 JSON. Fields at their default are there too, so that a script need not know what they are.
-pub(super) fn of<M: Message + Name>(message: &M) -> Result<Value, Failure> {
+/// The message as proto3 JSON, with its descriptor. Fields at their default are there too, so that a script need not
+/// know what they are.
+pub(super) fn of<M: Message + Name>(message: &M) -> Result<(Value, MessageDescriptor), Failure> {
     let internal = |what: &str| Failure::other(format!("cannot show {}: {what}", M::full_name()));
     let pool = POOL.as_ref().ok_or_else(|| internal("no descriptors"))?;
     let descriptor = pool
         .get_message_by_name(&M::full_name())
         .ok_or_else(|| internal("no descriptor"))?;
-    let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
+    let dynamic = DynamicMessage::decode(descriptor.clone(), message.encode_to_vec().as_slice())
         .map_err(|error| internal(&error.to_string()))?;
     let options = SerializeOptions::new()
         .use_proto_field_name(true)
         .skip_default_fields(false);
-    dynamic
+    let mut value = dynamic
         .serialize_with_options(serde_json::value::Serializer, &options)
-        .map_err(|error| internal(&error.to_string()))
+        .map_err(|error| internal(&error.to_string()))?;
+    whole(&mut value);
+    Ok((value, descriptor))
+}
+
+/// The numbers of a `Struct` are doubles: `1.0` in it was, and is to be read as, `1`.
+fn whole(value: &mut Value) {
+    /// Beyond it doubles skip whole numbers.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => {
+            let double = number
+                .as_f64()
+                .filter(|double| number.is_f64() && double.fract() == 0.0);
+            if let Some(double) = double.filter(|double| double.abs() <= EXACT) {
+                #[expect(clippy::cast_possible_truncation, reason = "whole, and within ±2^53")]
+                let number = double as i64;
+                *value = number.into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole),
+        Value::Object(map) => map.values_mut().for_each(whole),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
 }
 
 #[cfg(test)]
@@ -49,12 +73,12 @@ mod tests {
             "reason": "INACTIVE_REASON_EXPIRED",
             "revocations_as_of": "1970-01-01T00:00:01.500Z",
         });
-        assert_eq!(of(&answer).unwrap(), expected);
+        assert_eq!(of(&answer).unwrap().0, expected);
         let list = ListUsersResponse {
             users: vec![User::default()],
             ..ListUsersResponse::default()
         };
-        let shown = of(&list).unwrap();
+        let shown = of(&list).unwrap().0;
         assert_eq!(shown["next_page_token"], "");
         assert_eq!(shown["users"][0]["display_name"], "");
         assert_eq!(shown["users"][0]["roles"], json!([]));

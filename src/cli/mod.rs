@@ -3,13 +3,21 @@
 //! What a command prints is the response of the RPC that does the same, as text for people or as proto3 JSON. Errors
 //! are one line on the standard error and say what to do next. Secrets are never arguments: a process list shows those.
 
+mod audit;
+mod client;
 mod config;
 mod describe;
 mod failure;
 mod input;
 mod json;
+mod key;
+mod migrate;
 mod output;
+mod session;
+mod store;
+mod text;
 mod token;
+mod user;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -48,6 +56,23 @@ struct Globals {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Bring the stores' schema up to date; `serve` does it too.
+    Migrate,
+    /// People, on the store itself.
+    #[command(subcommand)]
+    User(user::Command),
+    /// The applications that get tokens, on the store itself.
+    #[command(subcommand)]
+    Client(client::Command),
+    /// Who is logged in, on the store itself.
+    #[command(subcommand)]
+    Session(session::Command),
+    /// The keys that sign tokens, on the store itself.
+    #[command(subcommand)]
+    Key(key::Command),
+    /// The trail of who did what, on the store itself.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Ask a running server for tokens, and about them.
     Token(token::Args),
     /// The configuration.
@@ -121,6 +146,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>, environment: Vec<(OsString,
         out,
     };
     let done = match cli.command {
+        Command::Migrate => wait(migrate::run(&context)),
+        Command::User(command) => wait(user::run(&context, command)),
+        Command::Client(command) => wait(client::run(&context, command)),
+        Command::Session(command) => wait(session::run(&context, command)),
+        Command::Key(command) => wait(key::run(&context, command)),
+        Command::Audit(command) => wait(audit::run(&context, command)),
         Command::Token(args) => token::run(&context, args),
         Command::Config(command) => config::run(&context, &command),
         Command::Completions(args) => describe::completions(&args, Cli::command()),

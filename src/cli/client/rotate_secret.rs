@@ -1,0 +1,32 @@
+//! `client rotate-secret`.
+
+use std::time::Duration;
+
+use crate::account::Mandate;
+use crate::cli::{Context, Failure, store};
+use crate::config::parse_duration;
+use crate::proto::RotateClientSecretResponse;
+use crate::proto::convert::time::timestamp;
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Its id.
+    id: String,
+
+    /// How long the old secret stays good; 0 ends it, and every token that it got, at once.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "24h")]
+    overlap: Duration,
+}
+
+pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let app = store::open(context).await?;
+    let rotated = app
+        .clients
+        .rotate_secret(&Mandate::owner(), &args.id, Some(args.overlap))
+        .await?;
+    context.out.note("keep the secret: it is shown this once");
+    context.out.message(&RotateClientSecretResponse {
+        client_secret: rotated.secret.expose().to_owned(),
+        old_expire_time: Some(timestamp(rotated.old_expires)),
+    })
+}

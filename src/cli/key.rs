@@ -1,0 +1,104 @@
+//! `key`: the keys that sign tokens, on the store itself.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{Context, Failure, store};
+use crate::grpc::convert;
+use crate::model::KeyId;
+use crate::model::audit::Origin;
+use crate::proto::{ListKeysResponse, RevokeKeyResponse, RotateKeyResponse};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List the signing keys, oldest first.
+    List,
+    /// Make the next key sign, as soon as everybody knows it.
+    Rotate {
+        /// Now, though caches may not know it yet.
+        #[arg(long)]
+        force: bool,
+    },
+    /// End a key with every token that it signed; refresh tokens live on.
+    Revoke {
+        /// Its id (`kid`).
+        id: String,
+        /// Why, for the audit trail.
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Take a private key of your own (PEM or JWK); it is the next to sign.
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// Sign with it now.
+        #[arg(long)]
+        activate: bool,
+    },
+    /// Put everything that is sealed under the first master key, so that the others can be taken out of the keyring.
+    Reseal,
+}
+
+pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    let app = store::open(context).await?;
+    let origin = Origin::cli();
+    match command {
+        Command::List => {
+            let answer = ListKeysResponse {
+                keys: app.keys.listed().iter().map(convert::key).collect(),
+            };
+            let columns = [
+                "key_id",
+                "algorithm",
+                "state",
+                "create_time",
+                "activate_time",
+                "retire_time",
+            ];
+            context.out.list(&answer, "keys", &columns)
+        }
+        Command::Rotate { force } => {
+            let key = app.keys.rotate(force, &origin).await?;
+            context.out.message(&RotateKeyResponse {
+                key: Some(convert::key(&key)),
+            })
+        }
+        Command::Revoke { id, reason } => {
+            let id = KeyId::parse(&id, "key_id")?;
+            let (key, revocation) = app.keys.revoke(&id, &reason, &origin).await?;
+            if let Some(revocation) = revocation {
+                app.spreader.spread(&revocation).await;
+            }
+            context.out.message(&RevokeKeyResponse {
+                key: Some(convert::key(&key)),
+            })
+        }
+        Command::Import { file, activate } => {
+            let cannot = |error| Failure::usage(format!("cannot read {}: {error}", file.display()));
+            let bytes = Zeroizing::new(std::fs::read(&file).map_err(cannot)?);
+            let key = app.keys.import(&bytes, activate, &origin).await?;
+            context.out.message(&RotateKeyResponse {
+                key: Some(convert::key(&key)),
+            })
+        }
+        Command::Reseal => {
+            let resealed = app.keys.reseal(&origin).await?;
+            let refused: Vec<String> = resealed
+                .refused
+                .iter()
+                .map(|row| format!("{}: {:?}", row.what, row.why))
+                .collect();
+            context
+                .out
+                .value(&json!({"resealed": resealed.rows, "refused": refused}))?;
+            if refused.is_empty() {
+                Ok(())
+            } else {
+                Err(Failure::other("some rows did not open and were left alone"))
+            }
+        }
+    }
+}

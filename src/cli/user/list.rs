@@ -1,0 +1,37 @@
+//! `user list`.
+
+use crate::account::Mandate;
+use crate::cli::{Context, Failure, store};
+use crate::grpc::convert;
+use crate::proto::ListUsersResponse;
+
+const PAGE: i32 = 1000;
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Only users whose name or e-mail begins so.
+    #[arg(default_value = "", hide_default_value = true)]
+    query: String,
+}
+
+pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let app = store::open(context).await?;
+    let (owner, mut users, mut token) = (Mandate::owner(), Vec::new(), String::new());
+    loop {
+        let page = app.users.list(&owner, PAGE, &token, &args.query).await?;
+        users.extend(page.items.into_iter().map(convert::user));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    let all = ListUsersResponse {
+        users,
+        next_page_token: token,
+    };
+    context.out.list(
+        &all,
+        "users",
+        &["username", "user_id", "email", "roles", "disabled", "last_login_time"],
+    )
+}

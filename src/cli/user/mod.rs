@@ -1,0 +1,93 @@
+//! `user`: people, on the store itself.
+
+mod add;
+mod import;
+mod list;
+mod passwd;
+mod update;
+
+use clap::Subcommand;
+
+use super::{Context, Failure, store};
+use crate::account::Mandate;
+use crate::grpc::convert;
+use crate::proto;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Make a user; `--admin` makes the first administrator.
+    Add(add::Args),
+    /// Change a user's name, e-mail, roles or attributes.
+    Update(update::Args),
+    /// List users.
+    List(list::Args),
+    /// Show one user.
+    Show(Name),
+    /// Set a user's password, and end their sessions.
+    Passwd(passwd::Args),
+    /// Keep a user from logging in, and end their sessions.
+    Disable(Name),
+    /// Let a disabled user log in again.
+    Enable(Name),
+    /// Delete a user, and end their sessions; the audit trail stays.
+    Delete(Name),
+    /// Make users of a file of another system, with the password hashes that it made.
+    Import(import::Args),
+}
+
+/// Whom a command is about.
+#[derive(clap::Args)]
+pub(super) struct Name {
+    /// The name they log in with.
+    name: String,
+}
+
+pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Add(args) => add::run(context, args).await,
+        Command::Update(args) => update::run(context, args).await,
+        Command::List(args) => list::run(context, args).await,
+        Command::Show(Name { name }) => show(context, &name).await,
+        Command::Passwd(args) => passwd::run(context, args).await,
+        Command::Disable(Name { name }) => disable(context, &name).await,
+        Command::Enable(Name { name }) => enable(context, &name).await,
+        Command::Delete(Name { name }) => delete(context, &name).await,
+        Command::Import(args) => import::run(context, args).await,
+    }
+}
+
+async fn show(context: &Context, name: &str) -> Result<(), Failure> {
+    let app = store::open(context).await?;
+    let user = store::user(&app, name).await?;
+    context.out.message(&proto::GetUserResponse {
+        user: Some(convert::user(user)),
+    })
+}
+
+async fn disable(context: &Context, name: &str) -> Result<(), Failure> {
+    let app = store::open(context).await?;
+    let id = store::user(&app, name).await?.id.to_string();
+    let user = app.users.set_disabled(&Mandate::owner(), &id, true).await?;
+    context.out.message(&proto::DisableUserResponse {
+        user: Some(convert::user(user)),
+    })
+}
+
+async fn enable(context: &Context, name: &str) -> Result<(), Failure> {
+    let app = store::open(context).await?;
+    let id = store::user(&app, name).await?.id.to_string();
+    let user = app.users.set_disabled(&Mandate::owner(), &id, false).await?;
+    context.out.message(&proto::EnableUserResponse {
+        user: Some(convert::user(user)),
+    })
+}
+
+async fn delete(context: &Context, name: &str) -> Result<(), Failure> {
+    let app = store::open(context).await?;
+    let id = store::user(&app, name).await?.id.to_string();
+    app.users.delete(&Mandate::owner(), &id).await?;
+    context
+        .out
+        .note(&format!("{name} is deleted, and their sessions are ended"));
+    context.out.message(&proto::DeleteUserResponse {})
+}

@@ -1,0 +1,102 @@
+//! `user update`.
+
+use serde_json::{Map, Value};
+
+use crate::account::{Mandate, UserDraft};
+use crate::cli::{Context, Failure, store};
+use crate::grpc::convert;
+use crate::model::User;
+use crate::model::user::ADMIN;
+use crate::proto::UpdateUserResponse;
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = true)]
+pub(in crate::cli) struct Changes {
+    /// A role that they have from now on instead of those they had, `admin` apart; may be given again.
+    #[arg(long, value_name = "ROLE")]
+    role: Vec<String>,
+
+    /// Give them the role `admin`.
+    #[arg(long, conflicts_with = "no_admin")]
+    admin: bool,
+
+    /// Take the role `admin` from them, and end their sessions.
+    #[arg(long)]
+    no_admin: bool,
+
+    /// A new e-mail address; empty for none.
+    #[arg(long, value_name = "ADDRESS")]
+    email: Option<String>,
+
+    /// A new name for people; empty for none.
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+
+    /// A new name to log in with.
+    #[arg(long, value_name = "NAME")]
+    username: Option<String>,
+
+    /// New attributes, which access tokens carry under `ext`: a JSON object.
+    #[arg(long, value_name = "JSON", value_parser = object)]
+    attributes: Option<Map<String, Value>>,
+}
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
+    /// The name they log in with.
+    name: String,
+    #[command(flatten)]
+    changes: Changes,
+}
+
+pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let app = store::open(context).await?;
+    let user = store::user(&app, &args.name).await?;
+    let (draft, mask) = args.changes.of(&user);
+    let id = user.id.to_string();
+    // Roles are worked out from what was read: if they were changed meanwhile, that is said.
+    let user = app
+        .users
+        .update(&Mandate::owner(), &id, &draft, &mask, Some(user.updated))
+        .await?;
+    context.out.message(&UpdateUserResponse {
+        user: Some(convert::user(user)),
+    })
+}
+
+impl Changes {
+    fn of(self, user: &User) -> (UserDraft, Vec<String>) {
+        let mut mask = Vec::new();
+        let mut draft = UserDraft::default();
+        if !self.role.is_empty() || self.admin || self.no_admin {
+            mask.push("roles".to_owned());
+            draft.roles = if self.role.is_empty() {
+                user.roles.clone()
+            } else {
+                self.role
+            };
+            let admin =
+                (user.is_admin() || self.admin || draft.roles.iter().any(|role| role == ADMIN)) && !self.no_admin;
+            draft.roles.retain(|role| role != ADMIN);
+            draft.roles.extend(admin.then(|| ADMIN.to_owned()));
+        }
+        let mut set = |name: &str, from: Option<String>, to: &mut String| {
+            if let Some(value) = from {
+                mask.push(name.to_owned());
+                *to = value;
+            }
+        };
+        set("email", self.email, &mut draft.email);
+        set("display_name", self.display_name, &mut draft.display_name);
+        set("username", self.username, &mut draft.username);
+        if let Some(attributes) = self.attributes {
+            mask.push("attributes".to_owned());
+            draft.attributes = attributes;
+        }
+        (draft, mask)
+    }
+}
+
+fn object(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|_| "must be a JSON object, for instance '{\"team\": \"red\"}'".to_owned())
+}
