@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,6 +22,7 @@ use crate::grpc::services::{Rules, Services};
 use crate::http::{self, Facts, Http, Metadata};
 use crate::listener::{self, Limits, Security, TlsFiles, connection_cap};
 use crate::shutdown::Stop;
+use crate::telemetry::Metrics;
 
 /// How often the health of the parts is looked at.
 const HEALTH: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ pub struct ServeOptions {
     /// Where to write the addresses once the service answers.
     pub ready_file: Option<PathBuf>,
     /// The metrics recorder, installed before anything counts.
-    pub metrics: PrometheusHandle,
+    pub metrics: Metrics,
     /// Drains and stops the service.
     pub stop: Stop,
 }
@@ -117,7 +117,13 @@ pub async fn serve(
         write_ready_file(path, addresses).map_err(|error| StartError::Other(format!("{}: {error}", path.display())))?;
     }
     answering(addresses);
-    background.spawn(upkeep_metrics(metrics, halt.clone()));
+    let halted = halt.clone();
+    background.spawn(async move {
+        tokio::select! {
+            () = halted.cancelled() => {}
+            () = metrics.maintain() => {}
+        }
+    });
     tokio::join!(
         crate::grpc::serve(grpc_listener, grpc_security, limits, grpc, &health, &stop),
         listener::serve(http_listener, http_security, side, http, stop.clone()),
@@ -223,19 +229,9 @@ fn gauges(app: &App) {
     }
 }
 
-/// Histograms are drained now and then, also where nobody scrapes.
-async fn upkeep_metrics(metrics: PrometheusHandle, halt: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = halt.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_secs(5)) => metrics.run_upkeep(),
-        }
-    }
-}
-
 struct Told {
     app: Arc<App>,
-    metrics: PrometheusHandle,
+    metrics: Metrics,
     stop: Stop,
 }
 

@@ -7,6 +7,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mode};
 use crate::secret::{Entropy, SystemEntropy};
 use crate::store::local::LocalThrottles;
+use crate::store::postgres::{PostgresConfig, PostgresStore};
+use crate::store::redis::{ConnectError, Redis, Settings as RedisSettings};
 use crate::store::sqlite::{Database, Mode as FolderMode, SqliteStore};
 use crate::store::{Announcements, DurableStore, SessionStore, ThrottleStore};
 
@@ -51,7 +53,7 @@ pub async fn open(config: &Config, access: Access) -> Result<Stores, StartError>
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     match config.mode() {
         Mode::Embedded => embedded(config, access, clock, entropy).await,
-        Mode::Clustered => Err(StartError::Config("storage.database_url: not built yet".into())),
+        Mode::Clustered => clustered(config, clock, entropy).await,
     }
 }
 
@@ -72,6 +74,47 @@ async fn embedded(
         durable: Arc::new(SqliteStore::new(database.clone())),
         sessions: Arc::new(database),
         announcements: None,
+        throttles: None,
+        local_throttles: Arc::new(LocalThrottles::new(clock.clone())),
+        clock,
+        entropy,
+    })
+}
+
+async fn clustered(config: &Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Stores, StartError> {
+    let storage = &config.storage;
+    // The configuration's check has refused one without the other.
+    let (Some(database), Some(redis)) = (&storage.database_url, &storage.redis_url) else {
+        return Err(StartError::Config(
+            "storage.database_url and storage.redis_url go together".into(),
+        ));
+    };
+    let settings = PostgresConfig {
+        url: database.clone(),
+        pool: storage.database_pool,
+        acquire_timeout: storage.acquire_timeout,
+        statement_timeout: storage.statement_timeout,
+    };
+    let unusable = |error| StartError::unreachable("storage.database_url: the database cannot be used", error);
+    let durable = PostgresStore::connect(&settings).await.map_err(unusable)?;
+    durable.migrate().await.map_err(unusable)?;
+    let settings = RedisSettings {
+        url: redis.clone(),
+        prefix: storage.redis_prefix.clone(),
+        pool: storage.redis_pool,
+        timeout: storage.redis_timeout,
+    };
+    let redis = Redis::connect(settings, clock.clone(), entropy.clone())
+        .await
+        .map_err(|error| match error {
+            ConnectError::Settings(text) => StartError::Config(text),
+            evicts @ ConnectError::Evicts(_) => StartError::Unreachable(evicts.to_string()),
+        })?;
+    let redis = Arc::new(redis);
+    Ok(Stores {
+        durable: Arc::new(durable),
+        sessions: redis.clone(),
+        announcements: Some(redis.clone()),
         throttles: None,
         local_throttles: Arc::new(LocalThrottles::new(clock.clone())),
         clock,

@@ -13,6 +13,7 @@ mod json;
 mod key;
 mod migrate;
 mod output;
+mod serve;
 mod session;
 mod store;
 mod text;
@@ -56,6 +57,8 @@ struct Globals {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the service: embedded on one folder unless the configuration names a database.
+    Serve(serve::Args),
     /// Bring the stores' schema up to date; `serve` does it too.
     Migrate,
     /// People, on the store itself.
@@ -146,6 +149,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, environment: Vec<(OsString,
         out,
     };
     let done = match cli.command {
+        Command::Serve(args) => serve::run(&context, args),
         Command::Migrate => wait(migrate::run(&context)),
         Command::User(command) => wait(user::run(&context, command)),
         Command::Client(command) => wait(client::run(&context, command)),

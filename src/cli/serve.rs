@@ -1,0 +1,142 @@
+//! `serve`: run the service.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Context, Failure};
+use crate::account::{Mandate, UserDraft};
+use crate::app::{self, Access, Addresses, App, ServeOptions};
+use crate::config::{Config, Flag, Mode};
+use crate::model::ErrorKind;
+use crate::secret::{SecretText, random};
+use crate::shutdown::{Stop, on_signals};
+use crate::telemetry::Telemetry;
+
+/// The user that `--dev` makes.
+const DEMO: &str = "demo";
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Address of gRPC.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+
+    /// Address of the side port: keys, metrics, health.
+    #[arg(long, value_name = "ADDR")]
+    http_listen: Option<SocketAddr>,
+
+    /// For trying out: a user `demo` with a random password (printed), reflection, readable logs.
+    #[arg(long)]
+    dev: bool,
+
+    /// Serve off loopback without TLS: only where something in front does TLS.
+    #[arg(long)]
+    insecure: bool,
+
+    /// Write the addresses here, as JSON, once the service answers.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+impl Args {
+    fn flags(&self) -> Vec<Flag> {
+        let mut flags = Vec::new();
+        let mut set = |name, key, value: String| flags.push(Flag { name, key, value });
+        if let Some(address) = self.listen {
+            set("--listen", "server.listen", address.to_string());
+        }
+        if let Some(address) = self.http_listen {
+            set("--http-listen", "server.http_listen", address.to_string());
+        }
+        if self.dev {
+            set("--dev", "server.reflection", "true".to_owned());
+            set("--dev", "telemetry.log_format", "text".to_owned());
+        }
+        flags
+    }
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let config = context.config(args.flags())?;
+    if !args.insecure {
+        config.check_exposure()?;
+    }
+    let telemetry = Telemetry::init(&config.telemetry)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::other(format!("cannot start: {error}")))?;
+    let served = runtime.block_on(serve(&config, args, &telemetry));
+    // What still runs was told to stop; a task that does not is not waited for.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve(config: &Config, args: Args, telemetry: &Telemetry) -> Result<(), Failure> {
+    let stop = Stop::new();
+    let signals = tokio::spawn(on_signals(stop.clone()));
+    let stores = app::open(config, Access::Serve).await?;
+    let app = App::build(config, stores).await?;
+    let password = if args.dev { demo(&app).await? } else { None };
+    let options = ServeOptions {
+        ready_file: args.ready_file,
+        metrics: telemetry.metrics.clone(),
+        stop,
+    };
+    let served = app::serve(config, app, options, |addresses| {
+        greet(config, addresses, password.as_ref());
+    })
+    .await;
+    signals.abort();
+    Ok(served?)
+}
+
+/// Makes the user `demo`, unless there is one; its password.
+async fn demo(app: &Arc<App>) -> Result<Option<SecretText>, Failure> {
+    let text: String = random::<20>(&*app.entropy)
+        .iter()
+        .map(|byte| char::from(b'a' + byte % 26))
+        .collect();
+    let password = SecretText::new(text);
+    let draft = UserDraft {
+        username: DEMO.to_owned(),
+        ..UserDraft::default()
+    };
+    match app
+        .users
+        .create(&Mandate::owner(), &draft, password.clone(), super::store::deadline(app))
+        .await
+    {
+        Ok(_) => Ok(Some(password)),
+        Err(error) if error.kind == ErrorKind::UserExists => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Says where the service is and what to call.
+fn greet(config: &Config, addresses: Addresses, password: Option<&SecretText>) {
+    let Addresses { grpc, http } = addresses;
+    tracing::info!(%grpc, %http, mode = ?config.mode(), "serving");
+    let place = match config.mode() {
+        Mode::Embedded => format!("Everything is kept in {}\n", config.storage.data_dir.display()),
+        Mode::Clustered => String::new(),
+    };
+    let call = match password {
+        Some(password) => {
+            let password = password.expose();
+            let credential = format!(r#"{{"password": {{"username": "{DEMO}", "password": "{password}"}}}}"#);
+            format!(
+                "A user to try it with:  {DEMO}  {password}\n\n  \
+                 grpcurl -plaintext -d '{credential}' \\\n    {grpc} countersign.v1.TokenService/Issue\n"
+            )
+        }
+        None => format!(
+            "  countersign user add NAME    makes a user, also while this runs\n  \
+             grpcurl -plaintext {grpc} list    shows the services, where reflection is on\n"
+        ),
+    };
+    let text = format!("Countersign serves gRPC on {grpc}, keys, metrics and health on http://{http}\n{place}\n{call}");
+    // Where nobody reads it the service serves all the same.
+    drop(super::output::print(&text));
+}
