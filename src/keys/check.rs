@@ -129,6 +129,14 @@ mod tests {
     }
 
     #[test]
+    fn another_keyrings_check_values_are_not_ours() {
+        let (ours, other) = (master(), master());
+        let mut swapped = rows(&ours);
+        swapped.checks = other.check_rows(&SystemEntropy).unwrap();
+        assert!(ours.belongs_to(&swapped).is_err());
+    }
+
+    #[test]
     fn a_check_value_tells_nothing_of_the_key() {
         let key = Master::generate(&SystemEntropy);
         let check = &Master::parse(&key).unwrap().check_rows(&SystemEntropy).unwrap()[0];

@@ -77,11 +77,19 @@ async fn a_key_does_not_sign_before_every_live_replica_has_loaded_it() {
     );
 
     // It wakes up with a ring of an hour ago: it must not sign with it, and good tokens are good to it.
+    assert_eq!(active(&frozen), first);
+    let token = world.token(&frozen).await;
+    assert_eq!(active(&frozen), third);
+    assert_eq!(verdict(&lively, &token).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_replica_that_wakes_up_asks_for_the_key_of_a_token_that_it_does_not_know() {
+    let world = World::new();
+    let (lively, frozen) = (world.replica().await, world.replica().await);
+    world.live(Duration::from_hours(3), &[&lively]).await;
     let token = world.token(&lively).await;
     assert_eq!(verdict(&frozen, &token).await, Ok(()));
-    let token = world.token(&frozen).await;
-    assert_eq!(verdict(&lively, &token).await, Ok(()));
-    assert_eq!(active(&frozen), third);
 }
 
 #[tokio::test]
