@@ -8,6 +8,8 @@ mod abuse;
 mod callers;
 mod calls;
 mod drain;
+mod floods;
+mod frames;
 mod reflection;
 mod server;
 mod streams;

@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::codegen::Service as _;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::health_server::HealthServer;
 
 /// A running server.
@@ -298,11 +298,11 @@ impl TokenService for Service {
 }
 
 /// A request to refresh that tells the service what to do.
-pub(crate) fn told(order: &str) -> Request<proto::RefreshRequest> {
-    Request::new(proto::RefreshRequest {
+pub(crate) fn told(order: &str) -> proto::RefreshRequest {
+    proto::RefreshRequest {
         refresh_token: order.to_owned(),
         ..proto::RefreshRequest::default()
-    })
+    }
 }
 
 /// The request, borne by `name`.
@@ -331,4 +331,43 @@ pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("never: {what}");
+}
+
+/// Calls a method of `TokenService` with this header, by a client that keeps no deadline of its own; the code.
+pub(crate) async fn raw_call(
+    server: &Server,
+    method: &str,
+    header: (&str, &str),
+    message: impl prost::Message,
+) -> Code {
+    let path = format!("/countersign.v1.TokenService/{method}");
+    raw_call_at(server, &path, header, message).await
+}
+
+/// As [`raw_call`], of any service.
+pub(crate) async fn raw_call_at(
+    server: &Server,
+    path: &str,
+    header: (&str, &str),
+    message: impl prost::Message,
+) -> Code {
+    use http_body_util::{BodyExt as _, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let io = TokioIo::new(tokio::net::TcpStream::connect(server.address).await.unwrap());
+    let (mut send, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post(format!("http://localhost{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header(header.0, header.1)
+        .body(Full::<bytes::Bytes>::new(
+            crate::frames::message(&message.encode_to_vec()).into(),
+        ));
+    let (head, body) = send.send_request(request.unwrap()).await.unwrap().into_parts();
+    let trailers = body.collect().await.unwrap().trailers().cloned();
+    let code = head.headers.get("grpc-status").cloned();
+    let code = code.or_else(|| trailers.and_then(|trailers| trailers.get("grpc-status").cloned()));
+    Code::from_bytes(code.unwrap().as_bytes())
 }
