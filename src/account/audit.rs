@@ -11,13 +11,10 @@ use crate::model::{AuditEvent, AuditType, Error, Result};
 use crate::secret::Entropy;
 use crate::store::{AuditQuery, AuditStore};
 
-/// The target of audit events in the structured log.
-pub const LOG_TARGET: &str = "audit";
-
 /// Makes audit events and sees them into the trail.
 ///
-/// An event that belongs to a change is handed to the store with it, so that neither is without the other, and then to
-/// [`Trail::log`]; an event of its own goes through [`Trail::append`]. The rows decide; the log is best effort.
+/// An event that belongs to a change is handed to the store with it, so that neither is without the other; an event of its
+/// own goes through [`Trail::append`].
 #[derive(Clone)]
 pub struct Trail {
     store: Arc<dyn AuditStore>,
@@ -38,29 +35,9 @@ impl Trail {
         AuditEvent::new(kind, subject, origin, self.clock.now(), self.entropy.as_ref())
     }
 
-    /// Tells the log of an event whose row is written.
-    pub fn log(event: &AuditEvent) {
-        let session_id = event.session_id.map(|id| id.to_string()).unwrap_or_default();
-        tracing::info!(
-            target: LOG_TARGET,
-            event_id = %event.id,
-            r#type = %event.kind,
-            actor = %event.origin.actor,
-            subject = %event.subject,
-            client_id = %event.client_id,
-            session_id,
-            ip_address = %event.origin.ip_address,
-            outcome = %event.outcome,
-            request_id = %event.origin.request_id,
-            details = %serde_json::Value::Object(event.details.clone()),
-        );
-    }
-
-    /// Writes an event that belongs to no other change, and logs it.
+    /// Writes an event that belongs to no other change.
     pub async fn append(&self, event: &AuditEvent) -> Result<()> {
-        self.store.append_audit(event).await?;
-        Self::log(event);
-        Ok(())
+        self.store.append_audit(event).await
     }
 
     /// Events, newest first.

@@ -19,7 +19,7 @@ pub use audit::Trail;
 pub use clients::{ClientDraft, Clients};
 pub use mandate::Mandate;
 pub use secrets::{CLIENT_SECRET_PREFIX, RESET_TOKEN_PREFIX};
-pub use users::{Passwords, Sessions, UserDraft, UserKey, Users};
+pub use users::{Sessions, UserDraft, UserKey, Users};
 
 use crate::model::{Error, Result};
 use crate::store::Page;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::StartError;
 use super::settings;
 use super::stores::Stores;
-use crate::account::{Clients, Passwords, Sessions, Trail, Users};
+use crate::account::{Clients, Sessions, Trail, Users};
 use crate::clock::Clock;
 use crate::config::{Config, Mode, Registration};
 use crate::keys::manager::{Keys, KeysParts};
@@ -108,7 +108,7 @@ impl App {
         }));
         let users = Arc::new(Users {
             store: durable.clone(),
-            passwords: Arc::new(Passwords { pool: hashing.clone() }),
+            hashing: hashing.clone(),
             trail: trail.clone(),
             spread: spreader.clone(),
             clock: clock.clone(),

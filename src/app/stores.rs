@@ -10,7 +10,7 @@ use crate::store::local::LocalThrottles;
 use crate::store::postgres::{PostgresConfig, PostgresStore};
 use crate::store::redis::{ConnectError, Redis, Settings as RedisSettings};
 use crate::store::sqlite::{Database, Mode as FolderMode, SqliteStore};
-use crate::store::{Announcements, DurableStore, SessionStore, ThrottleStore};
+use crate::store::{Announcements, Audited, DurableStore, SessionStore, ThrottleStore};
 
 /// How the stores are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ async fn embedded(
     let opened = tokio::task::spawn_blocking(move || Database::open(&folder, mode, opening)).await;
     let database = opened.map_err(|error| StartError::Other(error.to_string()))??;
     Ok(Stores {
-        durable: Arc::new(SqliteStore::new(database.clone())),
+        durable: Arc::new(Audited::new(SqliteStore::new(database.clone()))),
         sessions: Arc::new(database),
         announcements: None,
         throttles: None,
@@ -112,7 +112,7 @@ async fn clustered(config: &Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entr
         })?;
     let redis = Arc::new(redis);
     Ok(Stores {
-        durable: Arc::new(durable),
+        durable: Arc::new(Audited::new(durable)),
         sessions: redis.clone(),
         announcements: Some(redis.clone()),
         throttles: None,

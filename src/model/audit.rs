@@ -7,6 +7,9 @@ use super::ids::{ClientId, SessionId, new_uuid};
 use crate::clock::UnixMillis;
 use crate::secret::Entropy;
 
+/// The target of audit events in the structured log.
+pub const LOG_TARGET: &str = "audit";
+
 /// What happened. `as_str` is the wire's `AuditEvent.type`: object, dot, verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it; as_str is the documented form")]

@@ -10,6 +10,7 @@
 //! `tests/conformance` runs one list of cases on every backend.
 
 pub mod accounts;
+mod audited;
 mod change;
 pub mod keys;
 pub mod local;
@@ -22,6 +23,7 @@ pub mod sqlite;
 pub mod throttles;
 
 pub use accounts::{AuditQuery, AuditStore, ClientStore, Login, MachineLogin, Page, RefreshView, UserStore};
+pub use audited::Audited;
 pub use keys::KeyStore;
 pub use revocations::{
     Announcements, Changes, Cursor, Expiry, Heard, NewRevocation, Recorded, RevocationStore, Snapshot,

@@ -19,7 +19,7 @@ use crate::model::{Error, Result};
 pub use metrics::Metrics;
 
 /// The target of audit events: written whatever the log filter is, and before other lines are.
-pub const AUDIT_TARGET: &str = "audit";
+pub const AUDIT_TARGET: &str = crate::model::audit::LOG_TARGET;
 
 /// Logs and metrics of the process. Dropping it writes what is queued, for at most about a second.
 #[derive(Debug)]

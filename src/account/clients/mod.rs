@@ -60,7 +60,6 @@ impl Clients {
             .with_detail("scopes", client.scopes.clone());
         let hash = secret.as_ref().map(|(_, hash)| *hash);
         self.store.create_client(&client, hash, &audit).await?;
-        Trail::log(&audit);
         Ok((client, secret.map(|(text, _)| text)))
     }
 
@@ -110,7 +109,7 @@ impl Clients {
             .store
             .update_client(&id, &change, expected, callable.as_deref(), &audit)
             .await?;
-        self.done(&audit, revocation.as_ref()).await;
+        self.end(revocation.as_ref()).await;
         Ok(client)
     }
 
@@ -121,7 +120,7 @@ impl Clients {
         let audit = self.event(mandate, AuditType::ClientDeleted, &id);
         let callable = mandate.callable();
         let revocation = self.store.delete_client(&id, callable.as_deref(), &audit).await?;
-        self.done(&audit, Some(&revocation)).await;
+        self.end(Some(&revocation)).await;
         Ok(())
     }
 
@@ -143,7 +142,7 @@ impl Clients {
             .store
             .rotate_client_secret(&id, hash, overlap, callable.as_deref(), &audit)
             .await?;
-        self.done(&audit, revocation.as_ref()).await;
+        self.end(revocation.as_ref()).await;
         Ok(RotatedSecret { secret, old_expires })
     }
 
@@ -151,8 +150,8 @@ impl Clients {
         self.trail.event(kind, id, mandate.origin()).with_client(id)
     }
 
-    async fn done(&self, audit: &AuditEvent, revocation: Option<&Revocation>) {
-        Trail::log(audit);
+    /// Ends at once, everywhere, what a recorded revocation kills.
+    async fn end(&self, revocation: Option<&Revocation>) {
         if let Some(revocation) = revocation {
             self.spread.spread(revocation).await;
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::audit::AuditRequest;
 use super::mandate::tests::{anonymous, machine, person};
-use super::{Clients, Mandate, Passwords, Trail, UserDraft, Users};
+use super::{Clients, Mandate, Trail, UserDraft, Users};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Layers};
 use crate::model::{Client, ErrorKind, Result, User, UserId};
@@ -60,7 +60,7 @@ impl Room {
         let pool = Pool::start(&config, Peppers::default(), clock.clone(), entropy.clone()).unwrap();
         let users = Users {
             store: Arc::new(store.clone()),
-            passwords: Arc::new(Passwords { pool: Arc::new(pool) }),
+            hashing: Arc::new(pool),
             trail: trail.clone(),
             spread: spread.clone(),
             clock: clock.clone(),
@@ -104,7 +104,7 @@ impl Room {
     /// Whether this is the user's password now.
     async fn logs_in(&self, user: UserId, password: &str) -> bool {
         let (_, stored) = self.store.password_hash(user).await.unwrap().unwrap();
-        let pool = &self.users.passwords.pool;
+        let pool = &self.users.hashing;
         pool.verify(Some(stored), text(password), self.deadline())
             .await
             .unwrap()

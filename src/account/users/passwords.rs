@@ -3,19 +3,17 @@
 use std::time::Duration;
 
 use super::{Users, may_touch};
-use crate::account::Trail;
 use crate::account::mandate::Mandate;
 use crate::account::secrets::{self, RESET_TOKEN_PREFIX};
 use crate::clock::UnixMillis;
 use crate::model::audit::{Origin, Outcome};
 use crate::model::{AuditEvent, AuditType, Error, ErrorKind, Result, SessionId, User, UserId};
+use crate::password::MAX_BYTES;
 use crate::secret::SecretText;
 use crate::store::accounts::{Authority, NewPassword};
 
 /// How long a token for a reset is good.
 const RESET_LIFE: Duration = Duration::from_mins(15);
-/// The longest password that is looked at, in bytes; also in the policy, for new ones.
-const MAX_PASSWORD: usize = 1024;
 /// The prefix and 43 characters of base64url.
 const RESET_TOKEN_LEN: usize = RESET_TOKEN_PREFIX.len() + 43;
 
@@ -47,11 +45,8 @@ impl Users {
             "" => own.map(|(_, session)| session),
             keep => Some(SessionId::parse(keep, "keep_session_id")?),
         };
-        if old.is_empty() || old.expose().len() > MAX_PASSWORD {
-            return Err(Error::invalid(
-                "old_password",
-                format!("must be 1-{MAX_PASSWORD} bytes"),
-            ));
+        if old.is_empty() || old.expose().len() > MAX_BYTES {
+            return Err(Error::invalid("old_password", format!("must be 1-{MAX_BYTES} bytes")));
         }
         // A person may always change their own password, even if they became an admin after their token was made.
         let authority = own.map_or(mandate.authority(), |_| Authority::Admin);
@@ -62,7 +57,8 @@ impl Users {
 
         let audit = self.trail.event(AuditType::PasswordChanged, &id, mandate.origin());
         let known = Some(stored.clone()).filter(|hash| !hash.is_empty());
-        if !self.passwords.verify(known, old, deadline).await? || user.disabled {
+        let verdict = self.hashing.verify(known, old, deadline).await?;
+        if !verdict.matches || user.disabled {
             let denied = audit.with_outcome(Outcome::Denied);
             // Nothing was changed: a trail that cannot be written must not turn the answer into an outage.
             if let Err(error) = self.trail.append(&denied).await {
@@ -70,7 +66,7 @@ impl Users {
             }
             return Err(ErrorKind::InvalidCredentials.into());
         }
-        let hash = self.passwords.hash(new, deadline).await?;
+        let hash = self.hashing.hash(new, deadline).await?;
         let new = NewPassword {
             user: id,
             hash,
@@ -104,7 +100,6 @@ impl Users {
         self.store
             .begin_password_reset(id, hash, expires, authority, &audit)
             .await?;
-        Trail::log(&audit);
         Ok(ResetToken { token, expires })
     }
 
@@ -134,7 +129,7 @@ impl Users {
         };
         let audit = self.trail.event(AuditType::PasswordResetCompleted, &user.id, &origin);
         let revocation = self.store.complete_password_reset(token, &hash, &audit).await?;
-        self.done(&audit, Some(&revocation)).await;
+        self.end(Some(&revocation)).await;
         Ok(user.id)
     }
 
@@ -147,7 +142,7 @@ impl Users {
         deadline: Duration,
     ) -> Result<SecretText> {
         self.check_policy(user, &password, field, deadline).await?;
-        self.passwords.hash(password, deadline).await
+        self.hashing.hash(password, deadline).await
     }
 
     async fn check_policy(
@@ -158,12 +153,12 @@ impl Users {
         deadline: Duration,
     ) -> Result<()> {
         let context = [user.username.as_str(), &user.email, &user.display_name];
-        self.passwords.check(password, field, &context, deadline).await
+        self.hashing.check(password, field, &context, deadline).await
     }
 
     async fn replace(&self, new: &NewPassword, authority: Authority, audit: &AuditEvent) -> Result<()> {
         let revocation = self.store.set_password(new, authority, audit).await?;
-        self.done(audit, Some(&revocation)).await;
+        self.end(Some(&revocation)).await;
         Ok(())
     }
 }
