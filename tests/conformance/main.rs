@@ -32,5 +32,6 @@ macro_rules! on_each {
 }
 
 mod durable;
+mod postgres;
 mod redis;
 mod sessions;

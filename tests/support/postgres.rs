@@ -1,5 +1,6 @@
 //! PostgreSQL: one server for a test process, a database for each test; servers of their own for tests that break them.
 
+use std::net::ToSocketAddrs as _;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
 use super::guard::{self, Ending};
@@ -237,6 +238,24 @@ impl Database {
         format!("{scheme}://{credentials}{address}/{path}")
     }
 
+    /// The host and port of its server.
+    pub fn host(&self) -> (String, u16) {
+        let options: PgConnectOptions = self.url.parse().expect("a URL");
+        (options.get_host().to_owned(), options.get_port())
+    }
+
+    /// Its server's address: what a [`super::Proxy`] stands before.
+    pub fn address(&self) -> std::net::SocketAddr {
+        let mut addresses = self.host().to_socket_addrs().expect("its host has an address");
+        addresses.next().expect("an address")
+    }
+
+    /// Who connects to it.
+    pub fn user(&self) -> String {
+        let options: PgConnectOptions = self.url.parse().expect("a URL");
+        options.get_username().to_owned()
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -365,7 +384,8 @@ static OTHER_USER: LazyLock<Option<User>> = LazyLock::new(|| {
     })
 });
 
-fn as_owner(program: &Path, folder: &Path) -> Command {
+/// A command that runs as a user whom servers accept that refuse to run as root.
+pub(super) fn as_owner(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder).env("LC_ALL", "C").env_remove("PGDATA");
     if let Some(user) = &*OTHER_USER {

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
 use sqlx::postgres::{PgConnection, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, PgPool};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::connect::{Limits, Way, begin};
 use super::error::{Failure, Result};
@@ -17,6 +16,12 @@ use crate::model::{self, Error, ErrorKind};
 
 /// A connection that nobody used for so long is asked whether it lives before it is relied on.
 const STALE: Duration = Duration::from_secs(1);
+
+tokio::task_local! {
+    /// Set while a connection is wanted that was made just now. When one breaks, those beside it in the pool mostly lead
+    /// the same way, and what is tried again must not meet them.
+    static FRESH: ();
+}
 
 /// How a piece of work runs, and how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,25 +45,25 @@ struct Inner {
     begin: Arc<str>,
     direct: bool,
     patience: Duration,
-    distrust: Arc<Distrust>,
 }
 
 impl Pool {
     /// A pool of at most `size` connections, for which at most `waiting` callers wait. It connects when it is first used.
     pub(super) fn new(way: &Way, limits: Limits, size: u32, waiting: u32, acquire_timeout: Duration) -> Self {
-        let distrust = Arc::new(Distrust::default());
-        let (check, old) = (way.clone(), Arc::clone(&distrust));
+        let check = way.clone();
         let pool = PgPoolOptions::new()
             .max_connections(size)
             .acquire_timeout(acquire_timeout)
             .test_before_acquire(false)
-            .before_acquire(move |connection, state| {
-                let trusted = old.trusts(state.age);
+            .before_acquire(|connection, state| {
                 Box::pin(async move {
-                    if trusted && state.idle_for > STALE {
+                    if FRESH.try_with(|()| ()).is_ok() {
+                        return Ok(false);
+                    }
+                    if state.idle_for > STALE {
                         connection.ping().await?;
                     }
-                    Ok(trusted)
+                    Ok(true)
                 })
             })
             .after_connect(move |connection, _| {
@@ -73,7 +78,6 @@ impl Pool {
             direct: way.is_direct(),
             // The server's own limit comes first, if it answers at all.
             patience: limits.statement + Duration::from_millis(500),
-            distrust,
         }))
     }
 
@@ -135,9 +139,14 @@ impl Inner {
     where
         W: for<'s> Fn(&'s mut Session<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync,
     {
-        let mut again = true;
+        let mut first = true;
         loop {
-            let mut connection = self.pool.acquire().await?;
+            let acquire = self.pool.acquire();
+            let mut connection = if first {
+                acquire.await
+            } else {
+                FRESH.scope((), acquire).await
+            }?;
             let done = timeout(self.patience, self.attempt(&mut connection, how, work)).await;
             let Ok(done) = done else {
                 // Whatever the server still does there, nobody may be given this connection again.
@@ -152,11 +161,10 @@ impl Inner {
                 return Err(failure);
             }
             drop(connection.detach());
-            self.distrust.all_so_far();
-            if !again || !(undone || how == How::Repeatable) {
+            if !first || !(undone || how == How::Repeatable) {
                 return Err(failure);
             }
-            again = false;
+            first = false;
             tracing::debug!(?failure, "trying again on a fresh connection");
         }
     }
@@ -213,24 +221,5 @@ impl Broken {
             undone: failure.is_surely_undone(),
             failure,
         }
-    }
-}
-
-/// When one connection breaks, the others lead the same way: those made before are replaced as they come up, so that
-/// what is tried again is tried on a fresh one.
-#[derive(Default)]
-struct Distrust(Mutex<Option<Instant>>);
-
-impl Distrust {
-    fn all_so_far(&self) {
-        let mut since = self.0.lock();
-        // At most once a second: a server that can only read must not have every reader connect anew each time.
-        if since.is_none_or(|since| since.elapsed() > Duration::from_secs(1)) {
-            *since = Some(Instant::now());
-        }
-    }
-
-    fn trusts(&self, age: Duration) -> bool {
-        self.0.lock().is_none_or(|since| age < since.elapsed())
     }
 }

@@ -10,7 +10,7 @@ use countersign::store::accounts::{Authority, UserChange};
 use super::fresh::{self, Fresh};
 use super::samples::*;
 
-on_each!([sqlite, postgres] [
+on_each!([sqlite, postgres, pooled] [
     an_event_comes_back_as_written,
     an_event_is_written_with_its_change_or_not_at_all,
     queries_find_by_subject_type_and_time,

@@ -12,7 +12,7 @@ use super::fresh::{self, Fresh};
 use super::samples::*;
 use crate::support::eventually;
 
-on_each!([sqlite, postgres] [
+on_each!([sqlite, postgres, pooled] [
     a_call_given_up_is_whole_or_not_there,
     a_store_is_in_order_after_many_given_up,
 ]);

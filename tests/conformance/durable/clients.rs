@@ -6,7 +6,7 @@ use countersign::model::{AuditType, Client, ClientChange, ErrorKind, Grant, Reus
 use super::fresh::{self, Fresh};
 use super::samples::*;
 
-on_each!([sqlite, postgres] [
+on_each!([sqlite, postgres, pooled] [
     a_client_comes_back_as_made,
     ids_are_unique,
     the_default_client_is_made_once,

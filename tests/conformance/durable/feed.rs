@@ -7,7 +7,7 @@ use countersign::store::{Changes, Cursor, Snapshot};
 use super::fresh::{self, Fresh};
 use super::samples::*;
 
-on_each!([sqlite, postgres] [
+on_each!([sqlite, postgres, pooled] [
     the_load_and_the_changes_leave_none_out,
     nothing_is_missed_while_many_write,
     only_what_is_recent_is_loaded,

@@ -15,9 +15,19 @@ use crate::support;
 
 /// A store, and what must outlive it.
 #[derive(Clone)]
-pub(super) struct Fresh {
-    pub(super) store: Arc<dyn DurableStore>,
+pub(crate) struct Fresh {
+    pub(crate) store: Arc<dyn DurableStore>,
     _kept: Arc<dyn Any + Send + Sync>,
+}
+
+impl Fresh {
+    /// This store.
+    pub(crate) fn new(store: impl DurableStore + 'static, kept: Arc<dyn Any + Send + Sync>) -> Self {
+        Self {
+            store: Arc::new(store),
+            _kept: kept,
+        }
+    }
 }
 
 impl Deref for Fresh {
@@ -31,24 +41,30 @@ impl Deref for Fresh {
 pub(super) async fn sqlite() -> Fresh {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(folder.path(), Mode::Serve, Arc::new(SystemClock::new())).unwrap();
-    Fresh {
-        store: Arc::new(SqliteStore::new(database)),
-        _kept: Arc::new(folder),
-    }
+    Fresh::new(SqliteStore::new(database), Arc::new(folder))
 }
 
 pub(super) async fn postgres() -> Fresh {
     let database = support::Database::fresh().await;
-    let store = PostgresStore::connect(&config(database.url())).await.unwrap();
-    assert_eq!(store.migrate().await.unwrap(), 1);
-    Fresh {
-        store: Arc::new(store),
-        _kept: Arc::new(database),
-    }
+    let url = database.url().to_owned();
+    of_postgres(&url, Arc::new(database)).await
+}
+
+/// Postgres behind a pooler, where successive transactions meet different servers.
+pub(super) async fn pooled() -> Fresh {
+    let database = support::Database::fresh().await;
+    let url = database.url_through(support::Pooler::shared(&database).address());
+    of_postgres(&url, Arc::new(database)).await
+}
+
+async fn of_postgres(url: &str, kept: Arc<dyn Any + Send + Sync>) -> Fresh {
+    let store = PostgresStore::connect(&config(url)).await.unwrap();
+    store.migrate().await.unwrap();
+    Fresh::new(store, kept)
 }
 
 /// As the defaults say, but with a pool that many tests at once can have.
-pub(super) fn config(url: &str) -> PostgresConfig {
+pub(crate) fn config(url: &str) -> PostgresConfig {
     PostgresConfig {
         url: SecretText::new(url),
         pool: 5,

@@ -4,7 +4,7 @@ use countersign::store::keys::{CheckRow, KeyRows, SecretPurpose, SigningRow};
 use super::fresh::{self, Fresh};
 use super::samples::*;
 
-on_each!([sqlite, postgres] [
+on_each!([sqlite, postgres, pooled] [
     the_first_keys_are_made_once,
     what_is_lacking_is_added_by_kind,
     one_key_of_an_algorithm_waits,

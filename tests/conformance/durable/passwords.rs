@@ -7,7 +7,7 @@ use countersign::store::accounts::{Authority, NewPassword};
 use super::fresh::{self, Fresh};
 use super::samples::*;
 
-on_each!([sqlite, postgres] [
+on_each!([sqlite, postgres, pooled] [
     a_change_is_made_against_the_hash_that_was_verified,
     a_change_ends_all_sessions_but_the_kept_one,
     a_reset_token_is_good_once_and_until_it_expires,

@@ -9,7 +9,7 @@ use countersign::store::{Expiry, NewRevocation};
 use super::fresh::{self, Fresh};
 use super::samples::*;
 
-on_each!([sqlite, postgres] [
+on_each!([sqlite, postgres, pooled] [
     a_token_session_or_key_is_revoked_once,
     what_has_epochs_is_revoked_each_time,
     nothing_is_revoked_of_who_does_not_exist,

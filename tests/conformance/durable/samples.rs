@@ -17,28 +17,28 @@ use uuid::Uuid;
 
 use super::fresh::Fresh;
 
-pub(super) fn now() -> UnixMillis {
+pub(crate) fn now() -> UnixMillis {
     SystemClock::new().now()
 }
 
-pub(super) fn uuid() -> Uuid {
+pub(crate) fn uuid() -> Uuid {
     new_uuid(now(), &SystemEntropy)
 }
 
-pub(super) fn session() -> SessionId {
+pub(crate) fn session() -> SessionId {
     SessionId(uuid())
 }
 
-pub(super) fn client_id(id: &str) -> ClientId {
+pub(crate) fn client_id(id: &str) -> ClientId {
     ClientId::parse(id, "client_id").unwrap()
 }
 
-pub(super) fn name(name: &str) -> Username {
+pub(crate) fn name(name: &str) -> Username {
     Username::parse(name, "username").unwrap()
 }
 
 /// An event on `subject`.
-pub(super) fn event(kind: AuditType, subject: &impl ToString) -> AuditEvent {
+pub(crate) fn event(kind: AuditType, subject: &impl ToString) -> AuditEvent {
     let origin = Origin {
         actor: "cli".into(),
         ip_address: "192.0.2.7".into(),
@@ -51,12 +51,12 @@ pub(super) fn event(kind: AuditType, subject: &impl ToString) -> AuditEvent {
 }
 
 /// Any event.
-pub(super) fn some_event() -> AuditEvent {
+pub(crate) fn some_event() -> AuditEvent {
     event(AuditType::UserUpdated, &"somebody")
 }
 
 /// A user with something in every field.
-pub(super) fn new_user(username: &str) -> NewUser {
+pub(crate) fn new_user(username: &str) -> NewUser {
     let now = now();
     let attributes = serde_json::json!({ "tier": 2, "ratio": 0.1, "nested": { "a": [null, true, "\u{0}é"] } });
     NewUser {
@@ -77,25 +77,25 @@ pub(super) fn new_user(username: &str) -> NewUser {
     }
 }
 
-pub(super) fn new_admin(username: &str) -> NewUser {
+pub(crate) fn new_admin(username: &str) -> NewUser {
     let mut new = new_user(username);
     new.user.roles = vec!["admin".into(), "reader".into()];
     new
 }
 
 /// Makes a user.
-pub(super) async fn make(fresh: &Fresh, new: NewUser) -> User {
+pub(crate) async fn make(fresh: &Fresh, new: NewUser) -> User {
     fresh.create_user(&new, Authority::Admin, &some_event()).await.unwrap();
     new.user
 }
 
 /// Makes a user with something in every field.
-pub(super) async fn make_user(fresh: &Fresh, username: &str) -> User {
+pub(crate) async fn make_user(fresh: &Fresh, username: &str) -> User {
     make(fresh, new_user(username)).await
 }
 
 /// A client with something in every field.
-pub(super) fn new_client(id: &str) -> Client {
+pub(crate) fn new_client(id: &str) -> Client {
     let now = now();
     Client {
         id: client_id(id),
@@ -116,14 +116,14 @@ pub(super) fn new_client(id: &str) -> Client {
 }
 
 /// Makes a client with something in every field.
-pub(super) async fn make_client(fresh: &Fresh, id: &str) -> Client {
+pub(crate) async fn make_client(fresh: &Fresh, id: &str) -> Client {
     let client = new_client(id);
     fresh.create_client(&client, None, &some_event()).await.unwrap();
     client
 }
 
 /// Something of 43 characters of base64url.
-pub(super) fn key_id() -> KeyId {
+pub(crate) fn key_id() -> KeyId {
     KeyId::parse(
         &format!("{}{}", uuid().simple(), &uuid().simple().to_string()[..11]),
         "key_id",
@@ -132,7 +132,7 @@ pub(super) fn key_id() -> KeyId {
 }
 
 /// A key younger than those made before: lists are in the order of age, which a millisecond does not tell.
-pub(super) fn signing(state: KeyState) -> SigningRow {
+pub(crate) fn signing(state: KeyState) -> SigningRow {
     static YOUNGER: AtomicI64 = AtomicI64::new(0);
     let created = UnixMillis(now().0 + YOUNGER.fetch_add(1, Ordering::Relaxed));
     let at = |is| (state == is).then(now);
@@ -149,7 +149,7 @@ pub(super) fn signing(state: KeyState) -> SigningRow {
     }
 }
 
-pub(super) fn secret(purpose: SecretPurpose, id: u32) -> SecretRow {
+pub(crate) fn secret(purpose: SecretPurpose, id: u32) -> SecretRow {
     SecretRow {
         purpose,
         id,
@@ -158,12 +158,12 @@ pub(super) fn secret(purpose: SecretPurpose, id: u32) -> SecretRow {
     }
 }
 
-pub(super) fn everything_of(user: UserId) -> Target {
+pub(crate) fn everything_of(user: UserId) -> Target {
     Target::User { id: user, keep: None }
 }
 
 /// Records a revocation of `target` until in an hour.
-pub(super) async fn revoke(fresh: &Fresh, target: Target) -> Option<Revocation> {
+pub(crate) async fn revoke(fresh: &Fresh, target: Target) -> Option<Revocation> {
     let new = NewRevocation {
         target,
         expires: Expiry::At(now().plus(Duration::from_hours(1))),
@@ -172,12 +172,12 @@ pub(super) async fn revoke(fresh: &Fresh, target: Target) -> Option<Revocation> 
 }
 
 /// The epochs that a login would read.
-pub(super) async fn epochs(fresh: &Fresh, user: &User, client: &str) -> Epochs {
+pub(crate) async fn epochs(fresh: &Fresh, user: &User, client: &str) -> Epochs {
     fresh.login(&user.username, &client_id(client)).await.unwrap().epochs
 }
 
 /// How many events there are on `subject`.
-pub(super) async fn events_on(fresh: &Fresh, subject: &impl ToString) -> usize {
+pub(crate) async fn events_on(fresh: &Fresh, subject: &impl ToString) -> usize {
     let query = countersign::store::AuditQuery {
         subject: subject.to_string(),
         ..Default::default()

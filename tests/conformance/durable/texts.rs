@@ -7,7 +7,7 @@ use countersign::store::{AuditQuery, Page};
 use super::fresh::{self, Fresh};
 use super::samples::*;
 
-on_each!([sqlite, postgres] [
+on_each!([sqlite, postgres, pooled] [
     hostile_text_comes_back_as_it_went_in,
     hostile_text_finds_nothing_but_itself,
     nul_is_refused_wherever_text_goes,

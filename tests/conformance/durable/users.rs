@@ -6,7 +6,7 @@ use countersign::store::accounts::{Authority, NewPassword, UserChange};
 use super::fresh::{self, Fresh};
 use super::samples::*;
 
-on_each!([sqlite, postgres] [
+on_each!([sqlite, postgres, pooled] [
     a_user_comes_back_as_made,
     names_are_unique,
     an_update_changes_what_it_names,

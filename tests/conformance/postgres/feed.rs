@@ -1,0 +1,125 @@
+use countersign::clock::UnixMillis;
+use countersign::model::{Revocation, SessionId, Target};
+use countersign::store::{Changes, Cursor, Snapshot};
+use nix::sys::signal::Signal;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use super::{fresh, store_with};
+use crate::durable::fresh::Fresh;
+use crate::durable::samples::*;
+use crate::support::Postgres;
+
+async fn since(fresh: &Fresh, cursor: &Cursor) -> Snapshot {
+    match fresh.revocations_since(cursor).await.unwrap() {
+        Changes::Since(snapshot) => snapshot,
+        Changes::Reload => panic!("the server is the same"),
+    }
+}
+
+fn sessions(rows: &[Revocation]) -> Vec<Target> {
+    rows.iter().map(|row| row.target.clone()).collect()
+}
+
+/// Revokes a session on a connection of its own.
+async fn insert(connection: &mut PgConnection, session: SessionId) {
+    let sql = format!(
+        "INSERT INTO revocations (level, id, epoch, expires, revoked)
+         VALUES ('session', '{session}', 0, 9000000000000, countersign_ms(clock_timestamp()))"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_that_commits_late_is_seen_late_and_not_never() {
+    let (database, fresh) = fresh().await;
+    let (mut first, mut second) = (database.connect().await, database.connect().await);
+    let mut late = [session(), session(), session()];
+    late.sort_unstable();
+    let mut cursor = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor;
+
+    let mut committing = first.begin().await.unwrap();
+    insert(&mut committing, late[0]).await;
+    // A row of a part of a transaction carries the number of the whole.
+    let mut part = committing.begin().await.unwrap();
+    insert(&mut part, late[1]).await;
+    part.commit().await.unwrap();
+    let mut giving_up = second.begin().await.unwrap();
+    insert(&mut giving_up, late[2]).await;
+
+    for _ in 0..5 {
+        let row = revoke(&fresh, Target::Session(session())).await.unwrap();
+        let news = since(&fresh, &cursor).await;
+        assert_eq!(news.rows, [row], "others are not kept waiting, nor told twice");
+        cursor = news.cursor;
+    }
+    committing.commit().await.unwrap();
+    giving_up.rollback().await.unwrap();
+    let news = since(&fresh, &cursor).await;
+    let mut seen = sessions(&news.rows);
+    seen.sort_by_key(Target::id);
+    assert_eq!(seen, [Target::Session(late[0]), Target::Session(late[1])]);
+    assert!(since(&fresh, &news.cursor).await.rows.is_empty());
+}
+
+#[tokio::test]
+async fn a_long_foreign_transaction_costs_nothing() {
+    let (database, fresh) = fresh().await;
+    let mut foreign = database.connect().await;
+    let mut open = foreign.begin().await.unwrap();
+    sqlx::raw_sql("CREATE TABLE theirs AS SELECT pg_current_xact_id()")
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    let mut cursor = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor;
+    for n in 0..200 {
+        revoke(&fresh, Target::Session(session())).await.unwrap();
+        if n % 20 == 19 {
+            let news = since(&fresh, &cursor).await;
+            assert_eq!(news.rows.len(), 20, "what was seen before is not sent again");
+            cursor = news.cursor;
+        }
+    }
+    open.commit().await.unwrap();
+    assert!(since(&fresh, &cursor).await.rows.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_claimed_to_be_known_is_never_later_than_what_was_read() {
+    let (database, fresh) = fresh().await;
+    let mut cursor = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor;
+    for _ in 0..50 {
+        let row = revoke(&fresh, Target::Session(session())).await.unwrap();
+        let acknowledged = database.scalar("SELECT countersign_ms(clock_timestamp())").await;
+        let news = since(&fresh, &cursor).await;
+        assert!(
+            news.as_of.0
+                <= database
+                    .scalar("SELECT countersign_ms(clock_timestamp())")
+                    .await
+                    .parse()
+                    .unwrap()
+        );
+        assert!(news.as_of.0 < acknowledged.parse().unwrap() || news.rows.contains(&row));
+        cursor = news.cursor;
+    }
+}
+
+#[tokio::test]
+async fn on_another_timeline_everything_is_loaded_again() {
+    let mut server = Postgres::start(&[("restore_command", "false")]);
+    let database = server.database().await;
+    let fresh = store_with(database.url(), |_| {}).await;
+    let row = revoke(&fresh, Target::Session(session())).await.unwrap();
+    let cursor = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor;
+    assert!(since(&fresh, &cursor).await.rows.is_empty());
+
+    // What a promotion does: recovery that ends on a timeline of its own.
+    server.stop(Signal::SIGINT);
+    std::fs::write(server.folder().join("data/recovery.signal"), "").unwrap();
+    server.launch();
+    let changes = fresh.revocations_since(&cursor).await.unwrap();
+    assert!(matches!(changes, Changes::Reload), "{changes:?}");
+    let loaded = fresh.load_revocations(UnixMillis(0)).await.unwrap();
+    assert_eq!(loaded.rows, [row]);
+    assert!(since(&fresh, &loaded.cursor).await.rows.is_empty());
+}

@@ -1,0 +1,135 @@
+use std::time::Duration;
+
+use countersign::clock::UnixMillis;
+use countersign::model::{AuditType, ErrorKind};
+use countersign::store::accounts::{Authority, UserChange};
+use futures_util::future::join_all;
+use sqlx::{AssertSqlSafe, Connection as _};
+use tokio::time::{Instant, timeout};
+
+use super::{connections, store_with};
+use crate::durable::samples::*;
+use crate::support::proxy::Weather;
+use crate::support::{Database, Pooler, Proxy, eventually};
+
+#[tokio::test]
+async fn more_waiting_than_the_pool_holds_are_turned_away_at_once() {
+    let database = Database::fresh().await;
+    let fresh = store_with(database.url(), |config| config.pool = 2).await;
+    let user = make_user(&fresh, "ada").await;
+    let cursor = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor;
+    let mut foreign = database.connect().await;
+    let mut holding = foreign.begin().await.unwrap();
+    let hold = format!("SELECT FROM users WHERE id = '{}' FOR UPDATE", user.id);
+    sqlx::raw_sql(AssertSqlSafe(hold)).execute(&mut *holding).await.unwrap();
+
+    let started = Instant::now();
+    let attempts = (0..10).map(|_| {
+        let (fresh, id) = (fresh.clone(), user.id);
+        async move {
+            let done = fresh.set_user_disabled(id, true, Authority::Admin, &some_event()).await;
+            (done.unwrap_err().kind, started.elapsed())
+        }
+    });
+    let reads = async {
+        // Validate does not touch the pool, and what keeps it fresh has connections of its own.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        fresh.revocations_since(&cursor).await.unwrap();
+        fresh.ping().await.unwrap();
+        started.elapsed()
+    };
+    let (done, reads) = tokio::join!(join_all(attempts), reads);
+    assert!(reads < Duration::from_secs(1), "{reads:?}");
+    let (turned_away, waited): (Vec<_>, Vec<_>) = done.iter().partition(|(kind, _)| *kind == ErrorKind::Overloaded);
+    assert_eq!(turned_away.len(), 6, "two have a connection, two wait: {done:?}");
+    assert!(
+        turned_away.iter().all(|(_, after)| *after < Duration::from_millis(200)),
+        "{done:?}"
+    );
+    assert!(
+        waited.iter().all(|(kind, _)| *kind == ErrorKind::StoreUnavailable),
+        "{done:?}"
+    );
+    assert!(
+        waited.iter().all(|(_, after)| *after < Duration::from_secs(3)),
+        "{done:?}"
+    );
+
+    holding.rollback().await.unwrap();
+    fresh
+        .set_user_disabled(user.id, true, Authority::Admin, &some_event())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn calls_that_are_given_up_leave_no_transaction_behind() {
+    let database = Database::fresh().await;
+    let proxy = Proxy::start(database.address()).await;
+    let fresh = store_with(&database.url_through(proxy.address()), |_| {}).await;
+    let user = make_user(&fresh, "ada").await;
+    proxy.set(Weather::Fine(Duration::from_millis(10)));
+    let change = UserChange {
+        display_name: Some("Ada".into()),
+        ..UserChange::default()
+    };
+    for n in 0..500_u64 {
+        let event = event(AuditType::UserUpdated, &user.id);
+        let patience = Duration::from_millis(1 + n % 20);
+        let _ = match n % 3 {
+            0 => {
+                let update = fresh.update_user(user.id, &change, None, Authority::Admin, &event);
+                timeout(patience, update).await.map(drop)
+            }
+            1 => timeout(patience, fresh.login(&user.username, &client_id("web")))
+                .await
+                .map(drop),
+            _ => timeout(patience, revoke_quietly(&fresh, user.id)).await.map(drop),
+        };
+    }
+    proxy.set(Weather::Fine(Duration::ZERO));
+    let idle = async || (connections(&database, "idle in transaction%").await == 0).then_some(());
+    eventually("no transaction is left open", Duration::from_secs(10), idle).await;
+    // No connection was given back in the middle of something.
+    for _ in 0..50 {
+        fresh.login(&user.username, &client_id("web")).await.unwrap();
+        fresh
+            .update_user(user.id, &change, None, Authority::Admin, &some_event())
+            .await
+            .unwrap();
+    }
+}
+
+async fn revoke_quietly(fresh: &crate::durable::fresh::Fresh, user: countersign::model::UserId) {
+    let new = countersign::store::NewRevocation {
+        target: everything_of(user),
+        expires: countersign::store::Expiry::LongestSession,
+    };
+    let _ = fresh.revoke(&new, &some_event()).await;
+}
+
+#[tokio::test]
+async fn a_pooler_in_between_is_noticed() {
+    let database = Database::fresh().await;
+    let between = Pooler::start(&database);
+    let stores = [
+        store_with(&database.url_through(between.address()), |_| {}).await,
+        store_with(&database.url_through(between.address()), |_| {}).await,
+    ];
+    let user = make_user(&stores[0], "ada").await;
+    // Eight connections of two replicas on two servers: a statement that was prepared on one is met on the other.
+    let logins = (0..8).map(|n| {
+        let (fresh, user) = (stores[n % 2].clone(), user.clone());
+        async move {
+            for _ in 0..30 {
+                let login = fresh.login(&user.username, &client_id("web")).await.unwrap();
+                assert_eq!(login.user.unwrap().0, user);
+                let machine = fresh.machine_login(&client_id("web")).await.unwrap();
+                assert!(machine.client.is_none());
+            }
+        }
+    });
+    join_all(logins).await;
+    let log = between.log();
+    assert!(log.contains("unsupported startup parameter: options"), "{log}");
+}

@@ -1,0 +1,80 @@
+//! `PgBouncer` in transaction mode: successive transactions of a connection meet different servers.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use super::guard::{self, Ending};
+use super::process::{Process, find};
+use super::{Database, poll, ports, postgres};
+
+/// A pooler before one server, for every database on it.
+#[derive(Debug)]
+pub struct Pooler {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Pooler {
+    /// The pooler of this test process, before the server of its databases.
+    pub fn shared(database: &Database) -> &'static Self {
+        static SHARED: LazyLock<parking_lot::Mutex<Option<&'static Pooler>>> = LazyLock::new(Default::default);
+        let mut shared = SHARED.lock();
+        shared.get_or_insert_with(|| Box::leak(Box::new(Self::start(database))))
+    }
+
+    /// Starts one before the server of this database.
+    pub fn start(database: &Database) -> Self {
+        for _ in 0..5 {
+            if let Some(pooler) = Self::try_start(database) {
+                return pooler;
+            }
+        }
+        panic!("pgbouncer does not start");
+    }
+
+    /// Where it listens: for [`Database::url_through`].
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    fn try_start(database: &Database) -> Option<Self> {
+        let folder = guard::scratch("pooler");
+        let (host, port) = database.host();
+        let own = ports::free();
+        // Two servers for all connections: whoever relies on meeting the same one again is found out.
+        let settings = format!(
+            "[databases]\n* = host={host} port={port} user={user}\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {own}\nunix_socket_dir =\nauth_type = any\n\
+             pool_mode = transaction\ndefault_pool_size = 2\nmax_client_conn = 2000\nmax_db_connections = 0\n",
+            user = database.user(),
+        );
+        let file = folder.join("pgbouncer.ini");
+        std::fs::write(&file, settings).expect("the temporary folder can be written");
+        let mut command = postgres::as_owner(&program(), &folder);
+        let mut process = Process::spawn(command.arg(&file), &folder.join("log"), Ending::Kill);
+        let address = SocketAddr::from(([127, 0, 0, 1], own));
+        let up = poll(Duration::from_secs(10), || {
+            let listens = std::net::TcpStream::connect(address).is_ok();
+            process.exited().map(|_| false).or(listens.then_some(true))
+        });
+        (up == Some(true)).then_some(Self { process, address })
+    }
+}
+
+/// Debian keeps it where only root looks.
+fn program() -> PathBuf {
+    let file = Path::new("/usr/sbin/pgbouncer");
+    if file.is_file() {
+        Some(file.to_owned())
+    } else {
+        find("pgbouncer")
+    }
+    .expect("PgBouncer is not installed: tests/run does that, or says what to install")
+}
