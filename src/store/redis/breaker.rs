@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 const THRESHOLD: u32 = 5;
 
 /// So long it stays open before one call probes.
-const COOLDOWN: Duration = Duration::from_secs(1);
+pub(super) const COOLDOWN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
 enum State {

@@ -1,7 +1,9 @@
 //! Calls of scripts: the one road to Redis, and with `reader` and `watch` the only code that knows which client library
 //! carries it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,15 +11,14 @@ use fred::clients::{Client, Pool};
 use fred::error::{Error as FredError, ErrorKind as FredKind};
 use fred::interfaces::{ClientLike as _, ClusterInterface as _, LuaInterface as _};
 use fred::types::Value;
-use fred::types::config::{Options, Server};
-use tokio::sync::{Semaphore, watch};
+use fred::types::config::Server;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::breaker::Breaker;
+use super::lane::Lane;
 use super::reply::Reply;
 use super::script::Script;
-use super::settings::{IN_FLIGHT, Settings};
 use crate::clock::Clock;
 use crate::model::{Error, ErrorKind, Result};
 
@@ -30,11 +31,9 @@ const REDIRECTION_PAUSE: Duration = Duration::from_millis(10);
 /// The road to one deployment of Redis.
 #[derive(Debug)]
 pub(super) struct Link {
-    pool: Pool,
+    lanes: Vec<Lane>,
     timeout: Duration,
     clock: Arc<dyn Clock>,
-    breaker: Breaker,
-    gate: Arc<Semaphore>,
     /// Why Redis must not be used though it answers; none once it was found fit.
     unfit: watch::Sender<Option<String>>,
 }
@@ -56,24 +55,22 @@ impl Master {
 }
 
 impl Link {
-    pub(super) fn new(pool: Pool, settings: &Settings, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(clients: &Pool, timeout: Duration, clock: Arc<dyn Clock>) -> Self {
         Self {
-            gate: Arc::new(Semaphore::new(IN_FLIGHT * pool.clients().len())),
-            pool,
-            timeout: settings.timeout,
+            lanes: clients.clients().iter().cloned().map(Lane::new).collect(),
+            timeout,
             clock,
-            breaker: Breaker::new(),
             unfit: watch::Sender::new(Some("not examined yet".into())),
         }
     }
 
-    pub(super) fn clients(&self) -> &[Client] {
-        self.pool.clients()
+    pub(super) fn clients(&self) -> impl Iterator<Item = &Client> {
+        self.lanes.iter().map(|lane| &lane.client)
     }
 
     /// Declares Redis, which just answered, unfit for use, or fit again. Answers whether that is news.
     pub(super) fn declare(&self, unfit: Option<String>) -> bool {
-        self.breaker.answered();
+        self.lanes.iter().for_each(|lane| lane.breaker.answered());
         self.unfit.send_if_modified(|current| {
             let news = *current != unfit;
             *current = unfit;
@@ -90,34 +87,39 @@ impl Link {
     ///
     /// The call goes on to its end if its caller goes away, so that nobody's impatience hides that Redis is silent.
     pub(super) async fn run(self: &Arc<Self>, script: &'static Script, key: String, args: Vec<Bytes>) -> Result<Reply> {
+        // All calls on one key go over one connection, so that they run in the order in which they were made: a
+        // refresh whose caller gave up must not be overtaken by the refreshes that follow it.
+        let own = usize::from(fred::util::redis_keyslot(key.as_bytes()));
+        let (lane, room) = self.lane(own)?;
         let link = Arc::clone(self);
-        self.guarded(async move { link.call(script, key, args).await }).await
+        let call = async move { link.call(lane, script, &key, args).await };
+        self.finish(lane, room, call).await
     }
 
     /// Asks every master for a sign of life.
     pub(super) async fn ping(self: &Arc<Self>) -> Result<()> {
+        let (lane, room) = self.lane(0)?;
         let link = Arc::clone(self);
-        self.guarded(async move {
+        let call = async move {
             for master in link.masters() {
-                let mut options = Self::options(link.timeout);
+                let mut options = Lane::options(link.timeout);
                 options.cluster_node = master.server;
-                link.client().with_options(&options).ping::<Value>(None).await?;
+                let client = link.lanes[lane].client.with_options(&options);
+                client.ping::<Value>(None).await?;
             }
             Ok(Reply::Nil)
-        })
-        .await
-        .map(drop)
+        };
+        self.finish(lane, room, call).await.map(drop)
     }
 
     /// The masters, as last heard. Empty while a cluster has not been reached.
     pub(super) fn masters(&self) -> Vec<Master> {
-        let client = self.client();
-        if !client.is_clustered() {
+        let Some(client) = self.clients().find(|client| client.is_connected()) else {
+            return Vec::new();
+        };
+        let Some(routing) = client.cached_cluster_state() else {
             let slots = Vec::new();
             return vec![Master { server: None, slots }];
-        }
-        let Some(routing) = client.cached_cluster_state() else {
-            return Vec::new();
         };
         let of = |server: Server| Master {
             slots: routing
@@ -131,62 +133,67 @@ impl Link {
         routing.unique_primary_nodes().into_iter().map(of).collect()
     }
 
-    fn client(&self) -> &Client {
-        self.pool.next_connected()
-    }
-
-    fn options(timeout: Duration) -> Options {
-        Options {
-            max_attempts: Some(1),
-            timeout: Some(timeout),
-            fail_fast: true,
-            ..Options::default()
-        }
-    }
-
-    async fn guarded(
-        self: &Arc<Self>,
-        call: impl Future<Output = Result<Reply, FredError>> + Send + 'static,
-    ) -> Result<Reply> {
-        if let Some(why) = self.unfit.borrow().as_ref() {
-            return Err(Error::store_unavailable(format!("Redis: {why}")));
-        }
-        let Ok(permit) = Arc::clone(&self.gate).try_acquire_owned() else {
-            return Err(Error::store_unavailable("Redis: too many calls are under way"));
-        };
-        if !self.breaker.admits(self.clock.monotonic()) {
-            return Err(Error::store_unavailable("Redis: the circuit breaker is open"));
-        }
-        let link = Arc::clone(self);
-        let task = tokio::spawn(async move {
-            let _permit = permit;
-            let outcome = call.await;
-            link.note(&outcome);
-            outcome
-        });
-        task.await.map_err(Error::internal)?.map_err(|error| explain(&error))
-    }
-
-    fn note(&self, outcome: &Result<Reply, FredError>) {
-        match outcome {
-            Err(error) if !is_answer(error) => {
-                if self.breaker.unanswered(self.clock.monotonic()) {
-                    warn!(%error, "Redis does not answer: calls fail at once until it does");
+    /// The lane `own`, or the next one that is open, and room in it for one call.
+    fn lane(&self, own: usize) -> Result<(usize, OwnedSemaphorePermit)> {
+        let mut why = Cow::Borrowed("no connection");
+        if let Some(unfit) = self.unfit.borrow().as_ref() {
+            why = Cow::Owned(unfit.clone());
+        } else {
+            let now = self.clock.monotonic();
+            let count = self.lanes.len();
+            for lane in (own..own + count).map(|n| n % count) {
+                match self.lanes[lane].enter(now) {
+                    Ok(room) => return Ok((lane, room)),
+                    Err(reason) => why = Cow::Borrowed(reason),
                 }
             }
-            Ok(_) | Err(_) => self.breaker.answered(),
+        }
+        Err(Error::store_unavailable(format!("Redis: {why}")))
+    }
+
+    /// Carries a call to its end, even if its caller goes away.
+    async fn finish(
+        self: &Arc<Self>,
+        lane: usize,
+        room: OwnedSemaphorePermit,
+        call: impl Future<Output = Result<Reply, FredError>> + Send + 'static,
+    ) -> Result<Reply> {
+        let link = Arc::clone(self);
+        let mut call = Box::pin(async move {
+            let outcome = call.await;
+            link.note(lane, &outcome);
+            drop(room);
+            outcome
+        });
+        // The first poll sends it, here and now: calls leave in the order in which they were made.
+        let outcome = match futures_util::poll!(&mut call) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => tokio::spawn(call).await.map_err(Error::internal)?,
+        };
+        outcome.map_err(|error| explain(&error))
+    }
+
+    fn note(&self, lane: usize, outcome: &Result<Reply, FredError>) {
+        let breaker = &self.lanes[lane].breaker;
+        match outcome {
+            Err(error) if !is_answer(error) => {
+                if breaker.unanswered(self.clock.monotonic()) {
+                    warn!(%error, "Redis does not answer on a connection: calls on it fail at once until it does");
+                }
+            }
+            Ok(_) | Err(_) => breaker.answered(),
         }
     }
 
-    async fn call(&self, script: &Script, key: String, args: Vec<Bytes>) -> Result<Reply, FredError> {
+    async fn call(&self, lane: usize, script: &Script, key: &str, args: Vec<Bytes>) -> Result<Reply, FredError> {
         let deadline = Instant::now() + self.timeout;
         let mut tries = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let client = self.client().with_options(&Self::options(left));
-            let mut outcome = client.evalsha(script.sha.as_str(), key.as_str(), args.clone()).await;
+            let client = self.lanes[lane].client.with_options(&Lane::options(left));
+            let mut outcome = client.evalsha(script.sha.as_str(), key, args.clone()).await;
             if matches!(&outcome, Err(error) if error.details().starts_with("NOSCRIPT")) {
-                outcome = client.eval(script.source.as_str(), key.as_str(), args.clone()).await;
+                outcome = client.eval(script.source.as_str(), key, args.clone()).await;
             }
             tries += 1;
             let pause = REDIRECTION_PAUSE * tries;

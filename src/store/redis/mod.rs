@@ -1,15 +1,17 @@
-//! Live sessions and announcements on Redis: one server, Sentinel or Cluster; version 7.0 or later.
+//! Live sessions, announcements and counters of failed attempts on Redis: one server, Sentinel or Cluster; version 7.0 or later.
 //!
 //! * Each verb is one Lua script on one key, so it is atomic whatever the number of replicas. Time is Redis' `TIME`.
 //! * `{prefix}:s:{<user id>}` is a hash of the user's sessions (`lua/record.lua` has the layout),
-//!   `{prefix}:revocations` the stream, `{prefix}:counter:{n}` one counter a master.
+//!   `{prefix}:revocations` the stream, `{prefix}:counter:{n}` one counter a master; `{prefix}:t:…` counts failures and
+//!   `{prefix}:r:…` remembers where right passwords came from.
 //! * A call is made once. fred would repeat a script whose reply was lost; `settings` and `link` say how it is kept
 //!   from that.
 //! * Redis that cannot be reached is no reason not to start: calls answer `STORE_UNAVAILABLE` until it can. Redis that
-//!   evicts keys is.
+//!   evicts keys is one.
 
 mod breaker;
 mod counters;
+mod lane;
 mod link;
 mod message;
 mod reader;
@@ -18,6 +20,7 @@ mod script;
 mod sessions;
 mod settings;
 mod stream;
+mod throttles;
 mod watch;
 
 use std::sync::Arc;
@@ -39,12 +42,12 @@ pub enum ConnectError {
     /// A setting cannot be read: a configuration error. Says which; holds no part of the URL.
     #[error("{0}")]
     Settings(String),
-    /// A master evicts keys when it is full: it would drop live sessions.
-    #[error("{0}: Countersign needs noeviction, or Redis drops live sessions when it is full")]
-    Evicts(String),
+    /// A master must not be used: it would evict live sessions, or is too old. Says which and why.
+    #[error("{0}")]
+    Unfit(String),
 }
 
-/// The sessions and announcements of one deployment of Redis. Dropping it closes its connections.
+/// What is kept in one deployment of Redis. Dropping it closes its connections.
 #[derive(Debug)]
 pub struct Redis {
     prefix: String,
@@ -67,8 +70,8 @@ impl Redis {
         let found = watch::probe(&reader, &settings).await;
         match &found {
             Ok(findings) => {
-                if let Some(evicts) = &findings.evicts {
-                    return Err(ConnectError::Evicts(evicts.clone()));
+                if let Some(why) = &findings.unfit {
+                    return Err(ConnectError::Unfit(why.clone()));
                 }
                 if let Some(server) = &findings.volatile {
                     warn!(%server, "Redis writes nothing to disk: a restart of it logs everybody out");
@@ -81,11 +84,11 @@ impl Redis {
         let pool = builder
             .build_pool(settings.pool.max(1))
             .map_err(|error| ConnectError::Settings(error.to_string()))?;
-        let link = Arc::new(Link::new(pool, &settings, clock));
+        let link = Arc::new(Link::new(&pool, settings.timeout, clock));
         let tasks = watch::keep(&link, settings.patience());
         if found.is_ok() {
-            // The first calls need not fail for want of a moment.
-            let _ = tokio::time::timeout(settings.patience(), link.becomes_fit()).await;
+            // It was there a moment ago: the first calls need not fail for want of another.
+            let _ = tokio::time::timeout(settings.patience() * 3, link.becomes_fit()).await;
         }
         Ok(Self {
             prefix: settings.prefix,

@@ -19,7 +19,8 @@ impl Script {
     }
 }
 
-const RECORD: &str = include_str!("lua/record.lua");
+const RECORD: &str = concat!(include_str!("lua/clock.lua"), include_str!("lua/record.lua"));
+const CELL_STATE: &str = concat!(include_str!("lua/clock.lua"), include_str!("lua/cell.lua"));
 const ALLOW_OOM: &str = " flags=allow-oom";
 const NO_WRITES: &str = " flags=no-writes";
 
@@ -37,3 +38,7 @@ script!(LIST, NO_WRITES, RECORD, include_str!("lua/list.lua"));
 script!(COUNTER, ALLOW_OOM, include_str!("lua/counter.lua"));
 script!(RAISE, ALLOW_OOM, include_str!("lua/raise.lua"));
 script!(ANNOUNCE, ALLOW_OOM, include_str!("lua/announce.lua"));
+script!(CHARGE, "", CELL_STATE, include_str!("lua/charge.lua"));
+script!(CELL, NO_WRITES, CELL_STATE, include_str!("lua/cell_read.lua"));
+script!(REMEMBER, "", include_str!("lua/remember.lua"));
+script!(REMEMBERS, NO_WRITES, include_str!("lua/remembers.lua"));

@@ -10,6 +10,7 @@ use fred::types::config::{
     ClusterDiscoveryPolicy, Config, ConnectionConfig, ReconnectError, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
 };
 
+use super::breaker::COOLDOWN;
 use crate::secret::SecretText;
 
 /// What the Redis store needs to know (`storage.redis_*`).
@@ -93,10 +94,11 @@ impl Settings {
             max_redirections: 0,
             // fred's own task puts reconnections into the same queue and dies if it is full: our gate stops far below.
             max_command_buffer_len: IN_FLIGHT * 2,
-            // A peer that is silent, not closed, is noticed by the lack of answers.
+            // A peer that is silent, not closed. fred counts from the last write, whatever is still unanswered before
+            // it: the breaker sees to it that writes cease, and its cool-down is longer than this.
             unresponsive: UnresponsiveConfig {
-                max_timeout: Some(self.timeout * 3),
-                interval: self.timeout,
+                max_timeout: Some(self.timeout + COOLDOWN / 2),
+                interval: COOLDOWN / 5,
             },
             tcp: TcpConfig {
                 nodelay: Some(true),

@@ -18,11 +18,14 @@ use super::settings::Settings;
 /// Between two examinations of a Redis that could not be examined, or was found unfit.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// The oldest version whose scripts can say that they may run while memory is short.
+const OLDEST: u32 = 7;
+
 /// What an examination found.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// A master whose `maxmemory-policy` is not `noeviction`, and what it is.
-    pub(super) evicts: Option<String>,
+    /// Why a master must not be used.
+    pub(super) unfit: Option<String>,
     /// A master that writes nothing to disk.
     pub(super) volatile: Option<String>,
 }
@@ -51,47 +54,59 @@ pub(super) fn keep(link: &Arc<Link>, patience: Duration) -> Vec<AbortOnDropHandl
         }));
         tasks.push(tokio::spawn(stay_connected(client.clone())));
     }
-    tasks.push(tokio::spawn(judge(Arc::clone(link), reconnected, patience)));
+    if let Some(client) = link.clients().next() {
+        tasks.push(tokio::spawn(judge(
+            Arc::clone(link),
+            client.clone(),
+            reconnected,
+            patience,
+        )));
+    }
     tasks.into_iter().map(AbortOnDropHandle::new).collect()
 }
 
 /// fred reconnects by itself; its task ends only where it thinks that nothing will help.
 async fn stay_connected(client: Client) {
+    let mut told = None;
     loop {
-        match AbortOnDropHandle::new(client.connect()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "a connection to Redis was given up; it is made again"),
-            Err(error) => error!(%error, "a connection to Redis ended badly; it is made again"),
+        let why = match AbortOnDropHandle::new(client.connect()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        if why != told {
+            warn!(?why, "a connection to Redis was given up; it is made again");
+            told = why;
         }
         tokio::time::sleep(AGAIN).await;
     }
 }
 
-async fn judge(link: Arc<Link>, reconnected: Arc<Notify>, patience: Duration) {
+/// Examines Redis whenever a connection was made, and once more each second until it was found fit.
+async fn judge(link: Arc<Link>, client: Client, reconnected: Arc<Notify>, patience: Duration) {
     loop {
         reconnected.notified().await;
-        loop {
-            let Some(client) = link.clients().first() else { return };
-            match examine(client, patience).await {
-                Ok(Findings { evicts: None, .. }) => {
-                    if link.declare(None) {
-                        info!("Redis is connected and fit for use");
-                    }
-                    break;
-                }
-                Ok(Findings {
-                    evicts: Some(found), ..
-                }) => {
-                    if link.declare(Some(found.clone())) {
-                        error!(%found, "Redis would evict live sessions: it is not used until it runs noeviction");
-                    }
-                }
-                // Not reached: its calls fail by themselves, and the next connection is judged anew.
-                Err(_) => {}
-            }
+        while !is_fit(&link, &client, patience).await {
             tokio::time::sleep(AGAIN).await;
+            // What is asked meanwhile would only queue up.
+            while !client.is_connected() {
+                tokio::time::sleep(AGAIN).await;
+            }
         }
     }
+}
+
+async fn is_fit(link: &Link, client: &Client, patience: Duration) -> bool {
+    let Ok(findings) = examine(client, patience).await else {
+        return false;
+    };
+    let fit = findings.unfit.is_none();
+    match (link.declare(findings.unfit.clone()), findings.unfit) {
+        (true, Some(why)) => error!(%why, "Redis is not used until that is mended"),
+        (true, None) => info!("Redis is connected and fit for use"),
+        (false, _) => {}
+    }
+    fit
 }
 
 async fn examine(client: &Client, patience: Duration) -> Result<Findings, FredError> {
@@ -103,16 +118,25 @@ async fn examine(client: &Client, patience: Duration) -> Result<Findings, FredEr
     for cluster_node in masters {
         let name = cluster_node
             .as_ref()
-            .map_or_else(|| "Redis".to_owned(), ToString::to_string);
+            .map_or_else(|| "Redis".to_owned(), |server| format!("Redis at {server}"));
         let client = client.with_options(&Options {
             cluster_node,
             timeout: Some(patience),
             ..Options::default()
         });
+        let server: String = client.info(Some(InfoKind::Server)).await?;
+        let version = field(&server, "redis_version").unwrap_or_default();
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        if major.is_some_and(|major| major < OLDEST) {
+            findings.unfit = Some(format!("{name} is version {version}; 7.0 or later is needed"));
+        }
         let memory: String = client.info(Some(InfoKind::Memory)).await?;
         let policy = field(&memory, "maxmemory_policy").unwrap_or("unknown");
         if policy != "noeviction" {
-            findings.evicts = Some(format!("{name} runs maxmemory-policy {policy}"));
+            findings.unfit = Some(format!(
+                "{name} has maxmemory-policy {policy}: it must be noeviction, or live sessions are dropped when memory \
+                 is full"
+            ));
         }
         let persistence: String = client.info(Some(InfoKind::Persistence)).await?;
         if field(&persistence, "aof_enabled") == Some("0") && !takes_snapshots(&client).await {

@@ -1,13 +1,14 @@
 //! A cluster whose slots move.
 
+use std::process::Command;
 use std::time::Duration;
 
 use countersign::model::Rotation;
 use countersign::store::{Announcements as _, SessionStore as _};
 
 use super::{RECOVERY, connect};
-use crate::sessions::world::{present, session, successor};
-use crate::support::{Redis as Server, RedisCluster, eventually};
+use crate::sessions::world::{attempt, present, session, successor};
+use crate::support::{Redis as Server, RedisCluster, eventually, ports};
 
 fn id(server: &Server) -> String {
     server.command(&["CLUSTER", "MYID"])
@@ -17,6 +18,28 @@ fn set_slot(server: &Server, slot: &str, words: &[&str]) {
     let mut command = vec!["CLUSTER", "SETSLOT", slot];
     command.extend(words);
     assert_eq!(server.command(&command), "OK");
+}
+
+/// A further server that replaces `master` when it fails.
+fn replica_of(master: &Server) -> Server {
+    let bus = ports::free().to_string();
+    let options = [
+        "--cluster-enabled",
+        "yes",
+        "--cluster-port",
+        &bus,
+        "--cluster-node-timeout",
+        "2000",
+    ];
+    let replica = Server::start(&options);
+    let addresses = [replica.address().to_string(), master.address().to_string()];
+    let joined = Command::new("redis-cli")
+        .args(["--cluster", "add-node", &addresses[0], &addresses[1]])
+        .args(["--cluster-slave", "--cluster-master-id", &id(master)])
+        .output()
+        .unwrap();
+    assert!(joined.status.success(), "{}", String::from_utf8_lossy(&joined.stdout));
+    replica
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,4 +130,35 @@ async fn announcements_cross_a_cluster() {
     let revocation = super::stream::revocation();
     one.announce(std::slice::from_ref(&revocation)).await.unwrap();
     assert_eq!(heard.revocations().await, [revocation]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promoted_replica_is_found_though_the_one_seed_is_gone() {
+    let (mut cluster, replica) = tokio::task::spawn_blocking(|| {
+        let cluster = RedisCluster::start(3, &[]);
+        let replica = replica_of(&cluster.masters[0]);
+        (cluster, replica)
+    })
+    .await
+    .unwrap();
+    let seed = format!("redis-cluster://{}", cluster.masters[0].address());
+    let store = connect(&seed, "cs").await.unwrap();
+    let sessions: Vec<_> = (0..12).map(|_| session()).collect();
+    for session in &sessions {
+        store.create(session, 9).await.unwrap();
+    }
+    let keys = cluster.masters[0].command(&["DBSIZE"]);
+    eventually("the replica has caught up", RECOVERY, || async {
+        (replica.command(&["DBSIZE"]) == keys).then_some(())
+    })
+    .await;
+    cluster.masters[0].kill();
+    for session in &sessions {
+        let presented = attempt(session, 0, "a");
+        let rotation = eventually("the replica is promoted and found", Duration::from_mins(1), || async {
+            store.rotate(&presented).await.ok()
+        })
+        .await;
+        assert_eq!(successor(&rotation).generation, 1);
+    }
 }

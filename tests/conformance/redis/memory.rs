@@ -30,3 +30,46 @@ async fn a_session_weighs_little() {
         assert!(bytes / count <= most, "{count} sessions: {bytes} bytes");
     }
 }
+
+/// Long, and of interest where the record or a version of Redis changes: run it by name.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "loads a million sessions"]
+async fn a_million_sessions_weigh_little() {
+    const SESSIONS: usize = 1_000_000;
+    const CALLERS: usize = 100;
+    for of_a_user in [1, 10] {
+        let server = server(&[]).await;
+        let store = std::sync::Arc::new(connected(&server).await);
+        let used = || {
+            let memory = server.command(&["INFO", "memory"]);
+            let line = memory
+                .lines()
+                .find_map(|line| line.strip_prefix("used_memory:"))
+                .unwrap();
+            line.trim().parse::<usize>().unwrap()
+        };
+        let before = used();
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    for _ in 0..SESSIONS / CALLERS / of_a_user {
+                        let user = user();
+                        for _ in 0..of_a_user {
+                            let session = session_of(user);
+                            store.create(&session, 1000).await.unwrap();
+                            let id = session.id.to_string();
+                            store.rotate(&attempt(&session, 0, &id)).await.unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        let each = (used() - before) / SESSIONS;
+        println!("{SESSIONS} sessions, {of_a_user} of a user: {each} bytes each, everything counted");
+        assert!(each <= MOST + 100, "with the keys' own table and expiries: {each}");
+    }
+}

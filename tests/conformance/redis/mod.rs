@@ -7,6 +7,8 @@ mod fit;
 mod gone;
 mod memory;
 mod stream;
+mod throttles;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,8 @@ use crate::support::{Redis as Server, eventually};
 /// The command timeout that the tests run with.
 pub const TIMEOUT: Duration = Duration::from_millis(300);
 
+pub const POOL: usize = 2;
+
 /// After this, what was broken and is whole again is used again.
 pub const RECOVERY: Duration = Duration::from_secs(5);
 
@@ -33,7 +37,7 @@ pub async fn connect(url: &str, prefix: &str) -> Result<Redis, ConnectError> {
     let settings = Settings {
         url: SecretText::new(url),
         prefix: prefix.to_owned(),
-        pool: 2,
+        pool: POOL,
         timeout: TIMEOUT,
     };
     Redis::connect(settings, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).await

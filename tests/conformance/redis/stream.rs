@@ -8,7 +8,7 @@ use countersign::store::{Announcements as _, Heard};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{connected, server};
+use super::{POOL, connected, server};
 use crate::sessions::world::now;
 use crate::support::eventually;
 
@@ -171,16 +171,22 @@ async fn a_listener_that_lags_is_told_and_holds_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listener_that_leaves_takes_its_connection_along() {
+async fn who_leaves_takes_its_connections_along() {
     let server = server(&[]).await;
     let store = connected(&server).await;
-    let connections = || server.command(&["CLIENT", "LIST", "TYPE", "normal"]).lines().count();
-    let before = connections();
+    let connected = async |count: usize| {
+        eventually("so many connections are open", Duration::from_secs(10), || async {
+            let open = server.command(&["CLIENT", "LIST", "TYPE", "normal"]).lines().count();
+            // One is that of the question.
+            (open == count + 1).then_some(())
+        })
+        .await;
+    };
+    connected(POOL).await;
     let ear = Ear::new(store.listen()).await;
-    assert_eq!(connections(), before + 1);
+    connected(POOL + 1).await;
     drop(ear);
-    eventually("its connection is closed", Duration::from_secs(10), || async {
-        (connections() == before).then_some(())
-    })
-    .await;
+    connected(POOL).await;
+    drop(store);
+    connected(0).await;
 }

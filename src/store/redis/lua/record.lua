@@ -11,11 +11,6 @@
 local VERSION = 1
 local TOMBSTONE, FAST_FORWARDED = 1, 2
 
-local function clock()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-end
-
 local function read_head(raw)
   local r = {}
   r.version, r.flags, r.idle, r.expires, r.user_epoch = struct.unpack('>BBI6I6I6', raw)

@@ -1,0 +1,3 @@
+-- Whether a name is remembered. KEYS: the name.
+
+return redis.call('EXISTS', KEYS[1])
