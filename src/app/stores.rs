@@ -108,14 +108,14 @@ async fn clustered(config: &Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entr
         .await
         .map_err(|error| match error {
             ConnectError::Settings(text) => StartError::Config(text),
-            evicts @ ConnectError::Evicts(_) => StartError::Unreachable(evicts.to_string()),
+            unfit @ ConnectError::Unfit(_) => StartError::Unreachable(unfit.to_string()),
         })?;
     let redis = Arc::new(redis);
     Ok(Stores {
         durable: Arc::new(Audited::new(durable)),
         sessions: redis.clone(),
         announcements: Some(redis.clone()),
-        throttles: None,
+        throttles: Some(redis),
         local_throttles: Arc::new(LocalThrottles::new(clock.clone())),
         clock,
         entropy,

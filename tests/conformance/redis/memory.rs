@@ -40,7 +40,7 @@ async fn a_million_sessions_weigh_little() {
     for of_a_user in [1, 10] {
         let server = server(&[]).await;
         let store = std::sync::Arc::new(connected(&server).await);
-        let used = || {
+        let occupied = || {
             let memory = server.command(&["INFO", "memory"]);
             let line = memory
                 .lines()
@@ -48,7 +48,7 @@ async fn a_million_sessions_weigh_little() {
                 .unwrap();
             line.trim().parse::<usize>().unwrap()
         };
-        let before = used();
+        let before = occupied();
         let callers: Vec<_> = (0..CALLERS)
             .map(|_| {
                 let store = store.clone();
@@ -68,7 +68,7 @@ async fn a_million_sessions_weigh_little() {
         for caller in callers {
             caller.await.unwrap();
         }
-        let each = (used() - before) / SESSIONS;
+        let each = (occupied() - before) / SESSIONS;
         println!("{SESSIONS} sessions, {of_a_user} of a user: {each} bytes each, everything counted");
         assert!(each <= MOST + 100, "with the keys' own table and expiries: {each}");
     }
