@@ -52,6 +52,8 @@ pub struct App {
     pub entropy: Arc<dyn Entropy>,
     /// How long the audit trail is kept.
     pub audit_retention: Duration,
+    /// Whether new hashes are peppered.
+    pub pepper: bool,
 }
 
 impl std::fmt::Debug for App {
@@ -90,7 +92,7 @@ impl App {
         let spreader = Arc::new(Spreader::new(feed.clone(), sessions.clone(), announcements.clone()));
         let hashing = Arc::new(Pool::start(
             &config.password,
-            peppers(config, &keys),
+            peppers(&keys, config.password.pepper),
             clock.clone(),
             entropy.clone(),
         )?);
@@ -142,17 +144,15 @@ impl App {
             clock,
             entropy,
             audit_retention: config.telemetry.audit_retention,
+            pepper: config.password.pepper,
         }))
     }
 }
 
 /// The peppers of the ring, for the hashing pool.
-pub(super) fn peppers(config: &Config, keys: &Keys) -> Peppers {
+pub(super) fn peppers(keys: &Keys, in_use: bool) -> Peppers {
     let ring = keys.current();
-    Peppers::new(
-        ring.peppers().map(|(id, pepper)| (id, pepper.clone())),
-        config.password.pepper,
-    )
+    Peppers::new(ring.peppers().map(|(id, pepper)| (id, pepper.clone())), in_use)
 }
 
 /// The client that an empty `client_id` means, made at the first start.

@@ -79,6 +79,10 @@ pub async fn serve(
         }
     }
 
+    // Before the first call: what came back from a backup while nobody looked must not be served.
+    if let Err(error) = upkeep::counters(&app).await {
+        tracing::warn!(%error, "the counters of the store of sessions cannot be compared yet");
+    }
     let (health, health_service) = Health::new(stop.clone()).await;
     background.spawn(watch_health(app.clone(), health.clone(), halt.clone()));
     let services = Services::new(&rules(&app), health_service)?;

@@ -18,6 +18,9 @@ const RECONCILE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The ceiling of every access token's life: a client may have its own, up to this.
 const LONGEST_ACCESS: Duration = Duration::from_hours(24);
 
+/// The longest that any client may let a session last. A refresh key is kept that long: it may have served such a one.
+const LONGEST_SESSION: Duration = Duration::from_hours(24 * 3660);
+
 pub(super) fn tokens(config: &Config) -> TokenConfig {
     let tokens = &config.tokens;
     TokenConfig {
@@ -43,7 +46,7 @@ pub(super) fn keys(config: &Config) -> KeysConfig {
         prepublish: config.keys.prepublish,
         jwks_max_age: config.keys.jwks_max_age,
         longest_access: LONGEST_ACCESS,
-        longest_session: config.tokens.session_ttl,
+        longest_session: LONGEST_SESSION,
         pepper: config.password.pepper,
     }
 }

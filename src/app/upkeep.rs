@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::parts::App;
+use super::parts::{App, peppers};
 use crate::model::audit::Origin;
-use crate::model::{AuditEvent, AuditType, Result};
+use crate::model::{AuditEvent, AuditType, Error, Result};
 use crate::secret::random;
 
 /// How often a replica says that it lives, and looks whether a key is due.
@@ -26,6 +26,9 @@ const COUNTERS: Duration = Duration::from_mins(1);
 /// By how many steps a counter may be behind what is stored: a failover loses a few, a backup many.
 const LOST_STEPS: i64 = 5;
 
+/// The most that this machine's clock may be from the store's for anything to be removed by it.
+const MAX_SKEW: Duration = Duration::from_secs(5);
+
 /// Starts everything that goes on in the background until `stop`.
 pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToken) {
     let feed = app
@@ -34,7 +37,7 @@ pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToke
         .run(app.durable.clone(), app.announcements.clone(), stop.clone());
     tasks.spawn(feed);
     tasks.spawn(repeat(app.clone(), stop.clone(), "keys", KEYS, |app| async move {
-        app.keys.tick().await
+        keys(&app).await
     }));
     tasks.spawn(repeat(
         app.clone(),
@@ -90,7 +93,24 @@ async fn repeat<F>(
     }
 }
 
+/// Looks after the keys, unless this machine's clock is far from the store's: what it would write or remove by that
+/// clock, others could not undo.
+async fn keys(app: &App) -> Result<()> {
+    check_skew(app)?;
+    app.keys.tick().await
+}
+
+fn check_skew(app: &App) -> Result<()> {
+    if app.feed.skew().is_some_and(|skew| skew > MAX_SKEW) {
+        return Err(Error::store_unavailable(
+            "this machine's clock is too far from the store's",
+        ));
+    }
+    Ok(())
+}
+
 async fn clean_up(app: &App) -> Result<()> {
+    check_skew(app)?;
     while app.durable.purge_revocations(BATCH).await? == BATCH {}
     let before = app.clock.now().minus(app.audit_retention);
     while app.durable.purge_audit(before, BATCH).await? == BATCH {}
@@ -131,7 +151,7 @@ pub(super) async fn counters(app: &App) -> Result<()> {
     Ok(())
 }
 
-/// Tells watchers of each new key ring.
+/// Tells watchers of each new key ring, and the hashing pool of its peppers.
 async fn announce_keys(app: Arc<App>, stop: CancellationToken) {
     let mut versions = app.keys.watch();
     loop {
@@ -142,6 +162,7 @@ async fn announce_keys(app: Arc<App>, stop: CancellationToken) {
                     return;
                 }
                 app.feed.keys_changed();
+                app.hashing.set_peppers(peppers(&app.keys, app.pepper));
             }
         }
     }

@@ -38,6 +38,9 @@ pub struct FeedConfig {
 /// How many changes a slow watcher may lag behind before it is ended.
 const WATCH_BUFFER: usize = 16_384;
 
+/// How long loading everything may take.
+const FIRST_LOAD: Duration = Duration::from_secs(30);
+
 /// How often entries that concern nothing any more are swept out of the index.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -61,6 +64,8 @@ pub struct Feed {
     watchers: broadcast::Sender<WatchItem>,
     ready: watch::Sender<bool>,
     clock: Arc<dyn Clock>,
+    /// When the feed was made, by both clocks.
+    made: (UnixMillis, Duration),
     config: FeedConfig,
 }
 
@@ -74,6 +79,7 @@ impl Feed {
             hurry: Notify::new(),
             watchers: broadcast::channel(WATCH_BUFFER).0,
             ready: watch::channel(false).0,
+            made: (clock.now(), clock.monotonic()),
             clock,
             config,
         })
@@ -115,7 +121,7 @@ impl Feed {
 
     /// Adds what this replica has just recorded itself.
     pub fn note(&self, revocation: &Revocation) {
-        if retained_until(revocation) >= self.clock.now() && self.index.insert(revocation) {
+        if retained_until(revocation) >= self.cautious_now() && self.index.insert(revocation) {
             // An error only says that nobody watches.
             drop(self.watchers.send(WatchItem::Revocation(Arc::new(revocation.clone()))));
         }
@@ -193,17 +199,23 @@ impl Feed {
                 .load_revocations(sent_wall.minus(super::index::LONGEST_TOKEN))
                 .await
         };
-        let Snapshot { rows, cursor, as_of } = tokio::time::timeout(self.config.timeout, ask)
-            .await
-            .map_err(|_| Error::store_unavailable("reconciliation timed out"))??;
+        let Snapshot { rows, cursor, as_of } = tokio::time::timeout(
+            if known.is_some() {
+                self.config.timeout
+            } else {
+                FIRST_LOAD
+            },
+            ask,
+        )
+        .await
+        .map_err(|_| Error::store_unavailable("reconciliation timed out"))??;
         // Rows are only ever added: what was acknowledged stays revoked even where a restored database forgot it.
         for row in &rows {
             self.note(row);
         }
         let midpoint = UnixMillis(sent_wall.0.midpoint(self.clock.now().0));
         let fresh = Arc::new(Freshness {
-            // Never back: a store whose clock steps back has not seen less.
-            as_of: known.map_or(as_of, |k| k.as_of.max(as_of)),
+            as_of,
             cursor,
             sent,
             sent_wall,
@@ -229,8 +241,17 @@ impl Feed {
     async fn sweep_forever(&self) {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
-            self.index.sweep(self.clock.now());
+            self.index.sweep(self.cautious_now());
         }
+    }
+
+    /// The earlier of what the wall clock says and what has passed since the start: a clock that leaps ahead for a
+    /// moment must not make a revocation that is still needed look forgotten.
+    fn cautious_now(&self) -> UnixMillis {
+        let (wall, monotonic) = self.made;
+        self.clock
+            .now()
+            .min(wall.plus(self.clock.monotonic().saturating_sub(monotonic)))
     }
 
     /// How far this machine's clock is from the store's, as of the last reconciliation.

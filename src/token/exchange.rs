@@ -86,27 +86,29 @@ impl Tokens {
             return Err(not_allowed(ErrorKind::AudienceNotAllowed, "audience", refused));
         }
 
-        let access = self.mint(Minting {
-            sub: subject.sub.clone(),
-            client: client.id.clone(),
-            scope,
-            audience,
-            epochs: subject.epo.clone(),
-            person: Some(Person {
-                session: subject.sid,
-                auth_time: subject.auth_time,
-                roles: subject.roles.clone(),
-                ext: subject.ext.clone(),
-            }),
-            act: Some(Box::new(link(actor, subject))),
-            root: if subject.sid.is_some() {
-                None
-            } else {
-                subject.root.or(Some(subject.jti))
-            },
-            ttl: self.config.access_ttl(&client),
-            ceiling: UnixMillis::from_secs(subject.exp.min(actor.exp)),
-        })?;
+        let access = self
+            .mint(Minting {
+                sub: subject.sub.clone(),
+                client: client.id.clone(),
+                scope,
+                audience,
+                epochs: subject.epo.clone(),
+                person: Some(Person {
+                    session: subject.sid,
+                    auth_time: subject.auth_time,
+                    roles: subject.roles.clone(),
+                    ext: subject.ext.clone(),
+                }),
+                act: Some(Box::new(link(actor, subject))),
+                root: if subject.sid.is_some() {
+                    None
+                } else {
+                    subject.root.or(Some(subject.jti))
+                },
+                ttl: self.config.access_ttl(&client),
+                ceiling: UnixMillis::from_secs(subject.exp.min(actor.exp)),
+            })
+            .await?;
         let mut event = self
             .event(AuditType::TokenExchanged, &subject.sub, caller)
             .with_client(&client.id)

@@ -67,7 +67,8 @@ impl Tokens {
         let scope = parse_scopes(&request.scope, "scope")?;
         let audience = parse_audiences(&request.audience, "audience")?;
         self.check_skew()?;
-        let context = request.context.cut();
+        let mut context = request.context.cut();
+        context.ip_address = source(caller, &context).to_owned();
         let proof = Proof {
             username,
             password: request.password,
@@ -146,21 +147,23 @@ impl Tokens {
         let now = self.clock.now();
         let session = SessionId::generate(now, &*self.entropy);
         let expires = now.plus(self.config.session_ttl(&client));
-        let access = self.mint(Minting {
-            sub: subject(user.id),
-            client: client.id.clone(),
-            scope,
-            audience,
-            epochs: TokenEpochs {
-                epochs,
-                client_id: client.id.clone(),
-            },
-            person: Some(Person::of(&user, session, now)),
-            act: None,
-            root: None,
-            ttl: self.config.access_ttl(&client),
-            ceiling: expires,
-        })?;
+        let access = self
+            .mint(Minting {
+                sub: subject(user.id),
+                client: client.id.clone(),
+                scope,
+                audience,
+                epochs: TokenEpochs {
+                    epochs,
+                    client_id: client.id.clone(),
+                },
+                person: Some(Person::of(&user, session, now)),
+                act: None,
+                root: None,
+                ttl: self.config.access_ttl(&client),
+                ceiling: expires,
+            })
+            .await?;
         let token = RefreshToken {
             user: user.id,
             session,
@@ -295,12 +298,16 @@ fn may_log_in_at(caller: &Caller, client: &ClientId) -> Result<()> {
 /// Where a login comes from: the person's address where an authenticated caller that may log people in tells it, else
 /// the peer's.
 pub(super) fn source<'a>(caller: &'a Caller, context: &'a SessionContext) -> &'a str {
-    let believed = caller.is_authenticated() && caller.has("countersign:issue") && !context.ip_address.is_empty();
-    if believed {
+    if believes_address(caller) && !context.ip_address.is_empty() {
         &context.ip_address
     } else {
         &caller.origin.ip_address
     }
+}
+
+/// Whether this caller is believed when it says where a person is.
+pub(super) fn believes_address(caller: &Caller) -> bool {
+    caller.is_authenticated() && caller.has("countersign:issue")
 }
 
 /// Whether the client, which has proved who it is or whose user has, may get tokens in this way.

@@ -68,21 +68,23 @@ impl Tokens {
         };
         let allowed = Allowed::scopes_of_machine(&client.scopes);
         let (scope, audience) = self.granted(&client, &allowed, scope, audience)?;
-        let access = self.mint(Minting {
-            sub: client.id.to_string(),
-            client: client.id.clone(),
-            scope,
-            audience,
-            epochs: TokenEpochs {
-                epochs,
-                client_id: client.id.clone(),
-            },
-            person: None,
-            act: None,
-            root: None,
-            ttl: self.config.access_ttl(&client),
-            ceiling: UnixMillis(i64::MAX),
-        })?;
+        let access = self
+            .mint(Minting {
+                sub: client.id.to_string(),
+                client: client.id.clone(),
+                scope,
+                audience,
+                epochs: TokenEpochs {
+                    epochs,
+                    client_id: client.id.clone(),
+                },
+                person: None,
+                act: None,
+                root: None,
+                ttl: self.config.access_ttl(&client),
+                ceiling: UnixMillis(i64::MAX),
+            })
+            .await?;
         self.durable.append_audit(&event).await?;
         Ok(Issued { access, refresh: None })
     }

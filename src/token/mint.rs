@@ -1,9 +1,11 @@
 //! Making an access token.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Tokens;
 use crate::clock::{UnixMillis, millis};
+use crate::keys::ring::KeyRing;
 use crate::model::{Actor, Claims, ClientId, Error, Result, SessionId, TokenEpochs, TokenId, User, UserId};
 use crate::secret::{SecretText, random};
 
@@ -87,7 +89,8 @@ impl Person {
 
 impl Tokens {
     /// Signs an access token with the ACTIVE key. `INVALID_REQUEST` if it would be too large.
-    pub(super) fn mint(&self, minting: Minting) -> Result<Access> {
+    pub(super) async fn mint(&self, minting: Minting) -> Result<Access> {
+        let ring = self.signing_ring().await?;
         let now = self.clock.now();
         let Minting {
             sub,
@@ -122,7 +125,6 @@ impl Tokens {
             root,
             ext: person.ext,
         };
-        let ring = self.keys.current();
         let key = ring.active().ok_or_else(|| Error::internal("no active signing key"))?;
         let token = SecretText::new(key.sign(&claims)?);
         if token.expose().len() > MAX_TOKEN {
@@ -141,6 +143,16 @@ impl Tokens {
             scope: claims.scope,
             audience: claims.aud,
         })
+    }
+
+    /// The ring to sign with: loaded lately, and not with a key that was revoked since.
+    async fn signing_ring(&self) -> Result<Arc<KeyRing>> {
+        let ring = self.keys.fresh().await?;
+        if ring.active_id().is_some_and(|id| self.feed.index().key_revoked(id)) {
+            self.keys.reload().await?;
+            return Ok(self.keys.current());
+        }
+        Ok(ring)
     }
 
     /// `ttl`, shortened by up to the configured part of it: jitter only shortens.

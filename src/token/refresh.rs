@@ -1,6 +1,9 @@
 //! Refresh: one round trip to the durable store, one script on the store of sessions, one signature.
 
+use std::sync::Arc;
+
 use super::Tokens;
+use super::issue::believes_address;
 use super::mint::{Issued, Minting, Person, Refreshable, subject};
 use super::refresh_token::RefreshToken;
 use crate::model::audit::Outcome;
@@ -39,7 +42,7 @@ pub struct Refreshed {
 
 impl Tokens {
     /// Exchanges a refresh token for its successor and a new access token, as the table in `ARCHITECTURE.md` says.
-    pub async fn refresh(&self, caller: &Caller, request: RefreshRequest) -> Result<Refreshed> {
+    pub async fn refresh(self: &Arc<Self>, caller: &Caller, request: RefreshRequest) -> Result<Refreshed> {
         if request.refresh_token.is_empty() {
             return Err(Error::invalid("refresh_token", "must not be empty"));
         }
@@ -48,10 +51,9 @@ impl Tokens {
         }
         let scope = parse_scopes(&request.scope, "scope")?;
         let audience = parse_audiences(&request.audience, "audience")?;
-        let ring = self.keys.current();
         // No store is asked about a token that we did not make.
-        let token = RefreshToken::decode(request.refresh_token.expose(), |id| ring.refresh_key(id))
-            .ok_or(ErrorKind::RefreshTokenMalformed)?;
+        let token = self.read_refresh_token(request.refresh_token.expose()).await?;
+        let token = token.ok_or(ErrorKind::RefreshTokenMalformed)?;
         self.check_skew()?;
 
         let view = self
@@ -83,8 +85,23 @@ impl Tokens {
             audience,
             allowed_scope: Allowed::scopes_of_person(&client.scopes, user.is_admin()),
             allowed_audience,
-            context: request.context.cut(),
+            context: believed(caller, request.context).cut(),
         };
+        // A task of its own: a caller that goes away must not leave a tombstone without its revocation.
+        let (this, caller) = (Arc::clone(self), caller.clone());
+        let task = tokio::spawn(async move { this.present(&caller, user, client, token, presented).await });
+        task.await.map_err(Error::internal)?
+    }
+
+    /// Presents the token to the store of sessions and does what follows, to its end.
+    async fn present(
+        &self,
+        caller: &Caller,
+        user: User,
+        client: Client,
+        token: RefreshToken,
+        presented: Presented,
+    ) -> Result<Refreshed> {
         let rotation = self.sessions.rotate(&presented).await?;
         self.count_verdict(&rotation);
         let (rotated, replayed) = match rotation {
@@ -99,12 +116,12 @@ impl Tokens {
             Rotation::Expired => return Err(ErrorKind::RefreshTokenExpired.into()),
             Rotation::Unknown | Rotation::TooFarAhead => return Err(ErrorKind::SessionNotFound.into()),
         };
-        let issued = self.succeed(&user, &client, token, rotated)?;
+        let issued = self.succeed(&user, &client, token, rotated).await?;
         Ok(Refreshed { issued, replayed })
     }
 
     /// Makes the successor and the access token that a rotation gives.
-    fn succeed(&self, user: &User, client: &Client, token: RefreshToken, rotated: Rotated) -> Result<Issued> {
+    async fn succeed(&self, user: &User, client: &Client, token: RefreshToken, rotated: Rotated) -> Result<Issued> {
         let Rotated {
             generation,
             refresh_key,
@@ -115,26 +132,31 @@ impl Tokens {
             expires,
             now: _,
         } = rotated;
+        if self.keys.current().refresh_key(refresh_key).is_none() {
+            // Another replica made it a moment ago.
+            self.keys.on_unknown_refresh_key(refresh_key).await?;
+        }
         let ring = self.keys.current();
-        let key = ring.refresh_key(refresh_key).ok_or_else(|| {
-            // The record names a key that another replica made a moment ago and this one has not loaded.
-            Error::store_unavailable("the successor's refresh key is not loaded yet")
-        })?;
-        let access = self.mint(Minting {
-            sub: subject(user.id),
-            client: client.id.clone(),
-            scope,
-            audience,
-            epochs: TokenEpochs {
-                epochs: token.epochs,
-                client_id: client.id.clone(),
-            },
-            person: Some(Person::of(user, token.session, created)),
-            act: None,
-            root: None,
-            ttl: self.config.access_ttl(client),
-            ceiling: expires,
-        })?;
+        let key = ring
+            .refresh_key(refresh_key)
+            .ok_or_else(|| Error::store_unavailable("the successor's refresh key is not loaded yet"))?;
+        let access = self
+            .mint(Minting {
+                sub: subject(user.id),
+                client: client.id.clone(),
+                scope,
+                audience,
+                epochs: TokenEpochs {
+                    epochs: token.epochs,
+                    client_id: client.id.clone(),
+                },
+                person: Some(Person::of(user, token.session, created)),
+                act: None,
+                root: None,
+                ttl: self.config.access_ttl(client),
+                ceiling: expires,
+            })
+            .await?;
         let session = token.session;
         let successor = RefreshToken { generation, ..token };
         let refresh = Refreshable {
@@ -147,6 +169,26 @@ impl Tokens {
             access,
             refresh: Some(refresh),
         })
+    }
+
+    /// Reads a refresh token of ours. One that names a refresh key just past the newest known is looked up once: another
+    /// replica may have made it.
+    pub(super) async fn read_refresh_token(&self, text: &str) -> Result<Option<RefreshToken>> {
+        let ring = self.keys.current();
+        if let Some(token) = RefreshToken::decode(text, |id| ring.refresh_key(id)) {
+            return Ok(Some(token));
+        }
+        let newest = ring.newest_refresh().map_or(0, |(id, _)| id);
+        let just_past = newest.saturating_add(1)..newest.saturating_add(8);
+        let unknown = RefreshToken::claimed_key(text).filter(|id| just_past.contains(id));
+        let Some(id) = unknown.filter(|id| ring.refresh_key(*id).is_none()) else {
+            return Ok(None);
+        };
+        if !self.keys.on_unknown_refresh_key(id).await? {
+            return Ok(None);
+        }
+        let ring = self.keys.current();
+        Ok(RefreshToken::decode(text, |id| ring.refresh_key(id)))
     }
 
     /// Makes the end of a session whose token was used twice durable before answering. The record is a tombstone by
@@ -205,6 +247,15 @@ impl Tokens {
         };
         metrics::counter!("countersign_refresh_verdicts_total", "verdict" => verdict).increment(1);
     }
+}
+
+/// The context as far as this caller is believed: an address only from one that has proved who it is and may log people
+/// in. What is not believed leaves what is recorded.
+fn believed(caller: &Caller, mut context: SessionContext) -> SessionContext {
+    if !believes_address(caller) {
+        context.ip_address.clear();
+    }
+    context
 }
 
 /// Whether the user, the client and the revocations let the session go on; in the order in which errors take precedence.

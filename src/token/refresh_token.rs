@@ -107,6 +107,19 @@ impl RefreshToken {
         SecretText::new(text)
     }
 
+    /// The refresh key that `text` names, if its checksum is right. Says nothing of who made it.
+    #[must_use]
+    pub fn claimed_key(text: &str) -> Option<u32> {
+        if text.len() > MAX_LEN {
+            return None;
+        }
+        let bytes = zeroize::Zeroizing::new(URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?);
+        let (body, crc) = bytes.split_last_chunk::<CRC>()?;
+        let mut fields = Fields(body);
+        let sound = crc32fast::hash(body) == u32::from_be_bytes(*crc) && fields.take::<1>()? == [VERSION];
+        fields.take().map(u32::from_be_bytes).filter(|_| sound)
+    }
+
     /// Reads `text` back, if `key` knows the refresh key that it names and the tag is that key's. `None` for anything
     /// else: mistyped, forged, cut, of another deployment, under a removed key.
     #[must_use]

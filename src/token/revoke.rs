@@ -4,7 +4,7 @@
 //! it. Nothing after the record can fail the call.
 
 use super::Tokens;
-use super::refresh_token::{PREFIX, RefreshToken};
+use super::refresh_token::PREFIX;
 use crate::clock::UnixMillis;
 use crate::keys::verify::genuine;
 use crate::model::revocation::Concerns;
@@ -104,7 +104,9 @@ impl Tokens {
         let person = caller.person();
         permit(caller, all || person.is_some())?;
         let token = token.expose();
-        let Some(held) = self.held(token) else { return Ok(0) };
+        let Some(held) = self.held(token).await? else {
+            return Ok(0);
+        };
         // Somebody else's token is, to a person, garbage.
         if !all && held.user.is_none_or(|user| person.is_none_or(|(own, _)| own != user)) {
             return Ok(0);
@@ -156,35 +158,36 @@ impl Tokens {
     }
 
     /// What a genuine token of any age and generation stands for; none if we did not make it.
-    fn held(&self, token: &str) -> Option<Held> {
+    async fn held(&self, token: &str) -> Result<Option<Held>> {
         if token.len() > MAX_TOKEN {
-            return None;
+            return Ok(None);
         }
-        let ring = self.keys.current();
         if token.starts_with(PREFIX) {
-            let token = RefreshToken::decode(token, |id| ring.refresh_key(id))?;
-            return Some(Held {
+            return Ok(self.read_refresh_token(token).await?.map(|token| Held {
                 subject: token.user.to_string(),
                 user: Some(token.user),
                 session: Some(token.session),
                 token: crate::model::TokenId(uuid::Uuid::nil()),
                 client: token.client,
-                expires: Expiry::At(token.expires),
-            });
+                expires: Expiry::At(token.expires.plus(self.config.leeway)),
+            }));
         }
-        let claims: Claims = genuine(token, ring.verifying(), &self.policy).ok()?.claims;
+        let Ok(verified) = genuine(token, self.keys.current().verifying(), &self.policy) else {
+            return Ok(None);
+        };
+        let claims: Claims = verified.claims;
         let expires = match claims.sid {
             Some(_) => Expiry::LongestSession,
             None => Expiry::At(UnixMillis::from_secs(claims.exp).plus(self.config.leeway)),
         };
-        Some(Held {
+        Ok(Some(Held {
             user: claims.sub.parse().ok(),
             session: claims.sid,
             token: claims.jti,
             client: claims.client_id,
             subject: claims.sub,
             expires,
-        })
+        }))
     }
 
     /// Records a revocation in a task of its own, so that a cancelled call does not leave it half done; the answer waits.
@@ -219,9 +222,9 @@ impl Tokens {
         expires: UnixMillis,
         event: &AuditEvent,
     ) -> Result<Recorded> {
-        let recorded = self
-            .record(Target::Session(session), Expiry::At(expires), event.clone())
-            .await?;
+        // Its last access token may be good for the leeway longer.
+        let expires = Expiry::At(expires.plus(self.config.leeway));
+        let recorded = self.record(Target::Session(session), expires, event.clone()).await?;
         self.spread(&recorded).await;
         Ok(recorded)
     }

@@ -128,12 +128,6 @@ impl Tokens {
         Ok(caller)
     }
 
-    /// Whether the bearer token of a stream is still good: a watch ends when its caller's token does.
-    #[must_use]
-    pub fn still_good(&self, bearer: &str) -> bool {
-        self.known(bearer).and_then(|known| self.check(known, "", &[])).is_ok()
-    }
-
     /// The answer's freshness, for whoever serves without a token in hand.
     pub fn freshness(&self) -> Result<Arc<Freshness>> {
         self.feed.freshness()

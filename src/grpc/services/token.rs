@@ -8,7 +8,7 @@ use crate::grpc::convert::key_set;
 use crate::grpc::convert::token::{self, IssueBy};
 use crate::grpc::layers::Call;
 use crate::grpc::status::{log, status};
-use crate::model::{Error, ErrorKind};
+use crate::model::Error;
 use crate::proto::convert::time::timestamp;
 use crate::proto::token_service_server::TokenService;
 use crate::proto::watch_revocations_response::Message;
@@ -18,7 +18,6 @@ use crate::proto::{
     ValidateRequest, ValidateResponse, WatchRevocationsRequest, WatchRevocationsResponse,
 };
 use crate::revocation::{Watch, Watched};
-use crate::secret::SecretText;
 
 /// The most tokens of one batch.
 const MAX_BATCH: usize = 256;
@@ -104,20 +103,13 @@ impl TokenService for TokenCalls {
         request: Request<WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
         let request_id = Call::of(&request)?.request_id().to_owned();
-        let bearer = bearer(&request);
         let resume = request.into_inner().resume_token;
         let rules = self.rules.clone();
         let watch = Watch::start(rules.feed.clone(), &*rules.revocations, &resume).await?;
         let messages = stream::try_unfold(watch, move |mut watch| {
-            let (rules, bearer) = (rules.clone(), bearer.clone());
+            let rules = rules.clone();
             async move {
                 let told = watch.next(&*rules.clock).await?;
-                // A stream outlives the call that was let pass: it ends when the caller's token does.
-                if let (Watched::Heartbeat { .. }, Some(bearer)) = (&told, &bearer)
-                    && !rules.tokens.still_good(bearer.expose())
-                {
-                    return Err(ErrorKind::CallerUnauthenticated.into());
-                }
                 Ok(Some((message(told, &rules), watch)))
             }
         });
@@ -136,14 +128,6 @@ impl TokenService for TokenCalls {
             keys: Some(key_set(&self.rules.keys.current())),
         }))
     }
-}
-
-/// The bearer token that the frame has verified.
-fn bearer<T>(request: &Request<T>) -> Option<SecretText> {
-    let value = request.metadata().get("authorization")?.to_str().ok()?;
-    value
-        .split_once(' ')
-        .map(|(_, token)| SecretText::new(token.trim_matches(' ')))
 }
 
 /// The error of one request of a batch: names the request.

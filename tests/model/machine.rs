@@ -1,0 +1,296 @@
+//! What a session is, told as simply as possible: one counter orders everything, nothing is concurrent.
+
+use std::collections::{HashMap, HashSet};
+
+use proptest::sample::Index;
+
+/// The clients: how long the previous token may come again, and whether it must be the same attempt.
+pub(crate) const CLIENTS: [Client; 3] = [
+    Client {
+        id: "model-strict",
+        grace: true,
+        tolerant: false,
+    },
+    Client {
+        id: "model-tolerant",
+        grace: true,
+        tolerant: true,
+    },
+    Client {
+        id: "model-graceless",
+        grace: false,
+        tolerant: false,
+    },
+];
+
+pub(crate) struct Client {
+    pub(crate) id: &'static str,
+    pub(crate) grace: bool,
+    pub(crate) tolerant: bool,
+}
+
+/// What is done. Sessions are picked among those that were ever begun.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Issue {
+        user: usize,
+        client: usize,
+    },
+    RefreshNewest {
+        session: Index,
+        attempt: &'static str,
+    },
+    Refresh {
+        session: Index,
+        generation: Index,
+        attempt: &'static str,
+    },
+    RevokeToken {
+        session: Index,
+        generation: Index,
+    },
+    RevokeSession {
+        session: Index,
+    },
+    RevokeUser {
+        user: usize,
+        keep: Option<Index>,
+    },
+    RevokeClient {
+        client: usize,
+    },
+    RevokeEverything,
+    SetDisabled {
+        user: usize,
+        disabled: bool,
+    },
+    /// A replica of the store of sessions takes a picture of the user's sessions.
+    Remember {
+        user: usize,
+    },
+    /// It is promoted: the writes since are lost.
+    ComeBack {
+        user: usize,
+    },
+    /// The user's sessions are lost altogether.
+    Lose {
+        user: usize,
+    },
+}
+
+/// What is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Nothing,
+    Tokens {
+        session: usize,
+        generation: u32,
+        replayed: bool,
+    },
+    Refused(&'static str),
+}
+
+#[derive(Clone, Debug)]
+struct Record {
+    current: u32,
+    attempt: &'static str,
+    forwarded: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Session {
+    user: usize,
+    client: usize,
+    begun: u64,
+    /// The newest generation that was ever given out.
+    newest: u32,
+}
+
+type Records = HashMap<usize, Record>;
+
+#[derive(Default)]
+pub(crate) struct Model {
+    now: u64,
+    sessions: Vec<Session>,
+    records: Records,
+    pictures: HashMap<usize, Records>,
+    disabled: HashSet<usize>,
+    revoked_sessions: HashSet<usize>,
+    /// (when, which session lives on)
+    revoked_users: HashMap<usize, Vec<(u64, Option<usize>)>>,
+    revoked_clients: HashMap<usize, u64>,
+    revoked_everything: u64,
+}
+
+impl Model {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    pub(crate) fn pick(&self, index: &Index) -> Option<usize> {
+        (!self.sessions.is_empty()).then(|| index.index(self.sessions.len()))
+    }
+
+    pub(crate) fn pick_generation(&self, session: usize, index: &Index) -> u32 {
+        u32::try_from(index.index(self.sessions[session].newest as usize + 1)).unwrap()
+    }
+
+    pub(crate) fn newest(&self, session: usize) -> u32 {
+        self.sessions[session].newest
+    }
+
+    pub(crate) fn is_alive(&self, session: usize) -> bool {
+        let s = &self.sessions[session];
+        !self.revoked_sessions.contains(&session)
+            && s.begun > self.revoked_everything
+            && s.begun > self.revoked_clients.get(&s.client).copied().unwrap_or(0)
+            && self.revoked_users.get(&s.user).is_none_or(|rows| {
+                rows.iter()
+                    .all(|(when, keep)| s.begun > *when || *keep == Some(session))
+            })
+    }
+
+    pub(crate) fn take(&mut self, step: &Step) -> Verdict {
+        self.now += 1;
+        match step {
+            Step::Issue { user, client } => self.issue(*user, *client),
+            Step::RefreshNewest { session, attempt } => match self.pick(session) {
+                Some(session) => self.refresh(session, self.sessions[session].newest, attempt),
+                None => Verdict::Nothing,
+            },
+            Step::Refresh {
+                session,
+                generation,
+                attempt,
+            } => match self.pick(session) {
+                Some(session) => self.refresh(session, self.pick_generation(session, generation), attempt),
+                None => Verdict::Nothing,
+            },
+            Step::RevokeToken { session, .. } | Step::RevokeSession { session } => {
+                if let Some(session) = self.pick(session) {
+                    self.revoked_sessions.insert(session);
+                }
+                Verdict::Nothing
+            }
+            Step::RevokeUser { user, keep } => {
+                let keep = keep.as_ref().and_then(|index| self.pick(index));
+                self.revoked_users.entry(*user).or_default().push((self.now, keep));
+                Verdict::Nothing
+            }
+            Step::RevokeClient { client } => {
+                self.revoked_clients.insert(*client, self.now);
+                Verdict::Nothing
+            }
+            Step::RevokeEverything => {
+                self.revoked_everything = self.now;
+                Verdict::Nothing
+            }
+            Step::SetDisabled { user, disabled } => {
+                // Disabling somebody who is disabled ends what they have all the same; there is nothing.
+                if *disabled && self.disabled.insert(*user) {
+                    self.revoked_users.entry(*user).or_default().push((self.now, None));
+                } else if !disabled {
+                    self.disabled.remove(user);
+                }
+                Verdict::Nothing
+            }
+            Step::Remember { user } => {
+                self.pictures.insert(*user, self.of_user(*user));
+                Verdict::Nothing
+            }
+            Step::ComeBack { user } => {
+                if let Some(picture) = self.pictures.get(user).cloned() {
+                    self.lose(*user);
+                    self.records.extend(picture);
+                }
+                Verdict::Nothing
+            }
+            Step::Lose { user } => {
+                self.lose(*user);
+                Verdict::Nothing
+            }
+        }
+    }
+
+    fn issue(&mut self, user: usize, client: usize) -> Verdict {
+        if self.disabled.contains(&user) {
+            return Verdict::Refused("INVALID_CREDENTIALS");
+        }
+        let session = self.sessions.len();
+        self.sessions.push(Session {
+            user,
+            client,
+            begun: self.now,
+            newest: 0,
+        });
+        self.records.insert(
+            session,
+            Record {
+                current: 0,
+                attempt: "",
+                forwarded: false,
+            },
+        );
+        Verdict::Tokens {
+            session,
+            generation: 0,
+            replayed: false,
+        }
+    }
+
+    fn refresh(&mut self, session: usize, presented: u32, attempt: &'static str) -> Verdict {
+        let client = &CLIENTS[self.sessions[session].client];
+        if self.disabled.contains(&self.sessions[session].user) {
+            return Verdict::Refused("USER_DISABLED");
+        }
+        if !self.is_alive(session) {
+            return Verdict::Refused("SESSION_REVOKED");
+        }
+        let Some(record) = self.records.get_mut(&session) else {
+            return Verdict::Refused("SESSION_NOT_FOUND");
+        };
+        let again = record.current.checked_sub(1) == Some(presented) && (client.tolerant || attempt == record.attempt);
+        let lost_before = record.forwarded && record.current.checked_sub(2) == Some(presented);
+        if presented < record.current {
+            if client.grace && (again || lost_before) {
+                return Verdict::Tokens {
+                    session,
+                    generation: record.current,
+                    replayed: true,
+                };
+            }
+            self.revoked_sessions.insert(session);
+            return Verdict::Refused("REFRESH_TOKEN_REUSED");
+        }
+        *record = Record {
+            current: presented + 1,
+            attempt,
+            forwarded: presented > record.current,
+        };
+        let generation = record.current;
+        self.sessions[session].newest = self.sessions[session].newest.max(generation);
+        Verdict::Tokens {
+            session,
+            generation,
+            replayed: false,
+        }
+    }
+
+    fn of_user(&self, user: usize) -> Records {
+        let own = |(session, _): &(&usize, &Record)| self.sessions[**session].user == user;
+        self.records
+            .iter()
+            .filter(own)
+            .map(|(session, record)| (*session, record.clone()))
+            .collect()
+    }
+
+    fn lose(&mut self, user: usize) {
+        let sessions = &self.sessions;
+        self.records.retain(|session, _| sessions[*session].user != user);
+    }
+}

@@ -1,0 +1,127 @@
+//! The session machine against a model of it: the same random sequences of logins, refreshes of any generation,
+//! revocations at every level, lost writes and lost stores, on every backend.
+//!
+//! `COUNTERSIGN_MODEL_STEPS` says how many steps each backend takes (2,000 unless set; 100,000 is the long run).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod machine;
+mod system;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use machine::{Model, Step, Verdict};
+use system::System;
+
+/// Steps of one sequence: long enough for a session to meet everything, short enough to read when it fails.
+const LENGTH: usize = 60;
+
+fn steps() -> u32 {
+    std::env::var_os("COUNTERSIGN_MODEL_STEPS")
+        .and_then(|text| text.to_str()?.parse().ok())
+        .unwrap_or(2_000)
+}
+
+fn step(loses: bool) -> impl Strategy<Value = Step> {
+    let pick = any::<prop::sample::Index>();
+    let attempt = prop_oneof![Just(""), Just("a"), Just("b")];
+    let kept = prop_oneof![
+        6 => (0..3usize, 0..3usize).prop_map(|(user, client)| Step::Issue { user, client }),
+        12 => (pick.clone(), attempt.clone()).prop_map(|(session, attempt)| Step::RefreshNewest { session, attempt }),
+        8 => (pick.clone(), pick.clone(), attempt)
+            .prop_map(|(session, generation, attempt)| Step::Refresh { session, generation, attempt }),
+        1 => (pick.clone(), pick.clone()).prop_map(|(session, generation)| Step::RevokeToken { session, generation }),
+        1 => pick.clone().prop_map(|session| Step::RevokeSession { session }),
+        1 => (0..3usize, prop::option::of(pick)).prop_map(|(user, keep)| Step::RevokeUser { user, keep }),
+        1 => (0..3usize).prop_map(|client| Step::RevokeClient { client }),
+        1 => Just(Step::RevokeEverything),
+        2 => (0..3usize, any::<bool>()).prop_map(|(user, disabled)| Step::SetDisabled { user, disabled }),
+    ];
+    if loses {
+        prop_oneof![
+            30 => kept,
+            3 => (0..3usize).prop_map(|user| Step::Remember { user }),
+            3 => (0..3usize).prop_map(|user| Step::ComeBack { user }),
+            1 => (0..3usize).prop_map(|user| Step::Lose { user }),
+        ]
+        .boxed()
+    } else {
+        kept.boxed()
+    }
+}
+
+/// Runs the model beside the system until `steps` steps agreed. `loses`: whether the store of sessions can forget.
+fn agree(runtime: &tokio::runtime::Runtime, system: &System, loses: bool) {
+    let cases = steps().div_ceil(u32::try_from(LENGTH).unwrap());
+    let mut runner = TestRunner::new(Config {
+        cases,
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let sequences = prop::collection::vec(step(loses), LENGTH);
+    let done = runner.run(&sequences, |sequence| {
+        runtime.block_on(async {
+            let mut model = Model::new();
+            let mut people = system.people().await;
+            for (at, step) in sequence.iter().enumerate() {
+                let expected = model.take(step);
+                let seen = system.take(&mut people, step, &model).await;
+                prop_assert_eq!(&seen, &expected, "step {}: {:?}", at, step);
+                if let Verdict::Tokens {
+                    session, generation, ..
+                } = seen
+                {
+                    prop_assert!(
+                        people.one_successor(session, generation),
+                        "two successors of one generation"
+                    );
+                }
+                for session in 0..model.sessions() {
+                    let alive = people.access_is_active(system, session).await;
+                    prop_assert_eq!(
+                        alive,
+                        model.is_alive(session),
+                        "session {} after step {}: {:?}",
+                        session,
+                        at,
+                        step
+                    );
+                }
+            }
+            Ok(())
+        })
+    });
+    if let Err(failure) = done {
+        panic!("{failure}");
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn embedded() {
+    let runtime = runtime();
+    let system = runtime.block_on(System::embedded());
+    agree(&runtime, &system, false);
+}
+
+#[test]
+fn postgres_and_redis() {
+    let runtime = runtime();
+    let system = runtime.block_on(System::clustered(support::KeySpace::fresh()));
+    agree(&runtime, &system, true);
+}
