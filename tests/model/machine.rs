@@ -131,16 +131,12 @@ impl Model {
         self.sessions.len()
     }
 
-    pub(crate) fn pick(&self, index: &Index) -> Option<usize> {
+    pub(crate) fn pick(&self, index: Index) -> Option<usize> {
         (!self.sessions.is_empty()).then(|| index.index(self.sessions.len()))
     }
 
-    pub(crate) fn pick_generation(&self, session: usize, index: &Index) -> u32 {
+    pub(crate) fn pick_generation(&self, session: usize, index: Index) -> u32 {
         u32::try_from(index.index(self.sessions[session].newest as usize + 1)).unwrap()
-    }
-
-    pub(crate) fn newest(&self, session: usize) -> u32 {
-        self.sessions[session].newest
     }
 
     pub(crate) fn is_alive(&self, session: usize) -> bool {
@@ -158,7 +154,7 @@ impl Model {
         self.now += 1;
         match step {
             Step::Issue { user, client } => self.issue(*user, *client),
-            Step::RefreshNewest { session, attempt } => match self.pick(session) {
+            Step::RefreshNewest { session, attempt } => match self.pick(*session) {
                 Some(session) => self.refresh(session, self.sessions[session].newest, attempt),
                 None => Verdict::Nothing,
             },
@@ -166,18 +162,18 @@ impl Model {
                 session,
                 generation,
                 attempt,
-            } => match self.pick(session) {
-                Some(session) => self.refresh(session, self.pick_generation(session, generation), attempt),
+            } => match self.pick(*session) {
+                Some(session) => self.refresh(session, self.pick_generation(session, *generation), attempt),
                 None => Verdict::Nothing,
             },
             Step::RevokeToken { session, .. } | Step::RevokeSession { session } => {
-                if let Some(session) = self.pick(session) {
+                if let Some(session) = self.pick(*session) {
                     self.revoked_sessions.insert(session);
                 }
                 Verdict::Nothing
             }
             Step::RevokeUser { user, keep } => {
-                let keep = keep.as_ref().and_then(|index| self.pick(index));
+                let keep = keep.and_then(|index| self.pick(index));
                 self.revoked_users.entry(*user).or_default().push((self.now, keep));
                 Verdict::Nothing
             }

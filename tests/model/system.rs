@@ -139,7 +139,7 @@ impl System {
     pub(crate) async fn take(&self, people: &mut People, step: &Step, model: &Model) -> Verdict {
         match step {
             Step::Issue { user, client } => self.issue(people, *user, *client).await,
-            Step::RefreshNewest { session, attempt } => match people.pick(session) {
+            Step::RefreshNewest { session, attempt } => match people.pick(*session) {
                 // The model has taken the step: what was newest before it is what people hold.
                 Some(session) => self.refresh(people, session, people.newest(session), attempt).await,
                 None => Verdict::Nothing,
@@ -148,7 +148,7 @@ impl System {
                 session,
                 generation,
                 attempt,
-            } => match people.pick(session) {
+            } => match people.pick(*session) {
                 Some(session) => {
                     let generation = u32::try_from(generation.index(people.newest(session) as usize + 1)).unwrap();
                     self.refresh(people, session, generation, attempt).await
@@ -156,7 +156,7 @@ impl System {
                 None => Verdict::Nothing,
             },
             Step::RevokeToken { session, generation } => {
-                if let Some(session) = people.pick(session) {
+                if let Some(session) = people.pick(*session) {
                     let generation = u32::try_from(generation.index(people.newest(session) as usize + 1)).unwrap();
                     let token = people.sessions[session].refresh[&generation].clone();
                     self.revoke(RevokeTarget::Token(SecretText::new(token))).await;
@@ -164,14 +164,14 @@ impl System {
                 Verdict::Nothing
             }
             Step::RevokeSession { session } => {
-                if let Some(session) = people.pick(session) {
+                if let Some(session) = people.pick(*session) {
                     self.revoke(RevokeTarget::Session(people.sessions[session].id.clone()))
                         .await;
                 }
                 Verdict::Nothing
             }
             Step::RevokeUser { user, keep } => {
-                let keep = keep.as_ref().and_then(|index| model.pick(index));
+                let keep = keep.and_then(|index| model.pick(index));
                 let keep = keep
                     .map(|session| people.sessions[session].id.clone())
                     .unwrap_or_default();
@@ -293,7 +293,7 @@ impl System {
 }
 
 impl People {
-    fn pick(&self, index: &proptest::sample::Index) -> Option<usize> {
+    fn pick(&self, index: proptest::sample::Index) -> Option<usize> {
         (!self.sessions.is_empty()).then(|| index.index(self.sessions.len()))
     }
 
