@@ -89,14 +89,14 @@ pub fn log(status: &Status, method: &str, request_id: &str) {
     let error = status.source().and_then(|source| source.downcast_ref::<Error>());
     let private = error.and_then(|error| error.private.as_deref()).unwrap_or("");
     let (code, message) = (status.code(), status.message());
+    let ours_to_end = error.is_some_and(|error| error.kind == ErrorKind::ShuttingDown);
     if matches!(code, Code::Internal | Code::Unknown | Code::DataLoss) {
         tracing::error!(method, request_id, ?code, private, "{message}");
-    } else if code == Code::Unavailable {
+    } else if code == Code::Unavailable && !ours_to_end {
         tracing::warn!(method, request_id, ?code, private, "{message}");
-    } else if private.is_empty() {
-        tracing::debug!(method, request_id, ?code, "{message}");
     } else {
-        tracing::info!(method, request_id, ?code, private, "{message}");
+        // What callers do wrong is theirs to see, and must not fill the log; the audit trail has what matters.
+        tracing::debug!(method, request_id, ?code, private, "{message}");
     }
 }
 

@@ -168,7 +168,17 @@ impl Authenticator for Names {
                 }));
             }
             (Some(_), _) => Err(ErrorKind::CallerUnauthenticated.into()),
-            (None, ["spiffe://test/watcher"]) => machine(&["countersign:watch"]),
+            (None, ["spiffe://test/watcher"]) => {
+                let caller = if good {
+                    machine(&["countersign:watch"])
+                } else {
+                    Err(ErrorKind::CallerUnauthenticated.into())
+                };
+                return Authentication::Asking(Box::pin(async move {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    caller
+                }));
+            }
             (None, _) => Ok(Arc::new(Caller {
                 identity: Identity::Anonymous,
                 scopes: vec!["countersign:validate".into(), "countersign:refresh".into()],

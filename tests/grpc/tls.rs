@@ -1,6 +1,7 @@
 //! TLS, and callers by their certificate.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -79,14 +80,11 @@ async fn a_certificate_tells_who_calls_and_nobody_needs_one() {
         ..Setup::default()
     };
     let server = Server::start(setup).await;
-    let watcher = pki.certificate(SanType::URI("spiffe://test/watcher".try_into().unwrap()));
-    let mut known = pki.client(&server, "localhost", Some(watcher)).await.unwrap();
-    assert!(
-        known
-            .watch_revocations(proto::WatchRevocationsRequest::default())
-            .await
-            .is_ok()
-    );
+    let identity = pki.certificate(SanType::URI("spiffe://test/watcher".try_into().unwrap()));
+    let mut known = pki.client(&server, "localhost", Some(identity)).await.unwrap();
+    let begun = known.watch_revocations(proto::WatchRevocationsRequest::default()).await;
+    let mut watched = begun.unwrap().into_inner();
+    assert!(watched.message().await.is_ok());
     let mut nobody = pki.client(&server, "localhost", None).await.unwrap();
     let error = nobody
         .watch_revocations(proto::WatchRevocationsRequest::default())
@@ -97,6 +95,14 @@ async fn a_certificate_tells_who_calls_and_nobody_needs_one() {
     if let Ok(mut stranger) = pki.client(&server, "localhost", Some(stranger)).await {
         assert!(stranger.get_keys(proto::GetKeysRequest {}).await.is_err());
     }
+    // The stream ends when the client that the certificate stands for loses its right.
+    server.seen.faded.store(true, Ordering::SeqCst);
+    let ended = loop {
+        if let Err(ended) = watched.message().await {
+            break ended;
+        }
+    };
+    assert_eq!(ended.code(), Code::Unauthenticated);
 }
 
 #[tokio::test]

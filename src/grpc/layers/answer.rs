@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
@@ -17,7 +18,8 @@ use super::stall::Waiting;
 use super::{Frame as Layers, Peer};
 use crate::grpc::policy::METHODS;
 use crate::grpc::status::{log, status};
-use crate::model::{Error, ErrorKind, Result};
+use crate::model::{Caller, Error, ErrorKind, Result};
+use crate::secret::SecretText;
 
 /// How often a stream is looked at: whether it is idle, over, draining, and whether its caller is still good.
 const LOOK: Duration = Duration::from_secs(1);
@@ -42,12 +44,14 @@ pub(super) struct Stream {
     pub(super) layers: Arc<Layers>,
     pub(super) method: usize,
     pub(super) request_id: http::HeaderValue,
-    pub(super) bearer: Option<Box<str>>,
+    pub(super) bearer: Option<SecretText>,
     pub(super) peer: Arc<Peer>,
     pub(super) idle: Duration,
     pub(super) deadline: Option<Instant>,
     pub(super) moved: Instant,
     pub(super) look: Pin<Box<Sleep>>,
+    /// Asks a store whether the caller is still good.
+    pub(super) asking: Option<BoxFuture<'static, Result<Arc<Caller>>>>,
     pub(super) code: Option<Code>,
     pub(super) _pass: Pass,
 }
@@ -88,10 +92,18 @@ impl Stream {
                 return Poll::Ready(Next::Ended(status(error)));
             }
         }
+        if let Some(asking) = &mut self.asking
+            && let Poll::Ready(caller) = asking.as_mut().poll(cx)
+        {
+            self.asking = None;
+            if let Err(error) = self.judge(caller) {
+                return Poll::Ready(Next::Ended(status(error)));
+            }
+        }
         given.map_or(Poll::Pending, |given| Poll::Ready(Next::Given(given)))
     }
 
-    fn may_go_on(&self, now: Instant) -> Result<()> {
+    fn may_go_on(&mut self, now: Instant) -> Result<()> {
         if self.layers.stop.is_draining() {
             return Err(ErrorKind::ShuttingDown.into());
         }
@@ -107,19 +119,25 @@ impl Stream {
         self.caller_is_good()
     }
 
-    /// A stream ends when its caller's token does. While that cannot be told, it goes on: it says how stale it is.
-    fn caller_is_good(&self) -> Result<()> {
-        let Some(bearer) = self.bearer.as_deref() else {
-            return Ok(());
-        };
+    /// A stream ends when its caller's token or right does.
+    fn caller_is_good(&mut self) -> Result<()> {
         let credential = Credential {
-            bearer: Some(bearer),
+            bearer: self.bearer.as_ref().map(SecretText::expose),
             peer: &self.peer,
         };
         match self.layers.authenticator.authenticate(credential) {
-            Authentication::Known(Err(error)) if error.kind == ErrorKind::CallerUnauthenticated => Err(error),
-            Authentication::Known(Ok(caller)) => Ok(METHODS[self.method].access.check(&caller)?),
-            Authentication::Known(Err(_)) | Authentication::Asking(_) => Ok(()),
+            Authentication::Known(caller) => self.judge(caller)?,
+            Authentication::Asking(asking) => self.asking = Some(asking),
+        }
+        Ok(())
+    }
+
+    /// While it cannot be told who calls, the stream goes on: it says itself how stale it is.
+    fn judge(&self, caller: Result<Arc<Caller>>) -> Result<()> {
+        match caller {
+            Ok(caller) => Ok(METHODS[self.method].access.check(&caller)?),
+            Err(error) if error.kind == ErrorKind::CallerUnauthenticated => Err(error),
+            Err(_) => Ok(()),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::deadline::of_stream;
 use super::{Answer, Call, Connection, Inbound, METHODS, Pace, Pass, REQUEST_ID, Routed};
 use crate::grpc::status::{log, status};
 use crate::model::{Caller, Error, ErrorKind, Result};
+use crate::secret::SecretText;
 
 /// One call.
 pub struct CallFuture {
@@ -31,7 +32,7 @@ pub struct CallFuture {
     /// Made only when the call has to wait.
     timer: Option<Pin<Box<Sleep>>>,
     /// Kept by streams, whose caller is looked at again and again.
-    bearer: Option<Box<str>>,
+    bearer: Option<SecretText>,
     pass: Option<Pass>,
     stage: Stage,
 }
@@ -87,7 +88,7 @@ impl CallFuture {
         };
         let answer = self.on.frame.authenticator.authenticate(credential);
         if matches!(METHODS[index].pace, Pace::Idle(_)) {
-            self.bearer = bearer.map(Into::into);
+            self.bearer = bearer.map(SecretText::new);
         }
         match answer {
             Authentication::Known(caller) => self.enter(index, caller?, request),
@@ -199,6 +200,7 @@ impl CallFuture {
             deadline: self.deadline,
             moved: Instant::now(),
             look: Stream::timer(),
+            asking: None,
             code: None,
             _pass: self.pass.take()?,
         })

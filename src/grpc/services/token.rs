@@ -134,6 +134,7 @@ impl TokenService for TokenCalls {
 fn within(mut error: Error, index: usize) -> Error {
     for violation in &mut error.violations {
         violation.field = format!("requests[{index}].{}", violation.field).into();
+        error.message = format!("{}: {}", violation.field, violation.description).into();
     }
     error
 }
