@@ -124,6 +124,16 @@ impl RefreshToken {
     /// else: mistyped, forged, cut, of another deployment, under a removed key.
     #[must_use]
     pub fn decode<'k>(text: &str, key: impl FnOnce(u32) -> Option<&'k RefreshKey>) -> Option<Self> {
+        Self::read(text, |id, body, tag| key(id).is_some_and(|key| key.verifies(body, tag)))
+    }
+
+    /// What `text` says, true or not: for people to look at, and for nothing else.
+    #[must_use]
+    pub fn unproved(text: &str) -> Option<Self> {
+        Self::read(text, |_, _, _| true)
+    }
+
+    fn read(text: &str, is_genuine: impl FnOnce(u32, &[u8], &[u8; TAG]) -> bool) -> Option<Self> {
         if text.len() > MAX_LEN {
             return None;
         }
@@ -137,7 +147,7 @@ impl RefreshToken {
         if fields.take::<1>()? != [VERSION] {
             return None;
         }
-        if !key(u32::from_be_bytes(fields.take()?))?.verifies(body, tag) {
+        if !is_genuine(u32::from_be_bytes(fields.take()?), body, tag) {
             return None;
         }
         let user = UserId(Uuid::from_bytes(fields.take()?));

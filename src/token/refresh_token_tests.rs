@@ -36,6 +36,11 @@ fn a_token_reads_back_as_it_was_written() {
         );
         assert_eq!(read.encode(3, &key), text, "the same token is the same bytes");
         assert!(
+            RefreshToken::decode(text.expose(), |_| None).is_none(),
+            "nobody vouches for it"
+        );
+        assert_eq!(RefreshToken::unproved(text.expose()).unwrap().generation, 41);
+        assert!(
             (PREFIX.len() + 172..=MAX_LEN).contains(&text.expose().len()),
             "{}",
             text.expose().len()
