@@ -12,6 +12,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::time::Instant;
 
 pub use metadata::Metadata;
 
@@ -20,8 +21,10 @@ use crate::shutdown::Stop;
 
 /// How long the head of a request may take, and how long a connection may be idle.
 const HEAD: Duration = Duration::from_secs(10);
-/// How long a connection may last, whatever its peer does.
+/// How old a connection may become before it is asked to end.
 const MAX_AGE: Duration = Duration::from_mins(1);
+/// How long the answer that is on its way then may take.
+const GRACE: Duration = Duration::from_secs(10);
 /// The head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
@@ -76,10 +79,18 @@ impl Connections for Http {
                     }
                     return;
                 }
-                () = &mut end => return,
+                () = &mut end => {
+                    if leaving {
+                        return;
+                    }
+                    connection.as_mut().graceful_shutdown();
+                    leaving = true;
+                    end.as_mut().reset(Instant::now() + GRACE);
+                }
                 () = stop.draining(), if !leaving => {
                     connection.as_mut().graceful_shutdown();
                     leaving = true;
+                    end.as_mut().reset(Instant::now() + GRACE);
                 }
             }
         }
