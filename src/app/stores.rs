@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::error::StartError;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mode};
+use crate::model::{Error, ErrorKind};
 use crate::secret::{Entropy, SystemEntropy};
 use crate::store::local::LocalThrottles;
 use crate::store::postgres::{PostgresConfig, PostgresStore};
@@ -95,7 +96,14 @@ async fn clustered(config: &Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entr
         acquire_timeout: storage.acquire_timeout,
         statement_timeout: storage.statement_timeout,
     };
-    let unusable = |error| StartError::unreachable("storage.database_url: the database cannot be used", error);
+    let unusable = |error: Error| {
+        let what = "storage.database_url: the database cannot be used";
+        if error.kind == ErrorKind::StoreUnavailable {
+            StartError::unreachable(what, error)
+        } else {
+            StartError::Other(format!("{what}: {error}"))
+        }
+    };
     let durable = PostgresStore::connect(&settings).await.map_err(unusable)?;
     durable.migrate().await.map_err(unusable)?;
     let settings = RedisSettings {

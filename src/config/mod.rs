@@ -83,8 +83,11 @@ impl Config {
     pub fn load(layers: &Layers<'_>) -> Result<Self, ConfigError> {
         let known = show::keys(&Self::read(layers::defaults()?)?);
         let values = layers::merge(layers, &known)?;
-        for (key, (_, source)) in &values {
-            if *source != Source::Default && is_unbuilt(key) {
+        let defaults = layers::defaults()?;
+        for (key, (value, source)) in &values {
+            // To repeat a default asks for nothing: what `config default` prints is a configuration.
+            let asked = *source != Source::Default && defaults.get(key).is_none_or(|(default, _)| default != value);
+            if asked && is_unbuilt(key) {
                 let problem = "cannot be set: this build does not have that feature";
                 return Err(ConfigError::at(key, problem).from_source(source.clone()));
             }

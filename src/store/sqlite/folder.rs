@@ -60,8 +60,9 @@ pub(super) fn lock(folder: &Path) -> Result<File> {
     let file = private_file(&folder.join(LOCK)).map_err(Error::store_unavailable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
+        // Not unavailable: to try again later would be no better.
         Err(TryLockError::WouldBlock) => Err(Error::new(
-            ErrorKind::StoreUnavailable,
+            ErrorKind::Internal,
             "another `serve` runs on this data folder",
         )),
         Err(TryLockError::Error(error)) => Err(Error::store_unavailable(error)),
