@@ -82,6 +82,17 @@ impl Caller {
         Ok((answer.tokens.expect("a refresh without an error has tokens"), outcome))
     }
 
+    /// Refresh, again and again while a store cannot be asked: each of a replica's connections comes back on its own.
+    pub async fn insist(&self, token: &str) -> Result<(Tokens, RefreshOutcome), Status> {
+        eventually("Refresh is answered", Duration::from_secs(20), || async {
+            match self.refresh(token).await {
+                Err(status) if status.code() == Code::Unavailable => None,
+                answer => Some(answer),
+            }
+        })
+        .await
+    }
+
     /// Validate, for any audience.
     pub async fn validate(&self, token: &str) -> Result<ValidateResponse, Status> {
         let request = ValidateRequest {

@@ -45,7 +45,11 @@ impl Deployment {
             _ => Storage::embedded(),
         };
         Self {
-            storage: for_tests(storage),
+            // A busy machine is no fault: nothing here is about giving up early.
+            storage: for_tests(storage)
+                .set("storage.redis_timeout", "3s")
+                .set("storage.acquire_timeout", "3s")
+                .set("storage.statement_timeout", "5s"),
             database,
             keys,
         }
@@ -75,6 +79,8 @@ pub fn for_tests(storage: Storage) -> Storage {
         .set("password.memory_kib", "1024")
         .set("password.iterations", "1")
         .set("throttle.enabled", "false")
+        // A load logs the same person in again and again: no session may go for that.
+        .set("tokens.max_sessions_per_user", "10000")
         .set("server.anonymous_scopes", EVERYTHING)
 }
 

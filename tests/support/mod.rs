@@ -19,9 +19,12 @@
 )]
 
 pub mod caller;
+pub mod cli;
 pub mod cluster;
+pub mod database;
 pub mod deployment;
 pub mod guard;
+pub mod load;
 pub mod pooler;
 pub mod ports;
 pub mod postgres;
@@ -29,15 +32,20 @@ pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod serve;
+pub mod servers;
 pub mod wait;
 
 pub use caller::{Caller, assert_refused};
+pub use cli::{Cli, Finished};
 pub use cluster::{RedisCluster, RedisSentinel};
+pub use database::Database;
 pub use deployment::{Deployment, PASSWORD, Shape};
+pub use load::Load;
 pub use pooler::Pooler;
-pub use postgres::{Database, Postgres};
+pub use postgres::Postgres;
 pub use process::Process;
 pub use proxy::Proxy;
 pub use redis::{KeySpace, Redis};
-pub use serve::{Cli, Countersign, Storage};
+pub use serve::{Countersign, Storage};
+pub use servers::Servers;
 pub use wait::{eventually, poll};

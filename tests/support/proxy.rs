@@ -45,6 +45,7 @@ pub struct Proxy {
 struct Shared {
     upstream: Mutex<SocketAddr>,
     weather: watch::Sender<Weather>,
+    resets: watch::Sender<u64>,
     loss: Mutex<Option<Loss>>,
     lost: AtomicU64,
     to_server: AtomicU64,
@@ -72,6 +73,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             upstream: Mutex::new(upstream),
             weather: watch::Sender::new(Weather::Fine(Duration::ZERO)),
+            resets: watch::Sender::new(0),
             loss: Mutex::new(None),
             lost: AtomicU64::new(0),
             to_server: AtomicU64::new(0),
@@ -94,9 +96,10 @@ impl Proxy {
         self.shared.weather.send_replace(weather);
     }
 
-    /// Makes new connections lead elsewhere: a name that moved to another server.
+    /// Closes every connection and makes new ones lead elsewhere: a name that moved to another server.
     pub fn redirect(&self, upstream: SocketAddr) {
         *self.shared.upstream.lock().unwrap() = upstream;
+        self.shared.resets.send_modify(|resets| *resets += 1);
     }
 
     /// Lets the next request that `request` recognises reach the server, and its reply reach nobody. It is shown what
@@ -152,13 +155,14 @@ async fn carry(client: TcpStream, shared: Arc<Shared>) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let connection = Connection::default();
-    let mut weather = shared.weather.subscribe();
+    let (mut weather, mut resets) = (shared.weather.subscribe(), shared.resets.subscribe());
     // Whichever comes first closes both halves, by dropping them.
     tokio::select! {
         () = requests(from_client, to_server, &shared, &connection) => {}
         () = replies(from_server, to_client, &shared, &connection) => {}
         () = connection.closed.notified() => {}
         _ = weather.wait_for(|weather| *weather == Weather::Cut) => {}
+        _ = resets.changed() => {}
     }
 }
 

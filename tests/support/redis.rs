@@ -57,6 +57,17 @@ impl Redis {
         command(&self.url(), words)
     }
 
+    /// How many commands it ran for clients and in scripts, except those that ask just that.
+    pub fn commands(&self) -> u64 {
+        let calls = |line: &str| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok();
+        let stats = self.command(&["INFO", "commandstats"]);
+        stats
+            .lines()
+            .filter(|line| !line.starts_with("cmdstat_info:"))
+            .filter_map(calls)
+            .sum()
+    }
+
     /// Whether it answers, and has loaded what it had on disk.
     pub fn ready(&self) -> bool {
         try_command(&self.url(), &["PING"]).is_ok_and(|answer| answer == "PONG")
@@ -74,6 +85,13 @@ impl Redis {
             "redis-server does not start again; it said:\n{}",
             self.log()
         );
+    }
+
+    /// Starts it again so that it takes its time to load what is on its disk, and does not wait for that.
+    pub fn launch_slowly(&mut self) {
+        self.options.extend(["--key-load-delay".to_owned(), "200".to_owned()]);
+        self.process = Some(self.spawn());
+        self.options.truncate(self.options.len() - 2);
     }
 
     /// Starts it again with nothing on its disk.
@@ -108,11 +126,10 @@ impl Redis {
         self.process.as_mut().expect("redis runs").signal(signal);
     }
 
-    fn try_launch(&mut self) -> bool {
-        self.kill();
+    fn spawn(&self) -> Process {
         let program =
             find("redis-server").expect("redis-server is not installed: tests/run does that, or says what to install");
-        let mut process = Process::spawn(
+        Process::spawn(
             Command::new(program)
                 .current_dir(&self.folder)
                 .args(["--port", &self.port.to_string()])
@@ -121,7 +138,12 @@ impl Redis {
                 .args(&self.options),
             &self.folder.join("log"),
             Ending::Kill,
-        );
+        )
+    }
+
+    fn try_launch(&mut self) -> bool {
+        self.kill();
+        let mut process = self.spawn();
         let ready = poll(PATIENCE, || {
             process.exited().map(|_| false).or_else(|| self.ready().then_some(true))
         });

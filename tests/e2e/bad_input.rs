@@ -1,0 +1,217 @@
+//! Input that nobody should send: it gets an answer that says what is wrong, and harms nothing.
+
+use countersign::proto::issue_request::Credential;
+use countersign::proto::revoke_request::Target;
+use countersign::proto::{ClientSecretCredential, IssueRequest, PasswordCredential, RefreshRequest, RevokeRequest};
+use prost::Message as _;
+use tonic::Code;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::{Request, Status};
+
+use crate::support::caller::reason;
+use crate::support::{Caller, Countersign, Deployment, PASSWORD, Shape, assert_refused};
+
+async fn embedded() -> (Deployment, Countersign, Caller) {
+    let deployment = Deployment::fresh(Shape::Embedded).await;
+    deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let caller = Caller::of(&server);
+    (deployment, server, caller)
+}
+
+/// Sends these bytes as the request of a call, whatever they are.
+async fn raw(server: &Countersign, method: &'static str, bytes: Vec<u8>) -> Status {
+    let channel = tonic::transport::Endpoint::from_shared(server.grpc_url())
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.unwrap();
+    let path = PathAndQuery::from_static(method);
+    client
+        .unary(Request::new(bytes), path, Bytes)
+        .await
+        .map(|_| ())
+        .unwrap_err()
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Bytes;
+
+impl Codec for Bytes {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        bytes::BufMut::put_slice(to, &item);
+        Ok(())
+    }
+}
+
+impl Decoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        let len = bytes::Buf::remaining(from);
+        Ok(Some(bytes::Buf::copy_to_bytes(from, len).to_vec()))
+    }
+}
+
+#[tokio::test]
+async fn what_is_empty_or_missing_is_named() {
+    let (_deployment, _server, caller) = embedded().await;
+    let issue = |credential| {
+        let mut stub = caller.tokens.clone();
+        let request = IssueRequest {
+            credential,
+            ..IssueRequest::default()
+        };
+        async move { stub.issue(request).await }
+    };
+    assert_refused(issue(None).await, Code::InvalidArgument, "INVALID_REQUEST");
+    let nobody = |username: &str, password: &str| {
+        Some(Credential::Password(PasswordCredential {
+            username: username.into(),
+            password: password.into(),
+        }))
+    };
+    for (username, password) in [("", PASSWORD), ("ada", "")] {
+        let refused = issue(nobody(username, password)).await.unwrap_err();
+        assert!(
+            matches!(reason(&refused), (Code::InvalidArgument | Code::Unauthenticated, _)),
+            "{username:?}: {refused:?}"
+        );
+    }
+    let unknown = IssueRequest {
+        client_id: "no-such-client".into(),
+        credential: Some(Credential::ClientSecret(ClientSecretCredential {
+            secret: "guess".into(),
+        })),
+        ..IssueRequest::default()
+    };
+    assert_refused(
+        caller.tokens.clone().issue(unknown).await,
+        Code::Unauthenticated,
+        "INVALID_CREDENTIALS",
+    );
+    let both = RevokeRequest {
+        target: Some(Target::Token("x".into())),
+        keep_session_id: "0190b6a8-1111-7000-8000-000000000000".into(),
+        ..RevokeRequest::default()
+    };
+    assert_refused(
+        caller.tokens.clone().revoke(both).await,
+        Code::InvalidArgument,
+        "INVALID_REQUEST",
+    );
+    let attempt = "a".repeat(65);
+    assert_refused(
+        caller.refresh_as("csr_x", &attempt).await,
+        Code::InvalidArgument,
+        "INVALID_REQUEST",
+    );
+    caller.login("ada").await;
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_before_it_costs_anything() {
+    let (_deployment, _server, caller) = embedded().await;
+    let refused = caller.issue("ada", &"p".repeat(80_000)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
+    for size in [1_025, 60_000] {
+        let refused = caller.issue("ada", &"p".repeat(size)).await.unwrap_err();
+        assert!(
+            matches!(refused.code(), Code::Unauthenticated | Code::InvalidArgument),
+            "{size}: {refused:?}"
+        );
+        let refused = caller.issue(&"u".repeat(size), PASSWORD).await.unwrap_err();
+        assert!(
+            matches!(refused.code(), Code::Unauthenticated | Code::InvalidArgument),
+            "{size}: {refused:?}"
+        );
+    }
+    caller.login("ada").await;
+}
+
+#[tokio::test]
+async fn what_is_not_utf8_or_not_a_message_is_an_error_of_the_caller() {
+    let (_deployment, server, caller) = embedded().await;
+    let mut broken = RefreshRequest {
+        refresh_token: "csr_abcdef".into(),
+        ..RefreshRequest::default()
+    }
+    .encode_to_vec();
+    let last = broken.len() - 1;
+    broken[last] = 0xff;
+    for bytes in [broken, vec![0xff; 40], b"\x0a\xff\xff\xff\xff\x7fshort".to_vec()] {
+        let refused = raw(&server, "/countersign.v1.TokenService/Refresh", bytes).await;
+        // tonic decodes before us: what it answers is not ours to choose, that it answers is.
+        assert!(
+            matches!(refused.code(), Code::Internal | Code::InvalidArgument),
+            "{refused:?}"
+        );
+        assert!(!refused.message().contains("panic"), "{refused:?}");
+    }
+    let unknown = raw(&server, "/countersign.v1.TokenService/Guess", Vec::new()).await;
+    assert_eq!(unknown.code(), Code::Unimplemented);
+    let unknown = raw(&server, "/countersign.v1.SecretService/Open", Vec::new()).await;
+    assert_eq!(unknown.code(), Code::Unimplemented);
+    caller.login("ada").await;
+}
+
+#[test]
+fn a_configuration_with_an_unknown_or_wrong_key_is_refused_with_its_name() {
+    use crate::support::serve::Storage;
+    for (key, value, named) in [
+        ("server.lisen", "127.0.0.1:0", "lisen"),
+        ("tokens.access_ttl", "soon", "access_ttl"),
+        ("tokens.algorithm", "HS256", "algorithm"),
+        ("password.iterations", "0", "iterations"),
+        ("storage.redis_url", "redis://localhost", "database_url"),
+        ("keys.master_key", "short", "master_key"),
+    ] {
+        let refused = Storage::embedded().set(key, value).run(&["config", "check"]).finish();
+        assert_eq!(refused.code(), Some(64), "{key}: {}", refused.stderr);
+        assert!(refused.stderr.contains(named), "{key}: {}", refused.stderr);
+    }
+    let storage = Storage::embedded();
+    let file = storage.folder().join("bad.toml");
+    for (text, named) in [
+        ("[tokens]\nacess_ttl = \"5m\"", "acess_ttl"),
+        ("[token", "bad.toml"),
+        ("\u{feff}\0", "bad.toml"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let refused = storage
+            .run(&["config", "check", "--config", file.to_str().unwrap()])
+            .finish();
+        assert_eq!(refused.code(), Some(64), "{text:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains(named), "{text:?}: {}", refused.stderr);
+    }
+    assert_eq!(storage.run(&["serve", "--no-such-flag"]).finish().code(), Some(64));
+    assert_eq!(
+        storage
+            .run(&["config", "check", "--config", "missing.toml"])
+            .finish()
+            .code(),
+        Some(64)
+    );
+}

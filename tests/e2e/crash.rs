@@ -1,0 +1,92 @@
+//! `kill -9` at any moment keeps what was acknowledged: users, sessions, keys and revocations.
+
+use countersign::proto::InactiveReason;
+use countersign::proto::revoke_request::Target;
+use rstest::rstest;
+use tonic::Code;
+
+use crate::support::{Caller, Deployment, Shape, assert_refused};
+
+#[rstest]
+#[tokio::test]
+async fn a_killed_replica_forgets_nothing(
+    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+) {
+    let deployment = Deployment::fresh(shape).await;
+    let ben = deployment.add_user("ben", &[]);
+    deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let caller = Caller::of(&server);
+
+    let first = caller.login("ada").await;
+    let (second, _) = caller.refresh(&first.refresh_token).await.unwrap();
+    let revoked = [
+        caller.login("ada").await,
+        caller.login("ada").await,
+        caller.login("ben").await,
+    ];
+    caller
+        .revoke(Target::Token(revoked[0].access_token.clone()))
+        .await
+        .unwrap();
+    caller
+        .revoke(Target::SessionId(revoked[1].session_id.clone()))
+        .await
+        .unwrap();
+    caller.revoke(Target::UserId(ben)).await.unwrap();
+    server.kill();
+
+    let server = deployment.serve();
+    let caller = Caller::of(&server);
+    // Same key: what was signed before is verified after.
+    caller.assert_active(&second.access_token).await;
+    for dead in &revoked {
+        assert_eq!(caller.inactive(&dead.access_token).await, Some(InactiveReason::Revoked));
+        assert_refused(
+            caller.refresh(&dead.refresh_token).await,
+            Code::Unauthenticated,
+            "SESSION_REVOKED",
+        );
+    }
+    let (replayed, _) = caller.refresh(&first.refresh_token).await.unwrap();
+    assert_eq!(replayed.refresh_token, second.refresh_token);
+    caller.refresh(&second.refresh_token).await.unwrap();
+    caller.login("ada").await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_revocation_is_in_force_however_soon_after_it_the_process_dies(
+    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+) {
+    let deployment = Deployment::fresh(shape).await;
+    deployment.add_user("ada", &[]);
+    let mut dead = Vec::new();
+    for _ in 0..5 {
+        let server = deployment.serve();
+        let caller = Caller::of(&server);
+        for tokens in &dead {
+            let tokens: &countersign::proto::Tokens = tokens;
+            assert_eq!(
+                caller.inactive(&tokens.access_token).await,
+                Some(InactiveReason::Revoked)
+            );
+        }
+        let session = caller.login("ada").await;
+        caller
+            .revoke(Target::Token(session.refresh_token.clone()))
+            .await
+            .unwrap();
+        server.kill();
+        dead.push(session);
+    }
+    let server = deployment.serve();
+    let caller = Caller::of(&server);
+    for tokens in dead {
+        assert_refused(
+            caller.refresh(&tokens.refresh_token).await,
+            Code::Unauthenticated,
+            "SESSION_REVOKED",
+        );
+    }
+}

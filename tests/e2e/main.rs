@@ -1,0 +1,23 @@
+//! The compiled binary, from the outside: what a caller, an operator and a thief get to see. What is not about one
+//! kind of store runs in all three shapes: embedded, on Postgres and Redis, on Postgres and a Redis Cluster.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod crash;
+mod deploy;
+mod dumps;
+mod grpcurl;
+mod race;
+mod revoking;
+mod sessions;
+mod start;
+mod steady;
+mod straddle;

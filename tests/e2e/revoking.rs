@@ -1,0 +1,188 @@
+//! Revoke, and everything else that ends sessions, in every shape.
+
+use std::time::Duration;
+
+use countersign::proto::revoke_request::Target;
+use countersign::proto::{InactiveReason, RevokeRequest, Tokens};
+use rstest::rstest;
+use tonic::Code;
+
+use crate::support::{Caller, Deployment, Shape, assert_refused, eventually};
+
+async fn assert_dead(caller: &Caller, tokens: &Tokens) {
+    assert_eq!(
+        caller.inactive(&tokens.access_token).await,
+        Some(InactiveReason::Revoked)
+    );
+    assert_refused(
+        caller.refresh(&tokens.refresh_token).await,
+        Code::Unauthenticated,
+        "SESSION_REVOKED",
+    );
+}
+
+async fn assert_alive(caller: &Caller, tokens: &Tokens) {
+    caller.assert_active(&tokens.access_token).await;
+    caller.refresh(&tokens.refresh_token).await.expect("the session lives");
+}
+
+#[rstest]
+#[tokio::test]
+async fn either_token_and_any_generation_ends_its_session_and_no_other(
+    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+) {
+    let deployment = Deployment::fresh(shape).await;
+    deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let caller = Caller::of(&server);
+    let bystander = caller.login("ada").await;
+
+    let session = caller.login("ada").await;
+    assert_eq!(
+        caller
+            .revoke(Target::Token(session.access_token.clone()))
+            .await
+            .unwrap(),
+        1
+    );
+    assert_dead(&caller, &session).await;
+
+    let old = caller.login("ada").await;
+    let (middle, _) = caller.refresh(&old.refresh_token).await.unwrap();
+    let (new, _) = caller.refresh(&middle.refresh_token).await.unwrap();
+    // Three generations back is no reuse here: whoever holds it may end the session.
+    assert_eq!(
+        caller.revoke(Target::Token(old.refresh_token.clone())).await.unwrap(),
+        1
+    );
+    for tokens in [&old, &middle, &new] {
+        assert_dead(&caller, tokens).await;
+    }
+
+    for again in [
+        old.refresh_token,
+        new.access_token,
+        "no token at all".into(),
+        "x".repeat(9_000),
+    ] {
+        assert_eq!(caller.revoke(Target::Token(again)).await.unwrap(), 0);
+    }
+    assert_alive(&caller, &bystander).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_session_is_ended_by_its_id(#[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape) {
+    let deployment = Deployment::fresh(shape).await;
+    deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let caller = Caller::of(&server);
+    let (session, bystander) = (caller.login("ada").await, caller.login("ada").await);
+    caller
+        .revoke(Target::SessionId(session.session_id.clone()))
+        .await
+        .unwrap();
+    assert_dead(&caller, &session).await;
+    assert_alive(&caller, &bystander).await;
+    let unknown = "0190b6a8-1111-7000-8000-000000000000".to_owned();
+    assert_eq!(caller.revoke(Target::SessionId(unknown)).await.unwrap(), 0);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_user_is_logged_out_everywhere_or_everywhere_else(
+    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+) {
+    let deployment = Deployment::fresh(shape).await;
+    let ada = deployment.add_user("ada", &[]);
+    deployment.add_user("ben", &[]);
+    let server = deployment.serve();
+    let caller = Caller::of(&server);
+    let (kept, ended) = (caller.login("ada").await, caller.login("ada").await);
+    let bystander = caller.login("ben").await;
+
+    let request = RevokeRequest {
+        target: Some(Target::UserId(ada.clone())),
+        keep_session_id: kept.session_id.clone(),
+        ..RevokeRequest::default()
+    };
+    let answer = caller.tokens.clone().revoke(request).await.unwrap().into_inner();
+    assert_eq!(answer.sessions_revoked, 1);
+    assert_dead(&caller, &ended).await;
+    assert_alive(&caller, &kept).await;
+
+    // Made after the revocation, however soon: a clock would not tell.
+    let since = caller.login("ada").await;
+    assert_alive(&caller, &since).await;
+    assert_eq!(caller.revoke(Target::UserId(ada)).await.unwrap(), 2);
+    assert_dead(&caller, &kept).await;
+    assert_dead(&caller, &since).await;
+    assert_alive(&caller, &bystander).await;
+    let again = caller.login("ada").await;
+    assert_alive(&caller, &again).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_client_and_everything_can_be_ended(
+    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+) {
+    let deployment = Deployment::fresh(shape).await;
+    deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let caller = Caller::of(&server);
+    for target in [Target::ClientId("default".into()), Target::Everything(true)] {
+        let session = caller.login("ada").await;
+        caller.revoke(target).await.unwrap();
+        assert_dead(&caller, &session).await;
+        assert_alive(&caller, &caller.login("ada").await).await;
+    }
+    assert_refused(
+        caller.revoke(Target::UserId("ada".into())).await,
+        Code::InvalidArgument,
+        "INVALID_REQUEST",
+    );
+    let none = caller.tokens.clone().revoke(RevokeRequest::default()).await;
+    assert_refused(none, Code::InvalidArgument, "INVALID_REQUEST");
+}
+
+#[rstest]
+#[tokio::test]
+async fn disabling_a_user_on_the_store_ends_their_sessions_in_a_running_service(
+    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+) {
+    let deployment = Deployment::fresh(shape).await;
+    deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let caller = Caller::of(&server);
+    let session = caller.login("ada").await;
+    deployment.storage.run(&["user", "disable", "ada"]).succeed();
+    assert_refused(
+        caller.refresh(&session.refresh_token).await,
+        Code::Unauthenticated,
+        "USER_DISABLED",
+    );
+    caller.until_revoked(&session.access_token).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn another_replica_hears_of_it(#[values(Shape::Clustered, Shape::RedisCluster)] shape: Shape) {
+    let deployment = Deployment::fresh(shape).await;
+    deployment.add_user("ada", &[]);
+    let (one, other) = (deployment.serve(), deployment.serve());
+    let (here, there) = (Caller::of(&one), Caller::of(&other));
+    let session = here.login("ada").await;
+    eventually("the other replica knows the key", Duration::from_secs(10), || async {
+        there.inactive(&session.access_token).await.is_none().then_some(())
+    })
+    .await;
+    here.revoke(Target::Token(session.access_token.clone())).await.unwrap();
+    // Refresh asks the durable record: there is no moment at which it could still succeed.
+    assert_refused(
+        there.refresh(&session.refresh_token).await,
+        Code::Unauthenticated,
+        "SESSION_REVOKED",
+    );
+    there.until_revoked(&session.access_token).await;
+}

@@ -1,0 +1,234 @@
+//! Starting: what is refused, with which exit code and how clearly, and what is not.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use rstest::rstest;
+use tonic::Code;
+
+use crate::support::caller::reason;
+use crate::support::ports;
+use crate::support::serve::Storage;
+use crate::support::{
+    Caller, Countersign, Database, Deployment, Finished, KeySpace, Postgres, Redis, Shape, eventually,
+};
+
+fn refusal(storage: &Storage, flags: &[&str]) -> Finished {
+    match storage.try_serve(flags) {
+        Ok(_) => panic!("it serves, and should not"),
+        Err(refused) => refused,
+    }
+}
+
+/// One line that a person can act on: no back-trace, no debug output.
+fn assert_one_line(refused: &Finished, code: i32, about: &str) {
+    assert_eq!(refused.code(), Some(code), "{}", refused.stderr);
+    // The log is JSON here, and no complaint.
+    let lines = refused.stderr.lines().filter(|line| !line.starts_with('{'));
+    assert_eq!(lines.count(), 1, "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains(about),
+        "says nothing of {about}: {}",
+        refused.stderr
+    );
+    assert!(!refused.stderr.contains("panicked"), "{}", refused.stderr);
+}
+
+/// All files below a folder, with their contents.
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            (path.display().to_string(), std::fs::read(path).unwrap())
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn a_newcomer_needs_no_configuration() {
+    let storage = Storage::embedded();
+    let server = storage.serve(&["--dev"]);
+    let said = server.log();
+    assert!(said.contains("demo"), "it names the demo user: {said}");
+    assert!(std::fs::metadata(storage.data()).is_ok_and(|data| data.is_dir()));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&storage.data()), 0o700);
+        for (file, _) in contents(&storage.data()) {
+            assert_eq!(mode(Path::new(&file)), 0o600, "{file}");
+        }
+    }
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_unreachable_database_is_one_line_and_exit_69() {
+    let keys = KeySpace::fresh();
+    let nowhere = format!("postgres://nobody:hush-hush@127.0.0.1:{}/none", ports::free());
+    let refused = refusal(&Storage::clustered(&nowhere, keys.url(), keys.prefix()), &[]);
+    assert_one_line(&refused, 69, "database");
+    assert!(!refused.stderr.contains("hush-hush"), "{}", refused.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_redis_is_a_warning_and_half_a_service() {
+    let database = Database::fresh().await;
+    let mut redis = Redis::start(&[]);
+    let storage = crate::support::deployment::for_tests(Storage::clustered(database.url(), &redis.url(), "cs"));
+    crate::support::deployment::add_user(&storage, "ada", &[]);
+    redis.kill();
+    let server = storage.serve(&[]);
+    let caller = Caller::of(&server);
+    assert!(server.log().to_lowercase().contains("redis"), "{}", server.log());
+    let refused = caller.issue("ada", crate::support::PASSWORD).await.unwrap_err();
+    assert_eq!(reason(&refused), (Code::Unavailable, "STORE_UNAVAILABLE".into()));
+    assert_eq!(
+        caller.inactive("garbage").await,
+        Some(countersign::proto::InactiveReason::Malformed)
+    );
+
+    redis.launch();
+    let session = eventually("Redis is back", Duration::from_secs(10), || async {
+        caller.issue("ada", crate::support::PASSWORD).await.ok()
+    })
+    .await;
+    caller.refresh(&session.refresh_token).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_redis_that_evicts_is_refused() {
+    let database = Database::fresh().await;
+    let redis = Redis::start(&["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"]);
+    let refused = refusal(&Storage::clustered(database.url(), &redis.url(), "cs"), &[]);
+    assert!(matches!(refused.code(), Some(1 | 64 | 69)), "{:?}", refused.status);
+    assert!(refused.stderr.contains("noeviction"), "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn a_cluster_without_a_master_key_is_refused() {
+    let (database, keys) = (Database::fresh().await, KeySpace::fresh());
+    let storage = Storage::embedded()
+        .set("storage.database_url", database.url())
+        .set("storage.redis_url", keys.url());
+    assert_one_line(&refusal(&storage, &[]), 64, "keys.master_key");
+}
+
+#[tokio::test]
+async fn a_wrong_master_key_changes_nothing() {
+    let storage = Storage::embedded();
+    assert_eq!(storage.serve(&[]).stop().code(), Some(0));
+    let before = contents(&storage.data());
+    let wrong = storage
+        .clone()
+        .set("keys.master_key", "d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3I=");
+    let refused = refusal(&wrong, &[]);
+    assert_one_line(&refused, 64, "keys.master_key");
+    assert_eq!(contents(&storage.data()), before);
+    storage.serve(&[]);
+
+    let deployment = Deployment::fresh(Shape::Clustered).await;
+    assert_eq!(deployment.serve().stop().code(), Some(0));
+    let database = deployment.database.as_ref().unwrap();
+    let before = without_heartbeats(&database.dump());
+    let wrong = deployment
+        .storage
+        .clone()
+        .set("keys.master_key", "d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3I=");
+    assert_one_line(&refusal(&wrong, &[]), 64, "keys.master_key");
+    assert_eq!(without_heartbeats(&database.dump()), before);
+}
+
+/// A dump without the random names that newer `pg_dump`s put around it.
+fn without_heartbeats(dump: &[u8]) -> String {
+    let text = String::from_utf8_lossy(dump);
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn a_second_serve_on_one_data_folder_is_refused() {
+    let storage = Storage::embedded();
+    let first = storage.serve(&[]);
+    let refused = refusal(&storage, &[]);
+    assert_one_line(&refused, 1, "another `serve`");
+    let caller = Caller::of(&first);
+    assert!(caller.inactive("garbage").await.is_some(), "the first one goes on");
+    // The lock is the process's: one that was killed leaves none behind.
+    first.kill();
+    storage.serve(&[]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn data_of_another_version_is_refused(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+    let deployment = Deployment::fresh(shape).await;
+    assert_eq!(deployment.serve().stop().code(), Some(0));
+    let newer = if let Some(database) = &deployment.database {
+        let table = migrations_table(
+            &database
+                .rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+                .await,
+        );
+        format!("UPDATE {table} SET version = 9999")
+    } else {
+        String::from("schema")
+    };
+    match &deployment.database {
+        Some(database) => database.execute(&newer).await,
+        None => raise_sqlite_version(&deployment.storage.data()),
+    }
+    let refused = refusal(&deployment.storage, &[]);
+    assert_one_line(&refused, 1, "version");
+}
+
+fn migrations_table(tables: &[Vec<Option<String>>]) -> String {
+    let names = tables.iter().flatten().flatten();
+    names
+        .into_iter()
+        .find(|name| name.contains("schema"))
+        .expect("a table of schema versions")
+        .clone()
+}
+
+fn raise_sqlite_version(data: &Path) {
+    let connection = rusqlite::Connection::open(data.join("countersign.db")).unwrap();
+    connection.pragma_update(None, "user_version", 9_999).unwrap();
+}
+
+#[tokio::test]
+async fn off_loopback_without_tls_is_refused() {
+    let storage = Storage::embedded();
+    for port in ["--listen", "--http-listen"] {
+        let refused = storage.run(&["serve", port, "0.0.0.0:0"]).finish();
+        assert_one_line(&refused, 64, "TLS");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_while_serving_is_orderly() {
+    let storage = Storage::embedded();
+    let mut server: Countersign = storage.serve(&[]);
+    let caller = Caller::of(&server);
+    assert!(caller.inactive("garbage").await.is_some());
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_database_that_goes_away_at_the_start_is_69_too() {
+    let mut postgres = Postgres::start(&[]);
+    let database = postgres.database().await;
+    let keys = KeySpace::fresh();
+    let storage = Storage::clustered(database.url(), keys.url(), keys.prefix());
+    postgres.stop(Signal::SIGQUIT);
+    let refused = storage.run(&["user", "list"]).finish();
+    assert_one_line(&refused, 69, "database");
+}
