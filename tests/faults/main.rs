@@ -1,6 +1,23 @@
 //! What must happen when something breaks, on real servers. Each test is named after what breaks.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cancelled;
 mod harness;
+mod postgres_down;
+mod postgres_exhausted;
+mod postgres_frozen;
+mod postgres_read_only;
+mod redis_down;
+mod redis_empty;
+mod redis_full;
+mod redis_refuses;
+mod reply_lost;
+mod token_format;

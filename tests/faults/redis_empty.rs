@@ -1,0 +1,156 @@
+//! Rows 4 and 5: Redis has lost everything, or the last that was written to it.
+
+use std::time::Duration;
+
+use countersign::proto::revoke_request::Target;
+use countersign::proto::{InactiveReason, RefreshOutcome, Tokens};
+use tonic::Code;
+
+use crate::support::caller::generation;
+use crate::support::{Caller, Load, PASSWORD, Redis, Servers, assert_refused, eventually};
+
+/// Validates dead tokens a thousand times a second; fails if one is ever called good.
+fn watch(caller: &Caller, dead: &[Tokens]) -> Load {
+    let (caller, dead) = (caller.clone(), dead.to_owned());
+    Load::start(1_000, move |n| {
+        let (caller, token) = (caller.clone(), dead[n % dead.len()].access_token.clone());
+        async move {
+            let answer = caller.validate(&token).await?;
+            assert!(!answer.active, "a revoked token came back to life");
+            Ok(answer)
+        }
+    })
+}
+
+async fn until_logins_work(caller: &Caller) -> Tokens {
+    eventually("logins work", Duration::from_secs(10), || async {
+        caller.issue("ada", PASSWORD).await.ok()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_redis_means_logging_in_again_and_revives_nothing() {
+    let mut servers = Servers::start(&[]).await;
+    let replicas = [servers.serve().await, servers.serve().await];
+    let callers = [Caller::of(&replicas[0]), Caller::of(&replicas[1])];
+    let mut dead = Vec::new();
+    for n in 0..10 {
+        let session = callers[0].login("ada").await;
+        callers[n % 2]
+            .revoke(Target::Token(session.access_token.clone()))
+            .await
+            .unwrap();
+        dead.push(session);
+    }
+    for caller in &callers {
+        for session in &dead {
+            caller.until_revoked(&session.access_token).await;
+        }
+    }
+    let watching = [watch(&callers[0], &dead), watch(&callers[1], &dead)];
+
+    for fault in [
+        "emptied while running",
+        "restarted empty",
+        "frozen, then restarted empty",
+    ] {
+        let session = until_logins_work(&callers[0]).await;
+        match fault {
+            "emptied while running" => drop(servers.redis.command(&["FLUSHALL"])),
+            "restarted empty" => servers.redis.launch_empty(),
+            _ => {
+                servers.redis.freeze();
+                assert_refused(
+                    callers[0].refresh(&session.refresh_token).await,
+                    Code::Unavailable,
+                    "STORE_UNAVAILABLE",
+                );
+                servers.redis.launch_empty();
+            }
+        }
+        for caller in &callers {
+            until_logins_work(caller).await;
+            assert_refused(
+                caller.insist(&session.refresh_token).await,
+                Code::Unauthenticated,
+                "SESSION_NOT_FOUND",
+            );
+            // Nobody revoked it: it is good until it expires.
+            caller.assert_active(&session.access_token).await;
+            for session in &dead {
+                assert_refused(
+                    caller.insist(&session.refresh_token).await,
+                    Code::Unauthenticated,
+                    "SESSION_REVOKED",
+                );
+            }
+        }
+    }
+    for watching in watching {
+        let report = watching.stop().await;
+        println!("{report}");
+        report.assert_only(&["Ok"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_that_loses_the_last_writes_loses_no_revocation_and_no_rotation() {
+    let servers = Servers::start(&["--repl-diskless-sync-delay", "0"]).await;
+    let server = servers.serve().await;
+    let caller = Caller::of(&server);
+    let rotated = caller.login("ada").await;
+    let deleted = caller.login("ada").await;
+    let reused = caller.login("ada").await;
+
+    let replica = Redis::start(&["--repl-diskless-sync-delay", "0"]);
+    let port = servers.redis.address().port().to_string();
+    replica.command(&["REPLICAOF", "127.0.0.1", &port]);
+    eventually("the replica has caught up", Duration::from_secs(20), || async {
+        replica
+            .command(&["INFO", "replication"])
+            .contains("master_link_status:up")
+            .then_some(())
+    })
+    .await;
+    // The link is cut: what happens now happens on the old master alone.
+    replica.command(&["REPLICAOF", "NO", "ONE"]);
+    let mut newest = rotated.clone();
+    for _ in 0..3 {
+        newest = caller.refresh(&newest.refresh_token).await.unwrap().0;
+    }
+    caller
+        .revoke(Target::Token(deleted.access_token.clone()))
+        .await
+        .unwrap();
+    let (second, _) = caller.refresh(&reused.refresh_token).await.unwrap();
+    let (third, _) = caller.refresh(&second.refresh_token).await.unwrap();
+    assert_refused(
+        caller.refresh(&reused.refresh_token).await,
+        Code::Unauthenticated,
+        "REFRESH_TOKEN_REUSED",
+    );
+    let created = caller.login("ada").await;
+
+    servers.to_redis.redirect(replica.address());
+    until_logins_work(&caller).await;
+
+    // A lost rotation: the token proves by its tag that we issued it.
+    let (next, outcome) = caller.insist(&newest.refresh_token).await.unwrap();
+    assert_eq!((outcome, generation(&next.refresh_token)), (RefreshOutcome::Rotated, 4));
+    // A lost deletion, a lost tombstone: the durable record refuses them.
+    for dead in [&deleted, &reused, &second, &third] {
+        assert_refused(
+            caller.insist(&dead.refresh_token).await,
+            Code::Unauthenticated,
+            "SESSION_REVOKED",
+        );
+        assert_eq!(caller.inactive(&dead.access_token).await, Some(InactiveReason::Revoked));
+    }
+    // A lost creation.
+    assert_refused(
+        caller.insist(&created.refresh_token).await,
+        Code::Unauthenticated,
+        "SESSION_NOT_FOUND",
+    );
+}
