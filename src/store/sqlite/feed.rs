@@ -52,9 +52,12 @@ impl Place {
 pub(super) fn load(tx: &Tx<'_>, since: UnixMillis, as_of: UnixMillis) -> Result<Snapshot> {
     Ok(Snapshot {
         rows: tx.all(
-            concat!("SELECT ", revocation_columns!(), " FROM revocations WHERE revoked > ?1"),
-            // Not by their expiry: after a clock that leapt ahead, the newest row's time is not the time.
-            [since.0],
+            concat!(
+                "SELECT ",
+                revocation_columns!(),
+                " FROM revocations WHERE revoked > ?1 AND expires > ?2"
+            ),
+            [since.0, tx.now().0],
             revocation,
         )?,
         cursor: Place::now(tx)?.cursor(),
