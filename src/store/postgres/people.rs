@@ -103,6 +103,7 @@ pub(super) fn list(prefix: &str, after: Option<UserId>, limit: u32) -> Statement
     // Whatever starts with the prefix sorts before the prefix and the last character that there is.
     let end = format!("{prefix}{}", char::MAX);
     sql(BY_PREFIX)
+        .planned_afresh()
         .bind(after)
         .bind(limit_and_one)
         .bind(prefix.to_owned())

@@ -12,6 +12,7 @@ pub(super) struct Statement {
     sql: &'static str,
     arguments: PgArguments,
     unencodable: Option<String>,
+    afresh: bool,
 }
 
 /// A statement without arguments so far.
@@ -20,10 +21,17 @@ pub(super) fn sql(sql: &'static str) -> Statement {
         sql,
         arguments: PgArguments::default(),
         unencodable: None,
+        afresh: false,
     }
 }
 
 impl Statement {
+    /// Has it planned for its very arguments each time: how best to list depends on what is asked for.
+    pub(super) fn planned_afresh(mut self) -> Self {
+        self.afresh = true;
+        self
+    }
+
     /// Adds an argument: `$1`, then `$2`, and so on.
     pub(super) fn bind<'v, T: Encode<'v, Postgres> + Type<Postgres>>(mut self, value: T) -> Self {
         if let Err(error) = self.arguments.add(value) {
@@ -76,6 +84,6 @@ impl Session<'_> {
         if let Some(why) = statement.unencodable {
             return Err(crate::model::Error::internal(why).into());
         }
-        Ok(sqlx::query_with(statement.sql, statement.arguments).persistent(self.named))
+        Ok(sqlx::query_with(statement.sql, statement.arguments).persistent(self.named && !statement.afresh))
     }
 }

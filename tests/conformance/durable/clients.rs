@@ -5,6 +5,7 @@ use countersign::model::{AuditType, Client, ClientChange, ErrorKind, Grant, Reus
 
 use super::fresh::{self, Fresh};
 use super::samples::*;
+use crate::support::eventually;
 
 on_each!([sqlite, postgres, pooled] [
     a_client_comes_back_as_made,
@@ -242,6 +243,12 @@ async fn a_rotated_secret_overlaps_with_the_old(fresh: Fresh) {
     // What was promised to the first secret's holders holds.
     rotate([3; 32], Duration::from_hours(2)).await;
     assert_eq!(good().await, [[1; 32], [2; 32], [3; 32]]);
+    // A shorter overlap holds for all, and a longer one later lengthens none.
+    let soon = Duration::from_millis(100);
+    rotate([4; 32], soon).await;
+    rotate([5; 32], Duration::from_hours(1)).await;
+    let ended = async || (good().await == [[4; 32], [5; 32]]).then_some(());
+    eventually("the shortened overlaps end", Duration::from_secs(10), ended).await;
     let missing = fresh
         .rotate_client_secret(&client_id("missing"), [1; 32], Duration::ZERO, None, &some_event())
         .await;
