@@ -5,7 +5,7 @@
 CREATE TABLE meta (
     one          INTEGER PRIMARY KEY CHECK (one = 1),  -- there is one row
     instance     TEXT NOT NULL,     -- names this database: a cursor of another one is void
-    clock        INTEGER NOT NULL,  -- the newest time in any row; no later row is given an earlier one
+    clock        INTEGER NOT NULL,  -- the newest row's time: no later row is given an earlier one
     epoch        INTEGER NOT NULL,  -- the global epoch, raised by a revocation of everything
     era          INTEGER NOT NULL,  -- of the store of sessions; records of another era are absent
     session_life INTEGER NOT NULL   -- the longest life of a session or token ever in force, in milliseconds

@@ -52,8 +52,11 @@ impl Way {
             // The message may quote the URL, and with it the password.
             .map_err(|_| Error::store_unavailable("the database's URL cannot be read"))?
             // Unknown to poolers, and we have no floating point numbers.
-            .extra_float_digits(None::<i8>)
-            .application_name("countersign");
+            .extra_float_digits(None::<i8>);
+        let options = match options.get_application_name() {
+            Some(_) => options,
+            None => options.application_name("countersign"),
+        };
         let pooled = Self::Pooled(options.clone().statement_cache_capacity(0));
         let direct = Self::Direct(options.options([
             (PROBE, "on".to_owned()),

@@ -76,7 +76,10 @@ impl Failure {
             "57014" | "55P03" | "25006" | "25P03" => Error::store_unavailable(private),
             // connection, authentication, no such database, transaction rollback, resources, operator intervention,
             // system error
-            code if ["08", "28", "3D", "40", "53", "57", "58"].contains(&&code[..2]) => {
+            code if ["08", "28", "3D", "40", "53", "57", "58"]
+                .iter()
+                .any(|class| code.starts_with(class)) =>
+            {
                 Error::store_unavailable(private)
             }
             _ => Error::internal(private),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Params, Row, TransactionBehavior};
 
 use super::folder;
+use super::time::StoreTime;
 use super::worker::Worker;
 use crate::clock::{Clock, UnixMillis};
 use crate::model::{Error, ErrorKind, Result};
@@ -56,7 +57,7 @@ struct Inner {
     writer: Worker,
     readers: Vec<Worker>,
     next_reader: AtomicUsize,
-    clock: Arc<dyn Clock>,
+    time: StoreTime,
     _lock: Option<File>,
 }
 
@@ -72,18 +73,19 @@ impl Database {
         };
         let mut connection = connect(&path)?;
         migrate(&mut connection)?;
+        let time = StoreTime::new(clock);
         let readers = (0..READERS)
             .map(|_| {
                 let reader = connect(&path)?;
                 reader.pragma_update(None, "query_only", true)?;
-                Worker::reader(reader, Arc::clone(&clock))
+                Worker::reader(reader, time.clone())
             })
             .collect::<Result<_>>()?;
         Ok(Self(Arc::new(Inner {
-            writer: Worker::writer(connection, Arc::clone(&clock))?,
+            writer: Worker::writer(connection, time.clone())?,
             readers,
             next_reader: AtomicUsize::new(0),
-            clock,
+            time,
             _lock: lock,
         })))
     }
@@ -113,7 +115,12 @@ impl Database {
     /// The clock that it was opened with.
     #[must_use]
     pub fn clock(&self) -> &dyn Clock {
-        self.0.clock.as_ref()
+        self.0.time.clock()
+    }
+
+    /// See [`StoreTime::cautious`].
+    pub(super) fn cautious_now(&self) -> UnixMillis {
+        self.0.time.cautious()
     }
 }
 

@@ -20,6 +20,7 @@ mod revocations;
 mod rows;
 mod sessions;
 mod store;
+mod time;
 mod users;
 mod worker;
 

@@ -10,6 +10,7 @@ use rusqlite::types::Value::{Integer, Text};
 use crate::clock::{Clock, SystemClock, UnixMillis};
 use crate::model::{Error, ErrorKind, Result};
 
+/// A wall clock that is set, beside a monotonic one that stands.
 #[derive(Debug, Default)]
 struct SetClock(AtomicI64);
 
@@ -223,6 +224,57 @@ async fn time_is_never_before_the_newest_row() {
     drop(db);
     let db = Database::open(folder.path(), Mode::Serve, clock).unwrap();
     assert_eq!(db.call(|tx| Ok(tx.now())).await.unwrap(), UnixMillis(5_000));
+}
+
+#[tokio::test]
+async fn a_clock_that_leaps_ahead_for_a_moment_does_not_stay_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SetClock::default());
+    clock.0.store(5_000, Ordering::Relaxed);
+    let db = Database::open(folder.path(), Mode::Serve, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let year_9999 = 253_370_764_800_000;
+    clock.0.store(year_9999, Ordering::Relaxed);
+    let now = db.call(|tx| count(tx, 1).map(|_| tx.now())).await.unwrap();
+    assert_eq!(now, UnixMillis(year_9999));
+    clock.0.store(6_000, Ordering::Relaxed);
+    assert_eq!(db.read(|tx| Ok(tx.now())).await.unwrap(), UnixMillis(6_000));
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_survived() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path(), Mode::Serve).unwrap();
+    let limit = async |pages: u32| {
+        let sql = format!("PRAGMA max_page_count = {pages}");
+        db.call(move |tx| tx.first(&sql, [], |_| Ok(()))).await.unwrap();
+    };
+    limit(200).await;
+    let fill = async |n: u32| {
+        db.call(move |tx| {
+            Ok(tx.run(
+                "INSERT INTO counters VALUES (?1, 1)",
+                ["x".repeat(5_000) + &n.to_string()],
+            )?)
+        })
+        .await
+    };
+    let mut written = 0;
+    let error = loop {
+        let calls = (0..8).map(|n| fill(written + n));
+        let done = futures_util::future::join_all(calls).await;
+        written += done.iter().map(|done| u32::from(done.is_ok())).sum::<u32>();
+        if let Some(error) = done.into_iter().find_map(Result::err) {
+            break error;
+        }
+    };
+    assert_eq!(error.kind, ErrorKind::StoreFull, "{error}");
+    let rows = db
+        .read(|tx| tx.first("SELECT count(*) FROM counters", [], |row| Ok(row.get::<_, u32>(0)?)))
+        .await
+        .unwrap();
+    assert_eq!(rows, Some(written), "what was answered is there, and nothing else");
+    limit(100_000).await;
+    fill(written + 100).await.unwrap();
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! A thread that owns one connection and runs the closures that come through its bounded queue.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::database::Tx;
-use crate::clock::{Clock, UnixMillis};
+use super::time::StoreTime;
+use crate::clock::UnixMillis;
 use crate::model::{Error, ErrorKind, Result};
 
 /// The most closures that wait; more are turned away at once.
@@ -22,8 +22,8 @@ pub(super) trait Job: Send {
     /// Whether nobody waits for the answer any more. Asked before the closure runs: it is then left out.
     fn is_abandoned(&self) -> bool;
 
-    /// Runs the closure; whether it succeeded, so that its changes may stay.
-    fn run(&mut self, tx: &Tx<'_>) -> bool;
+    /// Runs the closure; its error, if its changes may not stay.
+    fn run(&mut self, tx: &Tx<'_>) -> Option<&Error>;
 
     /// Answers what the closure returned if the commit was good, else why it was not.
     fn answer(self: Box<Self>, committed: Result<()>);
@@ -44,12 +44,12 @@ where
         self.reply.is_closed()
     }
 
-    fn run(&mut self, tx: &Tx<'_>) -> bool {
-        let Some(work) = self.work.take() else { return false };
+    fn run(&mut self, tx: &Tx<'_>) -> Option<&Error> {
+        let work = self.work.take()?;
         // A defect in one verb must not take the thread, and with it the store, away from all others.
         let outcome = catch_unwind(AssertUnwindSafe(|| work(tx)))
             .unwrap_or_else(|_| Err(Error::internal("a transaction panicked")));
-        self.outcome.insert(outcome).is_ok()
+        self.outcome.insert(outcome).as_ref().err()
     }
 
     fn answer(self: Box<Self>, committed: Result<()>) {
@@ -72,7 +72,7 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts the thread that writes: what waits together is committed together.
-    pub(super) fn writer(connection: Connection, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub(super) fn writer(connection: Connection, time: StoreTime) -> Result<Self> {
         Self::start("sqlite-writer", move |mut queue| {
             while let Some(first) = queue.blocking_recv() {
                 let mut group = vec![first];
@@ -81,17 +81,17 @@ impl Worker {
                     group.push(next);
                 }
                 group.retain(|job| !job.is_abandoned());
-                write(&connection, clock.as_ref(), group);
+                write(&connection, &time, group);
             }
         })
     }
 
     /// Starts a thread that reads.
-    pub(super) fn reader(connection: Connection, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub(super) fn reader(connection: Connection, time: StoreTime) -> Result<Self> {
         Self::start("sqlite-reader", move |mut queue| {
             while let Some(mut job) = queue.blocking_recv() {
                 if !job.is_abandoned() {
-                    let done = read(&connection, clock.as_ref(), job.as_mut());
+                    let done = read(&connection, &time, job.as_mut());
                     job.answer(done);
                 }
             }
@@ -144,30 +144,33 @@ impl Drop for Worker {
 }
 
 /// Runs a group of closures in one transaction, each in a savepoint of its own, and answers after the commit.
-fn write(connection: &Connection, clock: &dyn Clock, mut group: Vec<Box<dyn Job>>) {
-    if group.is_empty() {
-        return;
-    }
-    let committed = write_all(connection, clock, &mut group);
-    if committed.is_err() && !connection.is_autocommit() {
-        // What cannot be rolled back is rolled back by SQLite when the connection is next used or the process ends.
-        let _ = connection.execute_batch("ROLLBACK");
-    }
-    for job in group {
-        job.answer(committed.clone());
+fn write(connection: &Connection, time: &StoreTime, mut group: Vec<Box<dyn Job>>) {
+    while !group.is_empty() {
+        let mut ran = 0;
+        let committed = write_all(connection, time, &mut group, &mut ran);
+        if committed.is_err() && !connection.is_autocommit() {
+            // If this fails as well, the next BEGIN says so.
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        // Whoever had no turn has one in the next transaction; without a transaction nobody has.
+        let answered = if ran == 0 { group.len() } else { ran };
+        for job in group.drain(..answered) {
+            job.answer(committed.clone());
+        }
     }
 }
 
-fn write_all(connection: &Connection, clock: &dyn Clock, group: &mut [Box<dyn Job>]) -> Result<()> {
+fn write_all(connection: &Connection, time: &StoreTime, group: &mut [Box<dyn Job>], ran: &mut usize) -> Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    let tx = Tx::new(connection, now(connection, clock)?);
+    let tx = Tx::new(connection, now(connection, time)?);
     let before = connection.total_changes();
     for job in group {
         connection.execute_batch("SAVEPOINT one")?;
-        if !job.run(&tx) {
+        *ran += 1;
+        if let Some(error) = job.run(&tx) {
             // After some errors (a full disk) SQLite has rolled everything back already: the others' work is gone too.
             if connection.is_autocommit() {
-                return Err(Error::store_unavailable("the transaction was rolled back"));
+                return Err(error.clone());
             }
             connection.execute_batch("ROLLBACK TO one")?;
         }
@@ -175,16 +178,16 @@ fn write_all(connection: &Connection, clock: &dyn Clock, group: &mut [Box<dyn Jo
     }
     if connection.total_changes() != before {
         connection
-            .prepare_cached("UPDATE meta SET clock = ?1")?
-            .execute([tx.now().0])?;
+            .prepare_cached("UPDATE meta SET clock = ?1 WHERE clock < ?1")?
+            .execute([time.cautious().0])?;
     }
     Ok(connection.execute_batch("COMMIT")?)
 }
 
 /// Runs one closure in a transaction that only reads, so that it sees one moment.
-fn read(connection: &Connection, clock: &dyn Clock, job: &mut dyn Job) -> Result<()> {
+fn read(connection: &Connection, time: &StoreTime, job: &mut dyn Job) -> Result<()> {
     connection.execute_batch("BEGIN")?;
-    let now = now(connection, clock);
+    let now = now(connection, time);
     if let Ok(now) = now {
         job.run(&Tx::new(connection, now));
     }
@@ -192,10 +195,10 @@ fn read(connection: &Connection, clock: &dyn Clock, job: &mut dyn Job) -> Result
     now.map(|_| ())
 }
 
-/// The time: never before that of the newest row, whatever the clock does.
-fn now(connection: &Connection, clock: &dyn Clock) -> Result<UnixMillis> {
+/// The time for the rows of this transaction.
+fn now(connection: &Connection, time: &StoreTime) -> Result<UnixMillis> {
     let newest = connection
         .prepare_cached("SELECT clock FROM meta")?
         .query_row([], |row| row.get(0))?;
-    Ok(clock.now().max(UnixMillis(newest)))
+    Ok(time.after(UnixMillis(newest)))
 }
