@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::clients::{Client, Pool};
 use fred::error::{Error as FredError, ErrorKind as FredKind};
-use fred::interfaces::{ClientLike as _, ClusterInterface as _, LuaInterface as _};
-use fred::types::Value;
+use fred::interfaces::{ClientLike as _, ClusterInterface as _};
 use fred::types::config::Server;
+use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use tracing::warn;
@@ -92,7 +92,7 @@ impl Link {
         let own = usize::from(fred::util::redis_keyslot(key.as_bytes()));
         let (lane, room) = self.lane(own)?;
         let link = Arc::clone(self);
-        let call = async move { link.call(lane, script, &key, args).await };
+        let call = async move { link.call(lane, script, &key, &args).await };
         self.finish(lane, room, call).await
     }
 
@@ -185,15 +185,24 @@ impl Link {
         }
     }
 
-    async fn call(&self, lane: usize, script: &Script, key: &str, args: Vec<Bytes>) -> Result<Reply, FredError> {
+    async fn call(&self, lane: usize, script: &'static Script, key: &str, args: &[Bytes]) -> Result<Reply, FredError> {
+        let slot = fred::util::redis_keyslot(key.as_bytes());
         let deadline = Instant::now() + self.timeout;
         let mut tries = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let client = self.lanes[lane].client.with_options(&Lane::options(left));
-            let mut outcome = client.evalsha(script.sha.as_str(), key, args.clone()).await;
+            // As custom commands: fred's own for scripts pass the options by.
+            let send = |command, name: &'static str| {
+                let command = CustomCommand::new_static(command, ClusterHash::Custom(slot), false);
+                let args = [name.into(), 1.into(), key.into()]
+                    .into_iter()
+                    .chain(args.iter().cloned().map(Value::Bytes));
+                client.custom(command, args.collect::<Vec<Value>>())
+            };
+            let mut outcome = send("EVALSHA", &script.sha).await;
             if matches!(&outcome, Err(error) if error.details().starts_with("NOSCRIPT")) {
-                outcome = client.eval(script.source.as_str(), key, args.clone()).await;
+                outcome = send("EVAL", &script.source).await;
             }
             tries += 1;
             let pause = REDIRECTION_PAUSE * tries;

@@ -3,7 +3,7 @@
 use countersign::model::{ErrorKind, Rotation};
 use countersign::store::SessionStore as _;
 
-use super::{RECOVERY, connect, connected, server};
+use super::{RECOVERY, TIMEOUT, connect_with, connected, server};
 use crate::sessions::world::{attempt, present, session, successor};
 use crate::support::eventually;
 use crate::support::proxy::{Afterwards, Proxy};
@@ -37,14 +37,18 @@ async fn a_script_that_redis_forgot_is_sent_again() {
 async fn a_script_whose_reply_was_lost_is_not_repeated() {
     let server = server(&[]).await;
     let proxy = Proxy::start(server.address()).await;
-    let store = connect(&format!("redis://{}", proxy.address()), "cs").await.unwrap();
-    for afterwards in [Afterwards::Close, Afterwards::Silence] {
+    let url = format!("redis://{}", proxy.address());
+    // With time enough to connect again: a client that repeats would do so.
+    let patient = RECOVERY;
+    for (afterwards, timeout) in [(Afterwards::Close, patient), (Afterwards::Silence, TIMEOUT)] {
+        let store = connect_with(&url, "cs", timeout).await.unwrap();
         let session = session();
         store.create(&session, 9).await.unwrap();
         store.rotate(&attempt(&session, 0, "a")).await.unwrap();
         let lost = proxy.lost();
         proxy.lose_reply(|request| request.windows(7).any(|word| word == b"EVALSHA"), afterwards);
         let error = store.rotate(&attempt(&session, 1, "b")).await.unwrap_err();
+        eprintln!("DBG {error:?}");
         assert_eq!(error.kind, ErrorKind::StoreUnavailable, "{error:?}");
         assert_eq!(proxy.lost(), lost + 1);
         let mut retry = attempt(&session, 1, "b");

@@ -34,11 +34,15 @@ pub async fn server(options: &'static [&'static str]) -> Server {
 }
 
 pub async fn connect(url: &str, prefix: &str) -> Result<Redis, ConnectError> {
+    connect_with(url, prefix, TIMEOUT).await
+}
+
+pub async fn connect_with(url: &str, prefix: &str, timeout: Duration) -> Result<Redis, ConnectError> {
     let settings = Settings {
         url: SecretText::new(url),
         prefix: prefix.to_owned(),
         pool: POOL,
-        timeout: TIMEOUT,
+        timeout,
     };
     Redis::connect(settings, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).await
 }
