@@ -1,5 +1,6 @@
 //! Live sessions: one list of cases, run on SQLite, on one Redis and on a Redis Cluster of three masters.
 
+mod embedded;
 mod lifecycle;
 mod narrowing;
 mod races;
