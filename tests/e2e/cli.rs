@@ -1,0 +1,410 @@
+//! The command line: names, exit codes, where secrets come from, and what a script gets to read.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Countersign, Deployment, Finished, PASSWORD, Shape, Storage, poll};
+
+/// The bcrypt of [`PASSWORD`], as libxcrypt makes it.
+const BCRYPT: &str = "$2b$04$ou8wi17ShJ.EI7nUcAhdBuNnkBbZgmOB57otUfkgbuW.q359KZN56";
+
+/// Longer than the revocations of another process take to be seen.
+const SEEN: Duration = Duration::from_secs(10);
+
+async fn embedded() -> Storage {
+    Deployment::fresh(Shape::Embedded).await.storage
+}
+
+fn run(storage: &Storage, words: &[&str], input: &str) -> Finished {
+    storage.run(words).input(input).finish()
+}
+
+/// `token …` at this server.
+fn token(storage: &Storage, server: &Countersign, words: &[&str], input: &str) -> Finished {
+    let url = server.grpc_url();
+    let words = [&["token"], words, &["--server", &url, "--output", "json"]].concat();
+    run(storage, &words, input)
+}
+
+fn read(finished: &Finished) -> Value {
+    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
+}
+
+fn issue(storage: &Storage, server: &Countersign, user: &str) -> Value {
+    let issued = token(storage, server, &["issue", "--user", user], &format!("{PASSWORD}\n"));
+    assert_eq!(issued.code(), Some(0), "{issued:?}");
+    read(&issued)["tokens"].clone()
+}
+
+fn is_active(storage: &Storage, server: &Countersign, token_text: &Value) -> bool {
+    let answer = token(storage, server, &["validate"], token_text.as_str().unwrap());
+    let active = read(&answer)["active"].as_bool().unwrap();
+    assert_eq!(answer.code(), Some(i32::from(!active)), "the exit code says it too");
+    active
+}
+
+#[tokio::test]
+async fn exit_codes_tell_usage_from_outage_from_refusal() {
+    let storage = embedded().await;
+    for words in [
+        &[][..],
+        &["frobnicate"],
+        &["user"],
+        &["user", "add"],
+        &["user", "add", "ada", "--password", "hunter2"],
+        &["client", "add", "web", "--grant", "magic"],
+        &["client", "update", "default"],
+        &["token", "validate", "--server", "not a url"],
+        &["serve", "--config", "/nonexistent/countersign.toml"],
+        &["serve", "--listen", "0.0.0.0:0"],
+    ] {
+        let done = run(&storage, words, "x\n");
+        assert_eq!(done.code(), Some(64), "{words:?}: {done:?}");
+        assert!(done.stdout.is_empty() && !done.stderr.is_empty(), "{words:?}: {done:?}");
+        assert!(!done.stderr.contains('\u{1b}'), "colours are for terminals: {words:?}");
+    }
+    let nobody = run(&storage, &["user", "show", "nobody"], "");
+    assert_eq!(nobody.code(), Some(1), "{nobody:?}");
+    assert_eq!(nobody.stderr.lines().count(), 1, "{nobody:?}");
+
+    let away = run(
+        &storage,
+        &["token", "validate", "--server", "http://127.0.0.1:1"],
+        "x\n",
+    );
+    assert_eq!(away.code(), Some(69), "{away:?}");
+    assert!(
+        away.stderr.contains("http://127.0.0.1:1") && away.stderr.contains("serve"),
+        "{away:?}"
+    );
+    let clustered = Storage::clustered("postgres://127.0.0.1:1/none", "redis://127.0.0.1:1", "none");
+    let down = run(&clustered, &["user", "list"], "");
+    assert_eq!((down.code(), down.stderr.lines().count()), (Some(69), 1), "{down:?}");
+}
+
+#[tokio::test]
+async fn the_defaults_are_a_configuration_file() {
+    let storage = embedded().await;
+    let defaults = storage.run(&["config", "default"]).succeed();
+    let file = storage.folder().join("countersign.toml");
+    std::fs::write(&file, &defaults).unwrap();
+    let file = file.to_str().unwrap();
+    storage.run(&["config", "check", "--config", file]).succeed();
+    let shown = storage.run(&["config", "show", "--config", file]).succeed();
+    assert!(
+        shown.contains("min_length = 15") && shown.contains("countersign.toml"),
+        "{shown}"
+    );
+    std::fs::write(file, "[tokens]\nacces_ttl = \"5m\"\n").unwrap();
+    let refused = run(&storage, &["config", "check", "--config", file], "");
+    assert_eq!(refused.code(), Some(64), "{refused:?}");
+    assert!(
+        refused.stderr.contains("access_ttl"),
+        "what was meant is said: {refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn passwords_come_from_a_line_or_a_file_and_never_from_an_argument() {
+    let storage = embedded().await;
+    let ada = run(
+        &storage,
+        &["user", "add", "ada"],
+        &format!("{PASSWORD}\r\nnot the password\n"),
+    );
+    assert_eq!(ada.code(), Some(0), "{ada:?}");
+    let file = storage.folder().join("password");
+    std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+    let bob = ["user", "add", "bob", "--password-file", file.to_str().unwrap()];
+    assert_eq!(run(&storage, &bob, "not this\n").code(), Some(0));
+    for (words, input, code) in [
+        (&["user", "add", "eve"][..], "", 64),
+        (&["user", "add", "eve"], "\n", 64),
+        (&["user", "add", "eve"], "short\n", 1),
+        (&["user", "add", "eve", "--password-file", "/nonexistent"], "x", 64),
+    ] {
+        let refused = run(&storage, words, input);
+        assert_eq!(refused.code(), Some(code), "{refused:?}");
+    }
+    let server = storage.serve(&[]);
+    for user in ["ada", "bob"] {
+        issue(&storage, &server, user);
+    }
+    let wrong = token(&storage, &server, &["issue", "--user", "ada"], "not the password\n");
+    assert_eq!(wrong.code(), Some(1), "{wrong:?}");
+    assert!(wrong.stderr.contains("INVALID_CREDENTIALS"), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn the_store_is_worked_on_beside_a_server() {
+    let storage = embedded().await;
+    let server = storage.serve(&[]);
+    let second = storage.try_serve(&[]).expect_err("one server a data folder");
+    assert!(second.stderr.contains("serve"), "{second:?}");
+
+    let made = storage
+        .run(&["user", "add", "Ada", "--admin", "--role", "staff"])
+        .input(PASSWORD)
+        .json();
+    assert_eq!(made["user"]["username"], "ada");
+    assert_eq!(made["user"]["roles"], json!(["admin", "staff"]));
+    let tokens = issue(&storage, &server, "ada");
+    assert!(is_active(&storage, &server, &tokens["access_token"]));
+
+    let listed = storage.run(&["session", "list", "ada"]).json();
+    assert_eq!(listed["sessions"][0]["session_id"], tokens["session_id"]);
+    let session = tokens["session_id"].as_str().unwrap();
+    storage
+        .run(&["session", "revoke", session, "--reason", "lost phone"])
+        .succeed();
+    let gone = poll(SEEN, || {
+        (!is_active(&storage, &server, &tokens["access_token"])).then_some(())
+    });
+    assert!(gone.is_some(), "a revocation beside the server reaches it");
+    let refused = token(
+        &storage,
+        &server,
+        &["refresh"],
+        tokens["refresh_token"].as_str().unwrap(),
+    );
+    assert!(
+        refused.code() == Some(1) && refused.stderr.contains("SESSION_REVOKED"),
+        "{refused:?}"
+    );
+    assert_eq!(storage.run(&["session", "list", "ada"]).json()["sessions"], json!([]));
+
+    let again = issue(&storage, &server, "ada");
+    let updated = storage
+        .run(&["user", "update", "ada", "--no-admin", "--email", "ada@example.org"])
+        .json();
+    assert_eq!(updated["user"]["roles"], json!(["staff"]));
+    let gone = poll(SEEN, || {
+        (!is_active(&storage, &server, &again["access_token"])).then_some(())
+    });
+    assert!(gone.is_some(), "the loss of admin ends what its holder has");
+
+    storage.run(&["user", "disable", "ada"]).succeed();
+    let disabled = token(&storage, &server, &["issue", "--user", "ada"], PASSWORD);
+    assert!(disabled.stderr.contains("INVALID_CREDENTIALS"), "{disabled:?}");
+    storage.run(&["user", "enable", "ada"]).succeed();
+    storage
+        .run(&["user", "passwd", "ada"])
+        .input("another long sentence to know\n")
+        .succeed();
+    let old = token(&storage, &server, &["issue", "--user", "ada"], PASSWORD);
+    assert_eq!(old.code(), Some(1), "{old:?}");
+    storage.run(&["user", "delete", "ada"]).succeed();
+    let users = storage.run(&["user", "list"]).json();
+    assert_eq!(users, json!({"users": [], "next_page_token": ""}));
+
+    let trail = storage.run(&["audit", "query", "--type", "user.*"]).json();
+    let kinds: Vec<&str> = trail["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["type"].as_str().unwrap())
+        .collect();
+    let expected = [
+        "user.deleted",
+        "user.password.set",
+        "user.enabled",
+        "user.disabled",
+        "user.updated",
+        "user.created",
+    ];
+    assert_eq!(kinds, expected);
+    assert!(
+        trail["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|event| event["actor"] == "cli")
+    );
+}
+
+#[tokio::test]
+async fn a_service_gets_its_identity_and_calls_with_it() {
+    let storage = embedded().await.set("server.anonymous_scopes", "");
+    storage.run(&["user", "add", "ada"]).input(PASSWORD).succeed();
+    let server = storage.serve(&[]);
+    let scope = "countersign:issue";
+    let words = [
+        "client",
+        "add",
+        "gateway",
+        "--grant",
+        "client_secret",
+        "--scope",
+        scope,
+        "--access-token-ttl",
+        "5m",
+    ];
+    let made = storage.run(&words).json();
+    assert_eq!(made["client"]["access_token_ttl"], "300s");
+    let secret = made["client_secret"].as_str().unwrap().to_owned();
+    assert!(secret.starts_with("css_"));
+
+    let machine = |secret: &str| {
+        token(
+            &storage,
+            &server,
+            &["issue", "--client", "gateway", "--scope", scope],
+            secret,
+        )
+    };
+    let issued = machine(&secret);
+    assert_eq!(issued.code(), Some(0), "{issued:?}");
+    let own = read(&issued)["tokens"]["access_token"].as_str().unwrap().to_owned();
+    let url = server.grpc_url();
+    let login = ["token", "issue", "--user", "ada", "--server", &url];
+    let anonymous = storage.run(&login).input(PASSWORD).finish();
+    assert_eq!(anonymous.code(), Some(1), "{anonymous:?}");
+    assert!(
+        anonymous.stderr.contains("COUNTERSIGN_TOKEN"),
+        "what to do is said: {anonymous:?}"
+    );
+    storage
+        .run(&login)
+        .input(PASSWORD)
+        .env("COUNTERSIGN_TOKEN", &own)
+        .succeed();
+
+    let rotated = storage
+        .run(&["client", "rotate-secret", "gateway", "--overlap", "0"])
+        .json();
+    let old = machine(&secret);
+    assert!(old.stderr.contains("INVALID_CREDENTIALS"), "{old:?}");
+    assert_eq!(machine(rotated["client_secret"].as_str().unwrap()).code(), Some(0));
+    let refused = poll(SEEN, || {
+        let done = storage
+            .run(&login)
+            .input(PASSWORD)
+            .env("COUNTERSIGN_TOKEN", &own)
+            .finish();
+        (done.code() == Some(1)).then_some(())
+    });
+    assert!(
+        refused.is_some(),
+        "a rotation without overlap ends the tokens of the old secret"
+    );
+
+    let updated = storage
+        .run(&[
+            "client",
+            "update",
+            "gateway",
+            "--disable",
+            "--unset",
+            "access_token_ttl",
+        ])
+        .json();
+    assert_eq!(updated["client"]["disabled"], true);
+    assert_eq!(updated["client"].get("access_token_ttl"), None);
+    let ids = storage.run(&["client", "list"]).json();
+    let ids: Vec<&Value> = ids["clients"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|client| &client["client_id"])
+        .collect();
+    assert_eq!(ids, ["default", "gateway"]);
+    storage.run(&["client", "delete", "gateway"]).succeed();
+    assert_eq!(run(&storage, &["client", "show", "gateway"], "").code(), Some(1));
+}
+
+#[tokio::test]
+async fn users_of_another_system_are_imported_line_by_line() {
+    let storage = embedded().await;
+    let hash = BCRYPT;
+    let lines = [
+        json!({"username": "ada", "roles": ["staff"], "password_hash": hash}).to_string(),
+        String::new(),
+        "not json".to_owned(),
+        json!({"username": "ADA"}).to_string(),
+        json!({"username": "eve", "roles": ["admin"]}).to_string(),
+        json!({"user": {"username": "bob"}, "password_hash": hash}).to_string(),
+    ];
+    let file = storage.folder().join("users.jsonl");
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let done = run(&storage, &["user", "import", file.to_str().unwrap()], "");
+    assert_eq!(done.code(), Some(1), "a script must notice: {done:?}");
+    let said: Vec<&str> = done.stdout.lines().collect();
+    assert!(
+        said[0].starts_with("line 3: ") && said[1].starts_with("line 4: user.username: "),
+        "{said:?}"
+    );
+    assert!(said[2].starts_with("line 5: user.roles[0]: "), "{said:?}");
+    assert_eq!(said[3], "2 imported, 3 rejected");
+
+    let csv = storage.folder().join("more.csv");
+    std::fs::write(
+        &csv,
+        format!("username,password_hash,disabled\ncarol,{hash},\ndan,{hash},true\n"),
+    )
+    .unwrap();
+    let imported = storage.run(&["user", "import", csv.to_str().unwrap()]).json();
+    assert_eq!(imported, json!({"imported": 2, "rejected": []}));
+    assert_eq!(run(&storage, &["user", "import", "users.xlsx"], "").code(), Some(64));
+
+    let server = storage.serve(&[]);
+    for user in ["ada", "bob", "carol"] {
+        issue(&storage, &server, user);
+    }
+    let disabled = token(&storage, &server, &["issue", "--user", "dan"], PASSWORD);
+    assert!(disabled.stderr.contains("INVALID_CREDENTIALS"), "{disabled:?}");
+}
+
+#[tokio::test]
+async fn keys_are_turned_from_the_command_line() {
+    let storage = embedded().await;
+    let keys = |storage: &Storage| storage.run(&["key", "list"]).json()["keys"].as_array().unwrap().clone();
+    let states = |keys: &[Value]| {
+        keys.iter()
+            .map(|key| key["state"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let mut first = states(&keys(&storage));
+    first.sort();
+    assert_eq!(first, ["KEY_STATE_ACTIVE", "KEY_STATE_PENDING"]);
+    let rotated = storage.run(&["key", "rotate", "--force"]).json();
+    assert_eq!(rotated["key"]["state"], "KEY_STATE_ACTIVE");
+    let kid = rotated["key"]["key_id"].as_str().unwrap();
+    let revoked = storage.run(&["key", "revoke", kid, "--reason", "leaked"]).json();
+    assert_eq!(revoked["key"]["state"], "KEY_STATE_REVOKED");
+    assert!(
+        states(&keys(&storage)).contains(&"KEY_STATE_ACTIVE".to_owned()),
+        "the standby signs"
+    );
+    assert_eq!(run(&storage, &["key", "revoke", "nonsense"], "").code(), Some(1));
+    let resealed = storage.run(&["key", "reseal"]).json();
+    assert_eq!(resealed["refused"], json!([]));
+}
+
+#[tokio::test]
+async fn tokens_can_be_looked_at_and_the_line_described() {
+    let storage = embedded().await;
+    storage.run(&["user", "add", "ada"]).input(PASSWORD).succeed();
+    let server = storage.serve(&[]);
+    let tokens = issue(&storage, &server, "ada");
+    let access = storage
+        .run(&["token", "decode"])
+        .input(tokens["access_token"].as_str().unwrap())
+        .json();
+    assert_eq!(access["header"]["typ"], "at+jwt");
+    assert_eq!(access["claims"]["sid"], tokens["session_id"]);
+    let refresh = storage
+        .run(&["token", "decode"])
+        .input(tokens["refresh_token"].as_str().unwrap())
+        .json();
+    assert_eq!(
+        (&refresh["session_id"], &refresh["generation"]),
+        (&tokens["session_id"], &json!(0))
+    );
+    assert_eq!(run(&storage, &["token", "decode"], "nonsense\n").code(), Some(1));
+
+    let script = storage.run(&["completions", "bash"]).succeed();
+    assert!(script.contains("rotate-secret"));
+    assert!(storage.run(&["man", "user", "add"]).succeed().contains("\\-\\-admin"));
+    assert_eq!(run(&storage, &["--version"], "").code(), Some(0));
+}
