@@ -33,6 +33,10 @@ impl Clock for SetClock {
     }
 }
 
+fn just_before(span: Duration) -> Duration {
+    span.checked_sub(MOMENT).unwrap()
+}
+
 struct Embedded {
     store: Database,
     clock: Arc<SetClock>,
@@ -68,7 +72,7 @@ async fn the_grace_ends_to_the_millisecond_and_never_restarts() {
     let it = embedded();
     let session = it.begin(session()).await;
     it.store.rotate(&attempt(&session, 0, "a")).await.unwrap();
-    for step in [LONG / 2, LONG / 2 - MOMENT] {
+    for step in [LONG / 2, just_before(LONG / 2)] {
         it.clock.forward(step);
         let replay = it.store.rotate(&attempt(&session, 0, "a")).await.unwrap();
         assert!(matches!(replay, Rotation::Replayed(_)), "{replay:?}");
@@ -82,12 +86,12 @@ async fn the_grace_ends_to_the_millisecond_and_never_restarts() {
 async fn a_session_ends_to_the_millisecond_and_lingers_an_hour() {
     let it = embedded();
     let session = it.begin(session()).await;
-    it.clock.forward(IDLE - MOMENT);
+    it.clock.forward(just_before(IDLE));
     assert_eq!(it.store.list(session.user, 1).await.unwrap().len(), 1);
     it.clock.forward(MOMENT);
     assert!(it.store.list(session.user, 1).await.unwrap().is_empty());
     assert_eq!(it.store.rotate(&present(&session, 0)).await.unwrap(), Rotation::Expired);
-    it.clock.forward(LINGER - MOMENT);
+    it.clock.forward(just_before(LINGER));
     assert_eq!(it.store.rotate(&present(&session, 0)).await.unwrap(), Rotation::Expired);
     it.clock.forward(MOMENT);
     assert_eq!(it.store.rotate(&present(&session, 0)).await.unwrap(), Rotation::Unknown);
@@ -133,7 +137,7 @@ async fn what_counts_as_absent_is_removed_in_batches() {
     it.clock.forward(IDLE);
     let alive = it.begin(session()).await;
     assert_eq!(it.store.purge_sessions(3).await.unwrap(), 0, "expired is not absent");
-    it.clock.forward(LINGER - MOMENT);
+    it.clock.forward(just_before(LINGER));
     assert_eq!(it.store.purge_sessions(3).await.unwrap(), 0);
     it.clock.forward(MOMENT);
     let mut removed = Vec::new();
