@@ -10,7 +10,9 @@ use super::parts::App;
 use crate::config::Server;
 use crate::grpc::layers::{Authentication, Authenticator, Credential};
 use crate::model::audit::Origin;
-use crate::model::{Caller, ClientId, Error, ErrorKind, Identity, Result};
+use crate::model::revocation::{Concerns, Standing};
+use crate::model::{Caller, Client, ClientId, Epochs, Error, ErrorKind, Identity, Result};
+use crate::revocation::Feed;
 
 /// How long what was read of a client that shows a certificate is believed.
 const BELIEVED: Duration = Duration::from_secs(1);
@@ -23,10 +25,14 @@ pub(super) struct Gatekeeper {
     read: Arc<Mutex<HashMap<ClientId, Reading>>>,
 }
 
-/// What was read of a client, and when by the monotonic clock.
+/// What was read of a client. Moments are of the monotonic clock.
 struct Reading {
     caller: Result<Arc<Caller>>,
+    /// What of the client a later revocation would end.
+    concerns: Concerns,
     at: Duration,
+    /// When the store was last asked for another reading.
+    asked: Duration,
 }
 
 impl Gatekeeper {
@@ -51,36 +57,80 @@ impl Gatekeeper {
         })
     }
 
+    /// Who stands behind a certificate is read from the store at most once a second. While the store is down the last
+    /// reading counts for as long as the revocations are fresh: they tell of a client that was disabled since.
     fn by_certificate(&self, client: ClientId) -> Authentication {
         let now = self.app.clock.monotonic();
-        if let Some(reading) = self.read.lock().get(&client)
-            && now.saturating_sub(reading.at) < BELIEVED
-        {
-            return Authentication::Known(reading.caller.clone());
+        if let Some(reading) = self.read.lock().get_mut(&client) {
+            let recent = |then: Duration| now.saturating_sub(then) < BELIEVED;
+            if recent(reading.at) || recent(reading.asked) && reading.stands(&self.app.feed) {
+                return Authentication::Known(reading.caller.clone());
+            }
+            reading.asked = now;
         }
         let (app, read) = (self.app.clone(), self.read.clone());
         Authentication::Asking(Box::pin(async move {
-            let found = app.durable.client(&client).await?;
-            let caller = match found.filter(|client| !client.disabled) {
-                Some(client) => Ok(Arc::new(Caller {
-                    scopes: client.caller_scopes().map(str::to_owned).collect(),
-                    origin: Origin {
-                        actor: client.id.to_string(),
-                        ..Origin::default()
-                    },
-                    identity: Identity::Machine { client: client.id },
-                })),
-                None => Err(Error::from(ErrorKind::CallerUnauthenticated)
-                    .because("the certificate's client is disabled or unknown")),
+            let found = match app.durable.client(&client).await {
+                Err(error) if error.kind == ErrorKind::StoreUnavailable => {
+                    return match read.lock().get(&client) {
+                        Some(reading) if reading.stands(&app.feed) => reading.caller.clone(),
+                        _ => Err(error),
+                    };
+                }
+                found => found?,
             };
+            let reading = Reading::of(found.filter(|client| !client.disabled), now);
+            let caller = reading.caller.clone();
             // As many entries as the configuration maps names: bounded.
-            let reading = Reading {
-                caller: caller.clone(),
-                at: now,
-            };
             read.lock().insert(client, reading);
             caller
         }))
+    }
+}
+
+impl Reading {
+    fn of(client: Option<Client>, at: Duration) -> Self {
+        let Some(client) = client else {
+            return Self {
+                caller: Err(Error::from(ErrorKind::CallerUnauthenticated)
+                    .because("the certificate's client is disabled or unknown")),
+                concerns: Concerns::default(),
+                at,
+                asked: at,
+            };
+        };
+        let standing = Standing {
+            user: None,
+            client: client.id.clone(),
+            session: None,
+            // Disabling a client raises its epoch to at least the time of that change.
+            epochs: Epochs {
+                global: i64::MAX,
+                user: i64::MAX,
+                client: client.updated.0,
+            },
+        };
+        Self {
+            caller: Ok(Arc::new(Caller {
+                scopes: client.caller_scopes().map(str::to_owned).collect(),
+                origin: Origin {
+                    actor: client.id.to_string(),
+                    ..Origin::default()
+                },
+                identity: Identity::Machine { client: client.id },
+            })),
+            concerns: Concerns {
+                epochs: vec![standing],
+                ..Concerns::default()
+            },
+            at,
+            asked: at,
+        }
+    }
+
+    /// Whether it may count although the store could not be asked again.
+    fn stands(&self, feed: &Feed) -> bool {
+        self.caller.is_ok() && feed.freshness().is_ok() && !feed.index().kills(&self.concerns)
     }
 }
 
@@ -104,5 +154,9 @@ impl Authenticator for Gatekeeper {
             Some(client) => self.by_certificate(client.clone()),
             None => Authentication::Known(Ok(self.anonymous.clone())),
         }
+    }
+
+    fn nobody(&self) -> Arc<Caller> {
+        self.anonymous.clone()
     }
 }

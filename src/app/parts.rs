@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::StartError;
 use super::settings;
-use super::stores::Stores;
+use super::stores::{Access, Stores};
 use crate::account::{Clients, Sessions, Trail, Users};
 use crate::clock::Clock;
 use crate::config::{Config, Mode, Registration};
@@ -67,6 +67,7 @@ impl App {
     /// first start makes (keys, the client `default`).
     pub async fn build(config: &Config, stores: Stores) -> Result<Arc<Self>, StartError> {
         let Stores {
+            access,
             durable,
             sessions,
             announcements,
@@ -83,7 +84,12 @@ impl App {
             clock: clock.clone(),
             entropy: entropy.clone(),
         };
-        let keys = Arc::new(Keys::start(parts, settings::keys(config)).await?);
+        let keys = settings::keys(config);
+        let keys = Arc::new(match access {
+            Access::Serve => Keys::start(parts, keys).await?,
+            // A command is no replica: it signs nothing, nobody waits for it, and its configuration may be another.
+            Access::Beside => Keys::open(parts, keys).await?,
+        });
         let trail = Trail::new(durable.clone(), clock.clone(), entropy.clone());
         ensure_default_client(&*durable, &*clock, &*entropy).await?;
         durable.note_session_life(config.tokens.session_ttl).await?;

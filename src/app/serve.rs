@@ -161,7 +161,7 @@ fn rules(app: &Arc<App>) -> Rules {
 async fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address)
         .await
-        .map_err(|error| StartError::unreachable(&format!("{key}: {address}"), error))
+        .map_err(|error| StartError::Other(format!("{key}: {address}: {error}")))
 }
 
 fn local(listener: &TcpListener) -> Result<std::net::SocketAddr, StartError> {

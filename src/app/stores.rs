@@ -24,6 +24,8 @@ pub enum Access {
 
 /// The stores, and what they were opened with.
 pub struct Stores {
+    /// What they were opened for.
+    pub access: Access,
     /// Everything that outlives the rest.
     pub durable: Arc<dyn DurableStore>,
     /// Live sessions.
@@ -54,7 +56,7 @@ pub async fn open(config: &Config, access: Access) -> Result<Stores, StartError>
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     match config.mode() {
         Mode::Embedded => embedded(config, access, clock, entropy).await,
-        Mode::Clustered => clustered(config, clock, entropy).await,
+        Mode::Clustered => clustered(config, access, clock, entropy).await,
     }
 }
 
@@ -72,6 +74,7 @@ async fn embedded(
     let opened = tokio::task::spawn_blocking(move || Database::open(&folder, mode, opening)).await;
     let database = opened.map_err(|error| StartError::Other(error.to_string()))??;
     Ok(Stores {
+        access,
         durable: Arc::new(Audited::new(SqliteStore::new(database.clone()))),
         sessions: Arc::new(database),
         announcements: None,
@@ -82,7 +85,12 @@ async fn embedded(
     })
 }
 
-async fn clustered(config: &Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Stores, StartError> {
+async fn clustered(
+    config: &Config,
+    access: Access,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<Stores, StartError> {
     let storage = &config.storage;
     // The configuration's check has refused one without the other.
     let (Some(database), Some(redis)) = (&storage.database_url, &storage.redis_url) else {
@@ -116,10 +124,12 @@ async fn clustered(config: &Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entr
         .await
         .map_err(|error| match error {
             ConnectError::Settings(text) => StartError::Config(text),
-            unfit @ ConnectError::Unfit(_) => StartError::Unreachable(unfit.to_string()),
+            // It was reached, and is no place for sessions.
+            unfit @ ConnectError::Unfit(_) => StartError::Other(unfit.to_string()),
         })?;
     let redis = Arc::new(redis);
     Ok(Stores {
+        access,
         durable: Arc::new(Audited::new(durable)),
         sessions: redis.clone(),
         announcements: Some(redis.clone()),

@@ -113,6 +113,12 @@ impl From<tonic::Status> for Failure {
             .error_info()
             .map(|info| info.reason.as_str())
             .unwrap_or_default();
+        if std::error::Error::source(&status).is_some_and(<dyn std::error::Error>::is::<tonic::transport::Error>) {
+            return Self::unreachable(format!(
+                "{}: what answers there does not speak gRPC as --server says (http:// for https://, or the other way?)",
+                printable(status.message())
+            ));
+        }
         let message = told(status.message(), reason);
         if status.code() == tonic::Code::Unavailable {
             return Self::unreachable(message);

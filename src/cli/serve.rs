@@ -78,22 +78,30 @@ async fn serve(config: &Config, args: Args, telemetry: &Telemetry) -> Result<(),
     let signals = tokio::spawn(on_signals(stop.clone()));
     let stores = app::open(config, Access::Serve).await?;
     let app = App::build(config, stores).await?;
-    let password = if args.dev { demo(&app).await? } else { None };
+    let demo = if args.dev { Some(demo(&app).await?) } else { None };
     let options = ServeOptions {
         ready_file: args.ready_file,
         metrics: telemetry.metrics.clone(),
         stop,
     };
     let served = app::serve(config, app, options, |addresses| {
-        greet(config, addresses, password.as_ref());
+        greet(config, addresses, demo.as_ref());
     })
     .await;
     signals.abort();
     Ok(served?)
 }
 
-/// Makes the user `demo`, unless there is one; its password.
-async fn demo(app: &Arc<App>) -> Result<Option<SecretText>, Failure> {
+/// The user `demo`.
+enum Demo {
+    /// With this password.
+    Made(SecretText),
+    /// By an earlier start.
+    WasThere,
+}
+
+/// Makes the user `demo`, unless there is one.
+async fn demo(app: &Arc<App>) -> Result<Demo, Failure> {
     let text: String = random::<20>(&*app.entropy)
         .iter()
         .map(|byte| char::from(b'a' + byte % 26))
@@ -108,35 +116,45 @@ async fn demo(app: &Arc<App>) -> Result<Option<SecretText>, Failure> {
         .create(&Mandate::owner(), &draft, password.clone(), super::store::deadline(app))
         .await
     {
-        Ok(_) => Ok(Some(password)),
-        Err(error) if error.kind == ErrorKind::UserExists => Ok(None),
+        Ok(_) => Ok(Demo::Made(password)),
+        Err(error) if error.kind == ErrorKind::UserExists => Ok(Demo::WasThere),
         Err(error) => Err(error.into()),
     }
 }
 
 /// Says where the service is and what to call.
-fn greet(config: &Config, addresses: Addresses, password: Option<&SecretText>) {
+fn greet(config: &Config, addresses: Addresses, demo: Option<&Demo>) {
     let Addresses { grpc, http } = addresses;
     tracing::info!(%grpc, %http, mode = ?config.mode(), "serving");
     let place = match config.mode() {
         Mode::Embedded => format!("Everything is kept in {}\n", config.storage.data_dir.display()),
         Mode::Clustered => String::new(),
     };
-    let call = match password {
-        Some(password) => {
+    let (scheme, plain) = if config.server.tls.cert.is_some() {
+        ("https", "")
+    } else {
+        ("http", " -plaintext")
+    };
+    let call = match demo {
+        Some(Demo::Made(password)) => {
             let password = password.expose();
             let credential = format!(r#"{{"password": {{"username": "{DEMO}", "password": "{password}"}}}}"#);
             format!(
                 "A user to try it with:  {DEMO}  {password}\n\n  \
-                 grpcurl -plaintext -d '{credential}' \\\n    {grpc} countersign.v1.TokenService/Issue\n"
+                 grpcurl{plain} -d '{credential}' \\\n    {grpc} countersign.v1.TokenService/Issue\n"
             )
         }
+        Some(Demo::WasThere) => format!(
+            "The user {DEMO} was made by an earlier start:\n  \
+             countersign user passwd {DEMO}    sets another password, also while this runs\n"
+        ),
         None => format!(
             "  countersign user add NAME    makes a user, also while this runs\n  \
-             grpcurl -plaintext {grpc} list    shows the services, where reflection is on\n"
+             grpcurl{plain} {grpc} list    shows the services, where reflection is on\n"
         ),
     };
-    let text = format!("Countersign serves gRPC on {grpc}, keys, metrics and health on http://{http}\n{place}\n{call}");
+    let text =
+        format!("Countersign serves gRPC on {grpc}, keys, metrics and health on {scheme}://{http}\n{place}\n{call}");
     // Where nobody reads it the service serves all the same.
     drop(super::output::print(&text));
 }

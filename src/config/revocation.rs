@@ -18,6 +18,7 @@ pub struct Revocation {
     #[serde(with = "duration")]
     pub max_staleness: Duration,
     /// What happens when they are older.
+    #[serde(deserialize_with = "super::values::word")]
     pub on_stale: OnStale,
 }
 

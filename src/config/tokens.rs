@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::check::{self, Checked};
+use super::error::ConfigError;
 use super::values::{algorithm, duration, reuse_policy};
 use crate::model::{Algorithm, ReusePolicy};
 
@@ -55,6 +56,12 @@ impl Tokens {
         check::http_url("tokens.issuer", &self.issuer)?;
         check::name("tokens.default_audience", &self.default_audience)?;
         check::name("tokens.caller_audience", &self.caller_audience)?;
+        if self.caller_audience == self.default_audience {
+            return Err(ConfigError::new(
+                "tokens.caller_audience: must differ from tokens.default_audience, or every service is handed tokens for \
+                 this one",
+            ));
+        }
         check::span("tokens.access_ttl", self.access_ttl, second..=DAY)?;
         check::number("tokens.access_jitter", self.access_jitter, 0.0..=0.5)?;
         check::span("tokens.refresh_idle_ttl", self.refresh_idle_ttl, second..=3_660 * DAY)?;

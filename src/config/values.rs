@@ -143,6 +143,19 @@ pub(super) mod reuse_policy {
     }
 }
 
+/// One of a few words; another is refused with the words that it could be.
+pub(super) fn word<'de, D: Deserializer<'de>, T: de::DeserializeOwned>(input: D) -> Result<T, D::Error> {
+    let text = String::deserialize(input)?;
+    T::deserialize(de::IntoDeserializer::<de::value::Error>::into_deserializer(text)).map_err(de::Error::custom)
+}
+
+/// The same where it may be left out.
+pub(super) fn optional_word<'de, D: Deserializer<'de>, T: de::DeserializeOwned>(
+    input: D,
+) -> Result<Option<T>, D::Error> {
+    word(input).map(Some)
+}
+
 /// A list, or one text with commas (as the environment gives it); empty text is the empty list.
 pub(super) fn list<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
     struct List;

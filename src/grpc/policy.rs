@@ -42,6 +42,9 @@ pub enum Access {
     ScopeOrOwn(&'static str),
     /// It depends on what is asked for: the rule decides.
     Rule,
+    /// As [`Access::Rule`], and what is asked with may be an identity of its own: a caller whose token is no good any more
+    /// must be able to come by a new one, and is then nobody, without even the scopes of nobody.
+    RuleOrCredential,
 }
 
 impl Access {
@@ -51,7 +54,7 @@ impl Access {
     /// `CALLER_UNAUTHENTICATED` for somebody who proved nothing, else `CALLER_NOT_ALLOWED`.
     pub fn check(self, caller: &Caller) -> Result<(), ErrorKind> {
         let may = match self {
-            Self::Anyone | Self::Rule => true,
+            Self::Anyone | Self::Rule | Self::RuleOrCredential => true,
             Self::Scope(scope) => caller.has(scope),
             Self::ScopeOrOwn(scope) => caller.has(scope) || caller.person().is_some(),
         };
@@ -123,7 +126,7 @@ const fn method(service: &'static str, name: &'static str, path: &'static str, a
     }
 }
 
-use Access::{Anyone, Rule, Scope, ScopeOrOwn};
+use Access::{Anyone, Rule, RuleOrCredential, Scope, ScopeOrOwn};
 
 /// The next user of an import must come within this.
 const IMPORT_IDLE: Pace = Pace::Idle(Duration::from_secs(30));
@@ -137,7 +140,7 @@ const REFLECTION_IDLE: Pace = Pace::Idle(Duration::from_mins(1));
 methods! {
     "countersign.v1.TokenService" {
         // With a password `countersign:issue`, or a client for itself; else the credential is the identity.
-        "Issue": Rule;
+        "Issue": RuleOrCredential;
         "Refresh": Scope("countersign:refresh");
         // `countersign:revoke`; `everything` needs `countersign:keys`; people end their own sessions.
         "Revoke": Rule;
@@ -246,7 +249,7 @@ mod tests {
         for method in METHODS {
             match method.access {
                 Access::Scope(scope) | Access::ScopeOrOwn(scope) => assert!(SCOPES.contains(&scope), "{}", method.path),
-                Access::Anyone | Access::Rule => {}
+                Access::Anyone | Access::Rule | Access::RuleOrCredential => {}
             }
         }
     }

@@ -11,6 +11,7 @@
 mod support;
 
 mod bad_input;
+mod beside;
 mod cli;
 mod crash;
 mod deploy;

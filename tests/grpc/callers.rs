@@ -40,23 +40,27 @@ async fn scopes_decide_and_the_known_are_told_from_the_unknown() {
 }
 
 #[tokio::test]
-async fn a_bad_bearer_is_refused_even_where_nobody_would_do() {
+async fn a_bad_bearer_is_refused_unless_nobody_is_asked_who_they_are() {
     let server = Server::start(Setup::default()).await;
     let mut token = server.client().await;
     let mut health = HealthClient::new(server.channel().await);
     assert!(token.get_keys(proto::GetKeysRequest {}).await.is_ok());
     assert!(health.check(HealthCheckRequest::default()).await.is_ok());
 
+    token.get_keys(borne(proto::GetKeysRequest {}, "forged")).await.unwrap();
+    health
+        .check(borne(HealthCheckRequest::default(), "forged"))
+        .await
+        .unwrap();
+
     let bad = token
-        .get_keys(borne(proto::GetKeysRequest {}, "forged"))
+        .validate(borne(proto::ValidateRequest::default(), "forged"))
         .await
         .unwrap_err();
     assert_eq!(
         (bad.code(), &*reason(&bad)),
         (Code::Unauthenticated, "CALLER_UNAUTHENTICATED")
     );
-    let bad = health.check(borne(HealthCheckRequest::default(), "forged")).await;
-    assert_eq!(bad.unwrap_err().code(), Code::Unauthenticated);
 
     let mut two = borne(proto::ValidateRequest::default(), "validator");
     two.metadata_mut()

@@ -186,6 +186,14 @@ impl Authenticator for Names {
             })),
         })
     }
+
+    fn nobody(&self) -> Arc<Caller> {
+        Arc::new(Caller {
+            identity: Identity::Anonymous,
+            scopes: Vec::new(),
+            origin: Origin::default(),
+        })
+    }
 }
 
 /// Does as the refresh token of `Refresh` says; `WatchRevocations` is silent.

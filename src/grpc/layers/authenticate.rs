@@ -26,6 +26,10 @@ pub struct Credential<'a> {
 pub trait Authenticator: Send + Sync + 'static {
     /// Who shows this.
     fn authenticate(&self, credential: Credential<'_>) -> Authentication;
+
+    /// The caller of a method that anyone may call: nobody is asked who they are there, so that neither a token that has
+    /// expired nor a store that is down keeps anyone from it.
+    fn nobody(&self) -> Arc<Caller>;
 }
 
 /// The answer of an [`Authenticator`].

@@ -17,8 +17,10 @@ use super::answer::Stream;
 use super::authenticate::{Authentication, Credential, bearer};
 use super::deadline::of_stream;
 use super::{Answer, Call, Connection, Inbound, METHODS, Pace, Pass, REQUEST_ID, Routed};
+use crate::grpc::policy::Access;
 use crate::grpc::status::{log, status};
-use crate::model::{Caller, Error, ErrorKind, Result};
+use crate::model::audit::Origin;
+use crate::model::{Caller, Error, ErrorKind, Identity, Result};
 use crate::secret::SecretText;
 
 /// One call.
@@ -81,17 +83,25 @@ impl CallFuture {
         };
         self.deadline = left.and_then(|left| self.began.checked_add(left));
         self.pass = Some(self.on.frame.calls.enter()?);
-        let bearer = bearer(request.headers())?;
-        let credential = Credential {
-            bearer,
-            peer: &self.on.peer,
-        };
-        let answer = self.on.frame.authenticator.authenticate(credential);
-        if matches!(METHODS[index].pace, Pace::Idle(_)) {
-            self.bearer = bearer.map(SecretText::new);
+        if METHODS[index].access == Access::Anyone {
+            let nobody = self.on.frame.authenticator.nobody();
+            return self.enter(index, nobody, request);
         }
+        let answer = match bearer(request.headers()) {
+            Ok(bearer) => {
+                if matches!(METHODS[index].pace, Pace::Idle(_)) {
+                    self.bearer = bearer.map(SecretText::new);
+                }
+                let credential = Credential {
+                    bearer,
+                    peer: &self.on.peer,
+                };
+                self.on.frame.authenticator.authenticate(credential)
+            }
+            Err(error) => Authentication::Known(Err(error)),
+        };
         match answer {
-            Authentication::Known(caller) => self.enter(index, caller?, request),
+            Authentication::Known(caller) => self.enter(index, unproved(index, caller)?, request),
             Authentication::Asking(asking) => Ok(Stage::Asking(asking, Some(Box::new(request)))),
         }
     }
@@ -126,10 +136,11 @@ impl CallFuture {
                 }
                 Stage::Asking(asking, request) => {
                     let caller = std::task::ready!(asking.as_mut().poll(cx));
-                    let entered = match (caller, request.take(), self.method) {
-                        (Ok(caller), Some(request), Some(index)) => self.enter(index, caller, *request),
-                        (Err(error), _, _) => Err(error),
-                        (Ok(_), _, _) => Err(Error::internal("the request was taken before its caller was known")),
+                    let entered = match (request.take(), self.method) {
+                        (Some(request), Some(index)) => {
+                            unproved(index, caller).and_then(|caller| self.enter(index, caller, *request))
+                        }
+                        _ => Err(Error::internal("the request was taken before its caller was known")),
                     };
                     self.stage = entered.unwrap_or_else(Stage::refused);
                 }
@@ -243,6 +254,22 @@ impl Drop for CallFuture {
 impl Stage {
     fn refused(error: Error) -> Self {
         Self::Refused(Some(Box::new(status(error))))
+    }
+}
+
+/// Who could not prove who they are is nobody where the request may prove it instead.
+fn unproved(index: usize, caller: Result<Arc<Caller>>) -> Result<Arc<Caller>> {
+    match caller {
+        Err(error)
+            if error.kind == ErrorKind::CallerUnauthenticated && METHODS[index].access == Access::RuleOrCredential =>
+        {
+            Ok(Arc::new(Caller {
+                identity: Identity::Anonymous,
+                scopes: Vec::new(),
+                origin: Origin::default(),
+            }))
+        }
+        caller => caller,
     }
 }
 

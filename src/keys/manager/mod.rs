@@ -77,13 +77,24 @@ pub struct Keys {
 }
 
 impl Keys {
+    /// Opens the keys and begins their upkeep, of which the first round belongs to the start: it mends what was tampered
+    /// with, and makes this replica known.
+    ///
+    /// # Errors
+    /// As [`Keys::open`].
+    pub async fn start(parts: KeysParts, config: KeysConfig) -> Result<Self> {
+        let keys = Self::open(parts, config).await?;
+        keys.tick().await?;
+        Ok(keys)
+    }
+
     /// Loads the ring, after making what the store lacks: one ACTIVE and one PENDING signing key, a refresh key, a pepper if
     /// configured, and the check values. Of several replicas that start at once the store lets one make them.
     ///
     /// # Errors
     /// `INVALID_REQUEST` for a configuration that cannot work and for a master keyring that is not this store's: nothing
     /// has been written then. `STORE_UNAVAILABLE` if the store cannot be asked.
-    pub async fn start(parts: KeysParts, config: KeysConfig) -> Result<Self> {
+    pub async fn open(parts: KeysParts, config: KeysConfig) -> Result<Self> {
         if config.prepublish < config.jwks_max_age {
             let message = "must not be shorter than keys.jwks_max_age: others would meet a key before their copy of the set has it";
             return Err(Error::invalid("keys.prepublish", message));
@@ -106,7 +117,7 @@ impl Keys {
         }
         let ring = KeyRing::open(rows, &parts.master, now.minus(config.prepublish)).numbered(1);
         report(&ring, None);
-        let keys = Self {
+        Ok(Self {
             replica: new_uuid(now, &*parts.entropy),
             unknown: Unknown::new(),
             version: watch::Sender::new(1),
@@ -115,10 +126,7 @@ impl Keys {
             ring: ArcSwap::from_pointee(ring),
             parts,
             config,
-        };
-        // The first round of upkeep belongs to the start: it mends what was tampered with, and makes this replica known.
-        keys.tick().await?;
-        Ok(keys)
+        })
     }
 
     /// The ring in force.
