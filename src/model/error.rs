@@ -200,8 +200,12 @@ impl From<ErrorKind> for Error {
             ErrorKind::InvalidRequest => "the request is not valid",
             ErrorKind::PasswordTooWeak => "the password is too weak",
             ErrorKind::WiderThanGranted => "wider than the session was granted",
-            ErrorKind::PageTokenInvalid => "page_token: not a page token of this query",
-            ErrorKind::ResumeTokenInvalid => "resume_token: not a resume token of this deployment",
+            ErrorKind::PageTokenInvalid => return Self::at(kind, "page_token", "not a page token of this query"),
+            ErrorKind::ResumeTokenInvalid => {
+                return Self::at(kind, "resume_token", "not a resume token of this deployment");
+            }
+            ErrorKind::UserExists => return Self::at(kind, "user.username", "a user of this name exists"),
+            ErrorKind::ClientExists => return Self::at(kind, "client.client_id", "a client of this id exists"),
             ErrorKind::InvalidCredentials => "invalid credentials",
             ErrorKind::CallerUnauthenticated => "the caller is not authenticated",
             ErrorKind::ResetTokenInvalid => "reset_token: unknown, used or expired",
@@ -219,8 +223,6 @@ impl From<ErrorKind> for Error {
             ErrorKind::UserNotFound => "no such user",
             ErrorKind::ClientNotFound => "no such client",
             ErrorKind::KeyNotFound => "no such key",
-            ErrorKind::UserExists => "a user of this name exists",
-            ErrorKind::ClientExists => "a client of this id exists",
             ErrorKind::LastActiveKey => "the only usable signing key cannot be revoked",
             ErrorKind::StaleUpdate => "the row was changed since it was read",
             ErrorKind::Throttled => "too many attempts; try again later",

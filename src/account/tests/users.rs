@@ -54,7 +54,13 @@ async fn who_may_make_users() {
             .is_admin()
     );
 
+    let mut later = draft("later");
+    later.disabled = true;
+    assert!(create(&closed, manager(), later.clone(), GOOD).await.unwrap().disabled);
+
     let open = Room::with_registration(true);
+    let refused = create(&open, anonymous(), later, GOOD).await.unwrap_err();
+    assert_eq!(refused.violations[0].field, "user.disabled");
     assert_eq!(
         create(&open, anonymous(), draft("bob"), GOOD)
             .await

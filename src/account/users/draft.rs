@@ -24,7 +24,7 @@ pub struct UserDraft {
     pub roles: Vec<String>,
     /// At most 1 KiB as JSON.
     pub attributes: Map<String, Value>,
-    /// Only an import takes it over; elsewhere it is not looked at.
+    /// Of a user to be made: whether they cannot log in yet. An update leaves it as it is.
     pub disabled: bool,
 }
 
@@ -38,7 +38,7 @@ impl UserDraft {
             display_name: self.display_name()?,
             roles: self.roles()?,
             attributes: self.attributes()?,
-            disabled: false,
+            disabled: self.disabled,
             created: now,
             updated: now,
             password_changed: now,
@@ -51,6 +51,7 @@ impl UserDraft {
         let refused = [
             ("user.roles", !self.roles.is_empty()),
             ("user.attributes", !self.attributes.is_empty()),
+            ("user.disabled", self.disabled),
         ];
         match refused.into_iter().find(|(_, set)| *set) {
             None => Ok(()),
@@ -131,7 +132,7 @@ mod tests {
     fn every_field_is_checked_and_named() {
         let id = UserId(Uuid::from_u128(1));
         let user = draft().check(id, UnixMillis(7)).unwrap();
-        assert_eq!((user.username.as_str(), user.disabled), ("ada", false));
+        assert_eq!((user.username.as_str(), user.disabled), ("ada", true));
         assert_eq!(user.roles, ["auditor", "staff"]);
         let cases: [(&str, Spoil); 6] = [
             ("user.username", |d| d.username = String::new()),

@@ -18,7 +18,7 @@ const AT_ONCE: usize = 32;
 /// One user to import.
 #[derive(Debug)]
 pub struct ImportRow {
-    /// As for a creation; `disabled` is taken over.
+    /// As for a creation.
     pub user: UserDraft,
     /// argon2, scrypt or PBKDF2 in PHC form, PBKDF2 in Django's, bcrypt; empty for none.
     pub password_hash: SecretText,
@@ -93,8 +93,7 @@ impl Users {
             ));
         }
         let now = self.clock.now();
-        let mut user = row.user.check(UserId::generate(now, self.entropy.as_ref()), now)?;
-        user.disabled = row.user.disabled;
+        let user = row.user.check(UserId::generate(now, self.entropy.as_ref()), now)?;
         if !row.password_hash.is_empty() {
             password::check_imported(&row.password_hash, "password_hash")?;
         }
