@@ -10,6 +10,7 @@
 mod support;
 
 mod cancelled;
+mod certificate;
 mod harness;
 mod postgres_down;
 mod postgres_exhausted;
