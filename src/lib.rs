@@ -3,7 +3,7 @@
 //! Imports run one way, and `tests/layers.rs` keeps them so:
 //!
 //! ```text
-//! secret, clock ← model ← store, keys, password ← revocation ← token, account ← grpc, http ← app ← cli ← main
+//! secret, clock ← model ← store, keys, password ← throttle, revocation ← token, account ← grpc, http ← app ← cli ← main
 //! ```
 //!
 //! * [`model`]: plain data; [`store`]: the stores' traits and backends; [`keys`]: sealing, signing and verifying.
@@ -40,5 +40,7 @@ pub mod shutdown;
 pub mod store;
 #[cfg(feature = "server")]
 pub mod telemetry;
+#[cfg(feature = "server")]
+pub mod throttle;
 #[cfg(feature = "server")]
 pub mod token;

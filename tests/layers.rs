@@ -29,31 +29,33 @@ const ROOMS: &[(&str, &str)] = &[
     ("password", "secret clock model config"),
     // The accept loop of both ports.
     ("listener", "secret clock model config shutdown telemetry"),
+    // Counters of failed attempts, for every rule that looks at a password; the names are HMACs of the master key.
+    ("throttle", "secret clock model config store keys"),
     ("revocation", "secret clock model config shutdown store keys password"),
     (
         "token",
-        "secret clock model config shutdown store keys password revocation",
+        "secret clock model config shutdown store keys password throttle revocation",
     ),
     (
         "account",
-        "secret clock model config shutdown store keys password revocation",
+        "secret clock model config shutdown store keys password throttle revocation",
     ),
     ("client", "secret clock proto model keys revocation"),
     (
         "grpc",
-        "secret clock proto model config shutdown telemetry listener store keys password revocation token account",
+        "secret clock proto model config shutdown telemetry listener store keys password throttle revocation token account",
     ),
     (
         "http",
-        "secret clock proto model config shutdown telemetry listener store keys password revocation token account",
+        "secret clock proto model config shutdown telemetry listener store keys password throttle revocation token account",
     ),
     (
         "app",
-        "secret clock proto model config shutdown telemetry listener store keys password revocation token account client grpc http",
+        "secret clock proto model config shutdown telemetry listener store keys password throttle revocation token account client grpc http",
     ),
     (
         "cli",
-        "secret clock proto model config shutdown telemetry listener store keys password revocation token account client grpc http app",
+        "secret clock proto model config shutdown telemetry listener store keys password throttle revocation token account client grpc http app",
     ),
     ("main", "config telemetry app cli"),
 ];

@@ -17,7 +17,7 @@ use crate::password::{Peppers, Pool};
 use crate::revocation::{Feed, Spreader};
 use crate::secret::{Entropy, SecretText};
 use crate::store::{Announcements, DurableStore, SessionStore};
-use crate::token::throttle::Throttle;
+use crate::throttle::Throttle;
 use crate::token::{Parts, Tokens};
 
 /// Everything that a running service is made of.
@@ -102,6 +102,13 @@ impl App {
             clock.clone(),
             entropy.clone(),
         )?);
+        let throttle = Arc::new(Throttle::new(
+            throttles,
+            local_throttles,
+            master,
+            clock.clone(),
+            settings::throttle(config),
+        ));
         let tokens = Arc::new(Tokens::new(Parts {
             durable: durable.clone(),
             sessions: sessions.clone(),
@@ -109,7 +116,7 @@ impl App {
             keys: keys.clone(),
             feed: feed.clone(),
             hashing: hashing.clone(),
-            throttle: Throttle::new(throttles, local_throttles, master, settings::throttle(config)),
+            throttle: throttle.clone(),
             clock: clock.clone(),
             entropy: entropy.clone(),
             config: settings::tokens(config),
@@ -117,6 +124,7 @@ impl App {
         let users = Arc::new(Users {
             store: durable.clone(),
             hashing: hashing.clone(),
+            throttle,
             trail: trail.clone(),
             spread: spreader.clone(),
             clock: clock.clone(),

@@ -27,8 +27,8 @@ use crate::telemetry::Metrics;
 /// How often the health of the parts is looked at.
 const HEALTH: Duration = Duration::from_secs(1);
 
-/// How long an index may take to load before the start counts as failed.
-const FIRST_LOAD: Duration = Duration::from_secs(30);
+/// How long an index may take to load before the start counts as failed: some millions of revocations.
+const FIRST_LOAD: Duration = Duration::from_mins(5);
 
 /// What `serve` is told beside the configuration.
 #[derive(Debug)]

@@ -4,22 +4,18 @@ use std::time::Duration;
 
 use crate::config::{self, Config};
 use crate::keys::manager::KeysConfig;
+use crate::model::claims::MAX_LIFE;
+use crate::model::session::LONGEST_SESSION;
 use crate::revocation::{FeedConfig, OnStale};
 use crate::store::throttles::Rate;
+use crate::throttle::ThrottleConfig;
 use crate::token::TokenConfig;
-use crate::token::throttle::ThrottleConfig;
 
 /// The memory of the cache of verified tokens: about 20,000 of them at a typical length.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How long one reconciliation may take before it counts as failed.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The ceiling of every access token's life: a client may have its own, up to this.
-const LONGEST_ACCESS: Duration = Duration::from_hours(24);
-
-/// The longest that any client may let a session last. A refresh key is kept that long: it may have served such a one.
-const LONGEST_SESSION: Duration = Duration::from_hours(24 * 3660);
 
 pub(super) fn tokens(config: &Config) -> TokenConfig {
     let tokens = &config.tokens;
@@ -45,7 +41,8 @@ pub(super) fn keys(config: &Config) -> KeysConfig {
         rotation_period: config.keys.rotation_period,
         prepublish: config.keys.prepublish,
         jwks_max_age: config.keys.jwks_max_age,
-        longest_access: LONGEST_ACCESS,
+        longest_access: MAX_LIFE,
+        // A refresh key may have served the longest that there can be.
         longest_session: LONGEST_SESSION,
         pepper: config.password.pepper,
     }
@@ -74,5 +71,7 @@ pub(super) fn throttle(config: &Config) -> ThrottleConfig {
         account: rate(&config.throttle.account),
         source: rate(&config.throttle.source),
         global: config.throttle.global.as_ref().map(rate),
+        // As many as wait for a hash.
+        waiting: config.password.queue,
     }
 }

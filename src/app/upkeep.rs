@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::parts::{App, peppers};
 use crate::model::audit::Origin;
-use crate::model::{AuditEvent, AuditType, Error, Result};
+use crate::model::{AuditEvent, AuditType, Result};
 use crate::secret::random;
 
 /// How often a replica says that it lives, and looks whether a key is due.
@@ -20,14 +21,14 @@ const CLEAN_UP: Duration = Duration::from_mins(1);
 /// How many rows one batch of the clean-up removes.
 const BATCH: u32 = 1000;
 
-/// How often the counters of the store of sessions are compared.
+/// How often the counters of the store of sessions are compared, besides at each reconnection.
 const COUNTERS: Duration = Duration::from_mins(1);
+
+/// Between two tries to compare them after a reconnection.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// By how many steps a counter may be behind what is stored: a failover loses a few, a backup many.
 const LOST_STEPS: i64 = 5;
-
-/// The most that this machine's clock may be from the store's for anything to be removed by it.
-const MAX_SKEW: Duration = Duration::from_secs(5);
 
 /// Starts everything that goes on in the background until `stop`.
 pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToken) {
@@ -53,6 +54,9 @@ pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToke
         COUNTERS,
         |app| async move { counters(&app).await },
     ));
+    if let Some(reconnections) = app.sessions.reconnections() {
+        tasks.spawn(compare_at_reconnections(app.clone(), stop.clone(), reconnections));
+    }
     tasks.spawn(announce_keys(app.clone(), stop.clone()));
 }
 
@@ -96,21 +100,12 @@ async fn repeat<F>(
 /// Looks after the keys, unless this machine's clock is far from the store's: what it would write or remove by that
 /// clock, others could not undo.
 async fn keys(app: &App) -> Result<()> {
-    check_skew(app)?;
+    app.feed.check_skew()?;
     app.keys.tick().await
 }
 
-fn check_skew(app: &App) -> Result<()> {
-    if app.feed.skew().is_some_and(|skew| skew > MAX_SKEW) {
-        return Err(Error::store_unavailable(
-            "this machine's clock is too far from the store's",
-        ));
-    }
-    Ok(())
-}
-
 async fn clean_up(app: &App) -> Result<()> {
-    check_skew(app)?;
+    app.feed.check_skew()?;
     while app.durable.purge_revocations(BATCH).await? == BATCH {}
     let before = app.clock.now().minus(app.audit_retention);
     while app.durable.purge_audit(before, BATCH).await? == BATCH {}
@@ -149,6 +144,24 @@ pub(super) async fn counters(app: &App) -> Result<()> {
         app.sessions.raise_counters(&known).await?;
     }
     Ok(())
+}
+
+/// Compares the counters whenever the store of sessions was connected to again: that is when it may have come back from a
+/// backup, and its old sessions must not live for a minute.
+async fn compare_at_reconnections(app: Arc<App>, stop: CancellationToken, mut reconnections: watch::Receiver<u64>) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = reconnections.changed() => if changed.is_err() { return },
+        }
+        while let Err(error) = counters(&app).await {
+            tracing::debug!(%error, "the counters of the store of sessions cannot be compared yet");
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+        }
+    }
 }
 
 /// Tells watchers of each new key ring, and the hashing pool of its peppers.

@@ -6,6 +6,7 @@ use super::json;
 use super::jws::{Jws, MAX_LEN, Scratch};
 use super::verifying::{Standing, VerifyingKeys};
 use crate::clock::UnixMillis;
+use crate::model::claims::MAX_LIFE;
 use crate::model::{Claims, InactiveReason, KeyId};
 
 /// The media type of our access tokens (RFC 9068 §2.1).
@@ -16,9 +17,6 @@ pub const REFRESH_TOKEN_PREFIX: &str = "csr_";
 
 /// The most that clocks may differ.
 pub const MAX_LEEWAY: Duration = Duration::from_secs(5);
-
-/// The longest life of an access token: the ceiling of every access ttl.
-pub const MAX_LIFE: Duration = Duration::from_hours(24);
 
 /// How long after its retirement a key's signature is still taken for an honest one: the time in which every replica has
 /// heard of the rotation, or is no replica any more.
@@ -100,13 +98,26 @@ pub fn genuine(token: &str, keys: &VerifyingKeys, policy: &Policy) -> Result<Ver
     })
 }
 
-/// The key that a token says it was signed with, if it looks like a token of ours. Nothing is verified: it serves to decide
-/// whether asking for newer keys could help.
+/// What a token says of its making. Nothing of it is verified: it serves to decide whether asking for newer keys could
+/// help.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The key that signed it.
+    pub key: KeyId,
+    /// When.
+    pub issued: UnixMillis,
+}
+
+/// What `token` claims, if it looks like a token of ours.
 #[must_use]
-pub fn claimed_key(token: &str) -> Option<KeyId> {
+pub fn claimed(token: &str) -> Option<Claimed> {
     let mut scratch = Scratch::new();
     let jws = Jws::parse(token, &mut scratch)?;
-    KeyId::parse(jws.kid()?, "kid").ok()
+    let claims: Claims = json::object(jws.payload())?;
+    Some(Claimed {
+        key: KeyId::parse(jws.kid()?, "kid").ok()?,
+        issued: UnixMillis::from_secs(claims.iat),
+    })
 }
 
 /// What the types of [`Claims`] do not say already (RFC 9068 §2.2).

@@ -1,6 +1,7 @@
 //! The claims of an access token (RFC 9068 §2.2, and ours).
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -8,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::epoch::TokenEpochs;
 use super::ids::{ClientId, SessionId, TokenId};
+
+/// The longest life of an access token: the ceiling of every access ttl, and `Validate` refuses longer ones as malformed.
+pub const MAX_LIFE: Duration = Duration::from_hours(24);
 
 /// What an access token says. Serialised as the JWT's payload; read back only by `keys::verify`, which checks much
 /// more than that the JSON fits.

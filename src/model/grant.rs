@@ -103,6 +103,29 @@ pub fn narrow(requested: &[String], granted: &[String], allowed: &Allowed) -> Na
     Narrowing::To(requested.to_vec())
 }
 
+/// Narrows audiences, as [`narrow`] does scopes. A token is for somebody: where nothing is left, the first that was granted
+/// is what was lost.
+///
+/// `own` is Countersign's own audience. A grant with a right on Countersign brought it along, whatever the client lists; the
+/// right is looked at on its own.
+#[must_use]
+pub fn narrow_audience(
+    requested: &[String],
+    granted: &[String],
+    allowed: &Allowed,
+    own: &str,
+    granted_scope: &[String],
+) -> Narrowing {
+    let mut allowed = allowed.clone();
+    if granted_scope.iter().any(|scope| scope.starts_with(OWN_PREFIX)) {
+        allowed.names.push(own.to_owned());
+    }
+    match (narrow(requested, granted, &allowed), granted.first()) {
+        (Narrowing::To(left), Some(first)) if left.is_empty() => Narrowing::Lost(first.clone()),
+        (narrowed, _) => narrowed,
+    }
+}
+
 /// Reads a request's scopes: RFC 6749 §3.3 tokens, without duplicates, in the order given.
 pub fn parse_scopes(list: &[String], field: &'static str) -> Result<Vec<String>> {
     parse_names(list, field, |b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))

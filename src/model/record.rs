@@ -6,7 +6,7 @@
 
 use super::client::ReusePolicy;
 use super::epoch::Epochs;
-use super::grant::{Allowed, Narrowing, narrow};
+use super::grant::{Narrowing, narrow, narrow_audience};
 use super::ids::{ClientId, SessionId, UserId};
 use super::session::{
     Evidence, LINGER, MAX_FAST_FORWARD, NewSession, Presented, Refusal, Rotated, Rotation, SessionContext, SessionView,
@@ -207,28 +207,21 @@ impl SessionRecord {
 
     fn narrowed(&self, presented: &Presented) -> Result<(Vec<String>, Vec<String>), Refusal> {
         type Refuse = fn(String) -> Refusal;
-        let take =
-            |requested: &[String], granted: &[String], allowed: &Allowed, wider: Refuse, lost: Refuse| match narrow(
-                requested, granted, allowed,
-            ) {
-                Narrowing::To(names) => Ok(names),
-                Narrowing::Wider(name) => Err(wider(name)),
-                Narrowing::Lost(name) => Err(lost(name)),
-            };
-        let scope = take(
-            &presented.scope,
-            &self.scope,
-            &presented.allowed_scope,
-            Refusal::WiderScope,
-            Refusal::LostScope,
-        )?;
-        let audience = take(
+        let take = |narrowed: Narrowing, wider: Refuse, lost: Refuse| match narrowed {
+            Narrowing::To(names) => Ok(names),
+            Narrowing::Wider(name) => Err(wider(name)),
+            Narrowing::Lost(name) => Err(lost(name)),
+        };
+        let scope = narrow(&presented.scope, &self.scope, &presented.allowed_scope);
+        let scope = take(scope, Refusal::WiderScope, Refusal::LostScope)?;
+        let audience = narrow_audience(
             &presented.audience,
             &self.audience,
             &presented.allowed_audience,
-            Refusal::WiderAudience,
-            Refusal::LostAudience,
-        )?;
+            &presented.own_audience,
+            &self.scope,
+        );
+        let audience = take(audience, Refusal::WiderAudience, Refusal::LostAudience)?;
         Ok((scope, audience))
     }
 

@@ -6,6 +6,7 @@ use super::client::ReusePolicy;
 use super::epoch::Epochs;
 use super::grant::Allowed;
 use super::ids::{ClientId, SessionId, UserId};
+use super::revocation::Concerns;
 use crate::clock::UnixMillis;
 
 /// How far ahead of the store a genuine token may be and still be followed: more lost rotations than a failover loses.
@@ -112,6 +113,17 @@ pub struct SessionView {
     pub context: SessionContext,
 }
 
+/// The longest that any client may let a session last.
+pub const LONGEST_SESSION: Duration = Duration::from_hours(24 * 3660);
+
+impl SessionView {
+    /// What it stands on, as the session of `user`.
+    #[must_use]
+    pub fn concerns(&self, user: UserId) -> Concerns {
+        Concerns::of_session(user, self.id, self.client.clone(), self.epochs)
+    }
+}
+
 /// A presented refresh token whose tag was good, with what the client may have now.
 #[derive(Clone, Debug)]
 pub struct Presented {
@@ -143,6 +155,8 @@ pub struct Presented {
     pub allowed_scope: Allowed,
     /// Likewise.
     pub allowed_audience: Allowed,
+    /// Countersign's own audience: allowed besides where the grant holds a `countersign:*` scope.
+    pub own_audience: String,
     /// The new context; empty fields leave the recorded ones.
     pub context: SessionContext,
 }

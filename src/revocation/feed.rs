@@ -38,8 +38,8 @@ pub struct FeedConfig {
 /// How many changes a slow watcher may lag behind before it is ended.
 const WATCH_BUFFER: usize = 16_384;
 
-/// How long loading everything may take.
-const FIRST_LOAD: Duration = Duration::from_secs(30);
+/// The most that this machine's clock may be from the store's for anything to be made or removed by it.
+const MAX_SKEW: Duration = Duration::from_secs(5);
 
 /// How often entries that concern nothing any more are swept out of the index.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
@@ -186,29 +186,25 @@ impl Feed {
     pub async fn reconcile(&self, store: &dyn RevocationStore) -> Result<()> {
         let (sent, sent_wall) = (self.clock.monotonic(), self.clock.now());
         let known = self.fresh.load_full();
-        let ask = async {
-            if let Some(known) = &known {
-                match store.revocations_since(&known.cursor).await? {
-                    Changes::Since(snapshot) => return Ok(snapshot),
-                    Changes::Reload => {
-                        tracing::warn!("the database is on another timeline; loading every revocation again");
-                    }
-                }
-            }
-            store
-                .load_revocations(sent_wall.minus(super::index::LONGEST_TOKEN))
+        let changes = match &known {
+            Some(known) => tokio::time::timeout(self.config.timeout, store.revocations_since(&known.cursor))
                 .await
+                .map_err(|_| Error::store_unavailable("reconciliation timed out"))??,
+            None => Changes::Reload,
         };
-        let Snapshot { rows, cursor, as_of } = tokio::time::timeout(
-            if known.is_some() {
-                self.config.timeout
-            } else {
-                FIRST_LOAD
-            },
-            ask,
-        )
-        .await
-        .map_err(|_| Error::store_unavailable("reconciliation timed out"))??;
+        let snapshot = match changes {
+            Changes::Since(snapshot) => snapshot,
+            Changes::Reload => {
+                if known.is_some() {
+                    tracing::warn!("the database is another one, or much is new: every revocation is loaded again");
+                }
+                // As long as it takes: it is read in parts, of which each has the store's own timeout.
+                store
+                    .load_revocations(sent_wall.minus(super::index::LONGEST_TOKEN))
+                    .await?
+            }
+        };
+        let Snapshot { rows, cursor, as_of } = snapshot;
         // Rows are only ever added: what was acknowledged stays revoked even where a restored database forgot it.
         for row in &rows {
             self.note(row);
@@ -261,6 +257,18 @@ impl Feed {
             .load()
             .as_ref()
             .map(|f| Duration::from_millis(f.skew_millis().unsigned_abs()))
+    }
+
+    /// Refuses to make or move anything while this machine's clock is far from the store's: what is timed by it would
+    /// begin or end at the wrong moment. `STORE_UNAVAILABLE`.
+    pub fn check_skew(&self) -> Result<()> {
+        match self.skew() {
+            Some(skew) if skew > MAX_SKEW => Err(Error::store_unavailable(format!(
+                "this machine's clock is {} ms from the store's",
+                millis(skew)
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// How long the caller may keep an answer: until the token expires or one interval after `as_of`.

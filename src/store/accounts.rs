@@ -155,7 +155,7 @@ pub trait UserStore: Send + Sync {
     async fn list_users(&self, prefix: &str, after: Option<UserId>, limit: u32) -> Result<Page<User>>;
 
     /// Changes a user. With `expected`, only if `updated` is still that (`STALE_UPDATE`). Losing `admin` raises the
-    /// epoch and is recorded as a revocation in the same transaction.
+    /// epoch and is recorded as a revocation in the same transaction; gaining it voids an outstanding reset token.
     async fn update_user(
         &self,
         id: UserId,

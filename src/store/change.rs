@@ -15,6 +15,9 @@ pub(super) struct Changed<T> {
     pub(super) row: T,
     /// Whether rights were lost that tokens may still carry: the epoch is to be raised.
     pub(super) lost: bool,
+    /// Whether the role `admin` was gained: a token for a password reset, which somebody with less power may have made,
+    /// is void.
+    pub(super) promoted: bool,
 }
 
 /// Whether `authority` suffices to change this user at all.
@@ -50,6 +53,7 @@ pub(super) fn user(
     user.updated = later(user.updated, now);
     Ok(Changed {
         lost: was_admin && !user.is_admin(),
+        promoted: !was_admin && user.is_admin(),
         row: user,
     })
 }
@@ -81,6 +85,7 @@ pub(super) fn client(
     let lost_scope = before.iter().any(|scope| !client.scopes.contains(scope));
     Ok(Changed {
         lost: lost_scope || change.disabled == Some(true),
+        promoted: false,
         row: client,
     })
 }

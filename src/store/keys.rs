@@ -108,23 +108,17 @@ pub trait KeyStore: Send + Sync {
     /// Adds a signing key whatever is pending (an imported one). `false` if its id is known already.
     async fn import_key(&self, key: &SigningRow, audit: &AuditEvent) -> Result<bool>;
 
-    /// PENDING → ACTIVE, and the one that was ACTIVE → RETIRED, if `active` still is; false if somebody was faster.
-    async fn activate_key(
-        &self,
-        id: &KeyId,
-        active: Option<&KeyId>,
-        at: UnixMillis,
-        audit: &AuditEvent,
-    ) -> Result<bool>;
+    /// PENDING → ACTIVE, and the one that was ACTIVE → RETIRED, if `active` still is; false if somebody was faster. At the
+    /// store's time: what is signed after a retirement is refused, so no replica's clock may say when that was.
+    async fn activate_key(&self, id: &KeyId, active: Option<&KeyId>, audit: &AuditEvent) -> Result<bool>;
 
     /// Any state → REVOKED, with a revocation of everything that it signed; if it was ACTIVE, `standby` becomes ACTIVE
     /// in the same transaction (`LAST_ACTIVE_KEY` if there is none). `KEY_NOT_FOUND` if it is unknown.
-    /// Revoking it again changes nothing and answers the row.
+    /// Revoking it again changes nothing and answers the row. At the store's time.
     async fn revoke_key(
         &self,
         id: &KeyId,
         standby: Option<&KeyId>,
-        at: UnixMillis,
         audit: &AuditEvent,
     ) -> Result<(SigningRow, Option<Revocation>)>;
 

@@ -54,9 +54,13 @@ pub struct Snapshot {
 pub enum Changes {
     /// These rows; a row may be given twice, none is left out.
     Since(Snapshot),
-    /// The store is not the one that the cursor is of (restored, promoted on another timeline): load again.
+    /// The store is not the one that the cursor is of (restored, promoted on another timeline), or more is new than one
+    /// look may tell: load again.
     Reload,
 }
+
+/// How many rows one part of a load reads: a fraction of a second's work.
+pub(super) const PART: i64 = 20_000;
 
 /// The durable record of revocations.
 ///
@@ -67,10 +71,16 @@ pub trait RevocationStore: Send + Sync {
     /// Records a revocation, with its audit event if it is new. This is the acknowledgement.
     async fn revoke(&self, new: &NewRevocation, audit: &AuditEvent) -> Result<Recorded>;
 
-    /// Whether a recorded revocation kills this (`CONSISTENCY_STRONG`).
-    async fn is_revoked(&self, concerns: &Concerns) -> Result<bool>;
+    /// Which of these a recorded revocation kills, in one round trip.
+    async fn revoked(&self, concerns: &[Concerns]) -> Result<Vec<bool>>;
 
-    /// Every row that was recorded after `since` and has not expired at the store's clock.
+    /// Whether a recorded revocation kills this (`CONSISTENCY_STRONG`).
+    async fn is_revoked(&self, concerns: &Concerns) -> Result<bool> {
+        Ok(self.revoked(std::slice::from_ref(concerns)).await?.contains(&true))
+    }
+
+    /// Every row that was recorded after `since` and has not expired at the store's clock. Read in parts, each within the
+    /// store's timeout, so that it comes to its end however many there are; all of them are of the moment of the first.
     async fn load_revocations(&self, since: UnixMillis) -> Result<Snapshot>;
 
     /// Every row that `cursor` has not seen. `RESUME_TOKEN_INVALID` if it is not a cursor.

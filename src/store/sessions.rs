@@ -1,6 +1,7 @@
 //! Live sessions: which generation of the refresh token is current.
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::model::session::{Created, NewSession, Presented, SessionView};
 use crate::model::{Result, Rotation, SessionId, UserId};
@@ -36,6 +37,12 @@ pub trait SessionStore: Send + Sync {
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<()>;
+
+    /// Changes whenever the store has been connected to again: it may have come back from a backup meanwhile. None where
+    /// there is no connection.
+    fn reconnections(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 
     /// Advances the counter of every master and answers (name, value) of each; a store that cannot come back from a
     /// backup on its own answers an empty list. `known` are the values stored so far: a missing counter is set from

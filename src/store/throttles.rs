@@ -1,4 +1,7 @@
 //! Counters of failed attempts, shared by all replicas.
+//!
+//! An attempt is counted before it is looked at and taken back if it was a good one: so many guesses at once are no more
+//! than so many in a row.
 
 use std::time::Duration;
 
@@ -43,7 +46,13 @@ pub trait ThrottleStore: Send + Sync {
     /// How long until one more attempt may be made; zero if now. Counts nothing.
     async fn wait(&self, name: [u8; 16], limit: Limit) -> Result<Duration>;
 
-    /// Counts one failure, in one atomic step.
+    /// Counts one attempt if one may be made now, in one atomic step.
+    async fn take(&self, name: [u8; 16], limit: Limit) -> Result<Take>;
+
+    /// Takes back what [`ThrottleStore::take`] counted: the attempt was a good one, or was never looked at.
+    async fn refund(&self, name: [u8; 16], charge: Charge) -> Result<()>;
+
+    /// Counts one failure whatever was counted before, in one atomic step.
     async fn charge(&self, name: [u8; 16], limit: Limit) -> Result<()>;
 
     /// Remembers a name for so long.
@@ -51,6 +60,24 @@ pub trait ThrottleStore: Send + Sync {
 
     /// Whether the name is remembered.
     async fn remembers(&self, name: [u8; 16]) -> Result<bool>;
+}
+
+/// What became of a wish to make an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// It may be made, and is counted.
+    Taken(Charge),
+    /// Not before so long; nothing is counted.
+    Wait(Duration),
+}
+
+/// What one attempt added to a counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Charge {
+    /// To the theoretical arrival time, in milliseconds.
+    pub millis: i64,
+    /// To the strikes.
+    pub strikes: u32,
 }
 
 /// What is known of one name: the state of the algorithm.
@@ -94,6 +121,30 @@ impl Cell {
             strikes: self.strikes.saturating_add(1),
         }
     }
+
+    /// The cell after a wish to make an attempt at `now`, and what became of it. The Lua script does the same.
+    #[must_use]
+    pub fn taken(self, limit: Limit, now: i64) -> (Self, Take) {
+        let wait = self.wait(limit, now);
+        if !wait.is_zero() {
+            return (self, Take::Wait(wait));
+        }
+        let after = self.charged(limit, now);
+        let charge = Charge {
+            millis: after.arrival.saturating_sub(self.arrival.max(now)),
+            strikes: after.strikes.saturating_sub(self.strikes),
+        };
+        (after, Take::Taken(charge))
+    }
+
+    /// The cell without that attempt. The Lua script does the same.
+    #[must_use]
+    pub fn refunded(self, charge: Charge) -> Self {
+        Self {
+            arrival: self.arrival.saturating_sub(charge.millis).max(0),
+            strikes: self.strikes.saturating_sub(charge.strikes),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -122,6 +173,39 @@ mod tests {
             cell = cell.charged(PLAIN, 1_000);
         }
         assert_eq!(cell.wait(PLAIN, 1_000), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn what_is_taken_and_refunded_leaves_no_trace() {
+        for limit in [
+            PLAIN,
+            Limit {
+                doubling: true,
+                ..PLAIN
+            },
+        ] {
+            let mut cell = Cell::default();
+            for before in 0..3 {
+                let mut tried = cell;
+                let mut charges = Vec::new();
+                for _ in before..3 {
+                    let (after, take) = tried.taken(limit, 1_000);
+                    let Take::Taken(charge) = take else {
+                        panic!("{before}: {take:?}")
+                    };
+                    charges.push(charge);
+                    tried = after;
+                }
+                let (same, refused) = tried.taken(limit, 1_000);
+                assert_eq!((same, refused), (tried, Take::Wait(Duration::from_secs(10))));
+                for charge in charges {
+                    tried = tried.refunded(charge);
+                }
+                assert_eq!(tried.wait(limit, 1_000), cell.wait(limit, 1_000));
+                assert_eq!(tried.charged(limit, 1_000), cell.charged(limit, 1_000), "{before}");
+                cell = cell.charged(limit, 1_000);
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Exchange (RFC 8693): a service acts for somebody whose token it was sent.
 
 use super::Tokens;
-use super::issue::{may_use, not_allowed};
+use super::allowed::{may_use, not_allowed};
 use super::mint::{Issued, Minting, Person};
 use super::validate::ValidateRequest;
 use crate::clock::UnixMillis;
@@ -125,6 +125,7 @@ impl Tokens {
             audience: "",
             required_scopes: &[],
             strong: true,
+            asked: self.clock.monotonic(),
         };
         self.validate(request).await?.verdict.map_err(|reason| {
             Error::from(ErrorKind::InvalidCredentials).because(format!("an exchanged token is not active: {reason:?}"))

@@ -1,7 +1,9 @@
 //! Issue with a client's secret: a machine's own token (RFC 6749 §4.4).
 
+use std::time::Duration;
+
 use super::Tokens;
-use super::issue::may_use;
+use super::allowed::may_use;
 use super::mint::{Issued, Minting};
 use crate::clock::UnixMillis;
 use crate::model::audit::Outcome;
@@ -24,6 +26,8 @@ pub struct MachineRequest {
     pub audience: Vec<String>,
     /// Asked for; empty means the client's.
     pub scope: Vec<String>,
+    /// How long the caller waits: a moment of the clock's monotonic time.
+    pub deadline: Duration,
 }
 
 impl Tokens {
@@ -36,14 +40,20 @@ impl Tokens {
         let scope = parse_scopes(&request.scope, "scope")?;
         let audience = parse_audiences(&request.audience, "audience")?;
         self.check_skew()?;
-        let attempt = self.throttle.machine(&client_id, &caller.origin.ip_address);
-        // A secret of 256 bits is not guessed: only whoever tries too often is held, never the client.
-        self.throttle.admit(&attempt).await?;
+        let attempt = self.throttle.machine(&caller.origin.ip_address);
+        let reservation = self.throttle.reserve(&attempt, request.deadline).await?;
+        let login = match self.durable.machine_login(&client_id).await {
+            Ok(login) => login,
+            Err(error) => {
+                reservation.undone().await;
+                return Err(error);
+            }
+        };
         let MachineLogin {
             client,
             secret_hashes,
             epochs,
-        } = self.durable.machine_login(&client_id).await?;
+        } = login;
         let presented = sha256(request.secret.expose().as_bytes());
         // Every hash is compared: which of two secrets it was is nobody's business.
         let known = secret_hashes
@@ -54,12 +64,13 @@ impl Tokens {
             .with_client(&client_id);
         let event = event.with_detail("grant", Grant::ClientSecret.as_str());
         let Some(client) = client.filter(|_| known) else {
-            self.throttle.failed(&attempt).await;
+            reservation.failed().await;
             let mut event = event.with_outcome(Outcome::Denied);
             AuditType::TokenIssueFailed.as_str().clone_into(&mut event.kind);
             self.audit_best_effort(&event).await;
             return Err(ErrorKind::InvalidCredentials.into());
         };
+        reservation.succeeded().await;
         may_use(&client, Grant::ClientSecret)?;
         let scope = if scope.is_empty() {
             client.default_scopes()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Tokens;
-use crate::clock::{UnixMillis, millis};
+use crate::clock::UnixMillis;
 use crate::keys::ring::KeyRing;
 use crate::model::{Actor, Claims, ClientId, Error, Result, SessionId, TokenEpochs, TokenId, User, UserId};
 use crate::secret::{SecretText, random};
@@ -165,21 +165,11 @@ impl Tokens {
         f64::from(u32::from_be_bytes(random(&*self.entropy))) / f64::from(u32::MAX)
     }
 
-    /// Refuses to make or move anything while this machine's clock is far from the store's: sessions and tokens would
-    /// end at the wrong time.
+    /// Refuses to make or move anything while this machine's clock is far from the store's.
     pub(super) fn check_skew(&self) -> Result<()> {
-        match self.feed.skew() {
-            Some(skew) if skew > MAX_SKEW => Err(Error::store_unavailable(format!(
-                "this machine's clock is {} ms from the store's",
-                millis(skew)
-            ))),
-            _ => Ok(()),
-        }
+        self.feed.check_skew()
     }
 }
-
-/// The most that this machine's clock may be from the store's for tokens to be made.
-const MAX_SKEW: Duration = Duration::from_secs(5);
 
 /// The subject of a person's tokens.
 pub(super) fn subject(user: UserId) -> String {

@@ -3,6 +3,8 @@
 //! They see the stores' traits, never a backend; plain data, never a message of the wire. What an operation needs of
 //! the deployment is in [`Tokens`]; who asks is a [`crate::model::Caller`].
 
+mod allowed;
+mod begin;
 mod evict;
 mod exchange;
 mod issue;
@@ -11,8 +13,8 @@ mod mint;
 mod refresh;
 pub mod refresh_token;
 mod revoke;
-pub mod throttle;
 mod validate;
+mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,11 +31,12 @@ use crate::clock::Clock;
 use crate::keys::cache::Cache;
 use crate::keys::manager::Keys;
 use crate::keys::verify::Policy;
-use crate::model::{Client, ReusePolicy};
+use crate::model::{AuditEvent, AuditType, Caller, Client, ReusePolicy};
 use crate::password::Pool;
 use crate::revocation::{Feed, Spreader};
 use crate::secret::Entropy;
 use crate::store::{DurableStore, SessionStore};
+use crate::throttle::Throttle;
 
 /// The lifetimes and names of tokens.
 #[derive(Clone, Debug)]
@@ -102,7 +105,7 @@ pub struct Tokens {
     keys: Arc<Keys>,
     feed: Arc<Feed>,
     hashing: Arc<Pool>,
-    throttle: throttle::Throttle,
+    throttle: Arc<Throttle>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     cache: Cache,
@@ -128,7 +131,7 @@ pub struct Parts {
     pub keys: Arc<Keys>,
     pub feed: Arc<Feed>,
     pub hashing: Arc<Pool>,
-    pub throttle: throttle::Throttle,
+    pub throttle: Arc<Throttle>,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub config: TokenConfig,
@@ -169,5 +172,17 @@ impl Tokens {
             policy,
             config,
         }
+    }
+
+    /// Writes an event of something refused: what was refused changed nothing, so a trail that cannot be written does
+    /// not turn the answer into an outage.
+    async fn audit_best_effort(&self, event: &AuditEvent) {
+        if let Err(error) = self.durable.append_audit(event).await {
+            tracing::warn!(%error, kind = event.kind, "an audit event could not be written");
+        }
+    }
+
+    fn event(&self, kind: AuditType, subject: &impl ToString, caller: &Caller) -> AuditEvent {
+        AuditEvent::new(kind, subject, &caller.origin, self.clock.now(), &*self.entropy)
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::Tokens;
-use super::issue::believes_address;
+use super::allowed::believes_address;
 use super::mint::{Issued, Minting, Person, Refreshable, subject};
 use super::refresh_token::RefreshToken;
-use crate::model::audit::Outcome;
+use super::verdict::{count_verdict, refused};
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
-use crate::model::session::{Evidence, Presented, Refusal, Rotated};
-use crate::model::{AuditType, Caller, Client, Error, ErrorKind, Result, Rotation, SessionContext, TokenEpochs, User};
+use crate::model::session::{Presented, Rotated};
+use crate::model::{Caller, Client, Error, ErrorKind, Result, Rotation, SessionContext, TokenEpochs, User};
 use crate::secret::SecretText;
 use crate::store::RefreshView;
 
@@ -64,9 +64,6 @@ impl Tokens {
         let (user, client, era) = admit(view)?;
 
         let ring = self.keys.current();
-        let mut allowed_audience = self.audiences(&client);
-        // Granted only with a right on Countersign, whose scopes are looked at on their own.
-        allowed_audience.names.push(self.config.caller_audience.clone());
         let presented = Presented {
             user: user.id,
             session: token.session,
@@ -84,7 +81,8 @@ impl Tokens {
             scope,
             audience,
             allowed_scope: Allowed::scopes_of_person(&client.scopes, user.is_admin()),
-            allowed_audience,
+            allowed_audience: self.audiences(&client),
+            own_audience: self.config.caller_audience.clone(),
             context: believed(caller, request.context).cut(),
         };
         // A task of its own: a caller that goes away must not leave a tombstone without its revocation.
@@ -103,7 +101,7 @@ impl Tokens {
         presented: Presented,
     ) -> Result<Refreshed> {
         let rotation = self.sessions.rotate(&presented).await?;
-        self.count_verdict(&rotation);
+        count_verdict(&rotation);
         let (rotated, replayed) = match rotation {
             Rotation::Rotated(rotated) => (rotated, false),
             Rotation::Replayed(rotated) => (rotated, true),
@@ -190,63 +188,6 @@ impl Tokens {
         let ring = self.keys.current();
         Ok(RefreshToken::decode(text, |id| ring.refresh_key(id)))
     }
-
-    /// Makes the end of a session whose token was used twice durable before answering. The record is a tombstone by
-    /// now; the task goes on if the call is cancelled, and whoever meets the tombstone later does the same again.
-    async fn reused(&self, caller: &Caller, token: &RefreshToken, evidence: Evidence) -> Error {
-        let explained = if evidence.successor_used {
-            "stolen"
-        } else {
-            "stolen_or_reply_lost"
-        };
-        let event = self
-            .event(AuditType::TokenRefreshReused, &token.user, caller)
-            .with_client(&token.client)
-            .with_session(token.session)
-            .with_outcome(Outcome::Denied)
-            .with_detail("presented_generation", evidence.presented)
-            .with_detail("current_generation", evidence.current)
-            .with_detail(
-                "current_since_ms",
-                self.clock.now().since(evidence.rotated).as_secs().saturating_mul(1000),
-            )
-            .with_detail("successor_used", evidence.successor_used)
-            .with_detail("explanation", explained);
-        match self.record_session_end(token.session, evidence.expires, &event).await {
-            Ok(recorded) if recorded.new || evidence.first => {
-                tracing::warn!(session = %token.session, user = %token.user, explained, "a refresh token was used twice");
-                ErrorKind::RefreshTokenReused.into()
-            }
-            Ok(_) => ErrorKind::SessionRevoked.into(),
-            Err(error) => error,
-        }
-    }
-
-    async fn fast_forwarded(&self, caller: &Caller, token: &RefreshToken, lost: u32) {
-        tracing::warn!(session = %token.session, lost, "the store of sessions had lost rotations");
-        let event = self
-            .event(AuditType::TokenRefreshFastForwarded, &token.user, caller)
-            .with_client(&token.client)
-            .with_session(token.session)
-            .with_detail("lost_rotations", lost);
-        self.audit_best_effort(&event).await;
-    }
-
-    #[expect(clippy::unused_self, reason = "the operations count through their own object")]
-    fn count_verdict(&self, rotation: &Rotation) {
-        let verdict = match rotation {
-            Rotation::Rotated(_) => "rotated",
-            Rotation::Replayed(_) => "replayed",
-            Rotation::FastForwarded { .. } => "fast_forwarded",
-            Rotation::Reused(evidence) if evidence.successor_used => "reused",
-            Rotation::Reused(_) => "reused_successor_unused",
-            Rotation::Refused(_) => "refused",
-            Rotation::Expired => "expired",
-            Rotation::Unknown => "unknown",
-            Rotation::TooFarAhead => "too_far_ahead",
-        };
-        metrics::counter!("countersign_refresh_verdicts_total", "verdict" => verdict).increment(1);
-    }
 }
 
 /// The context as far as this caller is believed: an address only from one that has proved who it is and may log people
@@ -269,34 +210,4 @@ fn admit(view: RefreshView) -> Result<(User, Client, i64)> {
         .filter(|client| !client.disabled)
         .ok_or(ErrorKind::SessionRevoked)?;
     Ok((user, client, view.era))
-}
-
-fn refused(refusal: &Refusal, presented: &Presented) -> Error {
-    let at = |field: &'static str, list: &[String], name: &String| {
-        list.iter()
-            .position(|n| n == name)
-            .map_or_else(|| field.to_owned(), |index| format!("{field}[{index}]"))
-    };
-    match refusal {
-        Refusal::WiderScope(name) => Error::at(
-            ErrorKind::WiderThanGranted,
-            at("scope", &presented.scope, name),
-            "was not granted to this session",
-        ),
-        Refusal::WiderAudience(name) => Error::at(
-            ErrorKind::WiderThanGranted,
-            at("audience", &presented.audience, name),
-            "was not granted to this session",
-        ),
-        Refusal::LostScope(name) => Error::at(
-            ErrorKind::ScopeNotAllowed,
-            at("scope", &presented.scope, name),
-            "is no longer allowed",
-        ),
-        Refusal::LostAudience(name) => Error::at(
-            ErrorKind::AudienceNotAllowed,
-            at("audience", &presented.audience, name),
-            "is no longer allowed",
-        ),
-    }
 }

@@ -7,8 +7,6 @@ use super::Tokens;
 use super::refresh_token::PREFIX;
 use crate::clock::UnixMillis;
 use crate::keys::verify::genuine;
-use crate::model::revocation::Concerns;
-use crate::model::session::SessionView;
 use crate::model::{
     AuditEvent, AuditType, Caller, Claims, ClientId, Error, ErrorKind, Identity, Result, SessionId, Target, UserId,
 };
@@ -239,15 +237,6 @@ impl Tokens {
         self.record_session_end(session, expires, event).await?;
         end_live(&*self.sessions, user, session).await;
         Ok(())
-    }
-
-    /// The sessions that no revocation kills, in their order.
-    pub(super) fn alive(&self, user: UserId, sessions: Vec<SessionView>) -> Vec<SessionView> {
-        let index = self.feed.index();
-        sessions
-            .into_iter()
-            .filter(|s| !index.kills(&Concerns::of_session(user, s.id, s.client.clone(), s.epochs)))
-            .collect()
     }
 }
 

@@ -1,11 +1,12 @@
 //! Validate: from memory. No store is asked, unless the caller wants the strongest answer or the key is unknown.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Tokens;
 use crate::clock::UnixMillis;
 use crate::keys::cache::Known;
-use crate::keys::verify::{Verified, claimed_key, verify};
+use crate::keys::verify::{Verified, claimed, verify};
 use crate::model::audit::Origin;
 use crate::model::{Caller, Error, ErrorKind, InactiveReason, Result};
 use crate::revocation::{Freshness, judge};
@@ -21,6 +22,8 @@ pub struct ValidateRequest<'a> {
     pub required_scopes: &'a [String],
     /// Ask the durable record about this token's levels first.
     pub strong: bool,
+    /// When it was asked, by the clock's monotonic time: keys loaded since need not be loaded again for it.
+    pub asked: Duration,
 }
 
 /// The answer.
@@ -61,8 +64,8 @@ impl Tokens {
     async fn judge(&self, request: ValidateRequest<'_>) -> Result<Result<Arc<Known>, InactiveReason>> {
         let known = match self.known(request.token) {
             // Another replica may have made a key a moment ago: look, but seldom.
-            Err(InactiveReason::UnknownKey) => match claimed_key(request.token) {
-                Some(kid) if self.keys.on_unknown_kid(&kid).await? => self.known(request.token),
+            Err(InactiveReason::UnknownKey) => match claimed(request.token) {
+                Some(claimed) if self.keys.on_unknown_kid(&claimed, request.asked).await? => self.known(request.token),
                 _ => Err(InactiveReason::UnknownKey),
             },
             known => known,
@@ -96,6 +99,7 @@ impl Tokens {
             audience: "",
             required_scopes: &[],
             strong: false,
+            asked: self.clock.monotonic(),
         };
         self.caller(self.judge(request).await?)
     }

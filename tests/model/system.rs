@@ -312,6 +312,7 @@ impl People {
             audience: "",
             required_scopes: &[],
             strong: false,
+            asked: std::time::Duration::MAX,
         };
         system.app.tokens.validate(request).await.unwrap().verdict.is_ok()
     }

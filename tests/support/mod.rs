@@ -18,6 +18,7 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+pub mod admin;
 pub mod caller;
 pub mod cli;
 pub mod cluster;
@@ -30,11 +31,15 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod raw;
 pub mod redis;
+pub mod secrets;
 pub mod serve;
 pub mod servers;
 pub mod wait;
+pub mod web;
 
+pub use admin::Admin;
 pub use caller::{Caller, assert_refused};
 pub use cli::{Cli, Finished};
 pub use cluster::{RedisCluster, RedisSentinel};
@@ -49,3 +54,9 @@ pub use redis::{KeySpace, Redis};
 pub use serve::{Countersign, Storage};
 pub use servers::Servers;
 pub use wait::{eventually, poll};
+
+/// The size of a test: a number from the environment, or the short one.
+pub fn size<T: std::str::FromStr>(name: &str, short: T) -> T {
+    let set = std::env::var_os(name).map(|text| text.to_str().and_then(|text| text.parse().ok()));
+    set.map_or(short, |size| size.unwrap_or_else(|| panic!("{name} is no number")))
+}

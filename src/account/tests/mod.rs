@@ -13,12 +13,16 @@ use super::mandate::tests::{anonymous, machine, person};
 use super::{Clients, Mandate, Trail, UserDraft, Users};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Layers};
+use crate::keys::seal::Master;
 use crate::model::{Client, ErrorKind, Result, User, UserId};
 use crate::password::{Peppers, Pool};
 use crate::revocation::{Feed, FeedConfig, OnStale, Spreader};
 use crate::secret::{Entropy, SecretText, SystemEntropy};
+use crate::store::local::LocalThrottles;
 use crate::store::sqlite::{Database, Mode, SqliteStore};
+use crate::store::throttles::Rate;
 use crate::store::{RevocationStore, UserStore};
+use crate::throttle::{Throttle, ThrottleConfig};
 
 const GOOD: &str = "correct horse battery staple";
 const BETTER: &str = "an even longer sentence of words";
@@ -58,7 +62,22 @@ impl Room {
         let mut config = Config::load(&Layers::default()).unwrap().password;
         (config.memory_kib, config.iterations) = (64, 1);
         let pool = Pool::start(&config, Peppers::default(), clock.clone(), entropy.clone()).unwrap();
+        let master = Arc::new(Master::parse(&Master::generate(&SystemEntropy)).unwrap());
+        let rate = Rate {
+            count: 5,
+            per: Duration::from_hours(24),
+        };
+        let limits = ThrottleConfig {
+            enabled: true,
+            account_source: rate,
+            account: rate,
+            source: rate,
+            global: None,
+            waiting: 8,
+        };
+        let local = Arc::new(LocalThrottles::new(clock.clone()));
         let users = Users {
+            throttle: Arc::new(Throttle::new(None, local, master, clock.clone(), limits)),
             store: Arc::new(store.clone()),
             hashing: Arc::new(pool),
             trail: trail.clone(),

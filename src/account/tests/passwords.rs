@@ -56,6 +56,26 @@ async fn a_change_needs_the_old_password_and_keeps_the_callers_session() {
 }
 
 #[tokio::test]
+async fn guesses_at_the_old_password_are_counted() {
+    let room = Room::new();
+    let ada = room.user("ada", &[]).await;
+    let own = person(ada.id, session(), false, &[]);
+    let change = async |old: &str| {
+        room.users
+            .change_password(&own, &ada.id.to_string(), text(old), text(BETTER), "", room.deadline())
+            .await
+            .map_err(|error| error.kind)
+    };
+    for _ in 0..5 {
+        assert_eq!(change("a guess").await, Err(ErrorKind::InvalidCredentials));
+    }
+    assert_eq!(change(GOOD).await, Err(ErrorKind::InvalidCredentials), "as a wrong one");
+    assert!(room.logs_in(ada.id, GOOD).await);
+    let trail = room.trail_of(&ada.id).await;
+    assert_eq!(trail[0], "login.throttled");
+}
+
+#[tokio::test]
 async fn a_disabled_user_and_one_without_password_cannot_change_it() {
     let room = Room::new();
     let ada = room.user("ada", &[]).await;

@@ -22,6 +22,7 @@ use crate::revocation::Spreader;
 use crate::secret::{Entropy, SecretText};
 use crate::store::UserStore;
 use crate::store::accounts::{Authority, NewUser};
+use crate::throttle::Throttle;
 
 /// The scope that managing users needs.
 const SCOPE: &str = "countersign:users";
@@ -32,6 +33,8 @@ pub struct Users {
     pub store: Arc<dyn UserStore>,
     /// Checks and hashes passwords.
     pub hashing: Arc<Pool>,
+    /// Counts attempts to prove a password.
+    pub throttle: Arc<Throttle>,
     /// Where what was done is written down.
     pub trail: Trail,
     /// What follows a revocation.

@@ -11,6 +11,7 @@ use crate::model::{AuditEvent, AuditType, Error, ErrorKind, Result, SessionId, U
 use crate::password::MAX_BYTES;
 use crate::secret::SecretText;
 use crate::store::accounts::{Authority, NewPassword};
+use crate::throttle::Standing;
 
 /// How long a token for a reset is good.
 const RESET_LIFE: Duration = Duration::from_mins(15);
@@ -55,17 +56,8 @@ impl Users {
         may_touch(authority, &user)?;
         self.check_policy(&user, &new, "new_password", deadline).await?;
 
+        self.prove(mandate, &user, &stored, old, deadline).await?;
         let audit = self.trail.event(AuditType::PasswordChanged, &id, mandate.origin());
-        let known = Some(stored.clone()).filter(|hash| !hash.is_empty());
-        let verdict = self.hashing.verify(known, old, deadline).await?;
-        if !verdict.matches || user.disabled {
-            let denied = audit.with_outcome(Outcome::Denied);
-            // Nothing was changed: a trail that cannot be written must not turn the answer into an outage.
-            if let Err(error) = self.trail.append(&denied).await {
-                tracing::warn!(%error, "an audit event could not be written");
-            }
-            return Err(ErrorKind::InvalidCredentials.into());
-        }
         let hash = self.hashing.hash(new, deadline).await?;
         let new = NewPassword {
             user: id,
@@ -74,6 +66,44 @@ impl Users {
             keep,
         };
         self.replace(&new, authority, &audit).await
+    }
+
+    /// Checks the old password. Guessing it costs what guessing at a login costs: a stolen access token is no way round.
+    async fn prove(
+        &self,
+        mandate: &Mandate,
+        user: &User,
+        stored: &SecretText,
+        old: SecretText,
+        deadline: Duration,
+    ) -> Result<()> {
+        let attempt = self.throttle.proof(&user.username, &mandate.origin().ip_address);
+        let reservation = self.throttle.reserve(&attempt, deadline).await?;
+        let known = Some(stored.clone()).filter(|hash| !hash.is_empty());
+        let verdict = match self.hashing.verify(known, old, deadline).await {
+            Ok(verdict) => verdict,
+            Err(error) if error.kind == ErrorKind::DeadlineExceeded => return Err(error),
+            Err(error) => {
+                reservation.undone().await;
+                return Err(error);
+            }
+        };
+        let standing = reservation.standing();
+        if verdict.matches && standing == Standing::Open && !user.disabled {
+            reservation.succeeded().await;
+            return Ok(());
+        }
+        reservation.failed().await;
+        let kind = match standing {
+            Standing::Open => AuditType::PasswordChanged,
+            Standing::Locked => AuditType::Throttled,
+        };
+        let event = self.trail.event(kind, &user.id, mandate.origin());
+        // Nothing was changed: a trail that cannot be written must not turn the answer into an outage.
+        if let Err(error) = self.trail.append(&event.with_outcome(Outcome::Denied)).await {
+            tracing::warn!(%error, "an audit event could not be written");
+        }
+        Err(ErrorKind::InvalidCredentials.into())
     }
 
     /// Sets a password without the old one.

@@ -21,7 +21,7 @@ impl Sessions {
     /// A user's live sessions, oldest first; a person may list their own.
     ///
     /// A record may outlive its revocation (the store of sessions was down, or came back from a backup), by longer than
-    /// the index in memory goes back: the durable record is asked about each.
+    /// the index in memory goes back: the durable record is asked about all of them.
     pub async fn list(&self, mandate: &Mandate, user: &str) -> Result<Vec<SessionView>> {
         let user = UserId::parse(user, "user_id")?;
         mandate.require_or_self(SCOPE, user)?;
@@ -29,14 +29,11 @@ impl Sessions {
             return Err(ErrorKind::UserNotFound.into());
         }
         let (era, _) = self.durable.era().await?;
-        let mut alive = Vec::new();
-        for session in self.live.list(user, era).await? {
-            let concerns = Concerns::of_session(user, session.id, session.client.clone(), session.epochs);
-            if !self.durable.is_revoked(&concerns).await? {
-                alive.push(session);
-            }
-        }
-        Ok(alive)
+        let sessions = self.live.list(user, era).await?;
+        let concerns: Vec<Concerns> = sessions.iter().map(|session| session.concerns(user)).collect();
+        let revoked = self.durable.revoked(&concerns).await?;
+        let alive = sessions.into_iter().zip(revoked).filter(|(_, revoked)| !revoked);
+        Ok(alive.map(|(session, _)| session).collect())
     }
 }
 

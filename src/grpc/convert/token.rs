@@ -47,6 +47,7 @@ pub fn issue(request: proto::IssueRequest, deadline: std::time::Duration) -> Res
             secret: secret.into(),
             audience,
             scope,
+            deadline,
         }),
         Credential::Exchange(proto::ExchangeCredential {
             subject_token,
@@ -132,8 +133,8 @@ pub fn revoke(request: proto::RevokeRequest) -> Result<RevokeRequest> {
     Ok(RevokeRequest { target, reason })
 }
 
-/// What a call to Validate asks about.
-pub fn validate(request: &proto::ValidateRequest) -> Result<ValidateRequest<'_>> {
+/// What a call to Validate asks about. `asked` is a moment of the clock's monotonic time.
+pub fn validate(request: &proto::ValidateRequest, asked: std::time::Duration) -> Result<ValidateRequest<'_>> {
     let strong = match proto::Consistency::try_from(request.consistency) {
         Ok(proto::Consistency::Unspecified | proto::Consistency::Local) => false,
         Ok(proto::Consistency::Strong) => true,
@@ -144,6 +145,7 @@ pub fn validate(request: &proto::ValidateRequest) -> Result<ValidateRequest<'_>>
         audience: &request.audience,
         required_scopes: &request.required_scopes,
         strong,
+        asked,
     })
 }
 
@@ -212,8 +214,13 @@ mod tests {
             consistency,
             ..proto::ValidateRequest::default()
         };
-        let strong: Vec<bool> = (0..=2).map(|n| validate(&of(n)).unwrap().strong).collect();
+        let strong: Vec<bool> = (0..=2)
+            .map(|n| validate(&of(n), std::time::Duration::ZERO).unwrap().strong)
+            .collect();
         assert_eq!(strong, [false, false, true]);
-        assert_eq!(validate(&of(3)).unwrap_err().violations[0].field, "consistency");
+        assert_eq!(
+            validate(&of(3), std::time::Duration::ZERO).unwrap_err().violations[0].field,
+            "consistency"
+        );
     }
 }

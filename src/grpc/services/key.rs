@@ -12,11 +12,12 @@ use crate::proto::key_service_server::KeyService;
 use crate::proto::{
     ListKeysRequest, ListKeysResponse, RevokeKeyRequest, RevokeKeyResponse, RotateKeyRequest, RotateKeyResponse,
 };
-use crate::revocation::Spreader;
+use crate::revocation::{Feed, Spreader};
 
 pub(super) struct KeyCalls {
     desk: Desk,
     keys: Arc<Keys>,
+    feed: Arc<Feed>,
     spread: Arc<Spreader>,
 }
 
@@ -25,6 +26,7 @@ impl KeyCalls {
         Self {
             desk,
             keys: rules.keys.clone(),
+            feed: rules.feed.clone(),
             spread: rules.spread.clone(),
         }
     }
@@ -43,6 +45,7 @@ impl KeyService for KeyCalls {
 
     async fn rotate_key(&self, request: Request<RotateKeyRequest>) -> Result<Response<RotateKeyResponse>, Status> {
         let work = self.desk.take(request)?;
+        self.feed.check_skew()?;
         let rotated = self.keys.rotate(work.message.force, &work.caller.origin).await?;
         Ok(Response::new(RotateKeyResponse {
             key: Some(key(&rotated)),

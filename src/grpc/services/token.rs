@@ -1,5 +1,7 @@
 //! `TokenService`.
 
+use std::time::Duration;
+
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
@@ -34,8 +36,8 @@ impl TokenCalls {
         Self { desk, rules }
     }
 
-    async fn judge(&self, request: &ValidateRequest) -> Result<ValidateResponse, Error> {
-        let request = token::validate(request)?;
+    async fn judge(&self, request: &ValidateRequest, asked: Duration) -> Result<ValidateResponse, Error> {
+        let request = token::validate(request, asked)?;
         // Memory answers at once, and is never too busy to; the store is asked by so many at a time.
         let _pass = request.strong.then(|| self.desk.gate.enter()).transpose()?;
         Ok(token::validation(&self.rules.tokens.validate(request).await?))
@@ -73,7 +75,8 @@ impl TokenService for TokenCalls {
     }
 
     async fn validate(&self, request: Request<ValidateRequest>) -> Result<Response<ValidateResponse>, Status> {
-        Ok(Response::new(self.judge(request.get_ref()).await?))
+        let asked = self.rules.clock.monotonic();
+        Ok(Response::new(self.judge(request.get_ref(), asked).await?))
     }
 
     async fn validate_batch(
@@ -85,8 +88,10 @@ impl TokenService for TokenCalls {
             return Err(Error::invalid("requests", "must be 1-256").into());
         }
         let mut responses = Vec::with_capacity(requests.len());
+        // Once for all of them: what is looked up for one need not be looked up for the next.
+        let asked = self.rules.clock.monotonic();
         for (index, request) in requests.iter().enumerate() {
-            let answer = self.judge(request).await;
+            let answer = self.judge(request, asked).await;
             responses.push(answer.map_err(|error| within(error, index))?);
             // Many tokens that were never seen before take long: others must not wait for all of them.
             if index % YIELD_EVERY == YIELD_EVERY - 1 {

@@ -3,7 +3,7 @@
 use super::choose::{is_asked_for, stand_in, successors};
 use super::first::generate;
 use super::{ALIVE, Keys, choose};
-use crate::clock::{UnixMillis, millis};
+use crate::clock::millis;
 use crate::keys::ring::{KeyRing, ListedKey, Refused};
 use crate::keys::rows::{Provenance, signing_row};
 use crate::keys::seal::{Master, Subject};
@@ -119,8 +119,7 @@ impl Keys {
     pub(super) async fn activate(&self, id: &KeyId, active: Option<&KeyId>, origin: &Origin) -> Result<ListedKey> {
         let audit = self.audit(AuditType::KeyActivated, id, origin);
         let audit = audit.with_detail("retired", active.map_or("", KeyId::as_str));
-        let now = self.parts.clock.now();
-        let won = self.parts.store.activate_key(id, active, now, &audit).await?;
+        let won = self.parts.store.activate_key(id, active, &audit).await?;
         self.reload().await?;
         if won {
             tracing::info!(key_id = %id, "another signing key is active");
@@ -146,7 +145,7 @@ impl Keys {
             return Ok(());
         }
         let now = self.parts.clock.now();
-        self.discard_tampered_standbys(&ring, now, origin).await?;
+        self.discard_tampered_standbys(&ring, origin).await?;
         let row = generate(&self.parts, self.config.algorithm, now).await?;
         let audit = self.audit(AuditType::KeyCreated, &row.id, origin);
         if self.parts.store.add_pending_key(&row, &audit).await? {
@@ -156,12 +155,12 @@ impl Keys {
     }
 
     /// A tampered standby would stand in the way of a good one. It has signed nothing: revoking it hurts nobody.
-    async fn discard_tampered_standbys(&self, ring: &KeyRing, now: UnixMillis, origin: &Origin) -> Result<()> {
+    async fn discard_tampered_standbys(&self, ring: &KeyRing, origin: &Origin) -> Result<()> {
         for key in ring.listed() {
             if key.state == KeyState::Pending && ring.is_tampered(&key.id) {
                 let audit = self.audit(AuditType::KeyRevoked, &key.id, origin);
                 let audit = audit.with_detail("reason", "the sealed row was tampered with");
-                self.parts.store.revoke_key(&key.id, None, now, &audit).await?;
+                self.parts.store.revoke_key(&key.id, None, &audit).await?;
             }
         }
         Ok(())
@@ -172,8 +171,7 @@ impl Keys {
         let audit = self
             .audit(AuditType::KeyRevoked, id, origin)
             .with_detail("reason", reason);
-        let now = self.parts.clock.now();
-        self.parts.store.revoke_key(id, standby.as_ref(), now, &audit).await
+        self.parts.store.revoke_key(id, standby.as_ref(), &audit).await
     }
 }
 

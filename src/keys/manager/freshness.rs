@@ -34,6 +34,11 @@ impl Freshness {
         *self.0.lock() = asked;
     }
 
+    /// When the answer was asked for, by the wall clock.
+    pub(super) fn wall(&self) -> UnixMillis {
+        self.0.lock().wall
+    }
+
     /// How old the answer is: by the wall clock or the monotonic one, whichever says more. One stands still in a suspended
     /// machine, the other can be set back.
     pub(super) fn age(&self, now: Moment) -> Duration {

@@ -21,7 +21,7 @@ use self::freshness::{Freshness, Moment};
 use self::unknown::Unknown;
 use super::ring::{KeyRing, ListedKey};
 use super::seal::{Master, Unopened};
-use super::verify::{Policy, Verified, claimed_key, verify};
+use super::verify::{Policy, Verified, claimed, verify};
 use crate::clock::Clock;
 use crate::model::audit::Origin;
 use crate::model::{Algorithm, AuditEvent, AuditType, Error, InactiveReason, KeyId, Result, new_uuid};
@@ -180,10 +180,11 @@ impl Keys {
     /// Verifies a token under the ring in force; for a key that it does not know, asks the store first, as
     /// [`Keys::on_unknown_kid`] permits. A store that cannot be asked then is an error: the token may be a good one.
     pub async fn verify(&self, token: &str, policy: &Policy) -> Result<Result<Verified, InactiveReason>> {
+        let asked = self.parts.clock.monotonic();
         let verdict = verify(token, self.current().verifying(), policy, self.parts.clock.now());
         if verdict == Err(InactiveReason::UnknownKey)
-            && let Some(kid) = claimed_key(token)
-            && self.on_unknown_kid(&kid).await?
+            && let Some(claimed) = claimed(token)
+            && self.on_unknown_kid(&claimed, asked).await?
         {
             return Ok(verify(
                 token,
@@ -193,32 +194,6 @@ impl Keys {
             ));
         }
         Ok(verdict)
-    }
-
-    /// Asks the store for a key that the ring does not know; whether the ring knows it now. At most one load per interval
-    /// whatever arrives, and none at all for an id that was asked for in vain a short while ago.
-    pub async fn on_unknown_kid(&self, kid: &KeyId) -> Result<bool> {
-        if self.unknown.is_hopeless(kid, self.parts.clock.monotonic()) {
-            return Ok(self.current().verifying().knows(kid));
-        }
-        let _one_at_a_time = self.reloading.lock().await;
-        let now = self.parts.clock.monotonic();
-        if !self.current().verifying().knows(kid) && self.unknown.may_load(now) {
-            self.load().await?;
-            if !self.current().verifying().knows(kid) {
-                self.unknown.remember(kid.clone(), now);
-            }
-        }
-        Ok(self.current().verifying().knows(kid))
-    }
-
-    /// The refresh key of this number is not in the ring: asks the store under the same limit; whether the ring has it now.
-    pub async fn on_unknown_refresh_key(&self, id: u32) -> Result<bool> {
-        let _one_at_a_time = self.reloading.lock().await;
-        if self.current().refresh_key(id).is_none() && self.unknown.may_load(self.parts.clock.monotonic()) {
-            self.load().await?;
-        }
-        Ok(self.current().refresh_key(id).is_some())
     }
 
     /// Every signing key, for `ListKeys` and `GetKeys`.

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::*;
 use crate::keys::fixtures::{SetClock, claims, policy};
+use crate::keys::verify::Claimed;
 use crate::model::{Claims, ErrorKind, KeyState};
 use crate::secret::{SecretText, SystemEntropy};
 use crate::store::sqlite::{Database, Mode, SqliteStore};

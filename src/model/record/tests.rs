@@ -3,6 +3,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::*;
+use crate::model::grant::Allowed;
 
 const GRACE: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_hours(1);
@@ -49,6 +50,7 @@ fn present(generation: u32, attempt: &str) -> Presented {
         audience: Vec::new(),
         allowed_scope: everything(),
         allowed_audience: everything(),
+        own_audience: "countersign".into(),
         context: SessionContext::default(),
     }
 }

@@ -2,7 +2,6 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{Audited, tell, tell_if};
-use crate::clock::UnixMillis;
 use crate::model::{AuditEvent, KeyId, Result, Revocation};
 use crate::store::keys::{KeyRows, KeyStore, SecretPurpose, SecretRow, SigningRow};
 
@@ -31,14 +30,8 @@ impl<S: KeyStore> KeyStore for Audited<S> {
         Ok(tell_if(added, audit, added))
     }
 
-    async fn activate_key(
-        &self,
-        id: &KeyId,
-        active: Option<&KeyId>,
-        at: UnixMillis,
-        audit: &AuditEvent,
-    ) -> Result<bool> {
-        let won = self.0.activate_key(id, active, at, audit).await?;
+    async fn activate_key(&self, id: &KeyId, active: Option<&KeyId>, audit: &AuditEvent) -> Result<bool> {
+        let won = self.0.activate_key(id, active, audit).await?;
         Ok(tell_if(won, audit, won))
     }
 
@@ -46,10 +39,9 @@ impl<S: KeyStore> KeyStore for Audited<S> {
         &self,
         id: &KeyId,
         standby: Option<&KeyId>,
-        at: UnixMillis,
         audit: &AuditEvent,
     ) -> Result<(SigningRow, Option<Revocation>)> {
-        let (key, revocation) = self.0.revoke_key(id, standby, at, audit).await?;
+        let (key, revocation) = self.0.revoke_key(id, standby, audit).await?;
         Ok(tell_if(revocation.is_some(), audit, (key, revocation)))
     }
 

@@ -18,8 +18,8 @@ impl<S: RevocationStore> RevocationStore for Audited<S> {
         Ok(recorded)
     }
 
-    async fn is_revoked(&self, concerns: &Concerns) -> Result<bool> {
-        self.0.is_revoked(concerns).await
+    async fn revoked(&self, concerns: &[Concerns]) -> Result<Vec<bool>> {
+        self.0.revoked(concerns).await
     }
 
     async fn load_revocations(&self, since: UnixMillis) -> Result<Snapshot> {

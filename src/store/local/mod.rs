@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
-use super::throttles::{Cell, Limit, ThrottleStore};
+use super::throttles::{Cell, Charge, Limit, Take, ThrottleStore};
 use crate::clock::{Clock, millis};
 use crate::model::Result;
 
@@ -46,6 +46,14 @@ impl LocalThrottles {
     fn now(&self) -> i64 {
         millis(self.clock.monotonic())
     }
+
+    fn change<T>(&self, name: [u8; 16], step: impl FnOnce(Cell) -> (Cell, T)) -> T {
+        // Attempts cost a hash each: one lock for all names is enough.
+        let _one_at_a_time = self.cells.lock();
+        let (cell, answer) = step(self.counted.get(&name).unwrap_or_default());
+        self.counted.insert(name, cell);
+        answer
+    }
 }
 
 #[async_trait]
@@ -54,11 +62,19 @@ impl ThrottleStore for LocalThrottles {
         Ok(self.counted.get(&name).unwrap_or_default().wait(limit, self.now()))
     }
 
+    async fn take(&self, name: [u8; 16], limit: Limit) -> Result<Take> {
+        let now = self.now();
+        Ok(self.change(name, |cell| cell.taken(limit, now)))
+    }
+
+    async fn refund(&self, name: [u8; 16], charge: Charge) -> Result<()> {
+        self.change(name, |cell| (cell.refunded(charge), ()));
+        Ok(())
+    }
+
     async fn charge(&self, name: [u8; 16], limit: Limit) -> Result<()> {
-        // Failures are rare and cost a hash each: one lock for all names is enough.
-        let _one_at_a_time = self.cells.lock();
-        let cell = self.counted.get(&name).unwrap_or_default();
-        self.counted.insert(name, cell.charged(limit, self.now()));
+        let now = self.now();
+        self.change(name, |cell| (cell.charged(limit, now), ()));
         Ok(())
     }
 

@@ -17,8 +17,8 @@ use super::error::Result;
 use super::rows::{self, revocation_columns};
 use super::statement::{Statement, sql};
 use crate::clock::UnixMillis;
-use crate::model::revocation::Concerns;
 use crate::model::{ErrorKind, Revocation};
+use crate::store::revocations::PART;
 use crate::store::{Changes, Cursor, Snapshot};
 
 /// More transactions at once than any server has connections for.
@@ -90,11 +90,13 @@ pub(super) enum Line {
         origin: String,
         snapshot: String,
         as_of: i64,
+        /// The numbers of the first and the last row; none where there is none.
+        span: Option<(i64, i64)>,
     },
     Row(Revocation),
 }
 
-/// The place now, and the rows for which $which is true.
+/// The place now, which of all rows are the first and the last, and the rows for which $which is true.
 macro_rules! look {
     ($which:literal) => {
         concat!(
@@ -102,29 +104,46 @@ macro_rules! look {
                     substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) || '.' ||
                     (SELECT oid FROM pg_database WHERE datname = current_database())::text,
                     pg_current_snapshot()::text, countersign_ms(now()),
+                    (SELECT min(seq) FROM revocations), (SELECT max(seq) FROM revocations),
                     NULL::text AS level, NULL::text AS id, NULL::uuid AS keep, NULL::bigint AS epoch,
                     NULL::bigint AS expires, NULL::bigint AS revoked
              UNION ALL
-             SELECT NULL, NULL, NULL, ",
+             (SELECT NULL, NULL, NULL, NULL, NULL, ",
             revocation_columns!(),
             " FROM revocations WHERE ",
-            $which
+            $which,
+            ")"
         )
     };
 }
 
-/// Everything that was recorded after `since` and has not expired.
-pub(super) fn load(since: UnixMillis) -> Statement {
-    sql(look!("revoked > $1 AND expires > countersign_ms(now())")).bind(since.0)
+/// Where the feed stands now, and between which two numbers all rows lie that can be seen.
+pub(super) fn here() -> Statement {
+    sql(look!("false"))
 }
 
-/// What `seen` has not seen, if it is of this server.
+/// Of the rows with these numbers (the first included, the last not) those that were recorded after `since` and have not
+/// expired.
+///
+/// Parts are read one after the other, each of its own moment. What could be seen when the place was noted can still be
+/// seen later, so together they are all that it stands for; what they hold beyond that, the next look tells again.
+pub(super) fn part(since: UnixMillis, first: i64, last: i64) -> Statement {
+    const ROWS: &str = concat!(
+        "SELECT ",
+        revocation_columns!(),
+        " FROM revocations WHERE seq >= $2 AND seq < $3 AND revoked > $1 AND expires > countersign_ms(now())"
+    );
+    sql(ROWS).bind(since.0).bind(first).bind(last)
+}
+
+/// What `seen` has not seen, if it is of this server: at most one more than [`PART`] rows.
 pub(super) fn news(seen: &Place) -> Statement {
     // A bigint would do for the next centuries; the text is what the type xid8 reads in every version.
     let running: Vec<String> = seen.running.iter().map(ToString::to_string).collect();
-    sql(look!("txid >= $1::xid8 OR txid = ANY ($2::xid8[])"))
+    sql(look!("txid >= $1::xid8 OR txid = ANY ($2::xid8[]) LIMIT $3"))
         .bind(seen.xmax.to_string())
         .bind(running)
+        .bind(PART + 1)
 }
 
 /// Reads a line.
@@ -134,13 +153,21 @@ pub(super) fn line(row: &PgRow) -> Result<Line> {
             origin,
             snapshot: row.try_get(1)?,
             as_of: row.try_get(2)?,
+            span: row.try_get::<Option<i64>, _>(3)?.zip(row.try_get(4)?),
         },
-        None => Line::Row(rows::revocation(row, 3)?),
+        None => Line::Row(rows::revocation(row, 5)?),
     })
 }
 
+/// The lines of one look, put together.
+pub(super) struct Look {
+    origin: String,
+    pub(super) span: Option<(i64, i64)>,
+    pub(super) snapshot: Snapshot,
+}
+
 /// Puts the lines together.
-pub(super) fn snapshot(lines: Vec<Line>) -> crate::model::Result<(String, Snapshot)> {
+pub(super) fn look(lines: Vec<Line>) -> crate::model::Result<Look> {
     let mut rows = Vec::with_capacity(lines.len());
     let mut place = None;
     for line in lines {
@@ -150,62 +177,33 @@ pub(super) fn snapshot(lines: Vec<Line>) -> crate::model::Result<(String, Snapsh
                 origin,
                 snapshot,
                 as_of,
-            } => place = Some((origin, snapshot, as_of)),
+                span,
+            } => place = Some((origin, snapshot, as_of, span)),
         }
     }
-    let (origin, snapshot, as_of) =
+    let (origin, snapshot, as_of, span) =
         place.ok_or_else(|| crate::model::Error::internal("a look at the feed without a place"))?;
     let cursor = Cursor(format!("p1.{origin}.{snapshot}"));
-    let snapshot = Snapshot {
-        rows,
-        cursor,
-        as_of: UnixMillis(as_of),
-    };
-    Ok((origin, snapshot))
+    Ok(Look {
+        origin,
+        span,
+        snapshot: Snapshot {
+            rows,
+            cursor,
+            as_of: UnixMillis(as_of),
+        },
+    })
 }
 
 /// What is new since `seen`, put together from the lines.
 pub(super) fn changes(seen: &Place, lines: Vec<Line>) -> crate::model::Result<Changes> {
-    let (origin, snapshot) = snapshot(lines)?;
-    Ok(if origin == seen.origin {
+    let Look { origin, snapshot, .. } = look(lines)?;
+    let too_many = i64::try_from(snapshot.rows.len()).is_ok_and(|rows| rows > PART);
+    Ok(if origin == seen.origin && !too_many {
         Changes::Since(snapshot)
     } else {
         Changes::Reload
     })
-}
-
-/// Whether a row kills what stands on these: [`Concerns::dead_by`] of every row, by way of the indexes.
-pub(super) fn is_dead(concerns: &Concerns) -> Statement {
-    const IS_DEAD: &str = "
-        WITH party (usr, client, session, user_epoch, client_epoch, global_epoch) AS (
-            SELECT * FROM unnest($4::text[], $5::text[], $6::uuid[], $7::bigint[], $8::bigint[], $9::bigint[])
-        )
-        SELECT EXISTS (SELECT FROM revocations WHERE level = 'token' AND id = ANY ($1) AND epoch = 0)
-            OR EXISTS (SELECT FROM revocations WHERE level = 'session' AND id = ANY ($2) AND epoch = 0)
-            OR EXISTS (SELECT FROM revocations WHERE level = 'key' AND id = $3 AND epoch = 0)
-            OR EXISTS (SELECT FROM party JOIN revocations AS r
-                       ON r.level = 'user' AND r.id = usr AND r.epoch > 0 AND r.epoch > user_epoch
-                       AND (r.keep IS NULL OR r.keep IS DISTINCT FROM session))
-            OR EXISTS (SELECT FROM party JOIN revocations AS r
-                       ON r.level = 'client' AND r.id = client AND r.epoch > 0 AND r.epoch > client_epoch)
-            OR EXISTS (SELECT FROM party JOIN revocations AS r
-                       ON r.level = 'global' AND r.id = '' AND r.epoch > 0 AND r.epoch > global_epoch)";
-    let texts = |ids: &mut dyn Iterator<Item = String>| ids.collect::<Vec<_>>();
-    let parties = || concerns.epochs.iter();
-    sql(IS_DEAD)
-        .bind(texts(&mut concerns.tokens.iter().map(ToString::to_string)))
-        .bind(texts(&mut concerns.sessions.iter().map(ToString::to_string)))
-        .bind(concerns.key.as_ref().map(ToString::to_string))
-        .bind(
-            parties()
-                .map(|party| party.user.map(|id| id.to_string()))
-                .collect::<Vec<_>>(),
-        )
-        .bind(texts(&mut parties().map(|party| party.client.to_string())))
-        .bind(parties().map(|party| party.session.map(|id| id.0)).collect::<Vec<_>>())
-        .bind(parties().map(|party| party.epochs.user).collect::<Vec<_>>())
-        .bind(parties().map(|party| party.epochs.client).collect::<Vec<_>>())
-        .bind(parties().map(|party| party.epochs.global).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -121,12 +121,12 @@ pub(super) async fn activate(
     session: &mut Session<'_>,
     id: &KeyId,
     active: Option<&KeyId>,
-    at: UnixMillis,
     event: &AuditEvent,
 ) -> Result<bool> {
     if !change::may_activate(&lock(session).await?.signing, id, active) {
         return Ok(false);
     }
+    let at = moment(session).await?;
     let retire = sql("UPDATE signing_keys SET state = 'retired', retired = $1 WHERE state = 'active'").bind(at.0);
     session.run(retire).await?;
     begin_signing(session, id, at).await?;
@@ -137,7 +137,6 @@ pub(super) async fn revoke(
     session: &mut Session<'_>,
     id: &KeyId,
     standby: Option<&KeyId>,
-    at: UnixMillis,
     event: &AuditEvent,
 ) -> Result<(SigningRow, Option<Revocation>)> {
     let signing = lock(session).await?.signing;
@@ -150,6 +149,7 @@ pub(super) async fn revoke(
         return Ok((key, None));
     }
     let successor = change::successor(&signing, &key, standby)?;
+    let at = moment(session).await?;
     let end = sql("UPDATE signing_keys SET state = 'revoked', revoked = $2 WHERE id = $1")
         .bind(id.as_str().to_owned())
         .bind(at.0);
@@ -246,6 +246,12 @@ pub(super) fn loaded_everywhere(id: &KeyId, within_millis: i64) -> Statement {
         " - $2 AND $1 <> ALL (loaded))"
     );
     sql(LOADED).bind(id.as_str().to_owned()).bind(within_millis)
+}
+
+/// The time on the server, once the transaction has its turn.
+async fn moment(session: &mut Session<'_>) -> Result<UnixMillis> {
+    let now = session.first(sql(concat!("SELECT ", now!())), |row| Ok(UnixMillis(row.try_get(0)?)));
+    now.await?.ok_or_else(|| Error::internal("no time").into())
 }
 
 async fn begin_signing(session: &mut Session<'_>, id: &KeyId, at: UnixMillis) -> Result<()> {

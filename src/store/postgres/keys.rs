@@ -8,7 +8,6 @@ use super::error::Failure;
 use super::pool::How::{Once, Repeatable, Transaction};
 use super::statement::Statement;
 use super::{PostgresStore, keyring};
-use crate::clock::UnixMillis;
 use crate::model::{AuditEvent, KeyId, Result, Revocation};
 use crate::store::KeyStore;
 use crate::store::keys::{KeyRows, SecretPurpose, SecretRow, SigningRow};
@@ -60,18 +59,12 @@ impl KeyStore for PostgresStore {
             .await
     }
 
-    async fn activate_key(
-        &self,
-        id: &KeyId,
-        active: Option<&KeyId>,
-        at: UnixMillis,
-        audit: &AuditEvent,
-    ) -> Result<bool> {
+    async fn activate_key(&self, id: &KeyId, active: Option<&KeyId>, audit: &AuditEvent) -> Result<bool> {
         let with = (id.clone(), active.cloned(), audit.clone());
         self.db
             .with(Transaction, move |session| {
                 let (id, active, audit) = with.clone();
-                Box::pin(async move { keyring::activate(session, &id, active.as_ref(), at, &audit).await })
+                Box::pin(async move { keyring::activate(session, &id, active.as_ref(), &audit).await })
             })
             .await
     }
@@ -80,14 +73,13 @@ impl KeyStore for PostgresStore {
         &self,
         id: &KeyId,
         standby: Option<&KeyId>,
-        at: UnixMillis,
         audit: &AuditEvent,
     ) -> Result<(SigningRow, Option<Revocation>)> {
         let with = (id.clone(), standby.cloned(), audit.clone());
         self.db
             .with(Transaction, move |session| {
                 let (id, standby, audit) = with.clone();
-                Box::pin(async move { keyring::revoke(session, &id, standby.as_ref(), at, &audit).await })
+                Box::pin(async move { keyring::revoke(session, &id, standby.as_ref(), &audit).await })
             })
             .await
     }

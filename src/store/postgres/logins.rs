@@ -3,6 +3,7 @@
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
+use super::dead::{is_dead, party_is_dead};
 use super::error::{Result, unreadable};
 use super::rows::{self, CLIENT_COLUMNS, USER_COLUMNS, client_columns, now, user_columns};
 use super::statement::{Statement, sql};
@@ -75,12 +76,11 @@ pub(super) fn refresh_view(user: UserId, client: &ClientId, session: SessionId, 
         ", ",
         client_columns!(),
         ", meta.era, (SELECT id FROM signing_keys WHERE state = 'active'),
-           EXISTS (SELECT FROM revocations WHERE level = 'session' AND id = $3::text AND epoch = 0)
-           OR EXISTS (SELECT FROM revocations WHERE level = 'user' AND id = $1::text AND epoch > 0 AND epoch > $4
-                      AND (keep IS NULL OR keep <> $3))
-           OR EXISTS (SELECT FROM revocations WHERE level = 'client' AND id = $2 AND epoch > 0 AND epoch > $5)
-           OR EXISTS (SELECT FROM revocations WHERE level = 'global' AND id = '' AND epoch > 0 AND epoch > $6)
-         FROM meta LEFT JOIN users ON users.id = $1 LEFT JOIN clients ON clients.id = $2"
+           ",
+        is_dead!("session", "$3::text"),
+        " OR ",
+        party_is_dead!("$1", "$2", "$3", "$4", "$5", "$6"),
+        " FROM meta LEFT JOIN users ON users.id = $1 LEFT JOIN clients ON clients.id = $2"
     ))
     .bind(user.0)
     .bind(client.as_str().to_owned())

@@ -9,6 +9,7 @@
 mod audit;
 mod clients;
 mod connect;
+mod dead;
 mod error;
 mod feed;
 mod keyring;

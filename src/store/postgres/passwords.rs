@@ -62,6 +62,12 @@ pub(super) async fn begin_reset(
     audit(session, event).await
 }
 
+/// Voids an outstanding token.
+pub(super) async fn void_reset(session: &mut Session<'_>, id: UserId) -> Result<()> {
+    let void = sql("UPDATE users SET reset_hash = NULL, reset_expires = NULL WHERE id = $1").bind(id.0);
+    session.run(void).await.map(drop)
+}
+
 pub(super) fn reset_user(token_hash: [u8; 32], now: UnixMillis) -> Statement {
     sql(concat!(
         "SELECT ",

@@ -4,6 +4,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::error::Result;
+use super::passwords;
 use super::record::{audit_or_revoke, auditing, insert_audit, revoke_known};
 use super::rows::{self, USER_COLUMNS, json, now, user_columns};
 use super::statement::{Session, Statement, sql};
@@ -121,6 +122,9 @@ pub(super) async fn update(
     let (user, now) = lock(session, id).await?;
     let changed = change::user(user, wanted, expected, authority, now)?;
     store(session, &changed.row).await?;
+    if changed.promoted {
+        passwords::void_reset(session, id).await?;
+    }
     let revocation = audit_or_revoke(session, changed.lost, &everything_of(id), event).await?;
     Ok((changed.row, revocation))
 }

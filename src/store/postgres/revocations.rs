@@ -11,11 +11,12 @@ use super::pool::How::{Once, Repeatable, Transaction};
 use super::record::{auditing, insert_audit, recorded, revoking};
 use super::rows::{now, revocation_columns};
 use super::statement::{Session, sql};
-use super::{PostgresStore, registry};
+use super::{PostgresStore, dead, registry};
 use crate::clock::UnixMillis;
 use crate::model::revocation::Concerns;
 use crate::model::{AuditEvent, Error, Level, Result, Revocation, Target};
 use crate::store::change::storable_event;
+use crate::store::revocations::PART;
 use crate::store::{Changes, Cursor, NewRevocation, Recorded, RevocationStore, Snapshot};
 
 impl PostgresStore {
@@ -54,15 +55,38 @@ impl RevocationStore for PostgresStore {
         })
     }
 
-    async fn is_revoked(&self, concerns: &Concerns) -> Result<bool> {
-        let statement = feed::is_dead(concerns);
-        let dead = self.db.first(Repeatable, statement, |row| Ok(row.try_get(0)?)).await?;
-        dead.ok_or_else(|| Error::internal("no answer"))
+    async fn revoked(&self, concerns: &[Concerns]) -> Result<Vec<bool>> {
+        let mut revoked = vec![false; concerns.len()];
+        if concerns.is_empty() {
+            return Ok(revoked);
+        }
+        let killed = self
+            .db
+            .all(Repeatable, dead::dead(concerns), |row| Ok(row.try_get::<i64, _>(0)?))
+            .await?;
+        for place in killed {
+            let told = usize::try_from(place).ok().and_then(|place| revoked.get_mut(place));
+            *told.ok_or_else(|| Error::internal("an answer that was not asked for"))? = true;
+        }
+        Ok(revoked)
     }
 
     async fn load_revocations(&self, since: UnixMillis) -> Result<Snapshot> {
-        let lines = self.upkeep.all(Repeatable, feed::load(since), feed::line).await?;
-        feed::snapshot(lines).map(|(_, snapshot)| snapshot)
+        let here = feed::look(self.upkeep.all(Repeatable, feed::here(), feed::line).await?)?;
+        let mut snapshot = here.snapshot;
+        let Some((mut first, last)) = here.span else {
+            return Ok(snapshot);
+        };
+        while first <= last {
+            let next = first.saturating_add(PART);
+            let rows = self
+                .upkeep
+                .all(Repeatable, feed::part(since, first, next), recorded)
+                .await?;
+            snapshot.rows.extend(rows);
+            first = next;
+        }
+        Ok(snapshot)
     }
 
     async fn revocations_since(&self, cursor: &Cursor) -> Result<Changes> {

@@ -36,6 +36,8 @@ pub(super) struct Link {
     clock: Arc<dyn Clock>,
     /// Why Redis must not be used though it answers; none once it was found fit.
     unfit: watch::Sender<Option<String>>,
+    /// How often connections were made and Redis was found fit.
+    reconnections: watch::Sender<u64>,
 }
 
 /// One master of the deployment.
@@ -61,6 +63,7 @@ impl Link {
             timeout,
             clock,
             unfit: watch::Sender::new(Some("not examined yet".into())),
+            reconnections: watch::Sender::new(0),
         }
     }
 
@@ -76,6 +79,15 @@ impl Link {
             *current = unfit;
             news
         })
+    }
+
+    /// Says that connections were made and Redis was found fit.
+    pub(super) fn reconnected(&self) {
+        self.reconnections.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn reconnections(&self) -> watch::Receiver<u64> {
+        self.reconnections.subscribe()
     }
 
     /// Waits until Redis is declared fit for use.

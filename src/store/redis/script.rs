@@ -39,6 +39,8 @@ script!(COUNTER, ALLOW_OOM, include_str!("lua/counter.lua"));
 script!(RAISE, ALLOW_OOM, include_str!("lua/raise.lua"));
 script!(ANNOUNCE, ALLOW_OOM, include_str!("lua/announce.lua"));
 script!(CHARGE, "", CELL_STATE, include_str!("lua/charge.lua"));
+script!(TAKE, "", CELL_STATE, include_str!("lua/take.lua"));
+script!(REFUND, ALLOW_OOM, CELL_STATE, include_str!("lua/refund.lua"));
 script!(CELL, NO_WRITES, CELL_STATE, include_str!("lua/cell_read.lua"));
 script!(REMEMBER, "", include_str!("lua/remember.lua"));
 script!(REMEMBERS, NO_WRITES, include_str!("lua/remembers.lua"));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::reply::{Reply, Row};
@@ -84,6 +85,7 @@ impl SessionStore for Redis {
             } = allowed;
             args.extend([names(requested)?, flag(*any), flag(*own), names(allowed)?]);
         }
+        args.push(names(std::slice::from_ref(&presented.own_audience))?);
         rotation(self.run(&script::ROTATE, self.user_key(presented.user), args).await?)
     }
 
@@ -105,6 +107,10 @@ impl SessionStore for Redis {
 
     async fn ping(&self) -> Result<()> {
         self.link.ping().await
+    }
+
+    fn reconnections(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.link.reconnections())
     }
 
     async fn advance_counters(&self, known: &[(String, i64)]) -> Result<Vec<(String, i64)>> {

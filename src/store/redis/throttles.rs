@@ -11,7 +11,7 @@ use super::{Redis, script};
 use crate::clock::millis;
 use crate::model::{Error, Result};
 use crate::store::ThrottleStore;
-use crate::store::throttles::{Cell, LONGEST_WAIT, Limit};
+use crate::store::throttles::{Cell, Charge, LONGEST_WAIT, Limit, Take};
 
 #[async_trait]
 impl ThrottleStore for Redis {
@@ -25,15 +25,28 @@ impl ThrottleStore for Redis {
         Ok(cell.wait(limit, row.int()?))
     }
 
+    async fn take(&self, name: [u8; 16], limit: Limit) -> Result<Take> {
+        let reply = self
+            .run(&script::TAKE, self.counted(name), numbers(limits(limit)))
+            .await?;
+        let mut row = reply.row()?;
+        let wait = row.int()?;
+        if wait > 0 {
+            return Ok(Take::Wait(Duration::from_millis(wait.unsigned_abs())));
+        }
+        Ok(Take::Taken(Charge {
+            millis: row.int()?,
+            strikes: row.u32()?,
+        }))
+    }
+
+    async fn refund(&self, name: [u8; 16], charge: Charge) -> Result<()> {
+        let args = numbers([charge.millis, charge.strikes.into(), millis(LONGEST_WAIT)]);
+        self.run(&script::REFUND, self.counted(name), args).await.map(drop)
+    }
+
     async fn charge(&self, name: [u8; 16], limit: Limit) -> Result<()> {
-        let interval = millis(limit.rate.interval());
-        let args = [
-            interval,
-            millis(limit.rate.per) - interval,
-            limit.doubling.into(),
-            millis(LONGEST_WAIT),
-        ];
-        let args = args.map(|number| Bytes::from(number.to_string())).to_vec();
+        let args = numbers(limits(limit));
         self.run(&script::CHARGE, self.counted(name), args).await.map(drop)
     }
 
@@ -49,6 +62,20 @@ impl ThrottleStore for Redis {
         let found = self.run(&script::REMEMBERS, self.remembered(name), Vec::new()).await?;
         Ok(found.int()? == 1)
     }
+}
+
+fn limits(limit: Limit) -> [i64; 4] {
+    let interval = millis(limit.rate.interval());
+    [
+        interval,
+        millis(limit.rate.per) - interval,
+        limit.doubling.into(),
+        millis(LONGEST_WAIT),
+    ]
+}
+
+fn numbers<const N: usize>(numbers: [i64; N]) -> Vec<Bytes> {
+    numbers.map(|number| Bytes::from(number.to_string())).to_vec()
 }
 
 impl Redis {

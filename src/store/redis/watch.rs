@@ -93,6 +93,7 @@ async fn judge(link: Arc<Link>, client: Client, reconnected: Arc<Notify>, patien
                 tokio::time::sleep(AGAIN).await;
             }
         }
+        link.reconnected();
     }
 }
 

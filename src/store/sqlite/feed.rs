@@ -6,7 +6,8 @@ use super::Tx;
 use super::rows::{revocation, revocation_columns};
 use crate::clock::UnixMillis;
 use crate::model::revocation::Concerns;
-use crate::model::{ErrorKind, Level, Result};
+use crate::model::{ErrorKind, Level, Result, Revocation};
+use crate::store::revocations::PART;
 use crate::store::{Changes, Cursor, Snapshot};
 
 /// A place in the feed: which database, and the last row that was seen.
@@ -49,26 +50,36 @@ impl Place {
     }
 }
 
-pub(super) fn load(tx: &Tx<'_>, since: UnixMillis, as_of: UnixMillis) -> Result<Snapshot> {
-    Ok(Snapshot {
-        rows: tx.all(
-            concat!(
-                "SELECT ",
-                revocation_columns!(),
-                " FROM revocations WHERE revoked > ?1 AND expires > ?2"
-            ),
-            [since.0, tx.now().0],
-            revocation,
-        )?,
-        cursor: Place::now(tx)?.cursor(),
+/// Where the feed stands now, and the number of the first row that there is.
+pub(super) fn here(tx: &Tx<'_>, as_of: UnixMillis) -> Result<(Option<i64>, i64, Snapshot)> {
+    let place = Place::now(tx)?;
+    let first = tx.first("SELECT min(seq) FROM revocations", [], |row| Ok(row.get(0)?))?;
+    let snapshot = Snapshot {
+        rows: Vec::new(),
+        cursor: place.cursor(),
         as_of,
-    })
+    };
+    Ok((first.flatten(), place.last, snapshot))
+}
+
+/// Of the rows with these numbers (the first included, the last not) those that were recorded after `since` and have not
+/// expired.
+pub(super) fn part(tx: &Tx<'_>, since: UnixMillis, first: i64, last: i64) -> Result<Vec<Revocation>> {
+    tx.all(
+        concat!(
+            "SELECT ",
+            revocation_columns!(),
+            " FROM revocations WHERE seq >= ?3 AND seq < ?4 AND +revoked > ?1 AND +expires > ?2"
+        ),
+        [since.0, tx.now().0, first, last],
+        revocation,
+    )
 }
 
 pub(super) fn since(tx: &Tx<'_>, seen: &Place, as_of: UnixMillis) -> Result<Changes> {
     let now = Place::now(tx)?;
-    // A smaller number than was seen: an older copy of the file was put in its place.
-    if now.instance != seen.instance || now.last < seen.last {
+    // A smaller number than was seen: an older copy of the file was put in its place. A much larger one: too much is new.
+    if now.instance != seen.instance || !(seen.last..=seen.last.saturating_add(PART)).contains(&now.last) {
         return Ok(Changes::Reload);
     }
     Ok(Changes::Since(Snapshot {

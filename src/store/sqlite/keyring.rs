@@ -96,13 +96,8 @@ pub(super) fn import(tx: &Tx<'_>, key: &SigningRow, event: &AuditEvent) -> Resul
     Ok(added)
 }
 
-pub(super) fn activate(
-    tx: &Tx<'_>,
-    id: &KeyId,
-    active: Option<&KeyId>,
-    at: UnixMillis,
-    event: &AuditEvent,
-) -> Result<bool> {
+pub(super) fn activate(tx: &Tx<'_>, id: &KeyId, active: Option<&KeyId>, event: &AuditEvent) -> Result<bool> {
+    let at = tx.now();
     if !change::may_activate(&load(tx)?.signing, id, active) {
         return Ok(false);
     }
@@ -119,7 +114,6 @@ pub(super) fn revoke(
     tx: &Tx<'_>,
     id: &KeyId,
     standby: Option<&KeyId>,
-    at: UnixMillis,
     event: &AuditEvent,
 ) -> Result<(SigningRow, Option<Revocation>)> {
     let signing = load(tx)?.signing;
@@ -132,6 +126,7 @@ pub(super) fn revoke(
         return Ok((key, None));
     }
     let successor = change::successor(&signing, &key, standby)?;
+    let at = tx.now();
     tx.run(
         "UPDATE signing_keys SET state = 'revoked', revoked = ?2 WHERE id = ?1",
         params![id.as_str(), at.0],

@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{SqliteStore, keyring};
-use crate::clock::UnixMillis;
 use crate::model::{AuditEvent, KeyId, Result, Revocation};
 use crate::store::KeyStore;
 use crate::store::keys::{KeyRows, SecretPurpose, SecretRow, SigningRow};
@@ -30,16 +29,10 @@ impl KeyStore for SqliteStore {
         self.db.call(move |tx| keyring::import(tx, &key, &audit)).await
     }
 
-    async fn activate_key(
-        &self,
-        id: &KeyId,
-        active: Option<&KeyId>,
-        at: UnixMillis,
-        audit: &AuditEvent,
-    ) -> Result<bool> {
+    async fn activate_key(&self, id: &KeyId, active: Option<&KeyId>, audit: &AuditEvent) -> Result<bool> {
         let (id, active, audit) = (id.clone(), active.cloned(), audit.clone());
         self.db
-            .call(move |tx| keyring::activate(tx, &id, active.as_ref(), at, &audit))
+            .call(move |tx| keyring::activate(tx, &id, active.as_ref(), &audit))
             .await
     }
 
@@ -47,12 +40,11 @@ impl KeyStore for SqliteStore {
         &self,
         id: &KeyId,
         standby: Option<&KeyId>,
-        at: UnixMillis,
         audit: &AuditEvent,
     ) -> Result<(SigningRow, Option<Revocation>)> {
         let (id, standby, audit) = (id.clone(), standby.cloned(), audit.clone());
         self.db
-            .call(move |tx| keyring::revoke(tx, &id, standby.as_ref(), at, &audit))
+            .call(move |tx| keyring::revoke(tx, &id, standby.as_ref(), &audit))
             .await
     }
 

@@ -1,9 +1,11 @@
-//! What logins and refreshes read: one statement each, so that all of it is of one moment.
+//! What logins and refreshes read: in one transaction each, so that all of it is of one moment.
 
 use rusqlite::{Row, params};
 
 use super::Tx;
+use super::feed;
 use super::rows::{self, USER_COLUMNS, client_columns, unreadable, user_columns};
+use crate::model::revocation::Concerns;
 use crate::model::{ClientId, Epochs, Error, Result, SessionId, UserId, Username};
 use crate::secret::SecretText;
 use crate::store::{Login, MachineLogin, RefreshView};
@@ -60,33 +62,23 @@ pub(super) fn refresh_view(
     session: SessionId,
     epochs: Epochs,
 ) -> Result<RefreshView> {
+    let concerns = Concerns::of_session(user, session, client.clone(), epochs);
+    let revoked = feed::is_dead(tx, &concerns)?;
     tx.first(
         concat!(
-            "SELECT meta.era, (SELECT id FROM signing_keys WHERE state = 'active'),
-                    EXISTS (SELECT 1 FROM revocations WHERE level = 'session' AND id = ?3 AND epoch = 0)
-                    OR EXISTS (SELECT 1 FROM revocations WHERE level = 'user' AND id = ?1 AND epoch > 0 AND epoch > ?4
-                               AND (keep IS NULL OR keep <> ?3))
-                    OR EXISTS (SELECT 1 FROM revocations WHERE level = 'client' AND id = ?2 AND epoch > 0 AND epoch > ?5)
-                    OR EXISTS (SELECT 1 FROM revocations WHERE level = 'global' AND id = '' AND epoch > 0 AND epoch > ?6), ",
+            "SELECT meta.era, (SELECT id FROM signing_keys WHERE state = 'active'), ",
             user_columns!(),
             ", ",
             client_columns!(),
             " FROM meta LEFT JOIN users ON users.id = ?1 LEFT JOIN clients ON clients.id = ?2"
         ),
-        params![
-            user.to_string(),
-            client.as_str(),
-            session.to_string(),
-            epochs.user,
-            epochs.client,
-            epochs.global
-        ],
+        params![user.to_string(), client.as_str()],
         |row| {
             let active_key: Option<String> = row.get(1)?;
             Ok(RefreshView {
-                user: rows::user(row, 3)?,
-                client: rows::client(row, 3 + USER_COLUMNS)?,
-                revoked: row.get(2)?,
+                user: rows::user(row, 2)?,
+                client: rows::client(row, 2 + USER_COLUMNS)?,
+                revoked,
                 active_key: active_key.map(|id| id.parse().map_err(unreadable)).transpose()?,
                 era: row.get(0)?,
             })

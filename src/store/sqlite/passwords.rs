@@ -52,6 +52,15 @@ pub(super) fn begin_reset(
     audit(tx, event)
 }
 
+/// Voids an outstanding token.
+pub(super) fn void_reset(tx: &Tx<'_>, id: UserId) -> Result<()> {
+    tx.run(
+        "UPDATE users SET reset_hash = NULL, reset_expires = NULL WHERE id = ?1",
+        [id.to_string()],
+    )?;
+    Ok(())
+}
+
 pub(super) fn reset_user(tx: &Tx<'_>, token_hash: &[u8; 32], now: UnixMillis) -> Result<Option<User>> {
     let sql = concat!(
         "SELECT ",

@@ -4,6 +4,7 @@ use rusqlite::params;
 
 use super::Tx;
 use super::error::unless_duplicate;
+use super::passwords;
 use super::record::{audit, revoke_known};
 use super::rows::{self, json, user_columns};
 use crate::clock::UnixMillis;
@@ -96,6 +97,9 @@ pub(super) fn update(
     let user = by_id(tx, id)?.ok_or(ErrorKind::UserNotFound)?;
     let changed = change::user(user, wanted, expected, authority, tx.now())?;
     store(tx, &changed.row)?;
+    if changed.promoted {
+        passwords::void_reset(tx, id)?;
+    }
     let revocation = changed.lost.then(|| revoke_known(tx, &everything_of(id))).transpose()?;
     audit(tx, event)?;
     Ok((changed.row, revocation))

@@ -13,6 +13,7 @@ use crate::clock::UnixMillis;
 use crate::model::revocation::Concerns;
 use crate::model::{AuditEvent, Result};
 use crate::store::change::storable_event;
+use crate::store::revocations::PART;
 use crate::store::{Changes, Cursor, NewRevocation, Recorded, RevocationStore, Snapshot};
 
 #[async_trait]
@@ -31,15 +32,27 @@ impl RevocationStore for SqliteStore {
             .await
     }
 
-    async fn is_revoked(&self, concerns: &Concerns) -> Result<bool> {
-        let concerns = concerns.clone();
-        self.db.read(move |tx| feed::is_dead(tx, &concerns)).await
+    async fn revoked(&self, concerns: &[Concerns]) -> Result<Vec<bool>> {
+        let concerns = concerns.to_vec();
+        self.db
+            .read(move |tx| concerns.iter().map(|concerns| feed::is_dead(tx, concerns)).collect())
+            .await
     }
 
     async fn load_revocations(&self, since: UnixMillis) -> Result<Snapshot> {
         // Before the read: what is acknowledged after this moment may be missing, so nothing later is claimed.
         let as_of = self.db.clock().now();
-        self.db.read(move |tx| feed::load(tx, since, as_of)).await
+        let (first, last, mut snapshot) = self.db.read(move |tx| feed::here(tx, as_of)).await?;
+        let Some(mut first) = first else {
+            return Ok(snapshot);
+        };
+        while first <= last {
+            let next = first.saturating_add(PART);
+            let rows = self.db.read(move |tx| feed::part(tx, since, first, next)).await?;
+            snapshot.rows.extend(rows);
+            first = next;
+        }
+        Ok(snapshot)
     }
 
     async fn revocations_since(&self, cursor: &Cursor) -> Result<Changes> {

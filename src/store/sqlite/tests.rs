@@ -281,3 +281,28 @@ async fn a_full_disk_is_said_and_survived() {
 fn migrations_are_numbered_from_one() {
     assert!(crate::store::migrate::is_numbered(super::database::MIGRATIONS));
 }
+
+#[tokio::test]
+async fn a_load_of_many_rows_is_read_in_parts() {
+    use crate::store::{Changes, RevocationStore as _};
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path(), Mode::Serve).unwrap();
+    let store = super::SqliteStore::new(db.clone());
+    let begun = store.load_revocations(UnixMillis(0)).await.unwrap().cursor;
+    db.call(|tx| {
+        let rows = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 45000)
+                    INSERT INTO revocations (level, id, epoch, expires, revoked)
+                    SELECT 'session', printf('00000000-0000-7000-8000-%012x', i), 0, 9000000000000, i FROM n";
+        Ok(tx.run(rows, [])?)
+    })
+    .await
+    .unwrap();
+    let loaded = store.load_revocations(UnixMillis(10)).await.unwrap();
+    assert_eq!(loaded.rows.len(), 44_990);
+    let reload = store.revocations_since(&begun).await.unwrap();
+    assert!(matches!(reload, Changes::Reload), "more is new than one look tells");
+    assert!(matches!(
+        store.revocations_since(&loaded.cursor).await.unwrap(),
+        Changes::Since(_)
+    ));
+}

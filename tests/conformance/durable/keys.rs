@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use countersign::model::{Algorithm, AuditType, ErrorKind, KeyState, Target};
 use countersign::store::keys::{CheckRow, KeyRows, SecretPurpose, SigningRow};
 
@@ -115,12 +117,13 @@ async fn an_imported_key_is_added_once(fresh: Fresh) {
 }
 
 async fn one_of_many_activates(fresh: Fresh) {
+    let began = now();
     let first = import(&fresh, KeyState::Pending).await;
     let second = import(&fresh, KeyState::Pending).await;
     let activate = async |key: &SigningRow, active: Option<&SigningRow>| {
         let event = event(AuditType::KeyActivated, &key.id);
         let active = active.map(|key| &key.id);
-        fresh.activate_key(&key.id, active, now(), &event).await.unwrap()
+        fresh.activate_key(&key.id, active, &event).await.unwrap()
     };
     let done = futures_util::future::join_all((0..6).map(|_| activate(&first, None))).await;
     assert_eq!(done.into_iter().filter(|done| *done).count(), 1);
@@ -134,7 +137,9 @@ async fn one_of_many_activates(fresh: Fresh) {
         [Some(KeyState::Retired), Some(KeyState::Active)]
     );
     let stored = fresh.load_keys().await.unwrap().signing;
-    assert!(stored[0].retired.is_some() && stored[1].activated.is_some());
+    let (retired, activated) = (stored[0].retired.unwrap(), stored[1].activated.unwrap());
+    assert_eq!(retired, activated, "of one moment, by the store's clock");
+    assert!(retired.since(began) < Duration::from_mins(1) && began <= retired.plus(Duration::from_secs(5)));
 }
 
 async fn revoking_the_active_key_needs_a_standby(fresh: Fresh) {
@@ -142,36 +147,30 @@ async fn revoking_the_active_key_needs_a_standby(fresh: Fresh) {
     let standby = import(&fresh, KeyState::Pending).await;
     let retired = import(&fresh, KeyState::Retired).await;
     for useless in [None, Some(&retired.id), Some(&active.id)] {
-        let error = fresh
-            .revoke_key(&active.id, useless, now(), &some_event())
-            .await
-            .unwrap_err();
+        let error = fresh.revoke_key(&active.id, useless, &some_event()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::LastActiveKey);
     }
     let (row, revocation) = fresh
-        .revoke_key(&active.id, Some(&standby.id), now(), &some_event())
+        .revoke_key(&active.id, Some(&standby.id), &some_event())
         .await
         .unwrap();
     assert!(row.state == KeyState::Revoked && row.revoked.is_some());
     assert_eq!(revocation.unwrap().target, Target::Key(active.id.clone()));
-    let (_, revocation) = fresh.revoke_key(&retired.id, None, now(), &some_event()).await.unwrap();
+    let (_, revocation) = fresh.revoke_key(&retired.id, None, &some_event()).await.unwrap();
     assert!(revocation.is_some(), "what it signed may still live");
     assert_eq!(
         states(&fresh, &[&active, &standby, &retired]).await,
         [KeyState::Revoked, KeyState::Active, KeyState::Revoked].map(Some)
     );
-    let missing = fresh
-        .revoke_key(&key_id(), None, now(), &some_event())
-        .await
-        .unwrap_err();
+    let missing = fresh.revoke_key(&key_id(), None, &some_event()).await.unwrap_err();
     assert_eq!(missing.kind, ErrorKind::KeyNotFound);
 }
 
 async fn revoking_twice_changes_nothing(fresh: Fresh) {
     let key = import(&fresh, KeyState::Retired).await;
     let event = event(AuditType::KeyRevoked, &key.id);
-    let (first, _) = fresh.revoke_key(&key.id, None, now(), &event).await.unwrap();
-    let (second, revocation) = fresh.revoke_key(&key.id, None, now(), &some_event()).await.unwrap();
+    let (first, _) = fresh.revoke_key(&key.id, None, &event).await.unwrap();
+    let (second, revocation) = fresh.revoke_key(&key.id, None, &some_event()).await.unwrap();
     assert_eq!((first, None), (second, revocation));
     assert_eq!(events_on(&fresh, &key.id).await, 1);
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use countersign::model::{AuditType, ErrorKind, Target, UserId};
 use countersign::secret::SecretText;
-use countersign::store::accounts::{Authority, NewPassword};
+use countersign::store::accounts::{Authority, NewPassword, UserChange};
 
 use super::fresh::{self, Fresh};
 use super::samples::*;
@@ -13,6 +13,7 @@ on_each!([sqlite, postgres, pooled] [
     a_reset_token_is_good_once_and_until_it_expires,
     a_newer_reset_token_replaces_the_older,
     any_change_voids_the_reset_token,
+    a_promotion_voids_the_reset_token,
     of_many_who_use_one_reset_token_one_wins,
 ]);
 
@@ -153,6 +154,27 @@ async fn any_change_voids_the_reset_token(fresh: Fresh) {
         .await
         .unwrap();
     assert_eq!(complete(&fresh, [3; 32]).await, Err(ErrorKind::ResetTokenInvalid));
+}
+
+async fn a_promotion_voids_the_reset_token(fresh: Fresh) {
+    let user = make_user(&fresh, "ada").await;
+    let roles = async |roles: &[&str]| {
+        let change = UserChange {
+            roles: Some(roles.iter().map(ToString::to_string).collect()),
+            ..UserChange::default()
+        };
+        fresh
+            .update_user(user.id, &change, None, Authority::Admin, &some_event())
+            .await
+            .unwrap();
+    };
+    begin(&fresh, user.id, [5; 32], 60_000).await;
+    roles(&["editor"]).await;
+    assert!(fresh.password_reset_user([5; 32], now()).await.unwrap().is_some());
+    // Whoever began the reset could not have begun it for an admin.
+    roles(&["admin", "editor"]).await;
+    assert!(fresh.password_reset_user([5; 32], now()).await.unwrap().is_none());
+    assert_eq!(complete(&fresh, [5; 32]).await, Err(ErrorKind::ResetTokenInvalid));
 }
 
 async fn of_many_who_use_one_reset_token_one_wins(fresh: Fresh) {

@@ -215,6 +215,7 @@ async fn dead_is_what_the_model_calls_dead(fresh: Fresh) {
             .flat_map(|row| [row.epoch - 1, row.epoch, row.epoch + 1])
             .collect();
         around.push(0);
+        let mut asked: Vec<(Concerns, bool)> = Vec::new();
         for _ in 0..40 {
             let mut epochs = || Epochs {
                 global: dice.pick(&around),
@@ -243,6 +244,7 @@ async fn dead_is_what_the_model_calls_dead(fresh: Fresh) {
                 dead(&concerns),
                 "seed {seed}, round {round}: {concerns:?}\n{rows:?}"
             );
+            asked.push((concerns, answer));
 
             let (user, client, session) = (dice.pick(&users), dice.pick(&clients), dice.pick(&sessions));
             let view = fresh.refresh_view(user, &client, session, parties[0]).await.unwrap();
@@ -253,7 +255,14 @@ async fn dead_is_what_the_model_calls_dead(fresh: Fresh) {
                 "seed {seed}, round {round}: {concerns:?}\n{rows:?}"
             );
         }
+        let (concerns, answers): (Vec<Concerns>, Vec<bool>) = asked.into_iter().unzip();
+        assert_eq!(
+            fresh.revoked(&concerns).await.unwrap(),
+            answers,
+            "asked together, seed {seed}"
+        );
     }
+    assert!(fresh.revoked(&[]).await.unwrap().is_empty());
 }
 
 async fn only_what_expired_is_purged(fresh: Fresh) {

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use super::{fresh, store_with};
 use crate::durable::fresh::Fresh;
 use crate::durable::samples::*;
-use crate::support::Postgres;
+use crate::support::{Postgres, size};
 
 async fn since(fresh: &Fresh, cursor: &Cursor) -> Snapshot {
     match fresh.revocations_since(cursor).await.unwrap() {
@@ -122,4 +122,46 @@ async fn on_another_timeline_everything_is_loaded_again() {
     let loaded = fresh.load_revocations(UnixMillis(0)).await.unwrap();
     assert_eq!(loaded.rows, [row]);
     assert!(since(&fresh, &loaded.cursor).await.rows.is_empty());
+}
+
+/// Full size: `COUNTERSIGN_TEST_REVOCATIONS=1000000 cargo test --all-features --test conformance -- of_any_number`.
+#[tokio::test]
+async fn a_load_of_any_number_of_rows_comes_to_its_end() {
+    let count = size("COUNTERSIGN_TEST_REVOCATIONS", 50_000);
+    let (database, fresh) = fresh().await;
+    let begun = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor;
+    let insert = format!(
+        "INSERT INTO revocations (level, id, epoch, expires, revoked)
+         SELECT 'session', gen_random_uuid(), 0, 9000000000000, countersign_ms(clock_timestamp())
+         FROM generate_series(1, {count})"
+    );
+    let mut connection = database.connect().await;
+    sqlx::raw_sql(AssertSqlSafe(insert))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let old =
+        "INSERT INTO revocations (level, id, epoch, expires, revoked) VALUES ('session', gen_random_uuid(), 0, 1, 1)";
+    sqlx::raw_sql(AssertSqlSafe(old))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+
+    // Each statement within two seconds, whatever the whole takes. What is written meanwhile is told by the next look.
+    let started = tokio::time::Instant::now();
+    let (loaded, late) = tokio::join!(fresh.load_revocations(UnixMillis(1)), async {
+        revoke(&fresh, Target::Session(session())).await.unwrap()
+    });
+    let loaded = loaded.unwrap();
+    println!("{count} rows loaded in {:?}", started.elapsed());
+    let mut ids: std::collections::HashSet<String> = loaded.rows.iter().map(|row| row.target.id()).collect();
+    assert_eq!(ids.len(), loaded.rows.len(), "no row twice");
+    let news = since(&fresh, &loaded.cursor).await.rows;
+    ids.extend(news.iter().map(|row| row.target.id()));
+    assert!(ids.contains(&late.target.id()));
+    assert_eq!(ids.len(), count + 1);
+    assert!(
+        matches!(fresh.revocations_since(&begun).await.unwrap(), Changes::Reload),
+        "more is new than one look tells"
+    );
 }

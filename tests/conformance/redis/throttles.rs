@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use countersign::store::ThrottleStore as _;
-use countersign::store::throttles::{Cell, LONGEST_WAIT, Limit, Rate};
+use countersign::store::throttles::{Cell, LONGEST_WAIT, Limit, Rate, Take};
 
 use super::{connect, connected, server};
 use crate::support::KeySpace;
@@ -38,6 +38,60 @@ async fn failures_are_counted_as_the_model_does() {
             model = model.charged(limit, 0);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_are_taken_and_refunded_as_the_model_does() {
+    let keys = tokio::task::spawn_blocking(KeySpace::fresh).await.unwrap();
+    let store = connect(keys.url(), keys.prefix()).await.unwrap();
+    let mut name = [1; 16];
+    for (count, doubling) in [(1, false), (1, true), (3, true), (10, false)] {
+        name[15] += 1;
+        let limit = limit(count, doubling);
+        let mut model = Cell::default();
+        for step in 0..40 {
+            let take = store.take(name, limit).await.unwrap();
+            let (after, expected) = model.taken(limit, 0);
+            assert_eq!(
+                matches!(take, Take::Taken(_)),
+                matches!(expected, Take::Taken(_)),
+                "{limit:?}, {step}: {take:?}, not {expected:?}"
+            );
+            model = after;
+            // Two of three are taken back; what failed past the rate is counted all the same.
+            match (take, expected) {
+                (Take::Taken(charge), Take::Taken(modelled)) if step % 3 > 0 => {
+                    assert_eq!(charge.strikes, modelled.strikes, "{limit:?}, {step}");
+                    store.refund(name, charge).await.unwrap();
+                    model = model.refunded(modelled);
+                }
+                (Take::Taken(_), _) => {}
+                (Take::Wait(_), _) => {
+                    store.charge(name, limit).await.unwrap();
+                    model = model.charged(limit, 0);
+                }
+            }
+        }
+        assert!(!store.wait(name, limit).await.unwrap().is_zero());
+    }
+    store
+        .refund([9; 16], countersign::store::throttles::Charge::default())
+        .await
+        .unwrap();
+    assert!(store.wait([9; 16], limit(1, false)).await.unwrap().is_zero());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_attempts_at_once_as_many_are_taken_as_may() {
+    let keys = tokio::task::spawn_blocking(KeySpace::fresh).await.unwrap();
+    let store = std::sync::Arc::new(connect(keys.url(), keys.prefix()).await.unwrap());
+    let mut attempts = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let store = std::sync::Arc::clone(&store);
+        attempts.spawn(async move { store.take([3; 16], limit(10, false)).await.unwrap() });
+    }
+    let taken = attempts.join_all().await;
+    assert_eq!(taken.iter().filter(|take| matches!(take, Take::Taken(_))).count(), 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,8 @@ on_each!([sqlite, redis, cluster] [
     strangers_are_unknown,
     expired_is_not_absent,
     a_refusal_changes_nothing,
+    a_token_is_for_somebody,
+    a_right_on_countersign_brings_its_audience,
     random_requests_are_narrowed_as_the_model_does,
     a_session_is_listed_as_it_was_made,
     a_refresh_updates_what_it_names,

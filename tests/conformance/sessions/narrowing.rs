@@ -1,7 +1,7 @@
 //! What a refresh may ask for: the Lua script and the Rust function say the same.
 
 use countersign::model::Rotation;
-use countersign::model::grant::{Allowed, Narrowing, narrow};
+use countersign::model::grant::{Allowed, Narrowing, narrow, narrow_audience};
 use countersign::model::session::{NewSession, Presented, Refusal};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -60,6 +60,50 @@ pub async fn a_refusal_changes_nothing(world: World) {
     );
 }
 
+pub async fn a_token_is_for_somebody(world: World) {
+    let session = world.begin(session()).await;
+    let gone = Presented {
+        allowed_audience: Allowed::audiences(&names(&["elsewhere"])),
+        ..present(&session, 0)
+    };
+    // Also a loss that nobody asked about: the token would be for nobody.
+    let lost = Rotation::Refused(Refusal::LostAudience("api".into()));
+    assert_eq!(world.rotate(&gone).await, lost);
+    assert_eq!(
+        successor(&world.rotate(&present(&session, 0)).await).audience,
+        ["api"],
+        "nothing was changed"
+    );
+    assert_eq!(world.rotate(&gone).await, lost, "nor by a replay");
+}
+
+pub async fn a_right_on_countersign_brings_its_audience(world: World) {
+    for (scope, comes) in [
+        (&["countersign:users"][..], true),
+        (&["read", "countersign:users"], true),
+        (&["read", "xcountersign:users"], false),
+    ] {
+        let session = world
+            .begin(NewSession {
+                scope: names(scope),
+                audience: names(&["countersign"]),
+                ..session()
+            })
+            .await;
+        let presented = Presented {
+            allowed_audience: Allowed::audiences(&names(&["api"])),
+            ..present(&session, 0)
+        };
+        let rotation = world.rotate(&presented).await;
+        if comes {
+            assert_eq!(successor(&rotation).audience, ["countersign"]);
+        } else {
+            let lost = Refusal::LostAudience("countersign".into());
+            assert_eq!(rotation, Rotation::Refused(lost), "{scope:?}");
+        }
+    }
+}
+
 pub async fn random_requests_are_narrowed_as_the_model_does(world: World) {
     // `%` and `-` mean something to Lua's patterns, and `countersign:` to us.
     let name = prop::sample::select(vec![
@@ -81,10 +125,18 @@ pub async fn random_requests_are_narrowed_as_the_model_does(world: World) {
         |most| prop::collection::hash_set(name.clone(), 0..most).prop_map(|set| set.into_iter().map(String::from));
     let list = move |most| list(most).prop_map(Iterator::collect::<Vec<String>>);
     let allowed = (any::<bool>(), any::<bool>(), list(5)).prop_map(|(any, own, names)| Allowed { any, own, names });
-    let case = (list(3), list(8), allowed.clone(), list(3), list(8), allowed);
+    let case = (
+        list(3),
+        list(8),
+        allowed.clone(),
+        list(3),
+        list(8),
+        allowed,
+        name.clone(),
+    );
     let mut runner = TestRunner::deterministic();
     for _ in 0..200 {
-        let (scope, granted_scope, allowed_scope, audience, granted_audience, allowed_audience) =
+        let (scope, granted_scope, allowed_scope, audience, granted_audience, allowed_audience, own) =
             case.new_tree(&mut runner).unwrap().current();
         let session = world
             .begin(NewSession {
@@ -98,12 +150,13 @@ pub async fn random_requests_are_narrowed_as_the_model_does(world: World) {
             audience: audience.clone(),
             allowed_scope: allowed_scope.clone(),
             allowed_audience: allowed_audience.clone(),
+            own_audience: own.to_owned(),
             ..present(&session, 0)
         };
         let rotation = world.rotate(&presented).await;
-        let scope = narrow(&scope, &granted_scope, &allowed_scope);
-        let audience = narrow(&audience, &granted_audience, &allowed_audience);
-        let agrees = match (scope, audience, &rotation) {
+        let narrowed_scope = narrow(&scope, &granted_scope, &allowed_scope);
+        let audience = narrow_audience(&audience, &granted_audience, &allowed_audience, own, &granted_scope);
+        let agrees = match (narrowed_scope, audience, &rotation) {
             (Narrowing::Wider(name), _, Rotation::Refused(Refusal::WiderScope(told)))
             | (Narrowing::Lost(name), _, Rotation::Refused(Refusal::LostScope(told)))
             | (Narrowing::To(_), Narrowing::Wider(name), Rotation::Refused(Refusal::WiderAudience(told)))

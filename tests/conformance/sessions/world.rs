@@ -128,6 +128,7 @@ pub fn present(of: &NewSession, generation: u32) -> Presented {
         audience: Vec::new(),
         allowed_scope: anything.clone(),
         allowed_audience: anything,
+        own_audience: "countersign".into(),
         context: SessionContext::default(),
     }
 }

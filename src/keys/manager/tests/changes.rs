@@ -174,3 +174,28 @@ async fn resealing_frees_the_keyring_of_an_old_master_key() {
         "the old key alone opens nothing any more"
     );
 }
+
+#[tokio::test]
+async fn a_wrong_clock_does_not_say_when_a_key_took_over() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let fast = Arc::new(SetClock::new());
+    fast.advance(MINUTE * 4);
+    let parts = KeysParts {
+        clock: fast,
+        ..world.parts(&world.master)
+    };
+    let wrong = Keys::start(parts, config()).await.unwrap();
+    let token = world.token(&replica).await;
+    let first = active(&replica);
+    wrong.rotate(true, &Origin::cli()).await.unwrap();
+    replica.reload().await.unwrap();
+    let now = world.clock.now();
+    for key in replica.listed() {
+        for moment in [key.activated, key.retired, key.revoked].into_iter().flatten() {
+            assert!(moment <= now, "{key:?} at {now:?}");
+        }
+    }
+    assert_eq!(ids(&replica, KeyState::Retired), [first]);
+    assert_eq!(verdict(&replica, &token).await, Ok(()));
+}

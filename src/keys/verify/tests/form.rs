@@ -141,9 +141,13 @@ fn a_refresh_token_is_of_the_wrong_type() {
 #[test]
 fn the_claimed_key_is_told_of_well_formed_tokens_only() {
     let key = key();
-    let token = signed(&key, header(&key).to_string().as_bytes(), b"{}");
-    assert_eq!(claimed_key(&token).as_ref(), Some(key.id()));
+    let token = signed(
+        &key,
+        header(&key).to_string().as_bytes(),
+        claims().to_string().as_bytes(),
+    );
+    assert_eq!(claimed(&token).map(|claimed| claimed.key).as_ref(), Some(key.id()));
     for other in ["", "csr_AAAA", "a.b.c"] {
-        assert_eq!(claimed_key(other), None);
+        assert_eq!(claimed(other), None);
     }
 }

@@ -7,11 +7,13 @@ local attempt, grace, tolerant = ARGV[5], tonumber(ARGV[6]), ARGV[7] == '1'
 local idle_ttl, refresh_key = tonumber(ARGV[8]), tonumber(ARGV[9])
 local agent, address, device = ARGV[10], ARGV[11], ARGV[12]
 local linger, farthest, own_prefix = tonumber(ARGV[13]), tonumber(ARGV[14]), ARGV[15]
+local own_audience = ARGV[24]
 local LAST_GENERATION = 4294967295
 
--- model::grant::narrow. `at` is where requested, any, own and the allowed names stand among the arguments.
-local function narrow(at, granted)
-  local requested, any, own, allowed = ARGV[at], ARGV[at + 1] == '1', ARGV[at + 2] == '1', {}
+-- model::grant::narrow. `at` is where requested, any, own and the allowed names stand among the arguments; `besides` is
+-- allowed as well.
+local function narrow(at, granted, besides)
+  local requested, any, own, allowed = ARGV[at], ARGV[at + 1] == '1', ARGV[at + 2] == '1', { [besides] = true }
   for name in string.gmatch(ARGV[at + 3], '[^ ]+') do
     allowed[name] = true
   end
@@ -82,12 +84,16 @@ if p < c then
   end
 end
 
-local scope, why, name = narrow(16, r.scope)
+local scope, why, name = narrow(16, r.scope, '')
 if not scope then
   return { 'refused', 'scope', why, name }
 end
-local audience
-audience, why, name = narrow(20, r.audience)
+-- model::grant::narrow_audience: a right on Countersign brought its audience along, and a token is for somebody.
+local brings, audience = string.find(' ' .. r.scope, ' ' .. own_prefix, 1, true) and own_audience or '', nil
+audience, why, name = narrow(20, r.audience, brings)
+if audience == '' and r.audience ~= '' then
+  audience, why, name = nil, 'lost', string.match(r.audience, '[^ ]+')
+end
 if not audience then
   return { 'refused', 'audience', why, name }
 end

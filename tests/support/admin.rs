@@ -1,0 +1,137 @@
+//! What those who look after a running Countersign call.
+
+use countersign::proto::audit_service_client::AuditServiceClient;
+use countersign::proto::client_service_client::ClientServiceClient;
+use countersign::proto::issue_request::Credential;
+use countersign::proto::key_service_client::KeyServiceClient;
+use countersign::proto::token_service_client::TokenServiceClient;
+use countersign::proto::user_service_client::UserServiceClient;
+use countersign::proto::{
+    AuditEvent, Client, ClientSecretCredential, CreateClientRequest, CreateUserRequest, Grant, IssueRequest,
+    ListAuditEventsRequest, PasswordCredential, Tokens, UpdateClientRequest, User,
+};
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+
+use super::Countersign;
+use super::deployment::PASSWORD;
+
+/// The stubs of every service of one replica.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// For what has no method here; likewise the others.
+    pub tokens: TokenServiceClient<Channel>,
+    pub users: UserServiceClient<Channel>,
+    pub clients: ClientServiceClient<Channel>,
+    pub keys: KeyServiceClient<Channel>,
+    pub audit: AuditServiceClient<Channel>,
+    /// What they all go over.
+    pub channel: Channel,
+}
+
+impl Admin {
+    /// Of this replica.
+    pub fn of(server: &Countersign) -> Self {
+        Self::over(Endpoint::from_shared(server.grpc_url()).expect("a URL").connect_lazy())
+    }
+
+    /// Over this connection.
+    pub fn over(channel: Channel) -> Self {
+        Self {
+            tokens: TokenServiceClient::new(channel.clone()),
+            users: UserServiceClient::new(channel.clone()),
+            clients: ClientServiceClient::new(channel.clone()),
+            keys: KeyServiceClient::new(channel.clone()),
+            audit: AuditServiceClient::new(channel.clone()),
+            channel,
+        }
+    }
+
+    /// A user with [`PASSWORD`].
+    pub async fn user(&self, name: &str) -> Result<User, Status> {
+        let request = CreateUserRequest {
+            user: Some(User {
+                username: name.to_owned(),
+                ..User::default()
+            }),
+            password: PASSWORD.to_owned(),
+        };
+        let made = self.users.clone().create_user(request).await?.into_inner();
+        Ok(made.user.expect("a created user"))
+    }
+
+    /// A client; its secret.
+    pub async fn client(&self, id: &str, grants: &[Grant], scopes: &[&str], audiences: &[&str]) -> String {
+        let texts = |list: &[&str]| list.iter().map(ToString::to_string).collect();
+        let request = CreateClientRequest {
+            client: Some(Client {
+                client_id: id.to_owned(),
+                grants: grants.iter().map(|grant| i32::from(*grant)).collect(),
+                scopes: texts(scopes),
+                audiences: texts(audiences),
+                ..Client::default()
+            }),
+        };
+        let made = self.clients.clone().create_client(request).await;
+        made.expect("the client is made").into_inner().client_secret
+    }
+
+    /// Changes what `paths` name of a client.
+    pub async fn update_client(&self, client: Client, paths: &[&str]) -> Result<(), Status> {
+        let request = UpdateClientRequest {
+            client: Some(client),
+            update_mask: Some(prost_types::FieldMask {
+                paths: paths.iter().map(ToString::to_string).collect(),
+            }),
+        };
+        self.clients.clone().update_client(request).await.map(drop)
+    }
+
+    /// Issue with a client's secret.
+    pub async fn machine(&self, id: &str, secret: &str, scope: &[&str], audience: &[&str]) -> Result<Tokens, Status> {
+        let credential = Credential::ClientSecret(ClientSecretCredential {
+            secret: secret.to_owned(),
+        });
+        self.issue(id, credential, scope, audience).await
+    }
+
+    /// Issue with [`PASSWORD`].
+    pub async fn login(&self, client: &str, name: &str, scope: &[&str], audience: &[&str]) -> Result<Tokens, Status> {
+        let credential = Credential::Password(PasswordCredential {
+            username: name.to_owned(),
+            password: PASSWORD.to_owned(),
+        });
+        self.issue(client, credential, scope, audience).await
+    }
+
+    /// Issue.
+    pub async fn issue(
+        &self,
+        client: &str,
+        credential: Credential,
+        scope: &[&str],
+        audience: &[&str],
+    ) -> Result<Tokens, Status> {
+        let texts = |list: &[&str]| list.iter().map(ToString::to_string).collect();
+        let request = IssueRequest {
+            client_id: client.to_owned(),
+            credential: Some(credential),
+            scope: texts(scope),
+            audience: texts(audience),
+            ..IssueRequest::default()
+        };
+        let answer = self.tokens.clone().issue(request).await?.into_inner();
+        Ok(answer.tokens.expect("an issue without an error has tokens"))
+    }
+
+    /// The newest events of a type.
+    pub async fn events(&self, kind: &str) -> Vec<AuditEvent> {
+        let request = ListAuditEventsRequest {
+            page_size: 1000,
+            r#type: kind.to_owned(),
+            ..ListAuditEventsRequest::default()
+        };
+        let listed = self.audit.clone().list_audit_events(request).await;
+        listed.expect("the trail can be read").into_inner().events
+    }
+}
