@@ -5,11 +5,11 @@ use countersign::proto::revoke_request::Target;
 use countersign::proto::{ClientSecretCredential, IssueRequest, PasswordCredential, RefreshRequest, RevokeRequest};
 use prost::Message as _;
 use tonic::Code;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status};
 
 use crate::support::caller::reason;
+use crate::support::raw::Bytes;
 use crate::support::{Caller, Countersign, Deployment, PASSWORD, Shape, assert_refused};
 
 async fn embedded() -> (Deployment, Countersign, Caller) {
@@ -35,44 +35,6 @@ async fn raw(server: &Countersign, method: &'static str, bytes: Vec<u8>) -> Stat
         .await
         .map(|_| ())
         .unwrap_err()
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Bytes;
-
-impl Codec for Bytes {
-    type Encode = Vec<u8>;
-    type Decode = Vec<u8>;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Bytes {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        bytes::BufMut::put_slice(to, &item);
-        Ok(())
-    }
-}
-
-impl Decoder for Bytes {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        let len = bytes::Buf::remaining(from);
-        Ok(Some(bytes::Buf::copy_to_bytes(from, len).to_vec()))
-    }
 }
 
 #[tokio::test]

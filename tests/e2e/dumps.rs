@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign::keys::seal::{Master, Subject};
 use countersign::model::{Algorithm, KeyId};
 use countersign::proto::Tokens;
@@ -15,11 +15,9 @@ use crate::support::caller::{refresh_bytes, session_secret};
 use crate::support::deployment::{add_user, for_tests};
 use crate::support::guard::{Ending, scratch};
 use crate::support::process::Process;
+use crate::support::secrets::{Secrets, assert_holds_none};
 use crate::support::serve::{MASTER_KEY, Storage};
 use crate::support::{Caller, Database, PASSWORD, Redis, eventually};
-
-/// What must not be found, by name.
-type Secrets = Vec<(&'static str, Vec<u8>)>;
 
 fn secrets_of(sessions: &[Tokens]) -> Secrets {
     let mut secrets: Secrets = vec![("the password", PASSWORD.into())];
@@ -36,31 +34,6 @@ fn secrets_of(sessions: &[Tokens]) -> Secrets {
         ]);
     }
     secrets
-}
-
-/// Looks for each secret as it is, in hexadecimal and in base64, whichever way that is aligned.
-fn assert_holds_none(place: &str, dump: &[u8], secrets: &Secrets) {
-    assert!(!dump.is_empty(), "{place} is empty: nothing is shown by that");
-    for (name, secret) in secrets {
-        let hex = secret
-            .iter()
-            .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
-        let mut forms = vec![secret.clone(), hex.to_uppercase().into_bytes(), hex.into_bytes()];
-        for skip in 0..3 {
-            let whole = &secret[skip..];
-            let whole = &whole[..whole.len() / 3 * 3];
-            forms.extend([
-                URL_SAFE_NO_PAD.encode(whole).into_bytes(),
-                STANDARD_NO_PAD.encode(whole).into_bytes(),
-            ]);
-        }
-        for form in forms {
-            assert!(
-                !dump.windows(form.len()).any(|window| window == form),
-                "{place} holds {name}"
-            );
-        }
-    }
 }
 
 /// The private half of a signing key, opened as `serve` opens it.

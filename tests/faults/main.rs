@@ -9,9 +9,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod audit_sink;
 mod cancelled;
 mod certificate;
+mod enumeration;
+mod first_start;
+mod flood;
 mod harness;
+mod hostile_hash;
 mod postgres_down;
 mod postgres_exhausted;
 mod postgres_frozen;
@@ -21,4 +26,8 @@ mod redis_empty;
 mod redis_full;
 mod redis_refuses;
 mod reply_lost;
+mod restored;
+mod secrets;
+mod stuffing;
+mod texts;
 mod token_format;

@@ -1,0 +1,235 @@
+//! Rules that were found broken once, from the outside.
+
+use countersign::proto::{
+    BeginPasswordResetRequest, ChangePasswordRequest, Client, CompletePasswordResetRequest, Grant, InactiveReason,
+    RefreshRequest, UpdateUserRequest, User,
+};
+use rstest::rstest;
+use tokio::task::JoinSet;
+use tonic::Code;
+
+use crate::support::raw::shown;
+use crate::support::{Admin, Caller, Deployment, PASSWORD, Shape, assert_refused};
+
+#[rstest]
+#[tokio::test]
+async fn a_refresh_never_gives_a_token_for_nobody(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+    let deployment = Deployment::fresh(shape).await;
+    deployment.add_user("ada", &["--admin"]);
+    let server = deployment.serve();
+    let (admin, caller) = (Admin::of(&server), Caller::of(&server));
+    admin.client("web", &[Grant::Password], &["*"], &["api", "shop"]).await;
+    let both = admin.login("web", "ada", &[], &["api", "shop"]).await.unwrap();
+    let one = admin.login("web", "ada", &[], &["api"]).await.unwrap();
+    let own = admin.login("web", "ada", &["countersign:users"], &[]).await.unwrap();
+    assert_eq!(own.audience, ["countersign"]);
+
+    let changed = |audiences: &[&str]| Client {
+        client_id: "web".into(),
+        audiences: audiences.iter().map(ToString::to_string).collect(),
+        ..Default::default()
+    };
+    admin.update_client(changed(&["shop"]), &["audiences"]).await.unwrap();
+    let (narrowed, _) = caller.refresh(&both.refresh_token).await.unwrap();
+    assert_eq!(narrowed.audience, ["shop"], "a loss is silent");
+    for _ in 0..2 {
+        assert_refused(
+            caller.refresh(&one.refresh_token).await,
+            Code::PermissionDenied,
+            "AUDIENCE_NOT_ALLOWED",
+        );
+    }
+    let (own, _) = caller.refresh(&own.refresh_token).await.unwrap();
+    assert_eq!(own.audience, ["countersign"], "a right on Countersign brings it along");
+    caller.assert_active(&own.access_token).await;
+
+    admin.update_client(changed(&["api"]), &["audiences"]).await.unwrap();
+    let (back, _) = caller.refresh(&one.refresh_token).await.expect("nothing was changed");
+    assert_eq!(back.audience, ["api"]);
+    caller.assert_active(&back.access_token).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn countersigns_own_audience_is_looked_at_like_any_other(
+    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+) {
+    let deployment = Deployment::fresh(shape).await;
+    deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let (admin, caller) = (Admin::of(&server), Caller::of(&server));
+    admin
+        .client("web", &[Grant::Password], &["*"], &["api", "countersign"])
+        .await;
+    let tokens = admin.login("web", "ada", &[], &["api", "countersign"]).await.unwrap();
+    let changed = Client {
+        client_id: "web".into(),
+        audiences: vec!["api".into()],
+        ..Default::default()
+    };
+    admin.update_client(changed, &["audiences"]).await.unwrap();
+    let asked = RefreshRequest {
+        refresh_token: tokens.refresh_token.clone(),
+        audience: vec!["countersign".into()],
+        ..Default::default()
+    };
+    let refused = caller.tokens.clone().refresh(asked).await;
+    assert_refused(refused, Code::PermissionDenied, "AUDIENCE_NOT_ALLOWED");
+    let (narrowed, _) = caller.refresh(&tokens.refresh_token).await.unwrap();
+    assert_eq!(narrowed.audience, ["api"]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_reset_begun_for_an_ordinary_user_is_no_way_into_an_admin(
+    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+) {
+    let deployment = Deployment::fresh(shape).await;
+    let ada = deployment.add_user("ada", &[]);
+    let root = deployment.add_user("root", &["--admin"]);
+    let server = deployment.serve();
+    let admin = Admin::of(&server);
+    let token = admin.login("", "root", &["countersign:users"], &[]).await.unwrap();
+    let begun = BeginPasswordResetRequest { user_id: ada.clone() };
+    let begun = admin
+        .users
+        .clone()
+        .begin_password_reset(begun)
+        .await
+        .unwrap()
+        .into_inner();
+    let promote = UpdateUserRequest {
+        user: Some(User {
+            user_id: ada,
+            roles: vec!["admin".into()],
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["roles".into()],
+        }),
+    };
+    let promoted = admin
+        .users
+        .clone()
+        .update_user(shown(promote, &token.access_token))
+        .await;
+    promoted.unwrap_or_else(|error| panic!("{root} may: {error:?}"));
+    let complete = CompletePasswordResetRequest {
+        reset_token: begun.reset_token,
+        new_password: "another sentence of words".into(),
+    };
+    let refused = admin.users.clone().complete_password_reset(complete).await;
+    assert_refused(refused, Code::Unauthenticated, "RESET_TOKEN_INVALID");
+    admin
+        .login("", "ada", &[], &[])
+        .await
+        .expect("the password is what it was");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_stolen_access_token_does_not_help_to_guess_the_password(
+    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+) {
+    let deployment = Deployment::fresh(shape).await.set("throttle.enabled", "true");
+    let ada = deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let admin = Admin::of(&server);
+    let stolen = admin.login("", "ada", &[], &[]).await.unwrap().access_token;
+    let guess = async |old: &str| {
+        let request = ChangePasswordRequest {
+            user_id: ada.clone(),
+            old_password: old.to_owned(),
+            new_password: "another sentence of words".into(),
+            ..Default::default()
+        };
+        admin.users.clone().change_password(shown(request, &stolen)).await
+    };
+    for n in 0..12 {
+        let refused = guess(&format!("guess {n}")).await;
+        assert_refused(refused, Code::Unauthenticated, "INVALID_CREDENTIALS");
+    }
+    assert_refused(guess(PASSWORD).await, Code::Unauthenticated, "INVALID_CREDENTIALS");
+    assert!(!admin.events("login.throttled").await.is_empty());
+    let login = admin.login("", "ada", &[], &[]).await;
+    assert_refused(login, Code::Unauthenticated, "INVALID_CREDENTIALS");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_at_once_are_no_more_than_guesses_in_a_row(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+    let deployment = Deployment::fresh(shape)
+        .await
+        .set("throttle.enabled", "true")
+        .set("throttle.account_source", "10/1h")
+        .set("throttle.source", "1000/1m")
+        .set("password.queue", "256");
+    deployment.add_user("ada", &[]);
+    deployment.add_user("ben", &[]);
+    let servers: Vec<_> = (0..if shape == Shape::Embedded { 1 } else { 2 })
+        .map(|_| deployment.serve())
+        .collect();
+    let callers: Vec<Caller> = servers.iter().map(Caller::of).collect();
+    let admin = Admin::of(&servers[0]);
+    let all_at_once = async |name: &'static str, password: &'static str| {
+        let mut attempts = JoinSet::new();
+        for n in 0..64 {
+            let caller = callers[n % callers.len()].clone();
+            attempts.spawn(async move { caller.issue(name, password).await.is_ok() });
+        }
+        attempts.join_all().await.into_iter().filter(|good| *good).count()
+    };
+    assert_eq!(all_at_once("ada", "a guess that is wrong").await, 0);
+    assert_eq!(admin.events("token.issue.failed").await.len(), 10);
+    assert_eq!(admin.events("login.throttled").await.len(), 54);
+    if shape == Shape::Embedded {
+        assert_eq!(
+            all_at_once("ben", PASSWORD).await,
+            64,
+            "right ones do not stand in each other's way"
+        );
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_never_more_sessions_than_may_be(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+    let deployment = Deployment::fresh(shape).await.set("tokens.max_sessions_per_user", "3");
+    let ada = deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let (admin, caller) = (Admin::of(&server), Caller::of(&server));
+    let list = async || {
+        let request = countersign::proto::ListSessionsRequest { user_id: ada.clone() };
+        admin
+            .users
+            .clone()
+            .list_sessions(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .sessions
+    };
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        held.push(caller.login("ada").await);
+        assert!(list().await.len() <= 3);
+    }
+    for old in &held[..3] {
+        assert_eq!(caller.inactive(&old.access_token).await, Some(InactiveReason::Revoked));
+    }
+    let mut logins = JoinSet::new();
+    for n in 0..40_u64 {
+        let caller = Caller::patient(
+            &server.grpc_url(),
+            std::time::Duration::from_millis(if n % 2 == 0 { 10_000 } else { 5 + n }),
+        );
+        logins.spawn(async move { caller.issue("ada", PASSWORD).await.is_ok() });
+    }
+    logins.join_all().await;
+    crate::support::eventually(
+        "callers that went away left nothing",
+        std::time::Duration::from_secs(10),
+        || async { (list().await.len() <= 3).then_some(()) },
+    )
+    .await;
+}

@@ -1,0 +1,112 @@
+//! Row 30: password hashes that somebody hostile made. None is imported; one that is in the store all the same costs
+//! nothing, matches nothing and breaks nothing.
+
+use std::time::Duration;
+
+use countersign::proto::{ImportUsersRequest, User};
+use rstest::rstest;
+use tokio::time::Instant;
+use tonic::Code;
+
+use crate::support::{Admin, Caller, Deployment, PASSWORD, Shape, assert_refused};
+
+const SALT: &str = "c29tZXNhbHRzb21lc2FsdA";
+const TAG: &str = "RdescudvJCsgt3ub+b0dWRWJTmaaJObGRdescudvJCs";
+
+fn hostile() -> Vec<String> {
+    let mut hashes = vec![
+        format!("$argon2id$v=19$m=4194304,t=1,p=1${SALT}${TAG}"),
+        format!("$argon2id$v=19$m=4294967295,t=1,p=1${SALT}${TAG}"),
+        format!("$argon2id$v=19$m=1024,t=1000000,p=1${SALT}${TAG}"),
+        format!("$argon2id$v=19$m=1024,t=1,p=16777216${SALT}${TAG}"),
+        format!("$argon2id$v=19$m=1024,t=0,p=1${SALT}${TAG}"),
+        format!("$argon2id$v=19$m=1024,t=1,p=1${SALT}$AAAAAA"),
+        format!("$argon2d$v=19$m=1024,t=1,p=1${SALT}${TAG}"),
+        format!("$argon2id$v=19$m=1024,t=1,p=1$AA${TAG}"),
+        format!("$argon2id$v=19$m=99999999999999999999,t=1,p=1${SALT}${TAG}"),
+        "$argon2id$".to_owned(),
+        "$2b$31$9nwMmWO4vN32xf8bTu23x.FMZtXTHWFGY4kav2Q6pQmZUDwj8Dmqa".to_owned(),
+        "$2b$99$9nwMmWO4vN32xf8bTu23x.FMZtXTHWFGY4kav2Q6pQmZUDwj8Dmqa".to_owned(),
+        // RUSTSEC-2026-0199: a multi-byte character where a slice is taken.
+        "$2b$10$9nwMmWO4vN32xf8bTu23é.FMZtXTHWFGY4kav2Q6pQmZUDwj8Dmq".to_owned(),
+        "$2b$1é$9nwMmWO4vN32xf8bTu23x.FMZtXTHWFGY4kav2Q6pQmZUDwj8Dmqa".to_owned(),
+        format!("$scrypt$ln=40,r=8,p=1${SALT}${TAG}"),
+        format!("$scrypt$ln=15,r=1073741823,p=1${SALT}${TAG}"),
+        format!("pbkdf2_sha256$4294967295$salt${TAG}="),
+        format!("$pbkdf2-sha256$i=4294967295,l=32${SALT}${TAG}"),
+        "{SSHA}c29tZXRoaW5n".to_owned(),
+        "plain text".to_owned(),
+    ];
+    hashes.push(format!("$argon2id$v=19$m=1024,t=1,p=1${}${TAG}", "A".repeat(20_000)));
+    hashes
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_hash_is_not_imported_and_in_the_store_it_is_nothing(
+    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+) {
+    let deployment = Deployment::fresh(shape).await;
+    deployment.add_user("ada", &[]);
+    deployment.add_user("ben", &[]);
+    let server = deployment.serve();
+    let (admin, caller) = (Admin::of(&server), Caller::of(&server));
+    caller.login("ben").await;
+
+    let hashes = hostile();
+    let rows = hashes.iter().enumerate().map(|(n, hash)| ImportUsersRequest {
+        user: Some(User {
+            username: format!("hostile{n}"),
+            ..User::default()
+        }),
+        password_hash: hash.clone(),
+    });
+    let done = admin
+        .users
+        .clone()
+        .import_users(futures_util::stream::iter(rows.collect::<Vec<_>>()))
+        .await;
+    let done = done.unwrap().into_inner();
+    assert_eq!(done.imported, 0, "{done:?}");
+    let refused: Vec<u32> = done.rejected.iter().map(|row| row.index).collect();
+    assert_eq!(refused, (0..u32::try_from(hashes.len()).unwrap()).collect::<Vec<_>>());
+    assert!(done.rejected.iter().all(|row| row.field == "password_hash"), "{done:?}");
+
+    let before = server.resident_kib();
+    for hash in &hashes {
+        place(&deployment, hash).await;
+        let start = Instant::now();
+        assert_refused(
+            caller.issue("ada", PASSWORD).await,
+            Code::Unauthenticated,
+            "INVALID_CREDENTIALS",
+        );
+        assert!(
+            start.elapsed() < Duration::from_secs(3),
+            "{hash:.40} took {:?}",
+            start.elapsed()
+        );
+    }
+    let after = server.resident_kib();
+    assert!(after < before + 32 * 1024, "{before} KiB became {after} KiB");
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+    caller.login("ben").await;
+}
+
+/// Writes a hash into the store, past every rule.
+async fn place(deployment: &Deployment, hash: &str) {
+    if let Some(database) = &deployment.database {
+        let sql = format!("UPDATE users SET password_hash = '{hash}' WHERE username = 'ada'");
+        database.execute(&sql).await;
+        return;
+    }
+    let folder = std::fs::read_dir(deployment.storage.data()).unwrap();
+    let file = folder
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|end| end == "db"))
+        .unwrap();
+    let connection = rusqlite::Connection::open(file).unwrap();
+    connection.busy_timeout(Duration::from_secs(5)).unwrap();
+    let placed = connection.execute("UPDATE users SET password_hash = ?1 WHERE username = 'ada'", [hash]);
+    assert_eq!(placed.unwrap(), 1);
+}
