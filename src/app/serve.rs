@@ -13,6 +13,7 @@ use super::error::StartError;
 use super::gatekeeper::Gatekeeper;
 use super::parts::App;
 use super::upkeep;
+use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::grpc::connection::Grpc;
 use crate::grpc::health::{Health, Parts};
@@ -247,6 +248,10 @@ impl Facts for Told {
 
     fn metrics(&self) -> String {
         self.metrics.render()
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.app.clock.now()
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -12,9 +12,6 @@ use crate::model::audit::Origin;
 use crate::model::{AuditEvent, AuditType, Result};
 use crate::secret::random;
 
-/// How often a replica says that it lives, and looks whether a key is due.
-const KEYS: Duration = Duration::from_secs(3);
-
 /// How often expired rows are removed, in small batches.
 const CLEAN_UP: Duration = Duration::from_mins(1);
 
@@ -37,21 +34,25 @@ pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToke
         .clone()
         .run(app.durable.clone(), app.announcements.clone(), stop.clone());
     tasks.spawn(feed);
-    tasks.spawn(repeat(app.clone(), stop.clone(), "keys", KEYS, |app| async move {
-        keys(&app).await
-    }));
+    tasks.spawn(repeat(
+        app.clone(),
+        stop.clone(),
+        "keys",
+        |app| app.keys.pause(),
+        |app| async move { keys(&app).await },
+    ));
     tasks.spawn(repeat(
         app.clone(),
         stop.clone(),
         "clean-up",
-        CLEAN_UP,
+        |app| about(CLEAN_UP, app),
         |app| async move { clean_up(&app).await },
     ));
     tasks.spawn(repeat(
         app.clone(),
         stop.clone(),
         "counters",
-        COUNTERS,
+        |app| about(COUNTERS, app),
         |app| async move { counters(&app).await },
     ));
     if let Some(reconnections) = app.sessions.reconnections() {
@@ -60,24 +61,27 @@ pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToke
     tasks.spawn(announce_keys(app.clone(), stop.clone()));
 }
 
-/// Runs `work` again and again, with a pause of `every` ± 10 % so that replicas do not march in step. One warning an
-/// outage.
+/// This span ± 10 %, so that replicas do not march in step.
+fn about(every: Duration, app: &App) -> Duration {
+    let unit = f64::from(random::<1>(&*app.entropy)[0]) / 255.0;
+    every.mul_f64(0.9 + 0.2 * unit)
+}
+
+/// Runs `work` again and again, each time after a `pause`. One warning an outage.
 async fn repeat<F>(
     app: Arc<App>,
     stop: CancellationToken,
     name: &'static str,
-    every: Duration,
+    pause: impl Fn(&App) -> Duration,
     work: impl Fn(Arc<App>) -> F,
 ) where
     F: Future<Output = Result<()>>,
 {
     let mut failing = false;
     loop {
-        let unit = f64::from(random::<1>(&*app.entropy)[0]) / 255.0;
-        let pause = every.mul_f64(0.9 + 0.2 * unit);
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(pause(&app)) => {}
         }
         let done = tokio::select! {
             () = stop.cancelled() => return,
@@ -107,7 +111,8 @@ async fn keys(app: &App) -> Result<()> {
 async fn clean_up(app: &App) -> Result<()> {
     app.feed.check_skew()?;
     while app.durable.purge_revocations(BATCH).await? == BATCH {}
-    let before = app.clock.now().minus(app.audit_retention);
+    while app.sessions.purge_sessions(BATCH).await? == BATCH {}
+    let before = app.feed.cautious_now().minus(app.audit_retention);
     while app.durable.purge_audit(before, BATCH).await? == BATCH {}
     Ok(())
 }

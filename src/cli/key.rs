@@ -25,6 +25,8 @@ pub(super) enum Command {
     /// End a key with every token that it signed; refresh tokens live on.
     Revoke {
         /// Its id (`kid`).
+        // A thumbprint is base64url: one in 64 begins with a hyphen.
+        #[arg(allow_hyphen_values = true)]
         id: String,
         /// Why, for the audit trail.
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -98,6 +100,30 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
                 Ok(())
             } else {
                 Err(Failure::other("some rows did not open and were left alone"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::Command;
+    use crate::cli::{self, Cli};
+
+    #[test]
+    fn a_key_id_may_begin_with_a_hyphen() {
+        for id in ["-uZ", "--x", "plain"] {
+            for words in [
+                ["key", "revoke", id, "--reason", "r"],
+                ["key", "revoke", "--reason", "r", id],
+            ] {
+                let parsed = Cli::try_parse_from([&["countersign"][..], &words].concat()).unwrap();
+                let cli::Command::Key(Command::Revoke { id: read, reason }) = parsed.command else {
+                    panic!("another command");
+                };
+                assert_eq!((read.as_str(), reason.as_str()), (id, "r"));
             }
         }
     }

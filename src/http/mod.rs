@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 pub use metadata::Metadata;
 
+use crate::clock::UnixMillis;
 use crate::listener::{Connections, Io, Peer};
 use crate::shutdown::Stop;
 
@@ -28,6 +29,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
+/// 1970 to 9999: what `Date` can say (RFC 9110 §5.6.7), in Unix milliseconds.
+const YEARS: std::ops::Range<i64> = 0..253_402_300_800_000;
+
 /// The most connections at once; the callers are few: verifiers' caches, scrapers, probes.
 pub const MAX_CONNECTIONS: usize = 256;
 
@@ -39,6 +43,9 @@ pub trait Facts: Send + Sync + 'static {
     /// All metrics, in the text format of Prometheus.
     fn metrics(&self) -> String;
 
+    /// What time it is.
+    fn now(&self) -> UnixMillis;
+
     /// Whether calls here are worth making; if not, why, for the operator.
     fn ready(&self) -> Result<(), String>;
 }
@@ -47,6 +54,16 @@ pub trait Facts: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Http {
     router: Router,
+    facts: Told,
+}
+
+/// The facts, which have nothing to show of themselves.
+struct Told(Arc<dyn Facts>);
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Facts")
+    }
 }
 
 impl Http {
@@ -54,13 +71,19 @@ impl Http {
     #[must_use]
     pub fn new(facts: Arc<dyn Facts>, metadata: &Metadata, jwks_max_age: Duration) -> Self {
         Self {
-            router: routes::router(facts, metadata, jwks_max_age),
+            router: routes::router(facts.clone(), metadata, jwks_max_age),
+            facts: Told(facts),
         }
     }
 }
 
 impl Connections for Http {
     async fn speak(&self, io: Io, _peer: Arc<Peer>, stop: Stop) {
+        if !YEARS.contains(&self.facts.0.now().0) {
+            // Hyper dates every answer, and panics over what a date cannot say.
+            tracing::debug!("the clock says a time that HTTP knows no date for: nothing is answered");
+            return;
+        }
         let service = TowerToHyperService::new(self.router.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -1,9 +1,10 @@
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -13,6 +14,7 @@ use crate::listener::{Limits, Security, serve};
 #[derive(Default)]
 struct Known {
     ready: AtomicBool,
+    now: AtomicI64,
 }
 
 impl Facts for Known {
@@ -22,6 +24,10 @@ impl Facts for Known {
 
     fn metrics(&self) -> String {
         "countersign_up 1\n".to_owned()
+    }
+
+    fn now(&self) -> UnixMillis {
+        UnixMillis(self.now.load(Ordering::SeqCst))
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -151,6 +157,21 @@ async fn operators_see_health_and_metrics() {
     let long = "x".repeat(2 * MAX_HEAD);
     let (status, ..) = side.get("/healthz", &[(header::USER_AGENT, &long)]).await;
     assert_eq!(status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_out_of_all_years_ends_nothing_but_the_conversation() {
+    let side = Side::start().await;
+    for wrong in [-1, i64::MIN, 253_402_300_800_000, i64::MAX] {
+        side.known.now.store(wrong, Ordering::SeqCst);
+        let mut io = TcpStream::connect(side.address).await.unwrap();
+        let mut answer = Vec::new();
+        drop(io.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await);
+        drop(io.read_to_end(&mut answer).await);
+        assert!(answer.is_empty(), "{wrong}");
+    }
+    side.known.now.store(0, Ordering::SeqCst);
+    assert_eq!(side.get("/healthz", &[]).await.0, StatusCode::OK);
 }
 
 #[tokio::test]

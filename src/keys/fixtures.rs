@@ -96,24 +96,42 @@ pub(crate) fn row(
 
 /// A clock that stands until it is moved.
 #[derive(Debug)]
-pub(crate) struct SetClock(AtomicI64);
+pub(crate) struct SetClock {
+    monotonic: AtomicI64,
+    /// How far the wall clock is ahead.
+    ahead: AtomicI64,
+}
 
 impl SetClock {
     pub(crate) fn new() -> Self {
-        Self(AtomicI64::new(now().0))
+        Self {
+            monotonic: AtomicI64::new(now().0),
+            ahead: AtomicI64::new(0),
+        }
     }
 
+    /// Lets time pass.
     pub(crate) fn advance(&self, span: Duration) {
-        self.0.fetch_add(millis(span), Ordering::Relaxed);
+        self.monotonic.fetch_add(millis(span), Ordering::Relaxed);
+    }
+
+    /// Sets the wall clock ahead, though no time passes.
+    pub(crate) fn leap(&self, span: Duration) {
+        self.ahead.fetch_add(millis(span), Ordering::Relaxed);
+    }
+
+    /// Sets it back.
+    pub(crate) fn leap_back(&self, span: Duration) {
+        self.ahead.fetch_sub(millis(span), Ordering::Relaxed);
     }
 }
 
 impl Clock for SetClock {
     fn now(&self) -> UnixMillis {
-        UnixMillis(self.0.load(Ordering::Relaxed))
+        UnixMillis(self.monotonic.load(Ordering::Relaxed) + self.ahead.load(Ordering::Relaxed))
     }
 
     fn monotonic(&self) -> Duration {
-        self.now().since(UnixMillis(0))
+        UnixMillis(self.monotonic.load(Ordering::Relaxed)).since(UnixMillis(0))
     }
 }

@@ -108,7 +108,7 @@ impl<'de> Visitor<'de> for Unique {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut names: Vec<Cow<'de, str>> = Vec::with_capacity(16);
+        let mut names: Vec<Cow<'de, str>> = Vec::new();
         while let Some(Text(name)) = map.next_key()? {
             names.push(name);
             map.next_value_seed(Self)?;

@@ -12,6 +12,7 @@ use super::session::{
     Evidence, LINGER, MAX_FAST_FORWARD, NewSession, Presented, Refusal, Rotated, Rotation, SessionContext, SessionView,
 };
 use crate::clock::UnixMillis;
+use crate::secret::same;
 
 /// A session as its store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,7 +135,7 @@ impl SessionRecord {
     /// What `presented` means at `now`, and what becomes of the record.
     #[must_use]
     pub fn present(&self, presented: &Presented, now: UnixMillis) -> (Rotation, Next) {
-        let stranger = self.era != presented.era || self.secret_hash != presented.secret_hash;
+        let stranger = self.era != presented.era || !same(&self.secret_hash, &presented.secret_hash);
         if stranger || self.is_absent(now) {
             return (Rotation::Unknown, Next::Same);
         }

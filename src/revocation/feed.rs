@@ -243,7 +243,8 @@ impl Feed {
 
     /// The earlier of what the wall clock says and what has passed since the start: a clock that leaps ahead for a
     /// moment must not make a revocation that is still needed look forgotten.
-    fn cautious_now(&self) -> UnixMillis {
+    #[must_use]
+    pub fn cautious_now(&self) -> UnixMillis {
         let (wall, monotonic) = self.made;
         self.clock
             .now()

@@ -24,7 +24,9 @@ pub mod cli;
 pub mod cluster;
 pub mod database;
 pub mod deployment;
+pub mod get;
 pub mod guard;
+pub mod keys;
 pub mod load;
 pub mod pooler;
 pub mod ports;
@@ -37,6 +39,7 @@ pub mod secrets;
 pub mod serve;
 pub mod servers;
 pub mod wait;
+pub mod walltime;
 pub mod web;
 
 pub use admin::Admin;
@@ -45,6 +48,8 @@ pub use cli::{Cli, Finished};
 pub use cluster::{RedisCluster, RedisSentinel};
 pub use database::Database;
 pub use deployment::{Deployment, PASSWORD, Shape};
+pub use get::get;
+pub use keys::Keys;
 pub use load::Load;
 pub use pooler::Pooler;
 pub use postgres::Postgres;
@@ -54,6 +59,7 @@ pub use redis::{KeySpace, Redis};
 pub use serve::{Countersign, Storage};
 pub use servers::Servers;
 pub use wait::{eventually, poll};
+pub use walltime::WallTime;
 
 /// The size of a test: a number from the environment, or the short one.
 pub fn size<T: std::str::FromStr>(name: &str, short: T) -> T {

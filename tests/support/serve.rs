@@ -65,6 +65,13 @@ impl Storage {
         self
     }
 
+    /// With this in the environment of every process started from now on: what is no key of the configuration.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// The folder that embedded data lies in.
     pub fn data(&self) -> PathBuf {
         self.folder.join("countersign-data")

@@ -20,6 +20,12 @@ impl Moment {
             monotonic: clock.monotonic(),
         }
     }
+
+    /// This moment as far as both clocks agree that it has come since `started`.
+    pub(super) fn after(self, started: Self) -> UnixMillis {
+        let passed = self.monotonic.saturating_sub(started.monotonic);
+        self.wall.min(started.wall.plus(passed))
+    }
 }
 
 /// The moment at which the last answer of the store was asked for.

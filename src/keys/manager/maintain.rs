@@ -47,7 +47,7 @@ impl Keys {
             &ring,
             self.config.algorithm,
             self.config.rotation_period,
-            self.parts.clock.now(),
+            self.cautious_now(),
         );
         if due == Due::No {
             return Ok(());
@@ -64,7 +64,7 @@ impl Keys {
     /// A new refresh key after each rotation period, and at once if the newest was tampered with. Tokens are tagged with
     /// it when it has been published for `keys.prepublish`.
     async fn rotate_refresh_key(&self, origin: &Origin) -> Result<()> {
-        let now = self.parts.clock.now();
+        let now = self.cautious_now();
         let ring = self.current();
         let newest = refresh_rows(&ring).max_by_key(|row| row.id);
         let (id, due) = newest.map_or((0, true), |row| {
@@ -88,7 +88,7 @@ impl Keys {
 
     async fn remove_signing_keys(&self, origin: &Origin) -> Result<()> {
         let span = self.config.longest_access.saturating_add(MARGIN);
-        for id in over(&self.current(), span, self.parts.clock.now()) {
+        for id in over(&self.current(), span, self.cautious_now()) {
             let audit = self.audit(AuditType::KeyRemoved, &id, origin);
             if self.parts.store.remove_key(&id, &audit).await? {
                 tracing::info!(key_id = %id, "a signing key is removed: everything that it signed has expired");
@@ -100,7 +100,7 @@ impl Keys {
     /// A refresh key goes when the youngest session that it can have tagged has ended: it tags until its successor has
     /// been published long enough and every replica has noticed.
     async fn remove_refresh_keys(&self, origin: &Origin) -> Result<()> {
-        let now = self.parts.clock.now();
+        let now = self.cautious_now();
         let last_use = self.config.prepublish.saturating_add(ALIVE);
         let span = last_use
             .saturating_add(self.config.longest_session)

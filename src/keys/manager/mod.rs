@@ -22,7 +22,7 @@ use self::unknown::Unknown;
 use super::ring::{KeyRing, ListedKey};
 use super::seal::{Master, Unopened};
 use super::verify::{Policy, Verified, claimed, verify};
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixMillis};
 use crate::model::audit::Origin;
 use crate::model::{Algorithm, AuditEvent, AuditType, Error, InactiveReason, KeyId, Result, new_uuid};
 use crate::secret::Entropy;
@@ -71,6 +71,7 @@ pub struct Keys {
     replica: Uuid,
     ring: ArcSwap<KeyRing>,
     reloading: Mutex<()>,
+    started: Moment,
     loaded: Freshness,
     version: watch::Sender<u64>,
     unknown: Unknown,
@@ -122,6 +123,7 @@ impl Keys {
             unknown: Unknown::new(),
             version: watch::Sender::new(1),
             reloading: Mutex::new(()),
+            started: asked,
             loaded: Freshness::new(asked),
             ring: ArcSwap::from_pointee(ring),
             parts,
@@ -206,6 +208,12 @@ impl Keys {
     pub async fn heartbeat(&self) -> Result<()> {
         let loaded: Vec<KeyId> = self.current().verifying().ids().cloned().collect();
         self.parts.store.heartbeat(self.replica, &loaded).await
+    }
+
+    /// The earlier of what the wall clock says and what has passed since the start: a clock that leaps ahead for a moment
+    /// must neither retire a key nor remove one whose tokens live.
+    fn cautious_now(&self) -> UnixMillis {
+        Moment::of(&*self.parts.clock).after(self.started)
     }
 
     fn audit(&self, kind: AuditType, subject: &impl ToString, origin: &Origin) -> AuditEvent {

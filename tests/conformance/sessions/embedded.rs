@@ -14,12 +14,14 @@ use super::world::{IDLE, LIFE, LONG, attempt, present, session, session_of, succ
 
 const MOMENT: Duration = Duration::from_millis(1);
 
+/// The wall clock, and the time that has passed.
 #[derive(Debug)]
-struct SetClock(AtomicI64);
+struct SetClock(AtomicI64, AtomicI64);
 
 impl SetClock {
     fn forward(&self, span: Duration) {
         self.0.fetch_add(millis(span), Ordering::SeqCst);
+        self.1.fetch_add(millis(span), Ordering::SeqCst);
     }
 }
 
@@ -29,7 +31,7 @@ impl Clock for SetClock {
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::ZERO
+        UnixMillis(self.1.load(Ordering::SeqCst)).since(UnixMillis(0))
     }
 }
 
@@ -45,7 +47,7 @@ struct Embedded {
 
 fn embedded() -> Embedded {
     let folder = tempfile::tempdir().unwrap();
-    let clock = Arc::new(SetClock(AtomicI64::new(1_700_000_000_000)));
+    let clock = Arc::new(SetClock(AtomicI64::new(1_700_000_000_000), AtomicI64::new(0)));
     Embedded {
         store: Database::open(folder.path(), Mode::Serve, Arc::clone(&clock) as Arc<dyn Clock>).unwrap(),
         clock,
@@ -146,4 +148,15 @@ async fn what_counts_as_absent_is_removed_in_batches() {
     }
     assert_eq!(removed, [3, 2, 0]);
     assert_eq!(it.store.rotate(&present(&alive, 0)).await.unwrap(), Rotation::Expired);
+}
+
+#[tokio::test]
+async fn a_clock_that_leaps_ahead_removes_nothing() {
+    let it = embedded();
+    let session = it.begin(session()).await;
+    it.clock.0.fetch_add(millis(LIFE * 100), Ordering::SeqCst);
+    assert_eq!(it.store.purge_sessions(3).await.unwrap(), 0);
+    it.clock.0.fetch_sub(millis(LIFE * 100), Ordering::SeqCst);
+    let rotation = it.store.rotate(&present(&session, 0)).await.unwrap();
+    assert!(matches!(rotation, Rotation::Rotated(_)), "{rotation:?}");
 }

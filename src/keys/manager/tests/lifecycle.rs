@@ -221,3 +221,27 @@ async fn pauses_differ_and_leave_room_for_three_heartbeats() {
             .all(|pause| *pause * 3 < ALIVE && *pause > Duration::from_secs(1))
     );
 }
+
+#[tokio::test]
+async fn a_clock_that_leaps_ahead_rotates_and_removes_nothing() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let token = world.token(&replica).await;
+    replica.rotate(true, &Origin::cli()).await.unwrap();
+    world.live(MINUTE, &[&replica]).await;
+    let before = world.rows().await;
+    let ages = Duration::from_hours(24 * 3660);
+    for _ in 0..2 {
+        world.clock.leap(ages);
+        replica.tick().await.unwrap();
+    }
+    assert_eq!(world.rows().await, before);
+    world.clock.leap_back(ages * 2);
+    replica.tick().await.unwrap();
+    assert_eq!(world.rows().await, before);
+    assert_eq!(verdict(&replica, &token).await, Ok(()));
+    // What is due by the time that has passed is due.
+    let signs = active(&replica);
+    world.live(MINUTE * 60, &[&replica]).await;
+    assert_ne!(active(&replica), signs);
+}

@@ -1,0 +1,198 @@
+//! Row 26: the wall clock steps while a replica runs, by an hour or by ages, and comes back. Nothing panics, nothing is
+//! purged that the present still needs, and what was revoked stays so.
+//!
+//! `COUNTERSIGN_TEST_LEAP_SECONDS=75 cargo test --all-features --test faults clock_steps` stays in each leap long enough
+//! for the clean-up that runs once a minute; by default only what runs every few seconds does.
+
+use std::time::{Duration, SystemTime};
+
+use countersign::proto::revoke_request::Target;
+use countersign::proto::{InactiveReason, KeyState};
+use rstest::rstest;
+use tokio::time::{Instant, sleep};
+use tonic::Code;
+
+use crate::support::get::try_get;
+use crate::support::keys::published;
+use crate::support::{
+    Caller, Countersign, Deployment, Keys, PASSWORD, Shape, WallTime, assert_refused, eventually, get,
+};
+
+/// Longer than the keys' upkeep pauses.
+const LEAP: u64 = 4;
+
+/// 9999-12-31T23:59:59Z, which RFC 3339 and `google.protobuf.Timestamp` end with.
+const END_OF_TIME: i64 = 253_402_300_799;
+
+/// Where the clock is set to.
+enum LeapTo {
+    /// So far from where it is.
+    Offset(&'static str),
+    /// So many seconds from [`END_OF_TIME`].
+    End(i64),
+}
+
+/// Two revocations and two good sessions from before.
+struct Before {
+    kept: Vec<countersign::proto::Tokens>,
+    dead: Vec<countersign::proto::Tokens>,
+    keys: Vec<String>,
+}
+
+async fn key_set(server: &Countersign) -> Vec<String> {
+    let url = format!("{}/.well-known/jwks.json", server.http_url());
+    published(&get(&url, &[]).await.body)
+}
+
+/// Whatever a replica says while its clock is wrong, it says something, and nothing good of what is revoked.
+async fn live_through(leap: Duration, server: &Countersign, before: &Before, dated: bool) {
+    let caller = Caller::of(server);
+    let start = Instant::now();
+    while start.elapsed() < leap {
+        for dead in &before.dead {
+            match caller.validate(&dead.access_token).await {
+                Ok(answer) => assert!(!answer.active, "{answer:?}"),
+                Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status:?}"),
+            }
+        }
+        for kept in &before.kept {
+            match caller.validate(&kept.access_token).await {
+                Ok(answer) if answer.active => {}
+                Ok(answer) => assert!(
+                    matches!(answer.reason(), InactiveReason::Expired | InactiveReason::NotYetValid),
+                    "{answer:?}"
+                ),
+                Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status:?}"),
+            }
+        }
+        for name in ["ada", "eve"] {
+            match caller.issue(name, PASSWORD).await {
+                Ok(_) => {}
+                Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status:?}"),
+            }
+        }
+        for path in [".well-known/jwks.json", "metrics", "healthz"] {
+            let url = format!("{}/{path}", server.http_url());
+            let answer = try_get(&url, &[]).await;
+            if !dated {
+                continue;
+            }
+            assert_eq!(
+                answer.map(|answer| answer.status),
+                Some(200),
+                "{path}\n{}",
+                server.log()
+            );
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "by the tests' own clock, which is right")]
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap().as_secs().try_into().unwrap()
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_steps_and_comes_back_costs_nothing(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+    let leap = std::env::var_os("COUNTERSIGN_TEST_LEAP_SECONDS")
+        .map_or(LEAP, |seconds| seconds.to_str().unwrap().parse().unwrap());
+    let deployment = Deployment::fresh(shape).await;
+    let wall = WallTime::shifted("+0s");
+    let storage = wall.rule(&deployment.storage);
+    let ada = deployment.add_user("ada", &[]);
+    deployment.add_user("eve", &[]);
+    let bob = deployment.add_user("bob", &[]);
+    let server = storage.serve(&[]);
+    let caller = Caller::of(&server);
+    let (by_session, by_user) = (caller.login("ada").await, caller.login("bob").await);
+    caller
+        .revoke(Target::Token(by_session.refresh_token.clone()))
+        .await
+        .unwrap();
+    caller.revoke(Target::UserId(bob)).await.unwrap();
+    let before = Before {
+        kept: vec![caller.login("ada").await, caller.login("eve").await],
+        dead: vec![by_session, by_user],
+        keys: key_set(&server).await,
+    };
+    for dead in &before.dead {
+        caller.until_revoked(&dead.access_token).await;
+    }
+
+    for leap_to in [
+        LeapTo::Offset("-1h"),
+        // Before 1970, where times are negative.
+        LeapTo::Offset("-70y"),
+        // Beyond 2038-01-19, where 32 bits end.
+        LeapTo::Offset("+13y"),
+        LeapTo::End(-2),
+        LeapTo::End(86_400),
+    ] {
+        let offset = match leap_to {
+            LeapTo::Offset(offset) => offset.to_owned(),
+            LeapTo::End(seconds) => format!("+{}s", END_OF_TIME - now() + seconds),
+        };
+        wall.set(&offset);
+        // HTTP knows the years 1970 to 9999 only, and is silent in others.
+        let dated = matches!(leap_to, LeapTo::Offset(offset) if offset != "-70y");
+        live_through(Duration::from_secs(leap), &server, &before, dated).await;
+        wall.set("+0s");
+        let back = eventually("the present is good again", Duration::from_secs(10), || async {
+            for kept in &before.kept {
+                if !caller.validate(&kept.access_token).await.ok()?.active {
+                    return None;
+                }
+            }
+            Some(())
+        });
+        if tokio::time::timeout(Duration::from_secs(9), back).await.is_err() {
+            let said = caller.validate(&before.kept[0].access_token).await;
+            panic!(
+                "{offset}: a good token is not good any more: {said:?}\n{}",
+                server.log()
+            );
+        }
+        for dead in &before.dead {
+            assert_eq!(
+                caller.inactive(&dead.access_token).await,
+                Some(InactiveReason::Revoked),
+                "{offset}"
+            );
+        }
+        let keys = key_set(&server).await;
+        assert!(before.keys.iter().all(|key| keys.contains(key)), "{offset}: {keys:?}");
+        assert!(!server.log().contains("panicked"), "{offset}: {}", server.log());
+    }
+
+    // The sessions live on, the dead ones do not, and both can be told of.
+    for kept in &before.kept {
+        // UNAVAILABLE until the clock was compared with the store's once more.
+        let (fresh, _) = caller.insist(&kept.refresh_token).await.expect("the session is there");
+        caller.assert_active(&fresh.access_token).await;
+    }
+    for dead in &before.dead {
+        assert_refused(
+            caller.refresh(&dead.refresh_token).await,
+            Code::Unauthenticated,
+            "SESSION_REVOKED",
+        );
+    }
+    let trail = deployment.storage.run(&["audit", "query", "--subject", &ada]).json();
+    assert!(
+        trail["events"].as_array().is_some_and(|events| !events.is_empty()),
+        "{trail}"
+    );
+
+    // Keys rotate as before: what happened meanwhile binds nobody to another time.
+    let keys = Keys::of(&server);
+    let signed = keys.active().await;
+    keys.rotate(true).await.unwrap();
+    assert_ne!(keys.active().await, signed);
+    assert_eq!(keys.in_state(KeyState::Pending).await.len(), 1);
+    let session = caller.login("ada").await;
+    caller.assert_active(&session.access_token).await;
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}

@@ -1,0 +1,265 @@
+//! Row 27: signing keys rotate every two seconds on three replicas, one of which freezes and comes back. No good token
+//! is rejected anywhere, exactly one key signs at each moment, and none is removed while a token that it signed lives.
+//!
+//! `COUNTERSIGN_TEST_ROTATION_SECONDS=60 cargo test --all-features --test faults key_rotation` is the long run; ten seconds
+//! are the default.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use countersign::proto::KeyState;
+use nix::sys::signal::Signal;
+use tokio::sync::broadcast;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
+use tonic::Code;
+
+use crate::support::keys::kid;
+use crate::support::{Caller, Countersign, Database, Deployment, Keys, Shape, eventually};
+
+const SECONDS: u64 = 10;
+const PERIOD: Duration = Duration::from_secs(2);
+/// How long the tokens live: some outlive several rotations, and some a freeze.
+const TTL: Duration = Duration::from_secs(20);
+/// What is left of a token's life when it is not asked about any more: a machine may stall.
+const MARGIN: Duration = Duration::from_secs(8);
+
+/// A token and until when it is surely good.
+#[derive(Clone, Debug)]
+struct Issued {
+    token: Arc<str>,
+    until: Instant,
+}
+
+/// What happens on all replicas at once.
+struct World {
+    running: AtomicBool,
+    issued: broadcast::Sender<Issued>,
+    logins: AtomicU64,
+    validations: AtomicU64,
+    observations: AtomicU64,
+}
+
+impl World {
+    fn runs(&self) -> bool {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    /// Logs in again and again.
+    async fn issue(self: Arc<Self>, caller: Caller, freezes: bool) {
+        while self.runs() {
+            let asked = Instant::now();
+            match caller.issue("ada", crate::support::PASSWORD).await {
+                Ok(tokens) => {
+                    self.logins.fetch_add(1, Ordering::Relaxed);
+                    let issued = Issued {
+                        token: tokens.access_token.into(),
+                        // Counted from before it was asked for; a reply that was frozen may be of any age.
+                        until: asked + TTL.mul_f64(0.95).saturating_sub(MARGIN),
+                    };
+                    // At the very end nobody listens any more.
+                    drop(self.issued.send(issued));
+                }
+                Err(status) => assert!(is_late(&status, freezes), "{status:?}"),
+            }
+            sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// Asks about every token as soon as it is there, and about older ones that live still.
+    async fn validate(self: Arc<Self>, caller: Caller, freezes: bool, mut issued: broadcast::Receiver<Issued>) {
+        let mut living: Vec<Issued> = Vec::new();
+        let mut older = 0_usize;
+        while self.runs() {
+            let Ok(new) = tokio::time::timeout(Duration::from_millis(200), issued.recv()).await else {
+                continue;
+            };
+            living.push(new.expect("no token is lost"));
+            living.retain(|token| token.until > Instant::now());
+            older = older.wrapping_add(7919);
+            let asked = [living.len().checked_sub(1), older.checked_rem(living.len())];
+            for index in asked.into_iter().flatten() {
+                let Some(Issued { token, until }) = living.get(index).cloned() else {
+                    continue;
+                };
+                let answer = caller.validate(&token).await;
+                self.validations.fetch_add(1, Ordering::Relaxed);
+                match answer {
+                    Ok(answer) if answer.active => {}
+                    // It stood still for so long that the token died meanwhile.
+                    Ok(_) if Instant::now() > until + MARGIN => {}
+                    Ok(answer) => panic!("a good token is rejected: {:?}, kid {}", answer.reason(), kid(&token)),
+                    Err(status) => assert!(is_late(&status, freezes), "{status:?}"),
+                }
+            }
+        }
+    }
+
+    /// Looks at the keys, in the database and through `ListKeys`, while all this goes on.
+    async fn observe(
+        self: Arc<Self>,
+        database: Arc<Database>,
+        keys: [Keys; 2],
+        mut issued: broadcast::Receiver<Issued>,
+    ) {
+        let mut living: Vec<Issued> = Vec::new();
+        while self.runs() {
+            while let Ok(new) = issued.try_recv() {
+                living.push(new);
+            }
+            living.retain(|token| token.until > Instant::now());
+            let stored = database.rows("SELECT id, state FROM signing_keys").await;
+            let state = |id: &str| {
+                let row = stored.iter().find(|row| row[0].as_deref() == Some(id));
+                row.and_then(|row| row[1].clone())
+                    .unwrap_or_else(|| "removed".to_owned())
+            };
+            let active = stored.iter().filter(|row| row[1].as_deref() == Some("active")).count();
+            assert_eq!(active, 1, "{stored:?}");
+            for token in &living {
+                let state = state(&kid(&token.token));
+                assert!(
+                    ["active", "retired"].contains(&state.as_str()),
+                    "a key of living tokens is {state}"
+                );
+            }
+            for keys in &keys {
+                let listed = keys.list().await.expect("the keys can be listed");
+                let active = listed.iter().filter(|key| key.state() == KeyState::Active).count();
+                assert_eq!(active, 1, "{listed:?}");
+            }
+            self.observations.fetch_add(1, Ordering::Relaxed);
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Whether the caller, the replica or its stores lost patience: the latter two only where somebody stood still.
+fn is_late(status: &tonic::Status, freezes: bool) -> bool {
+    matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded) || (freezes && status.code() == Code::Unavailable)
+}
+
+async fn quickly_rotating() -> Deployment {
+    Deployment::fresh(Shape::Clustered)
+        .await
+        .set("keys.rotation_period", "2s")
+        .set("keys.prepublish", "1s")
+        .set("keys.jwks_max_age", "1s")
+        .set("tokens.access_ttl", &format!("{}s", TTL.as_secs()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_rotate_under_load_with_a_frozen_replica_and_no_good_token_is_rejected() {
+    let seconds = std::env::var_os("COUNTERSIGN_TEST_ROTATION_SECONDS")
+        .map_or(SECONDS, |text| text.to_str().unwrap().parse().unwrap());
+    let deployment = quickly_rotating().await;
+    deployment.add_user("ada", &[]);
+    let replicas: [Countersign; 3] = std::array::from_fn(|_| deployment.serve());
+    let database = Arc::new(deployment.database.unwrap());
+    let world = Arc::new(World {
+        running: AtomicBool::new(true),
+        issued: broadcast::channel(1 << 16).0,
+        logins: AtomicU64::new(0),
+        validations: AtomicU64::new(0),
+        observations: AtomicU64::new(0),
+    });
+    let mut tasks = tokio::task::JoinSet::new();
+    for (index, replica) in replicas.iter().enumerate() {
+        // Each listens before anybody is issued anything.
+        tasks.spawn(Arc::clone(&world).validate(Caller::of(replica), index == 2, world.issued.subscribe()));
+    }
+    let keys = [Keys::of(&replicas[0]), Keys::of(&replicas[1])];
+    tasks.spawn(Arc::clone(&world).observe(Arc::clone(&database), keys, world.issued.subscribe()));
+    for (index, replica) in replicas.iter().enumerate() {
+        tasks.spawn(Arc::clone(&world).issue(Caller::of(replica), index == 2));
+    }
+
+    // Frozen twice: in the long run for longer than the others wait for it (10 s), so that it wakes up behind them.
+    let [_, _, mut frozen] = replicas;
+    let part = Duration::from_secs(seconds) / 5;
+    let mut freezing = Duration::ZERO;
+    for _ in 0..2 {
+        sleep(part).await;
+        frozen.signal(Signal::SIGSTOP);
+        let freeze = (part * 5 / 4).min(Duration::from_secs(14));
+        sleep(freeze).await;
+        frozen.signal(Signal::SIGCONT);
+        freezing += freeze;
+        let caller = Caller::of(&frozen);
+        eventually("the frozen replica serves again", Duration::from_secs(10), || async {
+            caller.issue("ada", crate::support::PASSWORD).await.ok()
+        })
+        .await;
+    }
+    sleep(part / 2).await;
+    world.running.store(false, Ordering::SeqCst);
+    while let Some(ended) = tasks.join_next().await {
+        ended.expect("nothing was wrong");
+    }
+
+    let activated = database
+        .rows("SELECT activated::text FROM signing_keys WHERE activated IS NOT NULL ORDER BY activated")
+        .await;
+    let activated: Vec<i64> = activated
+        .iter()
+        .map(|row| row[0].as_ref().unwrap().parse().unwrap())
+        .collect();
+    let rotations = activated.len() - 1;
+    println!(
+        "{rotations} rotations in {seconds} s (one replica frozen for {freezing:?} of them): {} logins, {} validations, \
+         {} looks at the keys; no good token rejected",
+        world.logins.load(Ordering::Relaxed),
+        world.validations.load(Ordering::Relaxed),
+        world.observations.load(Ordering::Relaxed),
+    );
+    assert!(rotations >= 2, "{activated:?}");
+    // Three replicas want to rotate at the same time, and one of them does.
+    let period = i64::try_from(PERIOD.as_millis()).unwrap();
+    assert!(
+        activated.windows(2).all(|pair| pair[1] - pair[0] >= period),
+        "{activated:?}"
+    );
+    let said = "SELECT count(*)::text FROM audit_events WHERE kind = 'key.activated'";
+    assert_eq!(database.scalar(said).await, rotations.to_string());
+    let pending = "SELECT count(*)::text FROM signing_keys WHERE state = 'pending'";
+    eventually("one key waits", Duration::from_secs(10), || async {
+        (database.scalar(pending).await == "1").then_some(())
+    })
+    .await;
+    assert!(!frozen.log().contains("panicked"), "{}", frozen.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_start_or_rotate_at_once_make_one_key() {
+    let deployment = Deployment::fresh(Shape::Clustered).await;
+    let started = (0..2).map(|_| {
+        let storage = deployment.storage.clone();
+        spawn_blocking(move || storage.serve(&[]))
+    });
+    let started: Vec<Countersign> = futures_util::future::try_join_all(started).await.unwrap();
+    let keys: Vec<Keys> = started.iter().map(Keys::of).collect();
+    let database = deployment.database.unwrap();
+    let mut known = keys[0].list().await.unwrap().len();
+    assert_eq!(known, 2, "one that signs and one that waits");
+
+    for round in 0..20 {
+        let before = keys[0].active().await;
+        let (one, other) = tokio::join!(keys[0].rotate(true), keys[1].rotate(true));
+        let (one, other) = (one.unwrap(), other.unwrap());
+        let now = keys[0].active().await;
+        assert_ne!(now, before);
+        // Where the two met, one won and both answer its key; where one came after the other, it rotated again.
+        let made = keys[0].list().await.unwrap().len() - known;
+        let distinct = if one.key_id == other.key_id { 1 } else { 2 };
+        assert_eq!(made, distinct, "round {round}: {one:?} {other:?}");
+        assert!([&one.key_id, &other.key_id].contains(&&now), "{one:?} {other:?}");
+        known += made;
+        for keys in &keys {
+            assert_eq!(keys.active().await, now);
+            assert_eq!(keys.in_state(KeyState::Pending).await.len(), 1);
+        }
+    }
+    let twice = "SELECT count(*)::text FROM signing_keys WHERE state = 'active'";
+    assert_eq!(database.scalar(twice).await, "1");
+}

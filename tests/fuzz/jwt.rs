@@ -1,0 +1,233 @@
+//! What must hold of every text that is taken for an access token.
+//!
+//! The first byte of an input says what the rest is: a token as it came over the wire, or a header and a payload that a
+//! faulty issuer has rightly signed, so that the readers behind the signature are reached.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign::clock::UnixMillis;
+use countersign::keys::jwk;
+use countersign::keys::signing::SigningKey;
+use countersign::keys::verify::{Policy, claimed, genuine, verify};
+use countersign::keys::verifying::VerifyingKeys;
+use countersign::model::{Claims, InactiveReason};
+use serde_json::{Value, json};
+
+const NOW: i64 = 1_800_000_000;
+const ISSUER: &str = "https://issuer.test";
+const WIRE: u8 = 0;
+const SIGNED: u8 = 1;
+/// Between header and payload of an input that is to be signed.
+const BETWEEN: u8 = 0xff;
+
+/// What a mutation may throw into an input.
+pub(crate) const WORDS: &[&[u8]] = &[
+    b"\"crit\":[\"exp\"],",
+    b"\"b64\":false,",
+    b"\"alg\":\"none\",",
+    b"\"alg\":\"HS256\",",
+    b"\"typ\":\"JWT\",",
+    b"\"typ\":\"application/at+jwt\",",
+    b"\"kid\":null,",
+    b"\"aud\":[],",
+    b"\"aud\":\"api\",",
+    b"\"nbf\":1e400,",
+    b"\"exp\":9223372036854775807,",
+    b"\"iat\":-9223372036854775808,",
+    b"\"exp\":1800000840.0,",
+    b"\"s\\u0075b\":\"x\",",
+    b"\"act\":{\"sub\":\"a\",\"client_id\":\"web\",\"epo\":{\"g\":0,\"u\":0,\"c\":0,\"cid\":\"web\"}},",
+    b"\"ext\":{\"a\":[[[[{}]]]]},",
+    b"\\ud800",
+    b"\xc3\x28",
+    b"..",
+    b"eyJ",
+    b"csr_",
+];
+
+struct World {
+    pair: Ed25519KeyPair,
+    kid: String,
+    keys: VerifyingKeys,
+    policy: Policy,
+    good: Vec<String>,
+}
+
+static WORLD: LazyLock<World> = LazyLock::new(|| {
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+    let public = jwk::parse_public(&json!({"kty": "OKP", "crv": "Ed25519", "x": x}).to_string()).unwrap();
+    let kid = public.id().to_string();
+    let others = [
+        &include_bytes!("../vectors/pem/p256.pkcs8.pem")[..],
+        include_bytes!("../vectors/pem/rsa2048.pkcs8.pem"),
+    ]
+    .map(|pem| SigningKey::import(pem).unwrap());
+    let mut keys = VerifyingKeys::default();
+    keys.insert(public, None);
+    for other in &others {
+        keys.insert(other.public().clone(), None);
+    }
+    let claims: Claims = serde_json::from_value(claims()).unwrap();
+    let mut good: Vec<String> = others.iter().map(|key| key.sign(&claims).unwrap()).collect();
+    good.push(signed(
+        &pair,
+        header(&kid).to_string().as_bytes(),
+        self::claims().to_string().as_bytes(),
+    ));
+    let policy = Policy {
+        issuer: ISSUER.to_owned(),
+        leeway: Duration::from_secs(5),
+    };
+    World {
+        pair,
+        kid,
+        keys,
+        policy,
+        good,
+    }
+});
+
+fn header(kid: &str) -> Value {
+    json!({"typ": "at+jwt", "alg": "EdDSA", "kid": kid})
+}
+
+fn claims() -> Value {
+    json!({
+        "iss": ISSUER, "sub": "0190b6a8-1111-7000-8000-000000000001", "aud": ["api"], "client_id": "web",
+        "iat": NOW - 60, "exp": NOW + 840, "jti": "0190b6a8-2222-7000-8000-000000000002", "scope": "read write",
+        "sid": "0190b6a8-3333-7000-8000-000000000003", "auth_time": NOW - 60, "roles": ["admin"],
+        "epo": {"g": 1, "u": 2, "c": 3, "cid": "web"}, "ext": {"team": {"name": "x"}},
+    })
+}
+
+fn signed(pair: &Ed25519KeyPair, header: &[u8], payload: &[u8]) -> String {
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+    let signature = pair.sign(message.as_bytes());
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+}
+
+/// Good tokens, every token of the published vectors, and the parts of a good one.
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let world = &*WORLD;
+    let mut seeds: Vec<Vec<u8>> = world
+        .good
+        .iter()
+        .map(|token| [&[WIRE], token.as_bytes()].concat())
+        .collect();
+    let parts = [header(&world.kid).to_string(), claims().to_string()];
+    seeds.push([&[SIGNED], parts[0].as_bytes(), &[BETWEEN], parts[1].as_bytes()].concat());
+    for file in [
+        include_str!("../vectors/wycheproof/json_web_signature_test.json"),
+        include_str!("../vectors/wycheproof/json_web_crypto_test.json"),
+        include_str!("../vectors/rfc/rfc7515.json"),
+    ] {
+        tokens(&serde_json::from_str(file).unwrap(), &mut seeds);
+    }
+    seeds
+}
+
+/// Every text in a document that could be a token.
+fn tokens(document: &Value, into: &mut Vec<Vec<u8>>) {
+    match document {
+        Value::String(text) if text.matches('.').count() >= 2 && text.len() < 4096 => {
+            into.push([&[WIRE], text.as_bytes()].concat());
+        }
+        Value::Array(list) => list.iter().for_each(|item| tokens(item, into)),
+        Value::Object(members) => members.values().for_each(|item| tokens(item, into)),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Holds one input against the rules; whether it was accepted.
+pub(crate) fn check(input: &[u8]) -> bool {
+    let world = &*WORLD;
+    match input.split_first() {
+        Some((&SIGNED, parts)) => {
+            let at = parts.iter().position(|byte| *byte == BETWEEN).unwrap_or(parts.len());
+            let (header, payload) = (&parts[..at], parts.get(at + 1..).unwrap_or_default());
+            let token = signed(&world.pair, header, payload);
+            let accepted = decided(&token);
+            if accepted {
+                obeys_the_rules(header, payload);
+            }
+            accepted
+        }
+        Some((_, text)) => {
+            let Ok(token) = std::str::from_utf8(text) else {
+                return false;
+            };
+            let accepted = decided(token);
+            // Nobody but the issuer makes a token, nor another spelling of one.
+            assert!(
+                !accepted || world.good.iter().any(|good| good == token),
+                "accepted, and not what was signed"
+            );
+            accepted
+        }
+        None => false,
+    }
+}
+
+/// The verdict, which must be one and the same whenever and however often it is asked for.
+fn decided(token: &str) -> bool {
+    let world = &*WORLD;
+    let at = |secs: i64| verify(token, &world.keys, &world.policy, UnixMillis::from_secs(secs));
+    let verdict = at(NOW);
+    assert_eq!(verdict, at(NOW), "the verdict changes");
+    let timeless = genuine(token, &world.keys, &world.policy);
+    match &verdict {
+        Ok(verified) => {
+            assert_eq!(timeless.as_ref(), Ok(verified));
+            assert_eq!(claimed(token).unwrap().key, verified.key_id);
+            for wrong in [i64::MIN, 0, NOW - 24 * 3600, NOW + 24 * 3600 + 6, i64::MAX] {
+                assert!(at(wrong).is_err(), "good at any time");
+            }
+            // What it says is what is written again: nothing is lost on the way.
+            let written = serde_json::to_vec(&verified.claims).unwrap();
+            let read: Claims = serde_json::from_slice(&written).unwrap();
+            assert_eq!(read, verified.claims);
+        }
+        Err(InactiveReason::NotYetValid | InactiveReason::Expired) => assert!(timeless.is_ok()),
+        Err(reason) => {
+            // Whatever is wrong with the token itself is wrong at any time.
+            assert_eq!(timeless.as_ref(), Err(reason));
+            for other in [i64::MIN, 0, i64::MAX] {
+                assert_eq!(at(other).as_ref(), Err(reason));
+            }
+            assert!(token.len() <= 4096 || *reason == InactiveReason::Malformed);
+        }
+    }
+    let stranger = verify(
+        token,
+        &VerifyingKeys::default(),
+        &world.policy,
+        UnixMillis::from_secs(NOW),
+    );
+    assert!(stranger.is_err(), "good without a key");
+    verdict.is_ok()
+}
+
+/// The rules again, by another reader of JSON: what was signed and accepted must be an access token.
+fn obeys_the_rules(header: &[u8], payload: &[u8]) {
+    let header: Value = serde_json::from_slice(header).unwrap();
+    assert_eq!(header["alg"], "EdDSA");
+    let typ = header["typ"].as_str().unwrap().to_ascii_lowercase();
+    assert!(["at+jwt", "application/at+jwt"].contains(&typ.as_str()), "{typ}");
+    for forbidden in ["crit", "b64", "cty", "jku", "jwk", "x5u", "x5c"] {
+        assert!(header.get(forbidden).is_none(), "{forbidden}");
+    }
+    let claims: Value = serde_json::from_slice(payload).unwrap();
+    assert_eq!(claims["iss"], ISSUER);
+    for text in ["sub", "client_id", "jti"] {
+        assert!(claims[text].as_str().is_some_and(|text| !text.is_empty()), "{text}");
+    }
+    let (iat, exp) = (claims["iat"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
+    assert!(exp > NOW - 5 && iat <= NOW + 5 && exp.checked_sub(iat).unwrap() <= 24 * 3600);
+    assert!(claims["aud"].is_string() || claims["aud"].as_array().is_some_and(|list| !list.is_empty()));
+    assert!(claims["epo"].is_object());
+}

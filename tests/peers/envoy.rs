@@ -1,0 +1,233 @@
+//! Envoy's `jwt_authn` in front of a service, with our key set as its remote JWKS: it lets in whom we let in, through
+//! rotations from one algorithm to the next, and nobody with a token of a revoked key once its copy of the set is old.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use countersign::proto::KeyState;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::support::get::try_get;
+use crate::support::guard::{self, Ending};
+use crate::support::keys::{kid, part};
+use crate::support::process::find;
+use crate::support::{Caller, Countersign, Deployment, Keys, Process, Shape, eventually, ports};
+
+/// How long Envoy keeps the key set: as long as `keys.jwks_max_age` tells everybody to.
+const CACHED: Duration = Duration::from_secs(1);
+
+/// How long a key is published before it signs: copies of the set live for [`CACHED`] from when *Envoy* asked, and a
+/// replica looks what others have made every three seconds.
+const PUBLISHED: Duration = Duration::from_secs(5);
+
+fn program() -> PathBuf {
+    let installed = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/bin/envoy"));
+    if installed.is_file() {
+        return installed;
+    }
+    find("envoy").expect("Envoy is not installed: tests/run does that")
+}
+
+/// Envoy, which lets through to a service that says 200 whoever has a good token.
+struct Envoy {
+    _process: Process,
+    url: String,
+}
+
+impl Envoy {
+    async fn before(server: &Countersign) -> Self {
+        let folder = guard::scratch("envoy");
+        let port = ports::free();
+        let file = folder.join("envoy.json");
+        std::fs::write(&file, configuration(port, server).to_string()).unwrap();
+        let process = Process::spawn(
+            Command::new(program()).arg("--config-path").arg(&file).args([
+                "--concurrency",
+                "1",
+                "--disable-hot-restart",
+                "--log-level",
+                "warning",
+            ]),
+            &folder.join("log"),
+            Ending::Kill,
+        );
+        let started = Self {
+            url: format!("http://127.0.0.1:{port}/"),
+            _process: process,
+        };
+        eventually("Envoy listens", Duration::from_secs(30), || async {
+            assert_eq!(
+                try_get(&started.url, &[]).await?.status,
+                401,
+                "without a token nobody is let in"
+            );
+            Some(())
+        })
+        .await;
+        started
+    }
+
+    async fn status(&self, token: &str) -> u16 {
+        let bearer = format!("Bearer {token}");
+        let answer = try_get(&self.url, &[("authorization", &bearer)]).await;
+        answer.expect("Envoy answers").status
+    }
+}
+
+fn configuration(port: u16, server: &Countersign) -> Value {
+    let of_type = |name: &str, mut value: Value| {
+        value["@type"] = format!("type.googleapis.com/envoy.extensions.filters.{name}").into();
+        value
+    };
+    let address = |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
+    let http = server.http_url();
+    let (_, http_port) = http.rsplit_once(':').unwrap();
+    let jwt_authn = of_type(
+        "http.jwt_authn.v3.JwtAuthentication",
+        json!({
+            "providers": {"countersign": {
+                "issuer": "https://countersign.local",
+                "audiences": ["api"],
+                "remote_jwks": {
+                    "http_uri": {
+                        "uri": format!("{http}/.well-known/jwks.json"),
+                        "cluster": "countersign",
+                        "timeout": "5s",
+                    },
+                    "cache_duration": format!("{}s", CACHED.as_secs()),
+                },
+            }},
+            "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "countersign"}}],
+        }),
+    );
+    let service = json!({
+        "name": "service",
+        "domains": ["*"],
+        "routes": [{
+            "match": {"prefix": "/"},
+            "direct_response": {"status": 200, "body": {"inline_string": "let in\n"}},
+        }],
+    });
+    let manager = of_type(
+        "network.http_connection_manager.v3.HttpConnectionManager",
+        json!({
+            "stat_prefix": "service",
+            "route_config": {"virtual_hosts": [service]},
+            "http_filters": [
+                {"name": "jwt_authn", "typed_config": jwt_authn},
+                {"name": "router", "typed_config": of_type("http.router.v3.Router", json!({}))},
+            ],
+        }),
+    );
+    json!({"static_resources": {
+        "listeners": [{
+            "address": address(port),
+            "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+        }],
+        "clusters": [{
+            "name": "countersign",
+            "connect_timeout": "5s",
+            "load_assignment": {
+                "cluster_name": "countersign",
+                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(http_port.parse().unwrap())}}]}],
+            },
+        }],
+    }})
+}
+
+/// Logs in and shows Envoy every token so far, again and again: all of them must be let in until `done`.
+async fn everybody_is_let_in(
+    envoy: Arc<Envoy>,
+    caller: Caller,
+    tokens: Arc<Mutex<Vec<String>>>,
+    done: watch::Receiver<bool>,
+) -> usize {
+    let mut asked = 0;
+    while !*done.borrow() {
+        let new = caller.login("ada").await.access_token;
+        tokens.lock().unwrap().push(new);
+        let all = tokens.lock().unwrap().clone();
+        // The newest, and one of each key.
+        for (index, token) in all.iter().enumerate() {
+            let is_last_of_its_key = all[index + 1..].iter().all(|later| kid(later) != kid(token));
+            if is_last_of_its_key {
+                let status = envoy.status(token).await;
+                assert_eq!(status, 200, "a good {} token is not let in", part(token, 0)["alg"]);
+                asked += 1;
+            }
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    asked
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envoy_follows_rotations_and_revocations() {
+    let deployment = Deployment::fresh(Shape::Embedded)
+        .await
+        .set("keys.jwks_max_age", &format!("{}s", CACHED.as_secs()))
+        .set("keys.prepublish", &format!("{}s", PUBLISHED.as_secs()));
+    deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let (caller, keys) = (Caller::of(&server), Keys::of(&server));
+    let envoy = Arc::new(Envoy::before(&server).await);
+    for garbage in ["x", "a.b.c", "csr_AAAA"] {
+        assert_eq!(envoy.status(garbage).await, 401);
+    }
+
+    let tokens = Arc::new(Mutex::new(Vec::new()));
+    let (done, watching) = watch::channel(false);
+    let pump = tokio::spawn(everybody_is_let_in(
+        Arc::clone(&envoy),
+        caller.clone(),
+        Arc::clone(&tokens),
+        watching,
+    ));
+    // Keys that a team brings along: published first, then they sign, one after the other.
+    for file in ["p256.pkcs8.pem", "rsa2048.pkcs8.pem"] {
+        let file = format!("{}/tests/vectors/pem/{file}", env!("CARGO_MANIFEST_DIR"));
+        deployment.storage.run(&["key", "import", &file]).succeed();
+    }
+    sleep(PUBLISHED + Duration::from_secs(1)).await;
+    for algorithm in ["ES256", "RS256", "EdDSA"] {
+        let key = keys.rotate(false).await.unwrap();
+        assert_eq!((key.algorithm.as_str(), key.state()), (algorithm, KeyState::Active));
+        sleep(CACHED * 2).await;
+    }
+    done.send(true).unwrap();
+    let asked = pump.await.expect("every good token is let in");
+    let mut last: Vec<String> = Vec::new();
+    for token in tokens.lock().unwrap().iter().rev() {
+        if last.iter().all(|known| kid(known) != kid(token)) {
+            last.push(token.clone());
+        }
+    }
+    println!("Envoy let in {asked} tokens through {} keys", last.len());
+    let algorithms: Vec<Value> = last.iter().rev().map(|token| part(token, 0)["alg"].clone()).collect();
+    assert_eq!(algorithms, ["EdDSA", "ES256", "RS256", "EdDSA"]);
+
+    // The key that signs first, then the retired ones: each takes its tokens with it and no other's.
+    for (index, token) in last.iter().enumerate() {
+        assert_eq!(envoy.status(token).await, 200);
+        keys.revoke(&kid(token)).await.unwrap();
+        let start = Instant::now();
+        eventually("the revoked key lets nobody in", CACHED * 5, || async {
+            (envoy.status(token).await == 401).then_some(())
+        })
+        .await;
+        println!(
+            "{}: refused {:?} after the revocation",
+            part(token, 0)["alg"],
+            start.elapsed()
+        );
+        for other in &last[index + 1..] {
+            assert_eq!(envoy.status(other).await, 200, "another key's token");
+        }
+        let new = caller.login("ada").await.access_token;
+        assert_eq!(envoy.status(&new).await, 200, "the standby was in Envoy's copy already");
+    }
+}
