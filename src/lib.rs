@@ -37,6 +37,8 @@ pub mod secret;
 #[cfg(feature = "server")]
 pub mod shutdown;
 #[cfg(feature = "server")]
+pub mod spans;
+#[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "server")]
 pub mod telemetry;

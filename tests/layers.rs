@@ -15,47 +15,52 @@ mod paths;
 const ROOMS: &[(&str, &str)] = &[
     ("secret", ""),
     ("clock", ""),
+    // The name that every span has.
+    ("spans", ""),
     ("model", "secret clock"),
     // The conversions between the wire and the model are the server's and the client's alike.
     ("proto", "secret clock model"),
     // Each section is a small struct of values, so rules may take the section that is theirs: see ONLY_IN.
     ("config", "secret clock model"),
     ("shutdown", "clock"),
-    ("telemetry", "secret clock model config"),
-    ("store", "secret clock model config"),
+    ("telemetry", "secret clock spans model config"),
+    ("store", "secret clock spans model config"),
     // The ring opens the rows that the store's trait hands over. What signs and verifies has no store in it: a calling
     // service has those files too, without the feature `server`, so the compiler sees to that.
     ("keys", "secret clock model config store"),
-    ("password", "secret clock model config"),
+    ("password", "secret clock spans model config"),
     // The accept loop of both ports.
-    ("listener", "secret clock model config shutdown telemetry"),
+    ("listener", "secret clock spans model config shutdown telemetry"),
     // Counters of failed attempts, for every rule that looks at a password; the names are HMACs of the master key.
-    ("throttle", "secret clock model config store keys"),
-    ("revocation", "secret clock model config shutdown store keys password"),
+    ("throttle", "secret clock spans model config store keys"),
+    (
+        "revocation",
+        "secret clock spans model config shutdown store keys password",
+    ),
     (
         "token",
-        "secret clock model config shutdown store keys password throttle revocation",
+        "secret clock spans model config shutdown store keys password throttle revocation",
     ),
     (
         "account",
-        "secret clock model config shutdown store keys password throttle revocation",
+        "secret clock spans model config shutdown store keys password throttle revocation",
     ),
     ("client", "secret clock proto model keys revocation"),
     (
         "grpc",
-        "secret clock proto model config shutdown telemetry listener store keys password throttle revocation token account",
+        "secret clock spans proto model config shutdown telemetry listener store keys password throttle revocation token account",
     ),
     (
         "http",
-        "secret clock proto model config shutdown telemetry listener store keys password throttle revocation token account",
+        "secret clock spans proto model config shutdown telemetry listener store keys password throttle revocation token account",
     ),
     (
         "app",
-        "secret clock proto model config shutdown telemetry listener store keys password throttle revocation token account client grpc http",
+        "secret clock spans proto model config shutdown telemetry listener store keys password throttle revocation token account client grpc http",
     ),
     (
         "cli",
-        "secret clock proto model config shutdown telemetry listener store keys password throttle revocation token account client grpc http app",
+        "secret clock spans proto model config shutdown telemetry listener store keys password throttle revocation token account client grpc http app",
     ),
     ("main", "config telemetry app cli"),
 ];
@@ -70,6 +75,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("sqlx", &["store::postgres"]),
     ("fred", &["store::redis"]),
     ("rusqlite", &["store::sqlite"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("tracing_opentelemetry", &["telemetry"]),
     ("jsonwebtoken", &["keys"]),
     ("argon2", &["password"]),
     // What the rules answer is not tied to how it is carried.

@@ -1,14 +1,17 @@
 //! The composition root: the only place that names backends, and that turns the configuration into what each room needs.
 
+pub mod doctor;
 mod error;
 mod gatekeeper;
+mod gauges;
 mod parts;
 mod serve;
 mod settings;
 mod stores;
+mod tls;
 mod upkeep;
 
 pub use error::StartError;
 pub use parts::App;
 pub use serve::{Addresses, ServeOptions, serve};
-pub use stores::{Access, Stores, open};
+pub use stores::{Access, Meter, Stores, open};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::StartError;
 use super::settings;
-use super::stores::{Access, Stores};
+use super::stores::{Access, Meter, Stores};
 use crate::account::{Clients, Sessions, Trail, Users};
 use crate::clock::Clock;
 use crate::config::{Config, Mode, Registration};
@@ -54,6 +54,8 @@ pub struct App {
     pub audit_retention: Duration,
     /// Whether new hashes are peppered.
     pub pepper: bool,
+    /// How busy the stores are, for metrics.
+    pub meter: Meter,
 }
 
 impl std::fmt::Debug for App {
@@ -75,6 +77,7 @@ impl App {
             local_throttles,
             clock,
             entropy,
+            meter,
         } = stores;
         let fresh = durable.load_keys().await?.checks.is_empty();
         let master = Arc::new(master(config, fresh, &*entropy)?);
@@ -159,6 +162,7 @@ impl App {
             entropy,
             audit_retention: config.telemetry.audit_retention,
             pepper: config.password.pepper,
+            meter,
         }))
     }
 }
@@ -221,6 +225,19 @@ fn master(config: &Config, fresh: bool, entropy: &dyn Entropy) -> Result<Master,
                 .map_err(|error| StartError::unreachable(&path.display().to_string(), error))?;
             Ok(Master::parse(&text)?)
         }
+    }
+}
+
+/// The master keyring as far as it is there already; nothing is made.
+pub(super) fn known_master(config: &Config) -> Result<Option<Master>, StartError> {
+    if let Some(text) = &config.keys.master_key {
+        return Ok(Some(Master::parse(text)?));
+    }
+    let path = config.storage.data_dir.join(MASTER_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(Master::parse(&SecretText::new(text.trim_end()))?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StartError::unreachable(&path.display().to_string(), error)),
     }
 }
 

@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::StartError;
 use super::gatekeeper::Gatekeeper;
+use super::gauges;
 use super::parts::App;
+use super::tls::{self, Tls};
 use super::upkeep;
 use crate::clock::UnixMillis;
 use crate::config::Config;
@@ -21,12 +22,15 @@ use crate::grpc::layers::{Deadlines, Frame, FrameParts, RequestIds};
 use crate::grpc::policy::Policy;
 use crate::grpc::services::{Rules, Services};
 use crate::http::{self, Facts, Http, Metadata};
-use crate::listener::{self, Limits, Security, TlsFiles, connection_cap};
+use crate::listener::{self, Limits, connection_cap};
 use crate::shutdown::Stop;
 use crate::telemetry::Metrics;
 
 /// How often the health of the parts is looked at.
 const HEALTH: Duration = Duration::from_secs(1);
+
+/// How long the side port finishes what it is asked when gRPC has ended.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// How long an index may take to load before the start counts as failed: some millions of revocations.
 const FIRST_LOAD: Duration = Duration::from_mins(5);
@@ -63,6 +67,7 @@ pub async fn serve(
         metrics,
         stop,
     } = options;
+    let tls = Tls::load(config, &app)?;
     let grpc_listener = bind("server.listen", config.server.listen).await?;
     let http_listener = bind("server.http_listen", config.server.http_listen).await?;
     let addresses = Addresses {
@@ -72,6 +77,7 @@ pub async fn serve(
 
     let (background, halt) = (TaskTracker::new(), CancellationToken::new());
     upkeep::start(&app, &background, &halt);
+    tls.follow(&background, &halt);
     tokio::select! {
         () = app.feed.loaded() => {}
         () = stop.draining() => return Ok(()),
@@ -85,7 +91,6 @@ pub async fn serve(
         tracing::warn!(%error, "the counters of the store of sessions cannot be compared yet");
     }
     let (health, health_service) = Health::new(stop.clone()).await;
-    background.spawn(watch_health(app.clone(), health.clone(), halt.clone()));
     let services = Services::new(&rules(&app), health_service)?;
     let frame = Arc::new(Frame::new(FrameParts {
         routes: Box::new(services),
@@ -98,6 +103,7 @@ pub async fn serve(
         ids: RequestIds::new(&*app.entropy),
         stop: stop.clone(),
     }));
+    background.spawn(watch_health(app.clone(), frame.clone(), health.clone(), halt.clone()));
     let grpc = Arc::new(Grpc::new(frame, app.entropy.clone()));
     let metadata = Metadata {
         issuer: config.tokens.issuer.clone(),
@@ -115,23 +121,22 @@ pub async fn serve(
     };
     let side = Limits {
         max_connections: http::MAX_CONNECTIONS,
-        ..limits
+        drain_timeout: LAST_WORDS,
     };
-    let (grpc_security, http_security) = (security(config, b"h2")?, security(config, b"http/1.1")?);
     if let Some(path) = &ready_file {
         write_ready_file(path, addresses).map_err(|error| StartError::Other(format!("{}: {error}", path.display())))?;
     }
     answering(addresses);
     let halted = halt.clone();
-    background.spawn(async move {
-        tokio::select! {
-            () = halted.cancelled() => {}
-            () = metrics.maintain() => {}
-        }
-    });
+    background.spawn(async move { halted.run_until_cancelled(metrics.maintain()).await });
+    // Who drains is still watched: the side port says that it is not ready, and shows metrics, until the last call ended.
+    let side_stop = Stop::new();
     tokio::join!(
-        crate::grpc::serve(grpc_listener, grpc_security, limits, grpc, &health, &stop),
-        listener::serve(http_listener, http_security, side, http, stop.clone()),
+        async {
+            crate::grpc::serve(grpc_listener, tls.security(tls::GRPC), limits, grpc, &health, &stop).await;
+            side_stop.drain();
+        },
+        listener::serve(http_listener, tls.security(tls::HTTP), side, http, side_stop.clone()),
     );
     halt.cancel();
     background.close();
@@ -171,22 +176,6 @@ fn local(listener: &TcpListener) -> Result<std::net::SocketAddr, StartError> {
         .map_err(|error| StartError::Other(error.to_string()))
 }
 
-fn security(config: &Config, alpn: &[u8]) -> Result<Security, StartError> {
-    let tls = &config.server.tls;
-    let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
-        return Ok(Security::Plain);
-    };
-    let files = TlsFiles {
-        cert: cert.clone(),
-        key: key.clone(),
-        client_ca: tls.client_ca.clone(),
-    };
-    let loaded = files
-        .load(alpn)
-        .map_err(|error| StartError::Config(format!("server.tls: {error}")))?;
-    Ok(Security::Tls(Arc::new(ArcSwap::from_pointee(loaded))))
-}
-
 /// Writes the file whole: whoever sees it sees all of it.
 fn write_ready_file(path: &Path, addresses: Addresses) -> std::io::Result<()> {
     let Addresses { grpc, http } = addresses;
@@ -200,7 +189,8 @@ fn write_ready_file(path: &Path, addresses: Addresses) -> std::io::Result<()> {
     std::fs::rename(&draft, path)
 }
 
-async fn watch_health(app: Arc<App>, health: Health, halt: CancellationToken) {
+async fn watch_health(app: Arc<App>, frame: Arc<Frame>, health: Health, halt: CancellationToken) {
+    gauges::describe();
     loop {
         let (users, sessions) = tokio::join!(
             tokio::time::timeout(HEALTH, crate::store::RevocationStore::ping(&*app.durable)),
@@ -212,25 +202,11 @@ async fn watch_health(app: Arc<App>, health: Health, halt: CancellationToken) {
             revocations: app.feed.freshness().is_ok(),
         };
         health.report(parts).await;
-        gauges(&app);
+        gauges::look(&app, &frame, &app.meter, parts);
         tokio::select! {
             () = halt.cancelled() => return,
             () = tokio::time::sleep(HEALTH) => {}
         }
-    }
-}
-
-/// What is looked at rather than counted.
-#[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
-fn gauges(app: &App) {
-    let (tokens, bytes) = app.tokens.cache_size();
-    metrics::gauge!("countersign_token_cache_entries").set(tokens as f64);
-    metrics::gauge!("countersign_token_cache_bytes").set(bytes as f64);
-    metrics::gauge!("countersign_revocation_index_entries").set(app.feed.index().len() as f64);
-    metrics::gauge!("countersign_hash_queue_length").set(app.hashing.queued() as f64);
-    if let Some(fresh) = app.feed.last() {
-        metrics::gauge!("countersign_revocations_age_seconds").set(fresh.age(&*app.clock).as_secs_f64());
-        metrics::gauge!("countersign_clock_skew_seconds").set(fresh.skew_millis() as f64 / 1000.0);
     }
 }
 

@@ -22,6 +22,9 @@ pub enum Access {
     Beside,
 }
 
+/// Sets the gauges of the stores' connections and queues.
+pub type Meter = Arc<dyn Fn() + Send + Sync>;
+
 /// The stores, and what they were opened with.
 pub struct Stores {
     /// What they were opened for.
@@ -40,6 +43,8 @@ pub struct Stores {
     pub clock: Arc<dyn Clock>,
     /// The randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// How busy they are, for metrics.
+    pub meter: Meter,
 }
 
 impl std::fmt::Debug for Stores {
@@ -73,8 +78,10 @@ async fn embedded(
     let (folder, opening) = (config.storage.data_dir.clone(), clock.clone());
     let opened = tokio::task::spawn_blocking(move || Database::open(&folder, mode, opening)).await;
     let database = opened.map_err(|error| StartError::Other(error.to_string()))??;
+    let measured = database.clone();
     Ok(Stores {
         access,
+        meter: Arc::new(move || metrics::gauge!("countersign_sqlite_queue_length").set(number(measured.queued()))),
         durable: Arc::new(Audited::new(SqliteStore::new(database.clone()))),
         sessions: Arc::new(database),
         announcements: None,
@@ -128,8 +135,10 @@ async fn clustered(
             unfit @ ConnectError::Unfit(_) => StartError::Other(unfit.to_string()),
         })?;
     let redis = Arc::new(redis);
+    let (database, sessions) = (durable.clone(), redis.clone());
     Ok(Stores {
         access,
+        meter: Arc::new(move || measure(&database, &sessions)),
         durable: Arc::new(Audited::new(durable)),
         sessions: redis.clone(),
         announcements: Some(redis.clone()),
@@ -138,4 +147,22 @@ async fn clustered(
         clock,
         entropy,
     })
+}
+
+fn measure(database: &PostgresStore, sessions: &Redis) {
+    for (pool, usage) in database.usage() {
+        let used = usage.open.saturating_sub(usage.idle);
+        for (state, count) in [("idle", usage.idle), ("used", used)] {
+            metrics::gauge!("countersign_database_connections", "pool" => pool, "state" => state).set(f64::from(count));
+        }
+        metrics::gauge!("countersign_database_callers", "pool" => pool).set(f64::from(usage.callers));
+    }
+    let (all, open) = sessions.connections();
+    for (state, count) in [("open", open), ("broken", all - open)] {
+        metrics::gauge!("countersign_redis_connections", "state" => state).set(number(count));
+    }
+}
+
+fn number(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

@@ -59,6 +59,11 @@ impl Failure {
         }
     }
 
+    /// Everything is said already, and this is the exit code.
+    pub(super) fn said(code: u8) -> Self {
+        Self { code, message: None }
+    }
+
     /// Says why, and gives the exit code.
     pub(super) fn report(self) -> ExitCode {
         if let Some(message) = &self.message {

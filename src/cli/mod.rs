@@ -7,6 +7,7 @@ mod audit;
 mod client;
 mod config;
 mod describe;
+mod doctor;
 mod failure;
 mod input;
 mod json;
@@ -81,6 +82,8 @@ enum Command {
     /// The configuration.
     #[command(subcommand)]
     Config(config::Command),
+    /// Look whether this configuration and these stores would serve; changes nothing.
+    Doctor,
     /// Print what makes a shell complete these commands.
     Completions(describe::Completions),
     /// Print the manual page, or that of one command.
@@ -158,6 +161,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, environment: Vec<(OsString,
         Command::Audit(command) => wait(audit::run(&context, command)),
         Command::Token(args) => token::run(&context, args),
         Command::Config(command) => config::run(&context, &command),
+        Command::Doctor => wait(doctor::run(&context)),
         Command::Completions(args) => describe::completions(&args, Cli::command()),
         Command::Man(args) => describe::man(&args, Cli::command()),
     };

@@ -62,12 +62,16 @@ pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
     if !args.insecure {
         config.check_exposure()?;
     }
-    let telemetry = Telemetry::init(&config.telemetry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::other(format!("cannot start: {error}")))?;
+    let telemetry = {
+        let _entered = runtime.enter();
+        Telemetry::init(&config.telemetry)?
+    };
     let served = runtime.block_on(serve(&config, args, &telemetry));
+    telemetry.finish();
     // What still runs was told to stop; a task that does not is not waited for.
     runtime.shutdown_background();
     served

@@ -38,6 +38,12 @@ pub async fn serve<C: Connections>(
     stop: Stop,
 ) {
     let mut open = JoinSet::new();
+    metrics::describe_gauge!("countersign_connections", "Open connections, of both ports.");
+    metrics::describe_counter!(
+        "countersign_accept_failures_total",
+        "Connections that could not be accepted: out of file descriptors or memory."
+    );
+    metrics::counter!("countersign_accept_failures_total").increment(0);
     tokio::select! {
         () = accept(&listener, &security, limits, &connections, &stop, &mut open) => {}
         () = stop.draining() => {}
@@ -80,6 +86,7 @@ async fn accept<C: Connections>(
         let (security, connections, stop) = (security.clone(), Arc::clone(connections), stop.clone());
         open.spawn(async move {
             let _slot = slot;
+            let _counted = Counted::new();
             if let Err(error) = tune(&stream) {
                 tracing::debug!(%error, "a socket option could not be set");
             }
@@ -88,6 +95,23 @@ async fn accept<C: Connections>(
                 Err(error) => tracing::debug!(%error, %address, "no TLS session came about"),
             }
         });
+    }
+}
+
+/// One connection in the gauge of all.
+struct Counted(metrics::Gauge);
+
+impl Counted {
+    fn new() -> Self {
+        let gauge = metrics::gauge!("countersign_connections");
+        gauge.increment(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1);
     }
 }
 
@@ -137,6 +161,7 @@ impl Backoff {
             tracing::error!(%error, "connections cannot be accepted");
         }
         self.failures += 1;
+        metrics::counter!("countersign_accept_failures_total").increment(1);
         tokio::time::sleep(delay).await;
     }
 }

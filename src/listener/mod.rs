@@ -13,13 +13,15 @@ mod accept;
 mod cap;
 mod io;
 mod peer;
+mod reload;
 mod tls;
 
 pub use accept::{Connections, Limits, serve};
 pub use cap::connection_cap;
 pub use io::Io;
 pub use peer::{Peer, PeerName};
-pub use tls::{Security, TlsFiles};
+pub use reload::{Certificates, RELOAD_EVERY};
+pub use tls::{Security, TlsFiles, TlsMaterial, Validity};
 
 use std::time::Duration;
 

@@ -1,14 +1,19 @@
 //! TLS: the server's certificate, and the CA that vouches for clients.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::aws_lc_rs::digest::{SHA256, digest};
 use arc_swap::ArcSwap;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroizing;
+
+use crate::clock::UnixMillis;
 
 /// How a listener talks to its peers.
 #[derive(Clone, Debug)]
@@ -31,23 +36,64 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
+/// What the files held at one moment.
+pub struct TlsMaterial {
+    files: TlsFiles,
+    cert: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
+    client_ca: Option<Vec<u8>>,
+}
+
+/// From when until when a certificate is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Not before this.
+    pub from: UnixMillis,
+    /// Not after this.
+    pub until: UnixMillis,
+}
+
 impl TlsFiles {
-    /// Reads the files. `alpn` is the one protocol that is spoken (`h2`, `http/1.1`).
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// With one line that names the file and what is wrong with it.
+    pub fn read(&self) -> Result<TlsMaterial, String> {
+        let read = |path: &PathBuf| std::fs::read(path).map_err(|error| complaint(path, &error));
+        Ok(TlsMaterial {
+            cert: read(&self.cert)?,
+            key: Zeroizing::new(read(&self.key)?),
+            client_ca: self.client_ca.as_ref().map(read).transpose()?,
+            files: self.clone(),
+        })
+    }
+
+    /// Reads the files and makes a configuration of them; see [`TlsMaterial::config`].
     ///
     /// # Errors
     /// With one line that names the file and what is wrong with it.
     pub fn load(&self, alpn: &[u8]) -> Result<ServerConfig, String> {
-        let chain: Vec<CertificateDer<'static>> = certificates(&self.cert)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| complaint(&self.key, &error))?;
+        self.read()?.config(alpn)
+    }
+}
+
+impl TlsMaterial {
+    /// The configuration of a listener. `alpn` is the one protocol that is spoken (`h2`, `http/1.1`).
+    ///
+    /// # Errors
+    /// With one line that names the file and what is wrong with it.
+    pub fn config(&self, alpn: &[u8]) -> Result<ServerConfig, String> {
+        let files = &self.files;
+        let chain = certificates(&files.cert, &self.cert)?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| complaint(&files.key, &error))?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
-        let builder = match &self.client_ca {
-            None => builder.with_no_client_auth(),
-            Some(path) => {
+        let builder = match (&files.client_ca, &self.client_ca) {
+            (Some(path), Some(pem)) => {
                 let mut roots = RootCertStore::empty();
-                for ca in certificates(path)? {
+                for ca in certificates(path, pem)? {
                     roots.add(ca).map_err(|error| complaint(path, &error))?;
                 }
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
@@ -56,26 +102,86 @@ impl TlsFiles {
                     .map_err(|error| complaint(path, &error))?;
                 builder.with_client_cert_verifier(verifier)
             }
+            _ => builder.with_no_client_auth(),
         };
         let mut config = builder
             .with_single_cert(chain, key)
-            .map_err(|error| complaint(&self.cert, &error))?;
+            .map_err(|error| complaint(&files.cert, &error))?;
         config.alpn_protocols = vec![alpn.to_vec()];
         Ok(config)
     }
+
+    /// How long the server's own certificate is good.
+    ///
+    /// # Errors
+    /// With one line that names the file and what is wrong with it.
+    pub fn validity(&self) -> Result<Validity, String> {
+        let path = &self.files.cert;
+        let chain = certificates(path, &self.cert)?;
+        chain.first().map_or_else(
+            || Err(complaint(path, &"holds no certificate")),
+            |own| validity(own).map_err(|error| complaint(path, &error)),
+        )
+    }
+
+    /// How long the last of the clients' CAs is good, after which no client certificate is; none without such a file. An
+    /// expired one beside it is what a change of CAs looks like.
+    ///
+    /// # Errors
+    /// With one line that names the file and what is wrong with it.
+    pub fn client_ca_validity(&self) -> Result<Option<Validity>, String> {
+        let (Some(path), Some(pem)) = (&self.files.client_ca, &self.client_ca) else {
+            return Ok(None);
+        };
+        let all = certificates(path, pem)?;
+        let all: Vec<_> = all
+            .iter()
+            .map(|ca| validity(ca).map_err(|error| complaint(path, &error)))
+            .collect::<Result<_, _>>()?;
+        Ok(all.into_iter().max_by_key(|validity| validity.until))
+    }
+
+    /// Tells this material from any other: a digest of all files.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut parts = Vec::new();
+        for part in [&self.cert[..], &self.key, self.client_ca.as_deref().unwrap_or_default()] {
+            parts.extend_from_slice(digest(&SHA256, part).as_ref());
+        }
+        let mut whole = [0; 32];
+        whole.copy_from_slice(digest(&SHA256, &parts).as_ref());
+        whole
+    }
 }
 
-fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, String> {
-    let list: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
+impl std::fmt::Debug for TlsMaterial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsMaterial")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let list: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
         .map_err(|error| complaint(path, &error))?;
     if list.is_empty() {
-        return Err(format!("{}: holds no certificate", path.display()));
+        return Err(complaint(path, &"holds no certificate"));
     }
     Ok(list)
 }
 
-fn complaint(path: &std::path::Path, error: &dyn std::fmt::Display) -> String {
+fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, String> {
+    let (_, read) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
+    let millis = |time: x509_parser::time::ASN1Time| UnixMillis(time.timestamp().saturating_mul(1000));
+    Ok(Validity {
+        from: millis(read.validity().not_before),
+        until: millis(read.validity().not_after),
+    })
+}
+
+fn complaint(path: &Path, error: &dyn std::fmt::Display) -> String {
     format!("{}: {error}", path.display())
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::hash::{Memory, Peppers, Recipe};
 use super::policy::{Policy, check_guessable, check_size, words};
@@ -22,6 +23,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::model::{Error, ErrorKind, Result};
 use crate::secret::{Entropy, SecretText};
+use crate::spans::SPANS;
 
 /// Linux gives a thread of this niceness about a tenth of what it gives one that serves calls, if both want the core.
 const NICENESS: i32 = 10;
@@ -183,7 +185,8 @@ impl Pool {
             }
             Err(Refused::Closed) => return Err(ErrorKind::ShuttingDown.into()),
         }
-        match tokio::time::timeout(left, answer).await {
+        let span = tracing::info_span!(target: SPANS, "password hash", otel.kind = "internal");
+        match tokio::time::timeout(left, answer).instrument(span).await {
             Ok(Ok(result)) => result,
             // Forgotten unanswered: by the queue as hopeless, or by a pool that stops.
             Ok(Err(_)) if self.shared.clock.monotonic() < deadline => Err(ErrorKind::ShuttingDown.into()),
@@ -265,6 +268,9 @@ fn describe_metrics() {
         "countersign_password_refused_total",
         "Passwords that were not looked at: the queue was full, or the deadline passed first."
     );
+    // They are there before the first login: what is born with a sample hides it.
+    metrics::gauge!("countersign_password_queued").set(0.0);
+    drop(metrics::histogram!("countersign_password_hash_seconds"));
 }
 
 fn refused(reason: &'static str, error: Error) -> Error {

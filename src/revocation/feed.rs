@@ -163,7 +163,10 @@ impl Feed {
     async fn reconcile_forever(&self, store: &dyn RevocationStore) {
         let mut failing = false;
         loop {
-            match self.reconcile(store).await {
+            let done = self.reconcile(store).await;
+            let outcome = if done.is_ok() { "done" } else { "failed" };
+            metrics::counter!("countersign_reconciliations_total", "outcome" => outcome).increment(1);
+            match done {
                 Ok(()) if failing => {
                     failing = false;
                     tracing::info!("revocations are fresh again");

@@ -26,6 +26,40 @@ pub fn pending(all: &'static [Migration], at: u32) -> Result<&'static [Migration
     Ok(all.split_at_checked(at as usize).map_or(&[], |(_, rest)| rest))
 }
 
+/// How a store's schema stands to this program's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaState {
+    /// The newest.
+    Current(u32),
+    /// `migrate` brings it up to date; 0 is an empty store.
+    Older {
+        /// Its version.
+        at: u32,
+        /// What this program knows.
+        newest: u32,
+    },
+    /// Refused by everything.
+    Newer {
+        /// Its version.
+        at: u32,
+        /// What this program knows.
+        newest: u32,
+    },
+}
+
+impl SchemaState {
+    /// How a store at version `at` stands.
+    #[must_use]
+    pub fn of(all: &[Migration], at: u32) -> Self {
+        let newest = all.last().map_or(0, |step| step.version);
+        match at.cmp(&newest) {
+            std::cmp::Ordering::Equal => Self::Current(at),
+            std::cmp::Ordering::Less => Self::Older { at, newest },
+            std::cmp::Ordering::Greater => Self::Newer { at, newest },
+        }
+    }
+}
+
 /// Whether the versions count from 1 without gaps, as [`pending`] relies on.
 #[must_use]
 pub fn is_numbered(all: &[Migration]) -> bool {

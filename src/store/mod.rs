@@ -25,6 +25,7 @@ pub mod throttles;
 pub use accounts::{AuditQuery, AuditStore, ClientStore, Login, MachineLogin, Page, RefreshView, UserStore};
 pub use audited::Audited;
 pub use keys::KeyStore;
+pub use migrate::SchemaState;
 pub use revocations::{
     Announcements, Changes, Cursor, Expiry, Heard, NewRevocation, Recorded, RevocationStore, Snapshot,
 };

@@ -14,6 +14,7 @@ use super::harmless::Harmless;
 use super::{AUDIT_TARGET, already};
 use crate::config::{self, LogFormat};
 use crate::model::{Error, Result};
+use crate::spans::SPANS;
 
 /// Lines that wait for a slow reader; a line is some hundred bytes.
 const QUEUE: usize = 8_192;
@@ -27,12 +28,13 @@ pub(super) struct Writers {
     _audit: WorkerGuard,
 }
 
-/// What takes events, with lines going to what `log` and `audit` make.
+/// What takes events and spans, with lines going to what `log` and `audit` make.
 pub(super) fn subscriber<W: Write + Send + 'static>(
     config: &config::Telemetry,
     terminal: bool,
     log: impl FnOnce() -> W,
     audit: impl FnOnce() -> W,
+    traces: Option<Box<dyn Layer<Registry> + Send + Sync>>,
 ) -> Result<(impl Subscriber + Send + Sync, Writers)> {
     let filter = EnvFilter::try_new(&config.log_filter).map_err(Error::internal)?;
     let format = config
@@ -49,7 +51,10 @@ pub(super) fn subscriber<W: Write + Send + 'static>(
     let colours = terminal && format == LogFormat::Text;
     let lines = lines(format, colours, log).with_filter(filter.and(filter_fn(is_ordinary)));
     let trail = lines_of_audit(format, colours, audit);
-    Ok((Registry::default().with(trail).with(lines), writers))
+    // One list, each with its own filter: what none of them wants costs its caller next to nothing.
+    let layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> =
+        [trail.boxed(), lines.boxed()].into_iter().chain(traces).collect();
+    Ok((Registry::default().with(layers), writers))
 }
 
 /// Makes it the process's, with what is logged by way of the `log` crate.
@@ -85,9 +90,9 @@ where
     }
 }
 
-/// Whether a line of this kind may be written to the ordinary log: no audit event, and no stranger's `TRACE`.
+/// Whether this may be written to the ordinary log: no audit event, no span for traces, and no stranger's `TRACE`.
 fn is_ordinary(event: &Metadata<'_>) -> bool {
     let target = event.target();
     let ours = target == "countersign" || target.starts_with("countersign::");
-    target != AUDIT_TARGET && (ours || *event.level() < Level::TRACE)
+    target != AUDIT_TARGET && target != SPANS && (ours || *event.level() < Level::TRACE)
 }

@@ -1,4 +1,4 @@
-//! What the service tells of itself: logs, the audit trail's log, metrics.
+//! What the service tells of itself: logs, the audit trail's log, metrics, traces.
 //!
 //! Nothing here may hold a call up or tell a secret. Lines go through bounded queues to threads that write them; when
 //! standard error is blocked, lines are dropped and counted. What is logged is chosen where it is logged: ids, never
@@ -7,6 +7,7 @@
 mod harmless;
 mod logs;
 mod metrics;
+mod traces;
 
 #[cfg(test)]
 mod tests;
@@ -17,36 +18,52 @@ use crate::config;
 use crate::model::{Error, Result};
 
 pub use metrics::Metrics;
+pub use traces::adopt;
+
+use traces::Traces;
 
 /// The target of audit events: written whatever the log filter is, and before other lines are.
 pub const AUDIT_TARGET: &str = crate::model::audit::LOG_TARGET;
 
-/// Logs and metrics of the process. Dropping it writes what is queued, for at most about a second.
+/// Logs, metrics and traces of the process. Dropping it writes what is queued, for at most about a second.
 #[derive(Debug)]
 pub struct Telemetry {
     /// For the HTTP port.
     pub metrics: Metrics,
+    traces: Option<Traces>,
     _writers: logs::Writers,
 }
 
 impl Telemetry {
-    /// Starts logs and metrics, once a process.
+    /// Starts logs, metrics and traces, once a process. Traces need a runtime that is entered.
     ///
     /// # Errors
-    /// `Internal` if the process has them already.
+    /// `Internal` if the process has them already; `INVALID_REQUEST` if the collector's address cannot be used.
     pub fn init(config: &config::Telemetry) -> Result<Self> {
         let terminal = stderr().is_terminal();
-        let (subscriber, writers) = logs::subscriber(config, terminal, stderr, stderr)?;
+        let traces = config.otlp_endpoint.as_deref().map(Traces::start).transpose();
+        let traces = traces.map_err(|error| Error::invalid("telemetry.otlp_endpoint", error.to_string()))?;
+        let layer = traces.as_ref().map(Traces::layer);
+        let (subscriber, writers) = logs::subscriber(config, terminal, stderr, stderr, layer)?;
         logs::install(subscriber)?;
         std::panic::set_hook(Box::new(log_panic));
         let metrics = Metrics::install(vec![
             ("audit", writers.audit_dropped.clone()),
             ("log", writers.log_dropped.clone()),
         ])?;
+        traces::describe();
         Ok(Self {
             metrics,
+            traces,
             _writers: writers,
         })
+    }
+
+    /// Sends the last spans: while the runtime that it was started in still runs.
+    pub fn finish(&self) {
+        if let Some(traces) = &self.traces {
+            traces.finish();
+        }
     }
 }
 

@@ -58,7 +58,7 @@ fn config(filter: &str, format: LogFormat) -> config::Telemetry {
 fn logged(config: &config::Telemetry, terminal: bool, events: impl FnOnce()) -> (String, String) {
     let (log, audit) = (Written::default(), Written::default());
     let (to_log, to_audit) = (log.clone(), audit.clone());
-    let (subscriber, writers) = logs::subscriber(config, terminal, || to_log, || to_audit).unwrap();
+    let (subscriber, writers) = logs::subscriber(config, terminal, || to_log, || to_audit, None).unwrap();
     with_default(subscriber, events);
     drop(writers);
     (log.text(), audit.text())
@@ -136,7 +136,7 @@ fn a_blocked_reader_holds_nobody_up_and_what_is_lost_is_counted() {
     const EVENTS: usize = 30_000;
     let config = config("info", LogFormat::Json);
     let ((hold_log, log), (hold_audit, audit)): ((Sender<()>, _), (Sender<()>, _)) = (channel(), channel());
-    let (subscriber, writers) = logs::subscriber(&config, false, || Blocked(log), || Blocked(audit)).unwrap();
+    let (subscriber, writers) = logs::subscriber(&config, false, || Blocked(log), || Blocked(audit), None).unwrap();
     let (done, finished) = channel();
     let thread = std::thread::spawn(move || {
         with_default(subscriber, || {
@@ -162,7 +162,8 @@ fn a_blocked_reader_holds_nobody_up_and_what_is_lost_is_counted() {
 
 #[test]
 fn metrics_are_rendered_with_what_was_lost() {
-    let (subscriber, writers) = logs::subscriber(&config("off", LogFormat::Json), false, io::sink, io::sink).unwrap();
+    let (subscriber, writers) =
+        logs::subscriber(&config("off", LogFormat::Json), false, io::sink, io::sink, None).unwrap();
     let metrics = Metrics::install(vec![("audit", writers.audit_dropped.clone())]).unwrap();
     drop((subscriber, writers));
     ::metrics::histogram!("countersign_test_seconds").record(0.002);

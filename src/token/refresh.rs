@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument as _;
+
 use super::Tokens;
 use super::allowed::believes_address;
 use super::mint::{Issued, Minting, Person, Refreshable, subject};
@@ -87,7 +89,8 @@ impl Tokens {
         };
         // A task of its own: a caller that goes away must not leave a tombstone without its revocation.
         let (this, caller) = (Arc::clone(self), caller.clone());
-        let task = tokio::spawn(async move { this.present(&caller, user, client, token, presented).await });
+        let present = async move { this.present(&caller, user, client, token, presented).await };
+        let task = tokio::spawn(present.in_current_span());
         task.await.map_err(Error::internal)?
     }
 

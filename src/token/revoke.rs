@@ -3,6 +3,8 @@
 //! A crash after the record leaves the revocation in force: Refresh asks the record, and every replica reconciles with
 //! it. Nothing after the record can fail the call.
 
+use tracing::Instrument as _;
+
 use super::Tokens;
 use super::refresh_token::PREFIX;
 use crate::clock::UnixMillis;
@@ -191,13 +193,14 @@ impl Tokens {
     /// Records a revocation in a task of its own, so that a cancelled call does not leave it half done; the answer waits.
     async fn record(&self, target: Target, expires: Expiry, event: AuditEvent) -> Result<Recorded> {
         let (durable, feed) = (self.durable.clone(), self.feed.clone());
-        let task = tokio::spawn(async move {
+        let record = async move {
             let recorded = durable.revoke(&NewRevocation { target, expires }, &event).await?;
             if let Some(revocation) = &recorded.revocation {
                 feed.note(revocation);
             }
             Ok(recorded)
-        });
+        };
+        let task = tokio::spawn(record.in_current_span());
         task.await.map_err(Error::internal)?
     }
 

@@ -1,4 +1,5 @@
-//! Software that others wrote verifies what Countersign signs, knowing nothing but its published keys.
+//! Countersign as strangers' programs meet it: clients, and libraries that verify what it signs, that know it by its
+//! protocol and its published keys alone.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,4 +11,5 @@
 mod support;
 
 mod envoy;
+mod grpc;
 mod libraries;

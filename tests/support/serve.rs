@@ -17,6 +17,9 @@ use super::{Database, KeySpace, poll};
 /// Longer than a start takes on a machine that builds something else meanwhile.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The build that is tested.
+const OURS: &str = env!("CARGO_BIN_EXE_countersign");
+
 /// 32 bytes in base64: the master key of clustered tests.
 pub const MASTER_KEY: &str = "Y291bnRlcnNpZ24tdGVzdC1tYXN0ZXIta2V5LTAwMDE=";
 
@@ -25,6 +28,7 @@ pub const MASTER_KEY: &str = "Y291bnRlcnNpZ24tdGVzdC1tYXN0ZXIta2V5LTAwMDE=";
 pub struct Storage {
     folder: PathBuf,
     environment: Vec<(String, String)>,
+    binary: PathBuf,
 }
 
 impl Storage {
@@ -35,6 +39,7 @@ impl Storage {
         Self {
             folder,
             environment: Vec::new(),
+            binary: OURS.into(),
         }
         .set("storage.data_dir", &data)
     }
@@ -44,6 +49,7 @@ impl Storage {
         Self {
             folder: guard::scratch("replica"),
             environment: Vec::new(),
+            binary: OURS.into(),
         }
         .set("storage.database_url", database_url)
         .set("storage.redis_url", redis_url)
@@ -62,6 +68,13 @@ impl Storage {
         let name = format!("COUNTERSIGN_{}", key.replace('.', "__").to_uppercase());
         self.environment.retain(|(known, _)| *known != name);
         self.environment.push((name, value.to_owned()));
+        self
+    }
+
+    /// Runs another build of the program from now on.
+    #[must_use]
+    pub fn with_binary(mut self, path: &str) -> Self {
+        self.binary = path.into();
         self
     }
 
@@ -149,7 +162,7 @@ impl Storage {
 
     /// The binary with this deployment's configuration and nothing of the environment's own.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        let mut command = Command::new(&self.binary);
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
             command.env_remove(name);
         }

@@ -8,10 +8,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status};
+use tracing::Span;
+use tracing::field::Empty;
 
 use super::answer::Stream;
 use super::authenticate::{Authentication, Credential, bearer};
@@ -22,6 +24,8 @@ use crate::grpc::status::{log, status};
 use crate::model::audit::Origin;
 use crate::model::{Caller, Error, ErrorKind, Identity, Result};
 use crate::secret::SecretText;
+use crate::spans::SPANS;
+use crate::telemetry::adopt;
 
 /// One call.
 pub struct CallFuture {
@@ -36,6 +40,8 @@ pub struct CallFuture {
     /// Kept by streams, whose caller is looked at again and again.
     bearer: Option<SecretText>,
     pass: Option<Pass>,
+    /// What traces see of it; nothing where none are sent.
+    span: Span,
     stage: Stage,
 }
 
@@ -63,14 +69,36 @@ impl CallFuture {
             timer: None,
             bearer: None,
             pass: None,
+            span: Span::none(),
             stage: Stage::Answered,
             on,
         };
+        call.span = call.span(request.headers());
         call.stage = match not_grpc(&request) {
             Some(code) => Stage::NotGrpc(code),
             None => call.admit(request).unwrap_or_else(Stage::refused),
         };
         call
+    }
+
+    fn span(&self, headers: &HeaderMap) -> Span {
+        let span = tracing::info_span!(target: SPANS, "call", otel.kind = "server", rpc.system = "grpc",
+            otel.name = Empty, rpc.service = Empty, rpc.method = Empty, rpc.grpc.status_code = Empty,
+            otel.status_code = Empty, request.id = Empty);
+        if !span.is_disabled() {
+            let method = self.method.map(|index| &METHODS[index]);
+            span.record(
+                "otel.name",
+                method.map_or("unknown", |method| method.path.trim_start_matches('/')),
+            );
+            if let Some(method) = method {
+                span.record("rpc.service", method.service);
+                span.record("rpc.method", method.name);
+            }
+            span.record("request.id", self.request_id.to_str().unwrap_or_default());
+            adopt(&span, headers);
+        }
+        span
     }
 
     /// Everything that can be told before a service is asked.
@@ -180,6 +208,15 @@ impl CallFuture {
         }
         let code = failed.map_or(Code::Ok, |status| status.code());
         answer.headers_mut().insert(REQUEST_ID, self.request_id.clone());
+        if !self.span.is_disabled() {
+            self.span.record("rpc.grpc.status_code", i32::from(code));
+            if matches!(
+                code,
+                Code::Internal | Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::DataLoss
+            ) {
+                self.span.record("otel.status_code", "ERROR");
+            }
+        }
         let metrics = &self.on.frame.metrics;
         match self.method.map(|index| (index, METHODS[index].pace)) {
             // It has only begun: its end is counted when it comes.
@@ -223,6 +260,8 @@ impl Future for CallFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        let span = this.span.clone();
+        let _entered = span.enter();
         if let Stage::NotGrpc(code) = this.stage {
             this.stage = Stage::Answered;
             let mut answer = Response::new(Answer::unary(tonic::body::Body::empty(), this.on.untaken.add()));

@@ -26,7 +26,7 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> Result<usize> {
 }
 
 /// The schema's version; 0 if there is none.
-async fn version(connection: &mut PgConnection) -> Result<u32> {
+pub(super) async fn version(connection: &mut PgConnection) -> Result<u32> {
     let row = sqlx::raw_sql("SELECT to_regclass('schema_version') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;

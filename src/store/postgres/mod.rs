@@ -27,4 +27,5 @@ mod statement;
 mod store;
 mod users;
 
+pub use pool::PoolUsage;
 pub use store::{PostgresConfig, PostgresStore};

@@ -8,11 +8,13 @@ use sqlx::postgres::{PgConnection, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, PgPool};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use super::connect::{Limits, Way, begin};
 use super::error::{Failure, Result};
 use super::statement::{Session, Statement};
 use crate::model::{self, Error, ErrorKind};
+use crate::spans::SPANS;
 
 /// A connection that nobody used for so long is asked whether it lives before it is relied on.
 const STALE: Duration = Duration::from_secs(1);
@@ -34,12 +36,25 @@ pub(super) enum How {
     Transaction,
 }
 
+/// How busy a pool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUsage {
+    /// Open connections.
+    pub open: u32,
+    /// Those of them that nobody uses.
+    pub idle: u32,
+    /// Callers that have a connection or wait for one.
+    pub callers: u32,
+}
+
 /// A pool of connections. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Pool(Arc<Inner>);
 
 struct Inner {
     pool: PgPool,
+    /// How many places there are.
+    room: u32,
     /// One permit for each connection, and one for each caller who may wait.
     places: Arc<Semaphore>,
     begin: Arc<str>,
@@ -73,12 +88,23 @@ impl Pool {
             .connect_lazy_with(way.options().clone());
         Self(Arc::new(Inner {
             pool,
+            room: size.saturating_add(waiting),
             places: Arc::new(Semaphore::new(size.saturating_add(waiting) as usize)),
             begin: begin(way, limits).into(),
             direct: way.is_direct(),
             // The server's own limit comes first, if it answers at all.
             patience: limits.statement + Duration::from_millis(500),
         }))
+    }
+
+    /// How busy it is.
+    pub(super) fn usage(&self) -> PoolUsage {
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        PoolUsage {
+            open: self.0.pool.size(),
+            idle: small(self.0.pool.num_idle()),
+            callers: self.0.room.saturating_sub(small(self.0.places.available_permits())),
+        }
     }
 
     /// Runs a statement; how many rows it changed.
@@ -119,11 +145,14 @@ impl Pool {
         let places = Arc::clone(&self.0.places);
         let place = places.try_acquire_owned().map_err(|_| ErrorKind::Overloaded)?;
         let inner = Arc::clone(&self.0);
-        let task = tokio::spawn(async move {
+        let span = tracing::info_span!(target: SPANS, "postgres", otel.kind = "internal",
+            db.system.name = "postgresql", how = ?how);
+        let work = async move {
             let done = inner.work(how, &work).await;
             drop(place);
             done.map_err(Failure::into_error)
-        });
+        };
+        let task = tokio::spawn(work.instrument(span));
         task.await.unwrap_or_else(|gone| {
             Err(if gone.is_panic() {
                 Error::internal("a transaction panicked")

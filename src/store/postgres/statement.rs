@@ -3,8 +3,10 @@
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::{Arguments as _, Encode, Postgres, Type};
+use tracing::{Instrument as _, Span};
 
 use super::error::Result;
+use crate::spans::SPANS;
 
 /// A statement and its arguments: enough to send it a second time.
 #[derive(Clone)]
@@ -51,7 +53,12 @@ pub(super) struct Session<'c> {
 impl Session<'_> {
     /// Runs a statement; how many rows it changed.
     pub(super) async fn run(&mut self, statement: Statement) -> Result<u64> {
-        let done = self.query(statement)?.execute(&mut *self.connection).await?;
+        let span = span(&statement);
+        let done = self
+            .query(statement)?
+            .execute(&mut *self.connection)
+            .instrument(span)
+            .await?;
         Ok(done.rows_affected())
     }
 
@@ -61,7 +68,9 @@ impl Session<'_> {
         statement: Statement,
         read: impl FnOnce(&PgRow) -> Result<T>,
     ) -> Result<Option<T>> {
-        let row = self.query(statement)?.fetch_optional(&mut *self.connection).await?;
+        let span = span(&statement);
+        let found = self.query(statement)?.fetch_optional(&mut *self.connection);
+        let row = found.instrument(span).await?;
         row.as_ref().map(read).transpose()
     }
 
@@ -71,13 +80,17 @@ impl Session<'_> {
         statement: Statement,
         mut read: impl FnMut(&PgRow) -> Result<T>,
     ) -> Result<Vec<T>> {
+        let span = span(&statement);
         let mut rows = self.query(statement)?.fetch(&mut *self.connection);
-        let mut all = Vec::new();
-        // Read as they come: a load of all revocations is never held twice.
-        while let Some(row) = rows.try_next().await? {
-            all.push(read(&row)?);
-        }
-        Ok(all)
+        let read = async {
+            let mut all = Vec::new();
+            // Read as they come: a load of all revocations is never held twice.
+            while let Some(row) = rows.try_next().await? {
+                all.push(read(&row)?);
+            }
+            Ok(all)
+        };
+        read.instrument(span).await
     }
 
     fn query(&self, statement: Statement) -> Result<sqlx::query::Query<'static, Postgres, PgArguments>> {
@@ -86,4 +99,10 @@ impl Session<'_> {
         }
         Ok(sqlx::query_with(statement.sql, statement.arguments).persistent(self.named && !statement.afresh))
     }
+}
+
+/// What a statement is to a trace: its text, which holds no values. Those are arguments.
+fn span(statement: &Statement) -> Span {
+    tracing::info_span!(target: SPANS, "statement", otel.kind = "client",
+        db.system.name = "postgresql", db.query.text = statement.sql)
 }

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgRow;
+use sqlx::{ConnectOptions as _, Row as _};
 
 use super::connect::{Limits, Way};
 use super::error::Failure;
 use super::migrate;
-use super::pool::{How, Pool};
+use super::pool::{How, Pool, PoolUsage};
 use super::statement::Statement;
+use crate::clock::UnixMillis;
 use crate::model::{Error, Result};
 use crate::secret::SecretText;
+use crate::store::SchemaState;
 
 /// Connections besides the pool's, for what keeps a replica in order: reconciliation, heartbeats, clean-up. Callers
 /// who fill the pool must not make the revocations stale.
@@ -70,6 +72,12 @@ impl PostgresStore {
         })
     }
 
+    /// How busy the pool for callers is, and the one for upkeep.
+    #[must_use]
+    pub fn usage(&self) -> [(&'static str, PoolUsage); 2] {
+        [("callers", self.db.usage()), ("upkeep", self.upkeep.usage())]
+    }
+
     /// Brings the schema up to date; how many steps were missing. Of several at once one does it and the others wait.
     /// A schema that is newer than this program is refused.
     pub async fn migrate(&self) -> Result<usize> {
@@ -82,6 +90,21 @@ impl PostgresStore {
             migrate::migrate(&mut connection).await.map_err(Failure::into_error)
         });
         task.await.map_err(Error::internal)?
+    }
+
+    /// How the schema stands, and what time it is there. Writes nothing.
+    pub async fn look(&self) -> Result<(SchemaState, UnixMillis)> {
+        let look = async {
+            let mut connection = self.way.options().connect().await?;
+            self.way.check(&mut connection).await?;
+            let at = migrate::version(&mut connection).await?;
+            let row = sqlx::raw_sql("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+                .fetch_one(&mut connection)
+                .await?;
+            Ok::<_, Failure>((SchemaState::of(migrate::MIGRATIONS, at), UnixMillis(row.try_get(0)?)))
+        };
+        let looked = tokio::time::timeout(self.patience, look).await;
+        looked.map_err(Error::store_unavailable)?.map_err(Failure::into_error)
     }
 
     /// What a statement reads that always answers one row.

@@ -14,13 +14,14 @@ use fred::types::config::Server;
 use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{Instrument as _, warn};
 
 use super::lane::Lane;
 use super::reply::Reply;
 use super::script::Script;
 use crate::clock::Clock;
 use crate::model::{Error, ErrorKind, Result};
+use crate::spans::SPANS;
 
 /// How often a call that a cluster redirected is tried again within its timeout.
 const REDIRECTIONS: u32 = 5;
@@ -67,6 +68,14 @@ impl Link {
         }
     }
 
+    /// How many connections there are, and how many of them are open.
+    pub(super) fn connections(&self) -> (usize, usize) {
+        (
+            self.lanes.len(),
+            self.clients().filter(|client| client.is_connected()).count(),
+        )
+    }
+
     pub(super) fn clients(&self) -> impl Iterator<Item = &Client> {
         self.lanes.iter().map(|lane| &lane.client)
     }
@@ -104,7 +113,9 @@ impl Link {
         let own = usize::from(fred::util::redis_keyslot(key.as_bytes()));
         let (lane, room) = self.lane(own)?;
         let link = Arc::clone(self);
-        let call = async move { link.call(lane, script, &key, &args).await };
+        let span = tracing::info_span!(target: SPANS, "redis", otel.kind = "client",
+            db.system.name = "redis", db.operation.name = script.name);
+        let call = async move { link.call(lane, script, &key, &args).await }.instrument(span);
         self.finish(lane, room, call).await
     }
 

@@ -33,7 +33,8 @@ use tracing::warn;
 use self::link::Link;
 pub use self::settings::Settings;
 use self::settings::reconnection;
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixMillis};
+use crate::model::{self, ErrorKind};
 use crate::secret::Entropy;
 
 /// Why Redis cannot be used at all.
@@ -45,6 +46,17 @@ pub enum ConnectError {
     /// A master must not be used: it would evict live sessions, or is too old. Says which and why.
     #[error("{0}")]
     Unfit(String),
+}
+
+/// What was found of a deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examination {
+    /// Why it must not be used.
+    pub unfit: Option<String>,
+    /// A master that writes nothing to disk.
+    pub volatile: Option<String>,
+    /// What time it is there.
+    pub time: UnixMillis,
 }
 
 /// What is kept in one deployment of Redis. Dropping it closes its connections.
@@ -97,5 +109,21 @@ impl Redis {
             entropy,
             _tasks: tasks,
         })
+    }
+
+    /// Looks at every master, without using any. `INVALID_REQUEST` if a setting cannot be read, `STORE_UNAVAILABLE` if
+    /// one does not answer.
+    pub async fn examine(settings: &Settings) -> model::Result<Examination> {
+        let builder = settings
+            .builder()
+            .map_err(|why| model::Error::new(ErrorKind::InvalidRequest, why))?;
+        let looked = watch::look(&Settings::reader(&builder), settings).await;
+        looked.map_err(|error| model::Error::store_unavailable(format!("Redis: {error}")))
+    }
+
+    /// How many connections carry the scripts, and how many of them are open.
+    #[must_use]
+    pub fn connections(&self) -> (usize, usize) {
+        self.link.connections()
     }
 }

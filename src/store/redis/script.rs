@@ -7,15 +7,17 @@ use std::sync::LazyLock;
 /// A script and its name to Redis.
 #[derive(Debug)]
 pub(super) struct Script {
+    /// For traces.
+    pub(super) name: &'static str,
     pub(super) source: String,
     pub(super) sha: String,
 }
 
 impl Script {
-    fn new(flags: &str, parts: &[&str]) -> Self {
+    fn new(name: &'static str, flags: &str, parts: &[&str]) -> Self {
         let source = format!("#!lua{flags}\n{}", parts.concat());
         let sha = fred::util::sha1_hash(&source);
-        Self { source, sha }
+        Self { name, source, sha }
     }
 }
 
@@ -26,7 +28,7 @@ const NO_WRITES: &str = " flags=no-writes";
 
 macro_rules! script {
     ($name:ident, $flags:expr, $($part:expr),+) => {
-        pub(super) static $name: LazyLock<Script> = LazyLock::new(|| Script::new($flags, &[$($part),+]));
+        pub(super) static $name: LazyLock<Script> = LazyLock::new(|| Script::new(stringify!($name), $flags, &[$($part),+]));
     };
 }
 

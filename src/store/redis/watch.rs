@@ -12,8 +12,10 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
+use super::Examination;
 use super::link::Link;
 use super::settings::Settings;
+use crate::clock::UnixMillis;
 
 /// Between two examinations of a Redis that could not be examined, or was found unfit.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -35,6 +37,17 @@ pub(super) async fn probe(builder: &Builder, settings: &Settings) -> Result<Find
     let client = builder.build()?;
     let _task = AbortOnDropHandle::new(client.init().await?);
     examine(&client, settings.patience()).await
+}
+
+/// Examines the deployment over connections of its own, and asks what time it is there.
+pub(super) async fn look(builder: &Builder, settings: &Settings) -> Result<Examination, FredError> {
+    let client = builder.build()?;
+    let _task = AbortOnDropHandle::new(client.init().await?);
+    let Findings { unfit, volatile } = examine(&client, settings.patience()).await?;
+    let time = CustomCommand::new_static("TIME", ClusterHash::Random, false);
+    let (seconds, micros): (i64, i64) = client.custom(time, Vec::<Value>::new()).await?;
+    let time = UnixMillis(seconds.saturating_mul(1000).saturating_add(micros / 1000));
+    Ok(Examination { unfit, volatile, time })
 }
 
 /// Starts the tasks that keep the clients of `link` connected and examine Redis at each reconnection.

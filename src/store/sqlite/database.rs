@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rusqlite::{Connection, Params, Row, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Params, Row, TransactionBehavior};
+use tracing::Instrument as _;
 
 use super::folder;
 use super::time::StoreTime;
 use super::worker::Worker;
 use crate::clock::{Clock, UnixMillis};
 use crate::model::{Error, ErrorKind, Result};
-use crate::store::migrate::{self, Migration};
+use crate::spans::SPANS;
+use crate::store::migrate::{self, Migration, SchemaState};
 
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -90,6 +92,32 @@ impl Database {
         })))
     }
 
+    /// Opens the database in `folder` to look at it, if there is one, with the state of its schema. Nothing is written:
+    /// every change is refused. Blocks.
+    pub fn look(folder: &Path, clock: Arc<dyn Clock>) -> Result<Option<(Self, SchemaState)>> {
+        let Some(path) = folder::existing(folder) else {
+            return Ok(None);
+        };
+        let open = || {
+            let connection = look_at(&path)?;
+            if number(&connection, "application_id")? != i64::from(APPLICATION_ID) {
+                return Err(foreign());
+            }
+            Ok(connection)
+        };
+        let time = StoreTime::new(clock);
+        let first = open()?;
+        let at = u32::try_from(number(&first, "user_version")?).map_err(Error::internal)?;
+        let database = Self(Arc::new(Inner {
+            writer: Worker::reader(first, time.clone())?,
+            readers: vec![Worker::reader(open()?, time.clone())?],
+            next_reader: AtomicUsize::new(0),
+            time,
+            _lock: None,
+        }));
+        Ok(Some((database, SchemaState::of(MIGRATIONS, at))))
+    }
+
     /// Runs a whole transition in one transaction and answers once it is on disk. An `Err` of the closure undoes what
     /// it did. Dropping the future before the closure has begun leaves it out; afterwards it runs to its end.
     ///
@@ -99,7 +127,8 @@ impl Database {
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        wait(self.0.writer.submit(work)?).await
+        let span = tracing::info_span!(target: SPANS, "sqlite write", otel.kind = "client", db.system.name = "sqlite");
+        wait(self.0.writer.submit(work)?).instrument(span).await
     }
 
     /// Runs a closure that only reads; it sees one moment, and every write that was answered before.
@@ -109,7 +138,16 @@ impl Database {
         T: Send + 'static,
     {
         let next = self.0.next_reader.fetch_add(1, Ordering::Relaxed);
-        wait(self.0.readers[next % self.0.readers.len()].submit(work)?).await
+        let span = tracing::info_span!(target: SPANS, "sqlite read", otel.kind = "client", db.system.name = "sqlite");
+        wait(self.0.readers[next % self.0.readers.len()].submit(work)?)
+            .instrument(span)
+            .await
+    }
+
+    /// How many transitions wait for the thread that writes.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.0.writer.queued()
     }
 
     /// The clock that it was opened with.
@@ -184,6 +222,26 @@ impl<'c> Tx<'c> {
     }
 }
 
+/// A connection that leaves no trace. A log beside the database belongs to it and is read; without one nobody writes,
+/// and SQLite need not make the files by which connections know of each other.
+fn look_at(path: &Path) -> Result<Connection> {
+    let path = path.canonicalize().map_err(Error::store_unavailable)?;
+    let logged = path.with_extension("db-wal").exists();
+    let mut uri = url::Url::from_file_path(&path).map_err(|()| Error::internal("not an absolute path"))?;
+    uri.set_query(Some(if logged { "mode=ro" } else { "immutable=1" }));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(uri.as_str(), flags)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(connection)
+}
+
+fn foreign() -> Error {
+    Error::new(
+        ErrorKind::StoreUnavailable,
+        "the database in the data folder is not one of this program",
+    )
+}
+
 fn connect(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
@@ -191,10 +249,7 @@ fn connect(path: &Path) -> Result<Connection> {
     // Before anything is changed: a file of somebody else is left as it is.
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables > 0 && number(&connection, "application_id")? != i64::from(APPLICATION_ID) {
-        return Err(Error::new(
-            ErrorKind::StoreUnavailable,
-            "the database in the data folder is not one of this program",
-        ));
+        return Err(foreign());
     }
     connection.pragma_update(None, "journal_mode", "wal")?;
     // An answered write survives the loss of power, not only of the process.

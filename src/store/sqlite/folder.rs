@@ -55,6 +55,11 @@ pub(super) fn prepare(folder: &Path) -> Result<PathBuf> {
     Ok(database)
 }
 
+/// Where the database is, if there is one.
+pub(super) fn existing(folder: &Path) -> Option<PathBuf> {
+    Some(folder.join(DATABASE)).filter(|path| path.exists())
+}
+
 /// Takes the folder for serving; the lock lives as long as the file that is answered, and dies with the process.
 pub(super) fn lock(folder: &Path) -> Result<File> {
     let file = private_file(&folder.join(LOCK)).map_err(Error::store_unavailable)?;

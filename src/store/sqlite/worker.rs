@@ -110,6 +110,12 @@ impl Worker {
         })
     }
 
+    /// How many closures wait.
+    pub(super) fn queued(&self) -> usize {
+        let queue = self.queue.as_ref();
+        queue.map_or(0, |queue| queue.max_capacity() - queue.capacity())
+    }
+
     /// Queues a closure; its answer comes through the channel.
     pub(super) fn submit<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T>>>
     where

@@ -1,0 +1,98 @@
+//! Certificates, and who may read what lies on this machine.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Findings, State};
+use crate::config;
+use crate::listener::{TlsFiles, Validity};
+
+/// A certificate that expires within this should have been replaced.
+const SOON: Duration = Duration::from_hours(14 * 24);
+
+pub(super) fn certificates(tls: &config::Tls, found: &mut Findings) {
+    let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
+        found.good("certificate", "none: in the clear");
+        return;
+    };
+    let files = TlsFiles {
+        cert: cert.clone(),
+        key: key.clone(),
+        client_ca: tls.client_ca.clone(),
+    };
+    let read = files.read().and_then(|material| {
+        material.config(b"h2")?;
+        Ok((material.validity()?, material.client_ca_validity()?))
+    });
+    match read {
+        Err(problem) => found.add("certificate", State::Misconfigured, problem),
+        Ok((own, ca)) => {
+            validity("certificate", cert, own, found);
+            if let (Some(path), Some(ca)) = (&tls.client_ca, ca) {
+                validity("client CA", path, ca, found);
+            }
+        }
+    }
+    let others = std::fs::metadata(key).map(|metadata| metadata.permissions().mode() & 0o007);
+    if others.is_ok_and(|mode| mode != 0) {
+        let message = format!("{}: everybody on this machine may read it (chmod o= )", key.display());
+        found.add("private key", State::Doubtful, message);
+    }
+}
+
+fn validity(about: &'static str, path: &Path, validity: Validity, found: &mut Findings) {
+    let (now, path) = (found.clock.now(), path.display());
+    let days = validity.until.since(now).as_secs() / 86_400;
+    if now > validity.until {
+        found.add(about, State::Bad, format!("{path} has expired"));
+    } else if now < validity.from {
+        found.add(about, State::Bad, format!("{path} is not good yet"));
+    } else if validity.until.since(now) < SOON {
+        found.add(about, State::Doubtful, format!("{path} expires in {days} days"));
+    } else {
+        found.good(about, format!("{path} is good for {days} days"));
+    }
+}
+
+/// The folder 0700, what is in it 0600, all of it ours.
+pub(super) fn data_folder(folder: &Path, found: &mut Findings) {
+    const ABOUT: &str = "data folder";
+    let path = folder.display();
+    let metadata = match std::fs::metadata(folder) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            found.good(ABOUT, format!("{path} is not there: the first `serve` makes it"));
+            return;
+        }
+        Err(error) => {
+            found.add(ABOUT, State::Unreachable, format!("{path}: {error}"));
+            return;
+        }
+    };
+    let before = found.list.len();
+    if metadata.permissions().mode() & 0o077 != 0 {
+        found.add(
+            ABOUT,
+            State::Bad,
+            format!("{path} is open to others (chmod 0700 {path})"),
+        );
+    }
+    let own = nix::unistd::geteuid().as_raw();
+    if metadata.uid() != own {
+        found.add(ABOUT, State::Doubtful, format!("{path} belongs to another user"));
+    }
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let open = entry
+            .metadata()
+            .is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
+        if open {
+            let file = entry.path();
+            let message = format!("{0} is open to others (chmod 0600 {0})", file.display());
+            found.add(ABOUT, State::Bad, message);
+        }
+    }
+    if found.list.len() == before {
+        found.good(ABOUT, format!("{path} is closed to others"));
+    }
+}

@@ -1,0 +1,67 @@
+//! Whether the master key opens what is stored, and whether there is a key to sign with and one to fall back on.
+
+use super::{Findings, State};
+use crate::app::parts::known_master;
+use crate::config::Config;
+use crate::keys::ring::KeyRing;
+use crate::model::KeyState;
+use crate::store::keys::KeyRows;
+
+pub(super) fn look(config: &Config, rows: Option<KeyRows>, found: &mut Findings) {
+    const MASTER: &str = "master key";
+    const RING: &str = "key ring";
+    let master = match known_master(config) {
+        Ok(master) => master,
+        Err(error) => {
+            found.add(MASTER, State::Misconfigured, error.to_string());
+            return;
+        }
+    };
+    let Some(rows) = rows else {
+        found.good(MASTER, if master.is_some() { "can be read" } else { "none yet" });
+        return;
+    };
+    let sealed = !rows.checks.is_empty() || !rows.signing.is_empty();
+    let Some(master) = master else {
+        if sealed {
+            let message = "keys.master_key is missing, and the keys in the store are sealed with it";
+            found.add(MASTER, State::Misconfigured, message);
+        } else {
+            found.good(MASTER, "none yet: the first `serve` makes it");
+        }
+        return;
+    };
+    if let Err(error) = master.belongs_to(&rows) {
+        found.add(MASTER, State::Misconfigured, error.to_string());
+        return;
+    }
+    found.good(
+        MASTER,
+        if sealed {
+            "opens what is stored"
+        } else {
+            "can be read; nothing is sealed yet"
+        },
+    );
+    if !sealed {
+        return;
+    }
+    let settled = found.clock.now().minus(config.keys.prepublish);
+    let ring = KeyRing::open(rows, &master, settled);
+    for refused in ring.refused() {
+        found.add(
+            RING,
+            State::Bad,
+            format!("{} does not open: it is not used", refused.what),
+        );
+    }
+    let standby = ring.listed().filter(|key| key.state == KeyState::Pending).count();
+    match ring.active_id() {
+        None => found.add(RING, State::Bad, "no signing key is usable: no token can be issued"),
+        Some(active) if standby == 0 => {
+            let message = format!("{active} signs, and no standby is published: `serve` makes one within seconds");
+            found.add(RING, State::Doubtful, message);
+        }
+        Some(active) => found.good(RING, format!("{active} signs, {standby} standby published")),
+    }
+}

@@ -1,0 +1,159 @@
+//! Whether the stores answer, as what, and what time it is there.
+
+use std::time::Duration;
+
+use super::{Findings, SKEW, State};
+use crate::clock::UnixMillis;
+use crate::config::{Config, Storage};
+use crate::model::{Error, ErrorKind, Result};
+use crate::store::keys::KeyRows;
+use crate::store::postgres::{PostgresConfig, PostgresStore};
+use crate::store::redis::{Examination, Redis, Settings};
+use crate::store::sqlite::{Database, SqliteStore};
+use crate::store::{KeyStore as _, SchemaState};
+
+const DATABASE: &str = "database";
+const REDIS: &str = "redis";
+const CLOCK: &str = "clock";
+
+/// The embedded store's key rows, if it can be read.
+pub(super) async fn embedded(config: &Config, found: &mut Findings) -> Option<KeyRows> {
+    let (folder, clock) = (config.storage.data_dir.clone(), found.clock.clone());
+    let looked = tokio::task::spawn_blocking(move || Database::look(&folder, clock)).await;
+    let looked = looked.map_err(Error::internal).and_then(|looked| looked);
+    let (database, schema) = match looked {
+        Ok(Some(looked)) => looked,
+        Ok(None) => {
+            found.good(DATABASE, "not there: the first `serve` makes it");
+            return None;
+        }
+        Err(error) => {
+            refused(DATABASE, &error, found);
+            return None;
+        }
+    };
+    if !fits(schema, found) {
+        return None;
+    }
+    rows(SqliteStore::new(database).load_keys().await, found)
+}
+
+/// The cluster's key rows, if they can be read.
+pub(super) async fn clustered(config: &Config, found: &mut Findings) -> Option<KeyRows> {
+    let storage = &config.storage;
+    let (rows, ()) = {
+        let rows = database(storage, found).await;
+        (rows, redis(storage, found).await)
+    };
+    rows
+}
+
+async fn database(storage: &Storage, found: &mut Findings) -> Option<KeyRows> {
+    let settings = PostgresConfig {
+        url: storage.database_url.clone()?,
+        pool: 1,
+        acquire_timeout: storage.acquire_timeout,
+        statement_timeout: storage.statement_timeout,
+    };
+    let begun = found.clock.now();
+    let looked = async {
+        let store = PostgresStore::connect(&settings).await?;
+        let look = store.look().await?;
+        Ok((store, look))
+    };
+    let (store, (schema, time)) = match looked.await {
+        Ok(looked) => looked,
+        Err(error) => {
+            refused(DATABASE, &error, found);
+            return None;
+        }
+    };
+    skew("the database", begun, time, found);
+    if !fits(schema, found) {
+        return None;
+    }
+    rows(store.load_keys().await, found)
+}
+
+async fn redis(storage: &Storage, found: &mut Findings) {
+    let Some(url) = &storage.redis_url else { return };
+    let settings = Settings {
+        url: url.clone(),
+        prefix: storage.redis_prefix.clone(),
+        pool: 1,
+        timeout: storage.redis_timeout,
+    };
+    let begun = found.clock.now();
+    match Redis::examine(&settings).await {
+        Err(error) if error.kind == ErrorKind::InvalidRequest => {
+            found.add(REDIS, State::Misconfigured, error.to_string());
+        }
+        Err(error) => refused(REDIS, &error, found),
+        Ok(Examination { unfit: Some(why), .. }) => found.add(REDIS, State::Bad, why),
+        Ok(Examination { volatile, time, .. }) => {
+            skew("Redis", begun, time, found);
+            match volatile {
+                Some(server) => found.add(
+                    REDIS,
+                    State::Doubtful,
+                    format!("{server} writes nothing to disk: a restart of it logs everybody out"),
+                ),
+                None => found.good(REDIS, "answers, keeps what it is given and writes it to disk"),
+            }
+        }
+    }
+}
+
+/// Whether this program can read a store of this schema.
+fn fits(schema: SchemaState, found: &mut Findings) -> bool {
+    match schema {
+        SchemaState::Current(version) => {
+            found.good(DATABASE, format!("answers; schema {version}"));
+            true
+        }
+        SchemaState::Older { at: 0, .. } => {
+            found.good(
+                DATABASE,
+                "answers, and is empty: `migrate` or the first `serve` fills it",
+            );
+            false
+        }
+        SchemaState::Older { at, newest } => {
+            let message =
+                format!("schema {at} is older than this program's {newest}: `migrate` or a `serve` raises it");
+            found.add(DATABASE, State::Doubtful, message);
+            false
+        }
+        SchemaState::Newer { at, newest } => {
+            let message = format!("schema {at} is newer than this program's {newest}: run the newer version");
+            found.add(DATABASE, State::Bad, message);
+            false
+        }
+    }
+}
+
+fn rows(loaded: Result<KeyRows>, found: &mut Findings) -> Option<KeyRows> {
+    loaded.inspect_err(|error| refused("key ring", error, found)).ok()
+}
+
+fn refused(about: &'static str, error: &Error, found: &mut Findings) {
+    let state = if error.kind == ErrorKind::StoreUnavailable {
+        State::Unreachable
+    } else {
+        State::Bad
+    };
+    found.add(about, state, error.to_string());
+}
+
+/// How far this machine's clock is from a store's that said `time` after `begun` and before now.
+fn skew(whose: &str, begun: UnixMillis, time: UnixMillis, found: &mut Findings) {
+    let here = UnixMillis(begun.0.midpoint(found.clock.now().0));
+    let apart = Duration::from_millis(here.0.abs_diff(time.0));
+    let state = match apart {
+        apart if apart > SKEW.1 => State::Bad,
+        apart if apart > SKEW.0 => State::Doubtful,
+        _ => State::Good,
+    };
+    let message = format!("{:.1} s apart from that of {whose}", apart.as_secs_f64());
+    found.add(CLOCK, state, message);
+}

@@ -1,0 +1,72 @@
+//! The certificates of both ports, and what has them read again.
+
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::error::StartError;
+use super::parts::App;
+use crate::config::Config;
+use crate::listener::{Certificates, Security, TlsFiles};
+
+/// The protocol of gRPC, as ALPN names it.
+pub(super) const GRPC: &[u8] = b"h2";
+
+/// That of the side port.
+pub(super) const HTTP: &[u8] = b"http/1.1";
+
+/// The certificates of both ports, where there are any.
+pub(super) struct Tls(Option<Arc<Certificates>>);
+
+impl Tls {
+    /// Reads them.
+    pub(super) fn load(config: &Config, app: &App) -> Result<Self, StartError> {
+        let tls = &config.server.tls;
+        let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
+            return Ok(Self(None));
+        };
+        let files = TlsFiles {
+            cert: cert.clone(),
+            key: key.clone(),
+            client_ca: tls.client_ca.clone(),
+        };
+        let loaded = Certificates::load(files, &[GRPC, HTTP], app.clock.clone())
+            .map_err(|error| StartError::Config(format!("server.tls: {error}")))?;
+        Ok(Self(Some(Arc::new(loaded))))
+    }
+
+    /// How the port of this protocol talks to its peers.
+    pub(super) fn security(&self, alpn: &[u8]) -> Security {
+        let certificates = self.0.as_ref();
+        certificates.map_or(Security::Plain, |certificates| certificates.security(alpn))
+    }
+
+    /// Follows the files until `halt`.
+    pub(super) fn follow(&self, tasks: &TaskTracker, halt: &CancellationToken) {
+        tasks.spawn(on_hangup(self.0.clone(), halt.clone()));
+        if let Some(certificates) = self.0.clone() {
+            let halt = halt.clone();
+            tasks.spawn(async move { certificates.follow(halt).await });
+        }
+    }
+}
+
+/// Has the files read at each SIGHUP, which never ends the process.
+async fn on_hangup(certificates: Option<Arc<Certificates>>, halt: CancellationToken) {
+    let mut hangup = match signal(SignalKind::hangup()) {
+        Ok(hangup) => hangup,
+        Err(error) => {
+            tracing::warn!(%error, "SIGHUP cannot be listened to");
+            return;
+        }
+    };
+    while let Some(Some(())) = halt.run_until_cancelled(hangup.recv()).await {
+        if let Some(certificates) = &certificates {
+            certificates.hurry();
+        } else {
+            tracing::info!("SIGHUP: there are no TLS files to read again");
+        }
+    }
+}

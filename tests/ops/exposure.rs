@@ -1,0 +1,167 @@
+//! FAULTS row 40: what strangers can learn.
+
+use std::process::Command;
+
+use base64::Engine as _;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::side::get;
+use crate::support::deployment::for_tests;
+use crate::support::process::find;
+use crate::support::serve::Storage;
+use crate::support::{Caller, Countersign};
+
+/// The descriptors that are shipped for tools, where reflection is off.
+const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/countersign.protoset");
+
+fn grpcurl(server: &Countersign, flags: &[&str], words: &[&str]) -> (bool, String) {
+    let own = std::path::Path::new("target/tools/bin/grpcurl");
+    let program = std::fs::canonicalize(own).ok().or_else(|| find("grpcurl"));
+    let done = Command::new(program.expect("grpcurl is not installed: tests/run does that"))
+        .arg("-plaintext")
+        .args(flags)
+        .arg(server.grpc().to_string())
+        .args(words)
+        .output()
+        .unwrap();
+    let said = if done.status.success() {
+        done.stdout
+    } else {
+        done.stderr
+    };
+    (done.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[tokio::test]
+async fn without_reflection_the_shipped_descriptors_do() {
+    let server = for_tests(Storage::embedded())
+        .set("server.reflection", "false")
+        .serve(&[]);
+    let (listed, said) = grpcurl(&server, &[], &["list"]);
+    assert!(
+        !listed && said.contains("does not support the reflection API"),
+        "{said}"
+    );
+    let asked = json!({"access_token": "garbage"}).to_string();
+    let (called, said) = grpcurl(
+        &server,
+        &["-protoset", SHIPPED, "-d", &asked],
+        &["countersign.v1.TokenService/Validate"],
+    );
+    assert!(called, "{said}");
+    let answer: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(answer["reason"], "INACTIVE_REASON_MALFORMED");
+    let (described, said) = grpcurl(&server, &["-protoset", SHIPPED], &["describe", "google.rpc.ErrorInfo"]);
+    assert!(described, "{said}");
+}
+
+/// Of all that is served, and of what its errors carry.
+fn descriptors() -> Vec<u8> {
+    let mut all = FileDescriptorSet::default();
+    for part in [
+        countersign::proto::FILE_DESCRIPTOR_SET,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_types::pb::FILE_DESCRIPTOR_SET,
+    ] {
+        let part = FileDescriptorSet::decode(part).unwrap();
+        let known: Vec<_> = all.file.iter().map(|file| file.name().to_owned()).collect();
+        let new = part
+            .file
+            .into_iter()
+            .filter(|file| !known.contains(&file.name().to_owned()));
+        all.file.extend(new);
+    }
+    all.encode_to_vec()
+}
+
+/// `COUNTERSIGN_WRITE_PROTOSET=1 cargo test --all-features --test ops shipped_descriptors` writes it anew.
+#[test]
+fn the_shipped_descriptors_are_those_of_the_protocol() {
+    let current = descriptors();
+    if std::env::var_os("COUNTERSIGN_WRITE_PROTOSET").is_some() {
+        std::fs::write(SHIPPED, &current).unwrap();
+    }
+    let shipped = std::fs::read(SHIPPED).unwrap();
+    assert!(
+        shipped == current,
+        "deploy/countersign.protoset is not of these protos; the comment above says how to write it anew"
+    );
+}
+
+#[tokio::test]
+async fn metrics_and_keys_have_a_port_of_their_own() {
+    let server = for_tests(Storage::embedded()).serve(&[]);
+    let http = server.http_url().trim_start_matches("http://").parse().unwrap();
+    for path in ["/metrics", "/.well-known/jwks.json"] {
+        assert_eq!(get(http, path).await.unwrap().0, 200, "{path}");
+        assert_eq!(get(server.grpc(), path).await, None, "{path} on the port of gRPC");
+    }
+    assert_eq!(get(http, "/countersign.v1.TokenService/Validate").await.unwrap().0, 404);
+    // And no gRPC where strangers may fetch keys.
+    let stray = Caller::at(&server.http_url());
+    assert!(stray.refresh("csr_garbage").await.is_err());
+}
+
+#[tokio::test]
+async fn an_error_tells_no_versions() {
+    let server = for_tests(Storage::embedded()).serve(&[]);
+    let refused = countersign::proto::RefreshRequest {
+        refresh_token: "csr_garbage".to_owned(),
+        ..countersign::proto::RefreshRequest::default()
+    };
+    for (path, message) in [
+        ("/countersign.v1.TokenService/Refresh", refused.encode_to_vec()),
+        ("/countersign.v1.TokenService/Nothing", Vec::new()),
+        ("/countersign.v1.TokenService/Validate", vec![0xff; 9]),
+        ("/countersign.v1.UserService/GetUser", Vec::new()),
+    ] {
+        let io = TokioIo::new(TcpStream::connect(server.grpc()).await.unwrap());
+        let (mut send, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let mut body = vec![0, 0, 0, 0, u8::try_from(message.len()).unwrap()];
+        body.extend_from_slice(&message);
+        let request = http::Request::post(format!("http://localhost{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Full::<bytes::Bytes>::new(body.into()))
+            .unwrap();
+        let (head, body) = send.send_request(request).await.unwrap().into_parts();
+        let mut headers = head.headers.clone();
+        headers.extend(body.collect().await.unwrap().trailers().cloned().unwrap_or_default());
+        assert!(headers.contains_key("grpc-status"), "{path}: {headers:?}");
+        for (name, value) in &headers {
+            let known = [
+                "content-type",
+                "grpc-status",
+                "grpc-message",
+                "grpc-status-details-bin",
+                "x-request-id",
+            ];
+            assert!(known.contains(&name.as_str()), "{path}: {name}: {value:?}");
+            let mut text = value.to_str().unwrap().to_owned();
+            if name == "grpc-status-details-bin" {
+                let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
+                text = String::from_utf8_lossy(&engine.decode(text.trim_end_matches('=')).unwrap()).into_owned();
+            }
+            let lower = text.to_lowercase();
+            for word in [
+                env!("CARGO_PKG_VERSION"),
+                "tonic",
+                "hyper",
+                "rust",
+                "sqlite",
+                "redis",
+                "postgres",
+            ] {
+                assert!(!lower.contains(word), "{path}: {name}: {text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Traces, as a collector gets them (rotel, a real one): a span for each call, one for each statement and script below
+//! it, the caller's trace carried on, and no secret anywhere. Without a collector calls go on as ever.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use tonic::Request;
+
+use crate::side::{get, value};
+use crate::support::guard::{self, Ending};
+use crate::support::serve::MASTER_KEY;
+use crate::support::{Caller, Countersign, Deployment, PASSWORD, Process, Shape, eventually, poll, ports};
+
+/// A collector that prints what it gets.
+struct Collector {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Collector {
+    fn start() -> Self {
+        let log = guard::scratch("collector").join("log");
+        let (grpc, http) = (ports::free(), ports::free());
+        let process = Process::spawn(
+            Command::new(program()).args([
+                "start",
+                "--otlp-grpc-endpoint",
+                &format!("127.0.0.1:{grpc}"),
+                "--otlp-http-endpoint",
+                &format!("127.0.0.1:{http}"),
+                "--exporter",
+                "blackhole",
+                "--debug-log",
+                "traces",
+                "--debug-log-verbosity",
+                "detailed",
+            ]),
+            &log,
+            Ending::Kill,
+        );
+        let address = SocketAddr::from(([127, 0, 0, 1], grpc));
+        poll(Duration::from_secs(30), || std::net::TcpStream::connect(address).ok())
+            .unwrap_or_else(|| panic!("the collector does not answer: {}", process.log()));
+        Self { process, address }
+    }
+}
+
+fn program() -> PathBuf {
+    let folders = std::fs::read_dir("target/tools/lib").expect("tests/run installs rotel");
+    let found = folders
+        .flatten()
+        .map(|python| python.path().join("site-packages/rotel/rotel-agent"))
+        .find(|file| file.is_file());
+    std::fs::canonicalize(found.expect("rotel is not installed: tests/run does that")).unwrap()
+}
+
+fn http(server: &Countersign) -> SocketAddr {
+    server.http_url().trim_start_matches("http://").parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_a_trace_down_to_its_statements_and_holds_no_secret() {
+    let collector = Collector::start();
+    let deployment = Deployment::fresh(Shape::Clustered)
+        .await
+        .set("telemetry.otlp_endpoint", &format!("http://{}", collector.address));
+    deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let caller = Caller::of(&server);
+    let first = caller.login("ada").await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let mut refresh = Request::new(countersign::proto::RefreshRequest {
+        refresh_token: first.refresh_token.clone(),
+        attempt_id: "canary-attempt".to_owned(),
+        ..countersign::proto::RefreshRequest::default()
+    });
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01").parse().unwrap();
+    refresh.metadata_mut().insert("traceparent", parent);
+    let second = caller
+        .tokens
+        .clone()
+        .refresh(refresh)
+        .await
+        .unwrap()
+        .into_inner()
+        .tokens
+        .unwrap();
+    caller.assert_active(&second.access_token).await;
+    // One that a caller made up is no trace, and no error.
+    let mut odd = Request::new(countersign::proto::ValidateRequest {
+        access_token: "garbage".to_owned(),
+        ..countersign::proto::ValidateRequest::default()
+    });
+    odd.metadata_mut()
+        .insert("traceparent", "00-zz-\u{7e}-01".parse().unwrap());
+    caller.tokens.clone().validate(odd).await.unwrap();
+
+    let wanted = [
+        "countersign.v1.TokenService/Refresh",
+        "countersign.v1.TokenService/Issue",
+        "countersign.v1.TokenService/Validate",
+        "password hash",
+        "ROTATE",
+        "db.query.text",
+        "SELECT",
+        trace,
+    ];
+    let seen = eventually("the spans arrive", Duration::from_secs(20), || async {
+        let said = collector.process.log();
+        wanted.iter().all(|word| said.contains(word)).then_some(said)
+    })
+    .await;
+    // Call, pool, statement, script: of one trace. The collector names it at each span.
+    assert!(
+        seen.matches(trace).count() >= 4,
+        "{} spans of the caller's trace",
+        seen.matches(trace).count()
+    );
+    for secret in [
+        PASSWORD,
+        MASTER_KEY,
+        "canary-attempt",
+        &first.access_token,
+        &first.refresh_token,
+        &second.access_token,
+        &second.refresh_token,
+        "csr_",
+        "eyJ",
+        deployment.database.as_ref().unwrap().url(),
+    ] {
+        assert!(!seen.contains(secret), "a secret is in a span: {secret}");
+    }
+    let scrape = eventually("spans are counted", Duration::from_secs(10), || async {
+        let (_, scrape) = get(http(&server), "/metrics").await?;
+        value(&scrape, "countersign_spans_total{outcome=\"sent\"}").filter(|sent| *sent > 0.0)
+    })
+    .await;
+    assert!(scrape > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_is_gone_or_silent_holds_nothing_up() {
+    // It takes connections, and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for address in [
+        silent.local_addr().unwrap(),
+        SocketAddr::from(([127, 0, 0, 1], ports::free())),
+    ] {
+        let deployment = Deployment::fresh(Shape::Embedded)
+            .await
+            .set("telemetry.otlp_endpoint", &format!("http://{address}"));
+        let server = deployment.serve();
+        let caller = Caller::patient(&server.grpc_url(), Duration::from_secs(2));
+        // More spans than may wait.
+        for _ in 0..50 {
+            let calls = (0..200).map(|_| caller.inactive("garbage"));
+            assert!(futures_util::future::join_all(calls).await.iter().all(Option::is_some));
+        }
+        let begun = tokio::time::Instant::now();
+        assert_eq!(server.stop().code(), Some(0));
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+}

@@ -1,0 +1,40 @@
+"""The four calls by grpcio, over TLS and with a client certificate: calls.py ADDRESS FOLDER."""
+
+import os
+import sys
+from pathlib import Path
+
+import grpc
+from countersign.v1 import reason_pb2 as reasons
+from countersign.v1 import token_pb2 as messages
+from countersign.v1.token_pb2_grpc import TokenServiceStub
+
+address, folder = sys.argv[1], Path(sys.argv[2])
+
+
+def read(name):
+    return (folder / name).read_bytes()
+
+
+def connect(**identity):
+    return TokenServiceStub(grpc.secure_channel(address, grpc.ssl_channel_credentials(read("ca.crt"), **identity)))
+
+
+nobody = connect()
+known = connect(private_key=read("client.key"), certificate_chain=read("client.crt"))
+
+password = messages.PasswordCredential(username="ada", password=os.environ["PEER_PASSWORD"])
+first = nobody.Issue(messages.IssueRequest(password=password), timeout=10).tokens
+asked = messages.ValidateRequest(access_token=first.access_token)
+try:
+    nobody.Validate(asked, timeout=10)
+    sys.exit("somebody without a certificate validates")
+except grpc.RpcError as error:
+    assert error.code() == grpc.StatusCode.UNAUTHENTICATED, error
+assert known.Validate(asked, timeout=10).active
+second = nobody.Refresh(messages.RefreshRequest(refresh_token=first.refresh_token), timeout=10)
+assert second.outcome == messages.REFRESH_OUTCOME_ROTATED
+assert nobody.Revoke(messages.RevokeRequest(token=second.tokens.refresh_token), timeout=10).sessions_revoked == 1
+dead = known.Validate(asked, timeout=10)
+assert not dead.active and dead.reason == reasons.INACTIVE_REASON_REVOKED, dead
+print("good")
