@@ -61,7 +61,8 @@ impl Budget {
 
 /// How long to wait before attempt number `attempt` (the second is 2), if `status` is worth another one at all.
 pub(super) fn delay(policy: &RetryPolicy, status: &Status, attempt: u32, entropy: &dyn Entropy) -> Option<Duration> {
-    if attempt > policy.attempts || !matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) {
+    let better_later = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) || cut_off(status);
+    if attempt > policy.attempts || !better_later {
         return None;
     }
     let told = match pushback(status) {
@@ -80,6 +81,17 @@ pub(super) fn delay(policy: &RetryPolicy, status: &Status, attempt: u32, entropy
     let unit = f64::from(u32::from_be_bytes(random(entropy))) / f64::from(u32::MAX);
     // What the service asks for is the least; the jitter comes on top, so that a fleet does not return at once.
     Some(told.unwrap_or_default() + grown.mul_f64(unit))
+}
+
+/// Whether the connection ended under the call: a replica that goes away closes it, now and then between the moment
+/// when a call is taken on and the one when it would be sent. No server said so, which its source tells, nor did we give up.
+fn cut_off(status: &Status) -> bool {
+    if !matches!(status.code(), Code::Cancelled | Code::Unknown) {
+        return false;
+    }
+    let first = std::error::Error::source(status);
+    let mut causes = std::iter::successors(first, |error| error.source());
+    first.is_some() && !causes.any(<dyn std::error::Error>::is::<tonic::TimeoutExpired>)
 }
 
 enum Pushback {
@@ -113,6 +125,20 @@ mod tests {
             budget.succeeded();
         }
         assert!(budget.failed());
+    }
+
+    #[test]
+    fn a_connection_that_ends_under_a_call_is_tried_again_and_nobodys_refusal() {
+        let retried = |status: &Status| delay(&RetryPolicy::default(), status, 2, &SystemEntropy).is_some();
+        let closed = Status::from_error(Box::new(std::io::Error::other("connection closed")));
+        assert!(retried(&closed), "{closed:?}");
+        for refusal in [
+            Status::cancelled("by the server"),
+            Status::unknown("by the server"),
+            Status::from_error(Box::new(tonic::TimeoutExpired(()))),
+        ] {
+            assert!(!retried(&refusal), "{refusal:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use super::Tokens;
 use super::allowed::{may_log_in_at, may_use, source};
 use super::begin::Proven;
@@ -75,7 +77,8 @@ impl Tokens {
         let (scope, audience) = self.granted(client, &allowed, scope, audience)?;
         // A task of its own: a caller that goes away must not leave more sessions than there may be.
         let (this, caller) = (Arc::clone(self), caller.clone());
-        let task = tokio::spawn(async move { this.begin(&caller, proven, scope, audience, context).await });
+        let begin = async move { this.begin(&caller, proven, scope, audience, context).await };
+        let task = tokio::spawn(begin.in_current_span());
         task.await.map_err(Error::internal)?
     }
 

@@ -63,7 +63,6 @@ impl Balancer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "the client library gives up where a connection closes before its call is sent"]
 async fn replicas_are_replaced_under_load_without_a_failed_call() {
     let deployment = Deployment::fresh(Shape::Clustered).await;
     deployment.add_user("ada", &[]);
