@@ -1,6 +1,7 @@
 //! Makes the Rust side of `proto/`, without protoc: protox compiles, tonic-prost-build generates.
 //!
-//! Leaves in `OUT_DIR`: `countersign.v1.rs`, and `descriptors.bin`, the descriptors that reflection serves.
+//! Leaves in `OUT_DIR`: `countersign.v1.rs`, Envoy's `envoy.….rs` for the server, and `descriptors.bin` and `envoy.bin`,
+//! the descriptors that reflection serves.
 
 use std::env;
 use std::error::Error;
@@ -8,6 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use prost::Message as _;
+use prost_types::FileDescriptorSet;
 
 const FILES: [&str; 6] = ["token", "user", "client", "key", "audit", "reason"];
 
@@ -33,6 +35,15 @@ const SECRET: [&str; 17] = [
     "Heartbeat",
 ];
 
+/// What Envoy asks: the server's only.
+const ENVOY: &str = "envoy/service/auth/v3/external_auth.proto";
+
+/// Of those, the messages that hold cookies and tokens.
+const ENVOY_SECRET: [&str; 2] = [
+    "service.auth.v3.AttributeContext.HttpRequest",
+    "config.core.v3.HeaderValue",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
 
@@ -49,11 +60,27 @@ fn main() -> Result<(), Box<dyn Error>> {
         .skip_debug(SECRET.map(|name| format!(".countersign.v1.{name}")))
         .compile_fds_with_config(descriptors.clone(), config)?;
 
-    // Comments are for readers of the files; reflection gives shapes, and the binary stays small.
+    keep_shapes("descriptors.bin", &mut descriptors)?;
+
+    if env::var_os("CARGO_FEATURE_SERVER").is_some() {
+        let mut descriptors = protox::compile([ENVOY], ["proto"])?;
+        tonic_prost_build::configure()
+            // Tests are its only client here.
+            .build_client(true)
+            .extern_path(".google.rpc.Status", "::tonic_types::Status")
+            .skip_debug(ENVOY_SECRET.map(|name| format!(".envoy.{name}")))
+            .compile_fds(descriptors.clone())?;
+        keep_shapes("envoy.bin", &mut descriptors)?;
+    }
+    Ok(())
+}
+
+/// Comments are for readers of the files; reflection gives shapes, and the binary stays small.
+fn keep_shapes(name: &str, descriptors: &mut FileDescriptorSet) -> Result<(), Box<dyn Error>> {
     for file in &mut descriptors.file {
         file.source_code_info = None;
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    fs::write(out.join(name), descriptors.encode_to_vec())?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! Imports run one way, and `tests/layers.rs` keeps them so:
 //!
 //! ```text
-//! secret, clock ← model ← store, keys, password ← throttle, revocation ← token, account ← grpc, http ← app ← cli ← main
+//! secret, clock ← model ← store, keys, password ← throttle, revocation ← token, account ← gateway ← grpc, http ← app ← cli ← main
 //! ```
 //!
 //! * [`model`]: plain data; [`store`]: the stores' traits and backends; [`keys`]: sealing, signing and verifying.
@@ -20,6 +20,8 @@ pub mod client;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "client")]
+pub mod gateway;
 #[cfg(feature = "server")]
 pub mod grpc;
 #[cfg(feature = "server")]

@@ -3,6 +3,8 @@
 //! Messages that hold a secret have a `Debug` that shows only the fields that are not secret.
 
 pub mod convert;
+#[cfg(feature = "server")]
+pub mod envoy;
 
 use std::fmt;
 

@@ -9,6 +9,7 @@ use super::stores::{Access, Meter, Stores};
 use crate::account::{Clients, Sessions, Trail, Users};
 use crate::clock::Clock;
 use crate::config::{Config, Mode, Registration};
+use crate::gateway::Gateway;
 use crate::keys::manager::{Keys, KeysParts};
 use crate::keys::seal::Master;
 use crate::model::audit::Origin;
@@ -38,6 +39,8 @@ pub struct App {
     pub hashing: Arc<Pool>,
     /// The rules of tokens.
     pub tokens: Arc<Tokens>,
+    /// The rules of the edge.
+    pub gateway: Arc<Gateway>,
     /// The rules of users.
     pub users: Arc<Users>,
     /// The rules of clients.
@@ -124,6 +127,7 @@ impl App {
             entropy: entropy.clone(),
             config: settings::tokens(config),
         }));
+        let gateway = Gateway::new(tokens.clone(), clock.clone(), settings::gateway(config)?);
         let users = Arc::new(Users {
             store: durable.clone(),
             hashing: hashing.clone(),
@@ -154,6 +158,7 @@ impl App {
             spreader,
             hashing,
             tokens,
+            gateway: Arc::new(gateway),
             users,
             clients,
             live,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -19,9 +20,9 @@ use crate::config::Config;
 use crate::grpc::connection::Grpc;
 use crate::grpc::health::{Health, Parts};
 use crate::grpc::layers::{Deadlines, Frame, FrameParts, RequestIds};
-use crate::grpc::policy::Policy;
+use crate::grpc::policy::{Extras, Policy};
 use crate::grpc::services::{Rules, Services};
-use crate::http::{self, Facts, Http, Metadata};
+use crate::http::{self, Facts, ForwardAuth, Http, Metadata};
 use crate::listener::{self, Limits, connection_cap};
 use crate::shutdown::Stop;
 use crate::telemetry::Metrics;
@@ -91,11 +92,15 @@ pub async fn serve(
         tracing::warn!(%error, "the counters of the store of sessions cannot be compared yet");
     }
     let (health, health_service) = Health::new(stop.clone()).await;
-    let services = Services::new(&rules(&app), health_service)?;
+    let extras = Extras {
+        reflection: config.server.reflection(),
+        ext_authz: config.gateway.ext_authz,
+    };
+    let services = Services::new(&rules(&app), health_service, extras)?;
     let frame = Arc::new(Frame::new(FrameParts {
         routes: Box::new(services),
         authenticator: Arc::new(Gatekeeper::new(app.clone(), &config.server)?),
-        policy: Policy::new(config.server.reflection()),
+        policy: Policy::new(extras),
         deadlines: Deadlines {
             default: config.server.default_deadline,
             max: config.server.max_deadline,
@@ -113,14 +118,23 @@ pub async fn serve(
         metrics: metrics.clone(),
         stop: stop.clone(),
     });
-    let http = Arc::new(Http::new(facts, &metadata, config.keys.jwks_max_age));
+    let http = Http::new(facts, &metadata, config.keys.jwks_max_age);
+    let http = Arc::new(match forward_auth(config, &app) {
+        Some(auth) => http.with_forward_auth(auth),
+        None => http,
+    });
 
     let limits = Limits {
         max_connections: connection_cap(config.server.max_connections),
         drain_timeout: config.server.drain_timeout,
     };
     let side = Limits {
-        max_connections: http::MAX_CONNECTIONS,
+        // A proxy may ask about each request on a connection of its own.
+        max_connections: if config.gateway.forward_auth {
+            http::MAX_CONNECTIONS.max(limits.max_connections / 4)
+        } else {
+            http::MAX_CONNECTIONS
+        },
         drain_timeout: LAST_WORDS,
     };
     if let Some(path) = &ready_file {
@@ -152,6 +166,7 @@ pub async fn serve(
 fn rules(app: &Arc<App>) -> Rules {
     Rules {
         tokens: app.tokens.clone(),
+        gateway: app.gateway.clone(),
         users: app.users.clone(),
         sessions: app.live.clone(),
         clients: app.clients.clone(),
@@ -162,6 +177,20 @@ fn rules(app: &Arc<App>) -> Rules {
         revocations: app.durable.clone(),
         clock: app.clock.clone(),
     }
+}
+
+/// What `/authorize` needs, if it is served. Who knows the secret may have cookies renewed; without one it is whoever
+/// may refresh without a token.
+fn forward_auth(config: &Config, app: &App) -> Option<ForwardAuth> {
+    let gateway = &config.gateway;
+    let anonymous = config.server.anonymous_scopes();
+    gateway.forward_auth.then(|| ForwardAuth {
+        gateway: app.gateway.clone(),
+        secret: gateway.forward_auth_secret.clone(),
+        renews: gateway.forward_auth_secret.is_some() || anonymous.iter().any(|scope| scope == "countersign:refresh"),
+        deadline: config.server.default_deadline,
+        renewals: AtomicUsize::new(0),
+    })
 }
 
 async fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, StartError> {

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use crate::config::{self, Config};
+use crate::gateway::GatewayConfig;
+use crate::gateway::cookie::{CookieNames, SameSite};
 use crate::keys::manager::KeysConfig;
 use crate::model::claims::MAX_LIFE;
 use crate::model::session::LONGEST_SESSION;
+use crate::model::{ClientId, Result};
 use crate::revocation::{FeedConfig, OnStale};
 use crate::store::throttles::Rate;
 use crate::throttle::ThrottleConfig;
@@ -58,6 +61,29 @@ pub(super) fn feed(config: &Config) -> FeedConfig {
         },
         timeout: RECONCILE_TIMEOUT,
     }
+}
+
+pub(super) fn gateway(config: &Config) -> Result<GatewayConfig> {
+    let gateway = &config.gateway;
+    let names = || CookieNames {
+        access: gateway.access_cookie.clone(),
+        refresh: gateway.refresh_cookie.clone(),
+        same_site: match gateway.same_site {
+            config::SameSite::Strict => SameSite::Strict,
+            config::SameSite::Lax => SameSite::Lax,
+        },
+    };
+    let client = gateway.client_id.as_deref();
+    Ok(GatewayConfig {
+        cookies: gateway.cookies.then(names),
+        client: client.map(|id| ClientId::parse(id, "gateway.client_id")).transpose()?,
+        audience: gateway
+            .audience
+            .clone()
+            .unwrap_or_else(|| config.tokens.default_audience.clone()),
+        scopes: gateway.scopes.clone(),
+        strip_token: gateway.strip_token,
+    })
 }
 
 pub(super) fn throttle(config: &Config) -> ThrottleConfig {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::check::{self, Checked};
 use super::error::ConfigError;
 use super::values::{list, optional, secret};
+use crate::model::ClientId;
 use crate::secret::SecretText;
 
 /// `[gateway]`.
@@ -68,16 +69,72 @@ impl Gateway {
                 "must differ from gateway.access_cookie",
             ));
         }
+        if let Some(client) = &self.client_id
+            && ClientId::parse(client, "").is_err()
+        {
+            return Err(ConfigError::at("gateway.client_id", "is no client's id"));
+        }
         if let Some(audience) = &self.audience {
             check::name("gateway.audience", audience)?;
         }
         for scope in &self.scopes {
             check::name("gateway.scopes", scope)?;
         }
+        if self.cookies && !self.ext_authz && !self.forward_auth {
+            let problem = "needs gateway.ext_authz or gateway.forward_auth: nothing else reads cookies";
+            return Err(ConfigError::at("gateway.cookies", problem));
+        }
+        if let Some(secret) = &self.forward_auth_secret {
+            let length = secret.expose().len();
+            if !(16..=256).contains(&length) || !secret.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+                let problem = "must be 16 to 256 visible ASCII characters; make one with `openssl rand -hex 32`";
+                return Err(ConfigError::at("gateway.forward_auth_secret", problem));
+            }
+        }
         if self.forward_auth && self.forward_auth_secret.is_none() && !anonymous_validate {
             let problem = "needs gateway.forward_auth_secret, or countersign:validate in server.anonymous_scopes";
             return Err(ConfigError::at("gateway.forward_auth", problem));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, Layers};
+
+    /// What is wrong with these options; nothing if they are taken.
+    fn problem(pairs: &[(&str, &str)]) -> String {
+        let name = |key: &str| format!("COUNTERSIGN_{}", key.replace('.', "__").to_uppercase());
+        let loaded = Config::load(&Layers {
+            environment: pairs
+                .iter()
+                .map(|(key, value)| (name(key).into(), value.into()))
+                .collect(),
+            ..Layers::default()
+        });
+        loaded.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        for (key, value) in [
+            ("gateway.access_cookie", "a b"),
+            ("gateway.refresh_cookie", "__Host-cs_at"),
+            ("gateway.same_site", "none"),
+            ("gateway.client_id", "no such id"),
+            ("gateway.audience", "two words"),
+            ("gateway.forward_auth_secret", "short"),
+        ] {
+            assert!(!problem(&[(key, value)]).is_empty(), "{key}={value}");
+        }
+        let on = ("gateway.forward_auth", "true");
+        let closed = ("server.anonymous_scopes", "countersign:refresh");
+        let secret = ("gateway.forward_auth_secret", "0123456789abcdef");
+        assert!(problem(&[on, closed]).contains("needs gateway.forward_auth_secret"));
+        assert_eq!(problem(&[on]), "", "anybody may validate here");
+        assert_eq!(problem(&[on, closed, secret]), "");
+        let unread = [("gateway.cookies", "true"), ("gateway.ext_authz", "false")];
+        assert!(problem(&unread).contains("nothing else reads cookies"));
     }
 }

@@ -47,7 +47,7 @@ pub use users::{Registration, Users};
 pub use values::redact_url;
 
 /// Options, and whole sections, that this build does not serve yet: setting one is refused instead of ignored.
-const UNBUILT: [&str; 2] = ["gateway", "agent"];
+const UNBUILT: [&str; 1] = ["agent"];
 
 /// Where the facts are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

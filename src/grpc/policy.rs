@@ -75,6 +75,25 @@ pub enum Pace {
     Idle(Duration),
 }
 
+/// What is served only where it is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Extras {
+    /// Reflection.
+    pub reflection: bool,
+    /// Envoy's external authorization.
+    pub ext_authz: bool,
+}
+
+impl Extras {
+    fn wants(self, service: &str) -> bool {
+        match service.split('.').next_back() {
+            Some("ServerReflection") => self.reflection,
+            Some("Authorization") => self.ext_authz,
+            Some(_) | None => true,
+        }
+    }
+}
+
 /// The table.
 #[derive(Debug)]
 pub struct Policy {
@@ -82,13 +101,13 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Every method that is served; without reflection, unless it is wanted.
+    /// Every method that is served; of the extras, those that are wanted.
     #[must_use]
-    pub fn new(reflection: bool) -> Self {
+    pub fn new(extras: Extras) -> Self {
         let served = METHODS
             .iter()
             .enumerate()
-            .filter(|(_, method)| reflection || !method.service.starts_with("grpc.reflection."))
+            .filter(|(_, method)| extras.wants(method.service))
             .map(|(index, method)| (method.path, index));
         Self {
             methods: served.collect(),
@@ -182,6 +201,10 @@ methods! {
     "countersign.v1.AuditService" {
         "ListAuditEvents": Scope("countersign:audit");
     }
+    "envoy.service.auth.v3.Authorization" {
+        // Renewing cookies needs `countersign:refresh` too.
+        "Check": Scope("countersign:validate");
+    }
     "grpc.health.v1.Health" {
         "Check": Anyone;
         "Watch": Anyone, pace = HEALTH_IDLE;
@@ -208,6 +231,7 @@ mod tests {
     fn the_table_is_the_descriptors_and_nothing_else() {
         let sets = [
             crate::proto::FILE_DESCRIPTOR_SET,
+            crate::proto::envoy::FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
@@ -255,16 +279,17 @@ mod tests {
     }
 
     #[test]
-    fn reflection_is_served_only_when_it_is_wanted() {
+    fn extras_are_served_only_when_they_are_wanted() {
+        let served = |path: &str, reflection, ext_authz| {
+            let extras = Extras { reflection, ext_authz };
+            Policy::new(extras).method(path).is_some()
+        };
         let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-        assert!(Policy::new(true).method(path).is_some());
-        assert!(Policy::new(false).method(path).is_none());
-        assert!(
-            Policy::new(false)
-                .method("/countersign.v1.TokenService/Validate")
-                .is_some()
-        );
-        assert!(Policy::new(true).method("/countersign.v1.TokenService/Forge").is_none());
+        assert!(served(path, true, false) && !served(path, false, true));
+        let path = "/envoy.service.auth.v3.Authorization/Check";
+        assert!(served(path, false, true) && !served(path, true, false));
+        assert!(served("/countersign.v1.TokenService/Validate", false, false));
+        assert!(!served("/countersign.v1.TokenService/Forge", true, true));
     }
 
     #[test]

@@ -3,9 +3,17 @@
 use tonic_reflection::server::{Builder, Error};
 use tonic_reflection::server::{v1, v1alpha};
 
+use super::policy::Extras;
+
 /// The descriptors: of ours, of health, and of `google.rpc`'s details, without which tools cannot print errors.
-fn shapes() -> Builder<'static> {
-    Builder::configure()
+fn shapes(extras: Extras) -> Builder<'static> {
+    let shapes = Builder::configure();
+    let shapes = if extras.ext_authz {
+        shapes.register_encoded_file_descriptor_set(crate::proto::envoy::FILE_DESCRIPTOR_SET)
+    } else {
+        shapes
+    };
+    shapes
         .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
@@ -19,16 +27,16 @@ fn shapes() -> Builder<'static> {
 ///
 /// # Errors
 /// If the descriptors cannot be read, which a test rules out.
-pub fn current() -> Result<v1::ServerReflectionServer<impl v1::ServerReflection>, Error> {
-    shapes().build_v1()
+pub fn current(extras: Extras) -> Result<v1::ServerReflectionServer<impl v1::ServerReflection>, Error> {
+    shapes(extras).build_v1()
 }
 
 /// The one before, which many tools still speak.
 ///
 /// # Errors
 /// As [`current`].
-pub fn alpha() -> Result<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>, Error> {
-    shapes().build_v1alpha()
+pub fn alpha(extras: Extras) -> Result<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>, Error> {
+    shapes(extras).build_v1alpha()
 }
 
 #[cfg(test)]
@@ -37,6 +45,12 @@ mod tests {
 
     #[test]
     fn the_descriptors_can_be_read() {
-        assert!(current().is_ok() && alpha().is_ok());
+        for ext_authz in [false, true] {
+            let extras = Extras {
+                reflection: true,
+                ext_authz,
+            };
+            assert!(current(extras).is_ok() && alpha(extras).is_ok());
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The side port: what is read over plain HTTP. Public keys and metadata for verifiers, metrics and health for
-//! operators. Nothing here changes anything, and nothing asks a store.
+//! operators. Nothing of these changes anything or asks a store. Where it is configured, `/authorize` for proxies too.
 
+mod authorize;
 mod metadata;
 mod routes;
 
@@ -14,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
 
+pub use authorize::ForwardAuth;
 pub use metadata::Metadata;
 
 use crate::clock::UnixMillis;
@@ -74,6 +76,14 @@ impl Http {
             router: routes::router(facts.clone(), metadata, jwks_max_age),
             facts: Told(facts),
         }
+    }
+
+    /// Answers proxies too.
+    #[must_use]
+    pub fn with_forward_auth(mut self, auth: ForwardAuth) -> Self {
+        let authorize = axum::routing::any(authorize::authorize).with_state(Arc::new(auth));
+        self.router = self.router.route("/authorize", authorize);
+        self
     }
 }
 

@@ -1,6 +1,7 @@
 //! Refresh: one round trip to the durable store, one script on the store of sessions, one signature.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::Instrument as _;
 
@@ -11,12 +12,17 @@ use super::refresh_token::RefreshToken;
 use super::verdict::{count_verdict, refused};
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
 use crate::model::session::{Presented, Rotated};
-use crate::model::{Caller, Client, Error, ErrorKind, Result, Rotation, SessionContext, TokenEpochs, User};
+use crate::model::{
+    Caller, Client, Error, ErrorKind, Result, ReusePolicy, Rotation, SessionContext, TokenEpochs, User,
+};
 use crate::secret::SecretText;
 use crate::store::RefreshView;
 
 /// The longest `attempt_id`, in bytes.
 const MAX_ATTEMPT_ID: usize = 64;
+
+/// How long a page may take to load, with everything on it.
+const COOKIE_GRACE: Duration = Duration::from_mins(5);
 
 /// A presented refresh token.
 #[derive(Debug)]
@@ -31,6 +37,9 @@ pub struct RefreshRequest {
     pub attempt_id: String,
     /// For people; empty fields leave what is recorded.
     pub context: SessionContext,
+    /// Whether it came in a browser's cookie. The requests of one page bring it at once, and some of them late; nobody
+    /// there keeps an `attempt_id`. All get the same successor, for 300 s unless the client has its own.
+    pub by_cookie: bool,
 }
 
 /// What a refresh gives.
@@ -65,6 +74,12 @@ impl Tokens {
         self.keys.reload_if_active_differs(view.active_key.as_ref()).await?;
         let (user, client, era) = admit(view)?;
 
+        let (grace, policy) = if request.by_cookie {
+            (client.refresh_grace.unwrap_or(COOKIE_GRACE), ReusePolicy::Tolerant)
+        } else {
+            (self.config.grace(&client), self.config.policy(&client))
+        };
+
         let ring = self.keys.current();
         let presented = Presented {
             user: user.id,
@@ -72,8 +87,8 @@ impl Tokens {
             secret_hash: token.secret_hash(),
             generation: token.generation,
             attempt_id: request.attempt_id,
-            grace: self.config.grace(&client),
-            policy: self.config.policy(&client),
+            grace,
+            policy,
             idle_ttl: self.config.idle_ttl(&client),
             refresh_key: ring
                 .newest_refresh()

@@ -11,7 +11,7 @@ use countersign::grpc::health::{Health, Parts};
 use countersign::grpc::layers::{
     Authentication, Authenticator, Call, Credential, Deadlines, Frame, FrameParts, Inbound, RequestIds, Routed, Routes,
 };
-use countersign::grpc::policy::{Method, Policy};
+use countersign::grpc::policy::{Extras, Method, Policy};
 use countersign::listener::{Limits, PeerName, Security};
 use countersign::model::audit::Origin;
 use countersign::model::{Caller, ErrorKind, Identity};
@@ -93,7 +93,10 @@ impl Server {
         let frame = Frame::new(FrameParts {
             routes: Box::new(Obedient::new(seen.clone(), health_server)),
             authenticator: Arc::new(Names(seen.clone())),
-            policy: Policy::new(setup.reflection),
+            policy: Policy::new(Extras {
+                reflection: setup.reflection,
+                ext_authz: false,
+            }),
             deadlines: Deadlines {
                 default: Duration::from_millis(400),
                 max: Duration::from_secs(1),
@@ -206,8 +209,12 @@ struct Obedient {
 
 impl Obedient {
     fn new(seen: Arc<Seen>, health: HealthServer<impl tonic_health::pb::health_server::Health>) -> Self {
-        let current = countersign::grpc::reflection::current().unwrap();
-        let alpha = countersign::grpc::reflection::alpha().unwrap();
+        let extras = Extras {
+            reflection: true,
+            ext_authz: false,
+        };
+        let current = countersign::grpc::reflection::current(extras).unwrap();
+        let alpha = countersign::grpc::reflection::alpha(extras).unwrap();
         Self {
             token: TokenServiceServer::new(Service(seen)),
             health: Box::new(move |request| health.clone().call(request)),

@@ -242,6 +242,7 @@ impl System {
             scope: Vec::new(),
             attempt_id: attempt.to_owned(),
             context: SessionContext::default(),
+            by_cookie: false,
         };
         match self.app.tokens.refresh(&self.caller, request).await {
             Ok(refreshed) => {

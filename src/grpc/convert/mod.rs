@@ -2,6 +2,7 @@
 //! and server share is in `proto::convert`.
 
 mod audit;
+pub mod check;
 mod client;
 mod key;
 mod session;

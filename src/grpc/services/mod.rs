@@ -1,6 +1,7 @@
 //! The services: each call is converted, given to its rule, and the answer converted back. No rule stands here.
 
 mod audit;
+mod authorization;
 mod client;
 mod key;
 mod token;
@@ -13,19 +14,22 @@ use http::Request;
 use tonic::codegen::Service;
 
 use self::audit::AuditCalls;
+use self::authorization::AuthorizationCalls;
 use self::client::ClientCalls;
 use self::key::KeyCalls;
 use self::token::TokenCalls;
 use self::user::UserCalls;
 use super::layers::{Call, Gate, Inbound, Pass, Routed, Routes};
-use super::policy::{MAX_REQUEST, Method};
+use super::policy::{Extras, MAX_REQUEST, Method};
 use super::reflection;
 use crate::account::{Clients, Mandate, Sessions, Trail, Users};
 use crate::clock::Clock;
+use crate::gateway::Gateway;
 use crate::keys::manager::Keys;
 use crate::model::{Caller, Error, Result};
 use crate::proto::audit_service_server::AuditServiceServer;
 use crate::proto::client_service_server::ClientServiceServer;
+use crate::proto::envoy::service::auth::v3::authorization_server::AuthorizationServer;
 use crate::proto::key_service_server::KeyServiceServer;
 use crate::proto::token_service_server::TokenServiceServer;
 use crate::proto::user_service_server::UserServiceServer;
@@ -45,6 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Rules {
     pub tokens: Arc<Tokens>,
+    pub gateway: Arc<Gateway>,
     pub users: Arc<Users>,
     pub sessions: Arc<Sessions>,
     pub clients: Arc<Clients>,
@@ -69,6 +74,7 @@ pub struct Services {
     client: ClientServiceServer<ClientCalls>,
     key: KeyServiceServer<KeyCalls>,
     audit: AuditServiceServer<AuditCalls>,
+    authorization: AuthorizationServer<AuthorizationCalls>,
     health: Box<dyn Fn(Request<Inbound>) -> Routed + Send + Sync>,
     reflection: Box<dyn Fn(Request<Inbound>) -> Routed + Send + Sync>,
     reflection_alpha: Box<dyn Fn(Request<Inbound>) -> Routed + Send + Sync>,
@@ -82,19 +88,21 @@ impl Services {
     pub fn new(
         rules: &Rules,
         health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
+        extras: Extras,
     ) -> Result<Self> {
         let desk = Desk {
             gate: Gate::new(MAX_WORK),
             clock: rules.clock.clone(),
         };
-        let current = reflection::current().map_err(Error::internal)?;
-        let alpha = reflection::alpha().map_err(Error::internal)?;
+        let current = reflection::current(extras).map_err(Error::internal)?;
+        let alpha = reflection::alpha(extras).map_err(Error::internal)?;
         Ok(Self {
             token: TokenServiceServer::new(TokenCalls::new(desk.clone(), rules.clone())),
             user: UserServiceServer::new(UserCalls::new(desk.clone(), rules)),
             client: ClientServiceServer::new(ClientCalls::new(desk.clone(), rules)),
             key: KeyServiceServer::new(KeyCalls::new(desk.clone(), rules)),
-            audit: AuditServiceServer::new(AuditCalls::new(desk, rules)),
+            audit: AuditServiceServer::new(AuditCalls::new(desk.clone(), rules)),
+            authorization: AuthorizationServer::new(AuthorizationCalls::new(desk, rules.gateway.clone())),
             health: boxed(health.max_decoding_message_size(MAX_REQUEST)),
             reflection: boxed(current.max_decoding_message_size(MAX_REQUEST)),
             reflection_alpha: boxed(alpha.max_decoding_message_size(MAX_REQUEST)),
@@ -117,6 +125,9 @@ impl Routes for Services {
             "countersign.v1.ClientService" => self.client.clone().max_decoding_message_size(max).call(request),
             "countersign.v1.KeyService" => self.key.clone().max_decoding_message_size(max).call(request),
             "countersign.v1.AuditService" => self.audit.clone().max_decoding_message_size(max).call(request),
+            "envoy.service.auth.v3.Authorization" => {
+                self.authorization.clone().max_decoding_message_size(max).call(request)
+            }
             "grpc.health.v1.Health" => (self.health)(request),
             "grpc.reflection.v1.ServerReflection" => (self.reflection)(request),
             _ => (self.reflection_alpha)(request),

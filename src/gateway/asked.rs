@@ -1,0 +1,231 @@
+//! The request that a proxy asks about, and what its route wants.
+
+use std::borrow::Cow;
+
+use super::origin::Provenance;
+use super::verdict::IDENTITY;
+
+/// The headers of a request, however they came.
+pub trait Headers {
+    /// Calls `each` with every value of this header (a lower-case name), in order. Bytes that are no text are replaced.
+    fn values<'a>(&'a self, name: &str, each: &mut dyn FnMut(Cow<'a, str>));
+
+    /// Calls `each` with every name.
+    fn names<'a>(&'a self, each: &mut dyn FnMut(&'a str));
+}
+
+/// A request that a proxy asks about, taken apart.
+#[derive(Default)]
+pub struct Asked<'a> {
+    method: Option<&'a str>,
+    host: Option<&'a str>,
+    /// Every `authorization`.
+    authorization: Vec<Cow<'a, str>>,
+    /// Every `cookie`, as one.
+    cookie: Cow<'a, str>,
+    fetch_site: Option<Cow<'a, str>>,
+    origin: Option<Cow<'a, str>>,
+    upgrade: bool,
+    /// Headers that a careless reader would take for ours.
+    lookalikes: Vec<&'a str>,
+    user_agent: Cow<'a, str>,
+    address: &'a str,
+}
+
+impl<'a> Asked<'a> {
+    /// The request with these headers. Empty texts are not told.
+    #[must_use]
+    pub fn new(method: &'a str, host: &'a str, address: &'a str, headers: &'a impl Headers) -> Self {
+        let told = |text: &'a str| (!text.is_empty()).then_some(text);
+        let mut asked = Self {
+            method: told(method),
+            host: told(host),
+            address,
+            ..Self::default()
+        };
+        headers.values("authorization", &mut |value| asked.authorization.push(value));
+        // RFC 9113 §8.2.3: a client may spread its cookies over several headers.
+        headers.values("cookie", &mut |value| match &mut asked.cookie {
+            first if first.is_empty() => *first = value,
+            all => *all = Cow::Owned(format!("{all}; {value}")),
+        });
+        headers.values("sec-fetch-site", &mut |value| join(&mut asked.fetch_site, value));
+        headers.values("origin", &mut |value| join(&mut asked.origin, value));
+        // Proxies drop `upgrade` from what they ask with, as it is for one hop only; the other comes through.
+        for name in ["upgrade", "sec-websocket-key"] {
+            headers.values(name, &mut |_| asked.upgrade = true);
+        }
+        headers.values("user-agent", &mut |value| asked.user_agent = value);
+        headers.names(&mut |name| {
+            if !IDENTITY.contains(&name) && IDENTITY.iter().any(|ours| is_like(name, ours)) {
+                asked.lookalikes.push(name);
+            }
+        });
+        asked
+    }
+
+    /// Where it comes from.
+    pub(super) fn provenance(&self) -> Provenance<'_> {
+        Provenance {
+            method: self.method,
+            host: self.host,
+            fetch_site: self.fetch_site.as_deref(),
+            origin: self.origin.as_deref(),
+            upgrade: self.upgrade,
+        }
+    }
+
+    /// Its `Cookie`; may be empty.
+    #[must_use]
+    pub fn cookie(&self) -> &str {
+        &self.cookie
+    }
+
+    /// What it shows in `authorization`.
+    pub(super) fn bearer(&self) -> Bearer<'_> {
+        match self.authorization.as_slice() {
+            [] => Bearer::None,
+            [one] => {
+                let (scheme, token) = one.split_once(' ').unwrap_or((one, ""));
+                if !scheme.eq_ignore_ascii_case("bearer") {
+                    return Bearer::None;
+                }
+                let token = token.trim_matches(' ');
+                // Joined by a proxy, two of them hold a comma, which no token does (RFC 6750 §2.1).
+                let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
+                if token.is_empty() || !token.bytes().all(plain) {
+                    Bearer::Broken
+                } else {
+                    Bearer::Token(token)
+                }
+            }
+            _ => Bearer::Broken,
+        }
+    }
+
+    /// Its headers that a careless reader would take for those that tell who asks.
+    pub(super) fn lookalikes(&self) -> &[&'a str] {
+        &self.lookalikes
+    }
+
+    /// The browser.
+    pub(super) fn user_agent(&self) -> &str {
+        &self.user_agent
+    }
+
+    /// Its address, as the proxy saw it.
+    pub(super) fn address(&self) -> &str {
+        self.address
+    }
+}
+
+impl std::fmt::Debug for Asked<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Asked")
+            .field("method", &self.method)
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What `authorization` shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bearer<'a> {
+    /// No bearer token; perhaps another scheme, which is somebody else's.
+    None,
+    /// This one.
+    Token(&'a str),
+    /// Something that is none, or more than one.
+    Broken,
+}
+
+/// What the route wants, where it wants anything of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Route<'a> {
+    /// Whom the token must be for; empty: as configured.
+    pub audience: &'a str,
+    /// Space-separated; empty: as configured.
+    pub scopes: &'a str,
+    /// Whether the answer goes on and on: nothing is renewed, because its headers may be far from the browser for long.
+    pub streaming: bool,
+}
+
+/// Two values of a header that has one are no value that anything is compared with.
+fn join<'a>(place: &mut Option<Cow<'a, str>>, value: Cow<'a, str>) {
+    *place = Some(match place.take() {
+        None => value,
+        Some(first) => Cow::Owned(format!("{first}, {value}")),
+    });
+}
+
+/// CGI and its heirs cannot tell `_` from `-`.
+fn is_like(name: &str, ours: &str) -> bool {
+    let plain = |b: u8| if b == b'_' { b'-' } else { b.to_ascii_lowercase() };
+    name.len() == ours.len() && name.bytes().map(plain).eq(ours.bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Given(&'static [(&'static str, &'static str)]);
+
+    impl Headers for Given {
+        fn values<'a>(&'a self, name: &str, each: &mut dyn FnMut(Cow<'a, str>)) {
+            for (_, value) in self.0.iter().filter(|(own, _)| *own == name) {
+                each(Cow::Borrowed(value));
+            }
+        }
+
+        fn names<'a>(&'a self, each: &mut dyn FnMut(&'a str)) {
+            for (name, _) in self.0 {
+                each(name);
+            }
+        }
+    }
+
+    fn bearer(values: &'static [(&'static str, &'static str)]) -> String {
+        match Asked::new("GET", "h", "", &Given(values)).bearer() {
+            Bearer::None => "none".to_owned(),
+            Bearer::Token(token) => token.to_owned(),
+            Bearer::Broken => "broken".to_owned(),
+        }
+    }
+
+    #[test]
+    fn one_bearer_or_none() {
+        assert_eq!(bearer(&[]), "none");
+        assert_eq!(bearer(&[("authorization", "Bearer a.b-c_d")]), "a.b-c_d");
+        assert_eq!(bearer(&[("authorization", "bEaReR  abc ")]), "abc");
+        assert_eq!(bearer(&[("authorization", "Basic abc")]), "none");
+        for broken in [
+            &[("authorization", "Bearer")] as &[_],
+            &[("authorization", "Bearer ")],
+            &[("authorization", "Bearer a b")],
+            &[("authorization", "Bearer a,Bearer b")],
+            &[("authorization", "Bearer a"), ("authorization", "Basic b")],
+        ] {
+            assert_eq!(bearer(broken), "broken", "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn what_comes_in_several_headers_is_one_request() {
+        let given = Given(&[
+            ("cookie", "a=b"),
+            ("cookie", "c=d"),
+            ("sec-fetch-site", "same-origin"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-websocket-key", "x"),
+            ("x_auth_subject", "root"),
+            ("x-auth-subject", "root"),
+            ("X-Auth_Roles", "admin"),
+            ("x-auth-subject2", "fine"),
+        ]);
+        let asked = Asked::new("POST", "", "192.0.2.1", &given);
+        assert_eq!(asked.cookie(), "a=b; c=d");
+        assert!(!asked.provenance().is_trusted() && asked.provenance().upgrade);
+        assert_eq!(asked.lookalikes(), ["x_auth_subject", "X-Auth_Roles"]);
+        assert_eq!((asked.host, asked.address()), (None, "192.0.2.1"));
+    }
+}

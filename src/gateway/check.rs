@@ -1,0 +1,292 @@
+//! The rule: which credential counts, whether it is good for the route, and when cookies are renewed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::asked::{Asked, Bearer, Route};
+use super::cookie::{CookieNames, Cookies, SetCookie};
+use super::verdict::{Admitted, Refusal, Verdict, Why};
+use crate::clock::{Clock, UnixMillis};
+use crate::keys::cache::Known;
+use crate::model::{Caller, ClientId, ErrorKind, InactiveReason, Result, SessionContext};
+use crate::secret::SecretText;
+use crate::token::{Issued, RefreshRequest, Tokens, ValidateRequest};
+
+/// What the gateway lets through.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// Where tokens may come in cookies: their names.
+    pub cookies: Option<CookieNames>,
+    /// The one client whose tokens pass; none: any.
+    pub client: Option<ClientId>,
+    /// The audience of routes that name none.
+    pub audience: String,
+    /// The scopes of routes that name none.
+    pub scopes: Vec<String>,
+    /// Whether the token stays out of the request that goes on.
+    pub strip_token: bool,
+}
+
+/// The rule.
+#[derive(Debug)]
+pub struct Gateway {
+    tokens: Arc<Tokens>,
+    clock: Arc<dyn Clock>,
+    config: GatewayConfig,
+}
+
+/// On whose behalf cookies are renewed, if the caller may; asked only when there is something to renew. An error, such
+/// as `OVERLOADED`, is the answer.
+pub type Renewer<'a, P> = &'a (dyn Fn() -> Result<Option<(Caller, P)>> + Sync);
+
+/// What the route wants, defaults filled in.
+struct Wanted<'a> {
+    audience: &'a str,
+    scopes: Vec<String>,
+    streaming: bool,
+}
+
+/// The token that a request stands on.
+enum Found<'a> {
+    Bearer(&'a str),
+    Cookies(Cookies<'a>),
+}
+
+/// What came of it.
+struct Outcome {
+    judged: Result<Arc<Known>, Why>,
+    set_cookies: Vec<SetCookie>,
+}
+
+impl Outcome {
+    fn of(judged: Result<Arc<Known>, Why>) -> Self {
+        Self {
+            judged,
+            set_cookies: Vec::new(),
+        }
+    }
+
+    fn with(self, set_cookies: Vec<SetCookie>) -> Self {
+        Self { set_cookies, ..self }
+    }
+}
+
+impl Gateway {
+    /// The rule over these tokens.
+    #[must_use]
+    pub fn new(tokens: Arc<Tokens>, clock: Arc<dyn Clock>, config: GatewayConfig) -> Self {
+        Self { tokens, clock, config }
+    }
+
+    /// Whether a request may pass. An error means that this cannot be told, and is never an answer about the token.
+    pub async fn check<P: Send>(
+        &self,
+        asked: &Asked<'_>,
+        route: Route<'_>,
+        renewer: Renewer<'_, P>,
+    ) -> Result<Verdict> {
+        let wanted = self.wanted(route);
+        let Outcome { judged, set_cookies } = match self.find(asked) {
+            Ok(Found::Bearer(token)) => {
+                let judged = self.judge(token, &wanted).await?;
+                Outcome::of(judged.map_err(|reason| explain(reason, &wanted)))
+            }
+            Ok(Found::Cookies(cookies)) => self.by_cookies(asked, cookies, &wanted, renewer).await?,
+            Err(why) => Outcome::of(Err(why)),
+        };
+        Ok(match judged {
+            Ok(known) => Verdict::Admitted(self.admit(asked, known, set_cookies)),
+            Err(why) => Verdict::Refused(Refusal {
+                why,
+                realm: wanted.audience.to_owned(),
+                set_cookies,
+            }),
+        })
+    }
+
+    /// Whether tokens may come in cookies.
+    #[must_use]
+    pub fn reads_cookies(&self) -> bool {
+        self.config.cookies.is_some()
+    }
+
+    fn wanted<'a>(&'a self, route: Route<'a>) -> Wanted<'a> {
+        let scopes: Vec<String> = route.scopes.split_ascii_whitespace().map(str::to_owned).collect();
+        Wanted {
+            audience: if route.audience.is_empty() {
+                &self.config.audience
+            } else {
+                route.audience
+            },
+            scopes: if scopes.is_empty() {
+                self.config.scopes.clone()
+            } else {
+                scopes
+            },
+            streaming: route.streaming,
+        }
+    }
+
+    /// The credential that counts: a bearer token, else our cookies. A bad bearer token is not made good by a cookie.
+    fn find<'a>(&self, asked: &'a Asked<'_>) -> Result<Found<'a>, Why> {
+        match asked.bearer() {
+            Bearer::Token(token) => return Ok(Found::Bearer(token)),
+            Bearer::Broken => return Err(Why::BadToken("authorization must hold one access token")),
+            Bearer::None => {}
+        }
+        let names = self.config.cookies.as_ref().ok_or(Why::NoToken)?;
+        let cookies = names
+            .read(asked.cookie())
+            .map_err(|_| Why::BadToken("a cookie was given more than once"))?;
+        if cookies.access().or(cookies.refresh()).is_none() {
+            return Err(Why::NoToken);
+        }
+        if !asked.provenance().is_trusted() {
+            return Err(Why::CrossSite);
+        }
+        Ok(Found::Cookies(cookies))
+    }
+
+    async fn by_cookies<P: Send>(
+        &self,
+        asked: &Asked<'_>,
+        cookies: Cookies<'_>,
+        wanted: &Wanted<'_>,
+        renewer: Renewer<'_, P>,
+    ) -> Result<Outcome> {
+        let reason = match cookies.access() {
+            Some(access) => match self.judge(access, wanted).await? {
+                Ok(known) => return Ok(Outcome::of(Ok(known))),
+                Err(reason) => reason,
+            },
+            None => InactiveReason::Expired, // and the browser has forgotten it
+        };
+        let why = explain(reason, wanted);
+        let refresh = match reason {
+            // The token is good, and another would say the same.
+            InactiveReason::WrongAudience | InactiveReason::InsufficientScope => return Ok(Outcome::of(Err(why))),
+            // What ended the token ended its session.
+            InactiveReason::Revoked => None,
+            InactiveReason::Malformed
+            | InactiveReason::Unsupported
+            | InactiveReason::WrongType
+            | InactiveReason::UnknownKey
+            | InactiveReason::RevokedKey
+            | InactiveReason::BadSignature
+            | InactiveReason::WrongIssuer
+            | InactiveReason::NotYetValid
+            | InactiveReason::Expired => cookies.refresh(),
+        };
+        let Some(refresh) = refresh else {
+            return Ok(Outcome::of(Err(why)).with(self.forget()));
+        };
+        if wanted.streaming {
+            return Ok(Outcome::of(Err(why)));
+        }
+        let Some((caller, _pass)) = renewer()? else {
+            return Ok(Outcome::of(Err(why)));
+        };
+        let request = RefreshRequest {
+            refresh_token: SecretText::new(refresh),
+            audience: Vec::new(),
+            scope: Vec::new(),
+            attempt_id: String::new(),
+            context: SessionContext {
+                user_agent: asked.user_agent().to_owned(),
+                ip_address: asked.address().to_owned(),
+                device_name: String::new(),
+            },
+            by_cookie: true,
+        };
+        match self.tokens.refresh(&caller, request).await {
+            Ok(refreshed) => {
+                // The browser gets what was made for it whatever becomes of this request: it has nothing else now.
+                let judged = self.judge(refreshed.issued.access.token.expose(), wanted).await?;
+                let judged = judged.map_err(|reason| explain(reason, wanted));
+                Ok(Outcome::of(judged).with(self.remember(&refreshed.issued)))
+            }
+            Err(error) => match over(error.kind) {
+                Some(description) => Ok(Outcome::of(Err(Why::BadToken(description))).with(self.forget())),
+                None => Err(error),
+            },
+        }
+    }
+
+    async fn judge(&self, token: &str, wanted: &Wanted<'_>) -> Result<Result<Arc<Known>, InactiveReason>> {
+        let request = ValidateRequest {
+            token,
+            audience: wanted.audience,
+            required_scopes: &wanted.scopes,
+            strong: false,
+            asked: self.clock.monotonic(),
+        };
+        let known = self.tokens.validate(request).await?.verdict;
+        Ok(known.and_then(|known| match &self.config.client {
+            Some(client) if known.claims.client_id != *client => Err(InactiveReason::WrongAudience),
+            Some(_) | None => Ok(known),
+        }))
+    }
+
+    fn admit(&self, asked: &Asked<'_>, known: Arc<Known>, set_cookies: Vec<SetCookie>) -> Admitted {
+        let names = self.config.cookies.as_ref();
+        Admitted {
+            known,
+            cookie: names.and_then(|names| names.without_ours(asked.cookie()).map(Into::into)),
+            strip_authorization: self.config.strip_token && !matches!(asked.bearer(), Bearer::None),
+            lookalikes: asked.lookalikes().iter().map(ToString::to_string).collect(),
+            set_cookies,
+        }
+    }
+
+    fn remember(&self, issued: &Issued) -> Vec<SetCookie> {
+        let (Some(names), Some(refresh)) = (&self.config.cookies, &issued.refresh) else {
+            return Vec::new();
+        };
+        let now = self.clock.now();
+        vec![
+            names.set_access(&issued.access.token, seconds(now, issued.access.expires)),
+            names.set_refresh(&refresh.token, seconds(now, refresh.expires)),
+        ]
+    }
+
+    fn forget(&self) -> Vec<SetCookie> {
+        let names = self.config.cookies.as_ref();
+        names.map_or_else(Vec::new, |names| names.clear().into())
+    }
+}
+
+/// What is told of a token that is not active.
+fn explain(reason: InactiveReason, wanted: &Wanted<'_>) -> Why {
+    match reason {
+        InactiveReason::InsufficientScope => Why::MissingScope(wanted.scopes.clone()),
+        InactiveReason::Expired => Why::BadToken("the access token expired"),
+        InactiveReason::Revoked | InactiveReason::RevokedKey => Why::BadToken("the access token was revoked"),
+        InactiveReason::WrongAudience => Why::BadToken("the access token is not for this service"),
+        InactiveReason::Malformed
+        | InactiveReason::Unsupported
+        | InactiveReason::WrongType
+        | InactiveReason::UnknownKey
+        | InactiveReason::BadSignature
+        | InactiveReason::WrongIssuer
+        | InactiveReason::NotYetValid => Why::BadToken("the access token is not valid"),
+    }
+}
+
+fn seconds(now: UnixMillis, then: UnixMillis) -> u64 {
+    let left: Duration = then.since(now);
+    left.as_secs()
+}
+
+/// What is told of a session that is over; none if that is not what the error says.
+fn over(kind: ErrorKind) -> Option<&'static str> {
+    let over = matches!(
+        kind,
+        ErrorKind::RefreshTokenMalformed
+            | ErrorKind::UserDisabled
+            | ErrorKind::SessionRevoked
+            | ErrorKind::RefreshTokenExpired
+            | ErrorKind::RefreshTokenReused
+            | ErrorKind::SessionNotFound
+    );
+    over.then_some("the session is over; log in again")
+}

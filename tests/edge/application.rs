@@ -1,0 +1,116 @@
+//! The application behind the proxy, which tells what reached it, and a client as plain as HTTP/1.1.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::Request;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Serves on a port of its own; where. It ends with the test's runtime.
+pub(crate) async fn start() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let told = Router::new().fallback(|request: Request| async move {
+        let headers: Vec<Value> = request
+            .headers()
+            .iter()
+            .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
+            .collect();
+        let told = json!({"method": request.method().as_str(), "uri": request.uri().to_string(), "headers": headers});
+        // A cookie of its own, which no renewal may push out.
+        ([("set-cookie", "app=1")], told.to_string())
+    });
+    tokio::spawn(async move { axum::serve(listener, told).await.unwrap() });
+    address
+}
+
+/// An answer, from whoever gave it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// What reached the application under this header's name.
+    ///
+    /// # Panics
+    /// If the request did not reach it.
+    #[track_caller]
+    pub(crate) fn seen(&self, name: &str) -> Vec<String> {
+        assert_eq!(self.status, StatusCode::OK, "{self:?}");
+        let told: Value = serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"));
+        told["headers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|pair| pair[0] == name && pair[1] != "")
+            .map(|pair| pair[1].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// The value of a cookie that it sets, its attributes left out.
+    pub(crate) fn cookie(&self, name: &str) -> Option<String> {
+        self.cookies()
+            .find_map(|cookie| Some(cookie.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+            .map(|cookie| cookie.split(';').next().unwrap().to_owned())
+    }
+
+    /// Every `Set-Cookie`.
+    pub(crate) fn cookies(&self) -> impl Iterator<Item = &str> {
+        self.headers
+            .get_all("set-cookie")
+            .iter()
+            .map(|value| value.to_str().unwrap())
+    }
+
+    /// A header, or nothing.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The `error` of a JSON body.
+    pub(crate) fn error(&self) -> String {
+        let body: Value = serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"));
+        body["error"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// Asks once, on a connection of its own.
+pub(crate) async fn ask(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    try_ask(to, method, path, headers).await.expect("it answers")
+}
+
+/// As [`ask`], of somebody who may not be there.
+pub(crate) async fn try_ask(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+    let io = TcpStream::connect(to).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
+    let connection = tokio::spawn(connection);
+    let mut request = http::Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", "app.example");
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = sender.send_request(request.body(Full::<Bytes>::default())?).await?;
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await?.to_bytes();
+    connection.abort();
+    Ok(Answer {
+        status: head.status,
+        headers: head.headers,
+        body: String::from_utf8(body.to_vec())?,
+    })
+}

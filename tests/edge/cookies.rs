@@ -1,0 +1,215 @@
+//! Tokens in cookies, asked about directly: renewal, theft, forgery from other sites, and what goes on.
+
+use std::time::Duration;
+
+use countersign::proto::revoke_request::Target;
+use futures_util::future::join_all;
+
+use crate::site::{ACCESS, REFRESH, Site, allowed, cookies, denied, request, set_cookie, values};
+use crate::support::caller::generation;
+use crate::support::eventually;
+
+#[tokio::test]
+async fn a_good_cookie_passes_and_goes_no_further() {
+    let site = Site::start();
+    let tokens = site.login("api", &[]).await;
+    let cookie = cookies(&tokens.access_token, &tokens.refresh_token);
+    let ok = allowed(site.check("GET", &[("cookie", &cookie)], &[]).await.unwrap());
+    assert_eq!(values(&ok.headers, "x-auth-subject"), [site.ada.as_str()]);
+    assert_eq!(values(&ok.headers, "cookie"), ["theme=dark"], "ours stay here");
+    assert!(ok.response_headers_to_add.is_empty(), "nothing to renew");
+
+    let alone = format!("{ACCESS}={}", tokens.access_token);
+    let ok = allowed(site.check("GET", &[("cookie", &alone)], &[]).await.unwrap());
+    assert!(ok.headers_to_remove.contains(&"cookie".to_owned()));
+
+    // A bearer token counts before cookies, which need not even be good, and makes a cookie no better.
+    let bearer = format!("Bearer {}", tokens.access_token);
+    let odd = format!("{ACCESS}=a; {ACCESS}=b");
+    let ok = allowed(
+        site.check("POST", &[("authorization", &bearer), ("cookie", &odd)], &[])
+            .await
+            .unwrap(),
+    );
+    assert!(ok.headers_to_remove.contains(&"cookie".to_owned()));
+    let bad = [("authorization", "Bearer bad"), ("cookie", cookie.as_str())];
+    assert_eq!(denied(site.check("GET", &bad, &[]).await.unwrap()).0, 401);
+}
+
+#[tokio::test]
+async fn an_expired_one_is_renewed_once_for_all_requests_of_a_page() {
+    let site = Site::with(&[
+        ("tokens.access_ttl", "1s"),
+        ("tokens.leeway", "0s"),
+        ("tokens.reuse_policy", "strict"),
+        ("tokens.refresh_grace", "0s"),
+    ]);
+    let tokens = site.login("api", &[]).await;
+    let old = cookies(&tokens.access_token, &tokens.refresh_token);
+    eventually("the token expires", Duration::from_secs(10), || async {
+        site.caller.inactive(&tokens.access_token).await
+    })
+    .await;
+    let old = [("cookie", old.as_str())];
+
+    let page = join_all((0..20).map(|_| site.check("GET", &old, &[]))).await;
+    let mut successors: Vec<String> = page
+        .into_iter()
+        .map(|answer| {
+            let ok = allowed(answer.unwrap());
+            assert_eq!(values(&ok.headers, "cookie"), ["theme=dark"]);
+            let written = values(&ok.response_headers_to_add, "set-cookie");
+            assert_eq!(written.len(), 2);
+            for cookie in &written {
+                assert!(cookie.ends_with("; HttpOnly; Secure; SameSite=Strict"), "{cookie}");
+                assert!(cookie.contains("; Path=/; Max-Age="), "{cookie}");
+            }
+            set_cookie(&ok.response_headers_to_add, REFRESH).unwrap()
+        })
+        .collect();
+    successors.dedup();
+    assert_eq!(successors.len(), 1, "one successor for all");
+    assert_eq!(generation(&successors[0]), generation(&tokens.refresh_token) + 1);
+}
+
+#[tokio::test]
+async fn a_browser_that_has_forgotten_the_access_token_is_renewed_too() {
+    let site = Site::with(&[("gateway.same_site", "lax")]);
+    let tokens = site.login("api", &["read"]).await;
+    let refresh = format!("{REFRESH}={}", tokens.refresh_token);
+    let ok = allowed(
+        site.check("GET", &[("cookie", &refresh)], &[("scopes", "read")])
+            .await
+            .unwrap(),
+    );
+    let access = set_cookie(&ok.response_headers_to_add, ACCESS).unwrap();
+    site.caller.assert_active(&access).await;
+    assert!(values(&ok.response_headers_to_add, "set-cookie")[0].ends_with("SameSite=Lax"));
+
+    // Refused for want of a scope, the browser still gets what was made: its old token is good for the grace only.
+    let (status, refusal) = denied(
+        site.check("GET", &[("cookie", &refresh)], &[("scopes", "write")])
+            .await
+            .unwrap(),
+    );
+    assert_eq!(status, 403);
+    assert!(set_cookie(&refusal.headers, REFRESH).is_some());
+}
+
+#[tokio::test]
+async fn a_stolen_one_ends_the_session_and_the_browser_forgets() {
+    let site = Site::start();
+    let tokens = site.login("api", &[]).await;
+    let stolen = format!("{REFRESH}={}", tokens.refresh_token);
+    let mut newest = tokens.refresh_token.clone();
+    for _ in 0..2 {
+        let cookie = format!("{REFRESH}={newest}");
+        let ok = allowed(site.check("GET", &[("cookie", &cookie)], &[]).await.unwrap());
+        newest = set_cookie(&ok.response_headers_to_add, REFRESH).unwrap();
+    }
+    let (status, refusal) = denied(site.check("GET", &[("cookie", &stolen)], &[]).await.unwrap());
+    assert_eq!(status, 401);
+    assert_eq!(set_cookie(&refusal.headers, ACCESS).as_deref(), Some(""));
+    assert_eq!(set_cookie(&refusal.headers, REFRESH).as_deref(), Some(""));
+    assert!(
+        values(&refusal.headers, "set-cookie")
+            .iter()
+            .all(|cookie| cookie.contains("Max-Age=0"))
+    );
+
+    // Its honest owner is out as well, with the access token too.
+    let owner = cookies(&tokens.access_token, &newest);
+    let (status, refusal) = denied(site.check("GET", &[("cookie", &owner)], &[]).await.unwrap());
+    assert_eq!(
+        (status, set_cookie(&refusal.headers, REFRESH).as_deref()),
+        (401, Some(""))
+    );
+}
+
+#[tokio::test]
+async fn what_changes_something_must_come_from_our_own_pages() {
+    let site = Site::start();
+    let tokens = site.login("api", &[]).await;
+    let cookie = cookies(&tokens.access_token, &tokens.refresh_token);
+    let cookie = ("cookie", cookie.as_str());
+    for (method, told, passes) in [
+        ("GET", ("sec-fetch-site", "cross-site"), true),
+        ("HEAD", ("origin", "https://evil.example"), true),
+        ("POST", ("sec-fetch-site", "same-origin"), true),
+        ("POST", ("origin", "https://app.example"), true),
+        ("POST", ("sec-fetch-site", "same-site"), false),
+        ("POST", ("sec-fetch-site", "cross-site"), false),
+        ("POST", ("origin", "https://evil.example"), false),
+        ("POST", ("accept", "*/*"), false),
+        ("DELETE", ("sec-fetch-site", "none"), false),
+        ("GET", ("upgrade", "websocket"), false),
+        ("", ("accept", "*/*"), false),
+    ] {
+        let answer = site.check(method, &[cookie, told], &[]).await.unwrap();
+        if passes {
+            allowed(answer);
+        } else {
+            let (status, refusal) = denied(answer);
+            assert_eq!(status, 403, "{method} {told:?}");
+            assert!(refusal.body.contains("cross_site"), "{}", refusal.body);
+            assert!(
+                values(&refusal.headers, "set-cookie").is_empty(),
+                "nobody is logged out by it"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_renewed_is_refused() {
+    let site = Site::start();
+    let tokens = site.login("api", &[]).await;
+    let refresh = format!("{REFRESH}={}", tokens.refresh_token);
+    let refresh = [("cookie", refresh.as_str())];
+
+    // A route whose answers go on for long: log in elsewhere first, but stay logged in.
+    let (status, refusal) = denied(site.check("GET", &refresh, &[("streaming", "true")]).await.unwrap());
+    assert_eq!((status, values(&refusal.headers, "set-cookie").len()), (401, 0));
+
+    let doubled = format!("{0}; {0}", refresh[0].1);
+    let (status, refusal) = denied(site.check("GET", &[("cookie", &doubled)], &[]).await.unwrap());
+    assert_eq!((status, values(&refusal.headers, "set-cookie").len()), (401, 0));
+
+    let many = "a=b; ".repeat(1000) + refresh[0].1;
+    allowed(site.check("GET", &[("cookie", &many)], &[]).await.unwrap());
+
+    let other = Site::start();
+    let foreign = other.login("api", &[]).await;
+    let foreign = cookies(&foreign.access_token, &foreign.refresh_token);
+    let (status, refusal) = denied(site.check("GET", &[("cookie", &foreign)], &[]).await.unwrap());
+    assert_eq!(
+        (status, set_cookie(&refusal.headers, REFRESH).as_deref()),
+        (401, Some(""))
+    );
+
+    site.caller.revoke(Target::Token(tokens.refresh_token)).await.unwrap();
+    let (status, refusal) = denied(site.check("GET", &refresh, &[]).await.unwrap());
+    assert_eq!(
+        (status, set_cookie(&refusal.headers, REFRESH).as_deref()),
+        (401, Some(""))
+    );
+}
+
+#[tokio::test]
+async fn only_who_may_refresh_has_cookies_renewed_and_only_where_they_are_on() {
+    let site = Site::with(&[("server.anonymous_scopes", "countersign:issue,countersign:validate")]);
+    let tokens = site.login("api", &[]).await;
+    let cookie = cookies("", &tokens.refresh_token);
+    let (status, refusal) = denied(site.check("GET", &[("cookie", &cookie)], &[]).await.unwrap());
+    assert_eq!((status, values(&refusal.headers, "set-cookie").len()), (401, 0));
+
+    let off = Site::with(&[("gateway.cookies", "false")]);
+    let tokens = off.login("api", &[]).await;
+    let cookie = cookies(&tokens.access_token, "");
+    let asked = request("GET", &[("cookie", &cookie)], &[]);
+    let (status, refusal) = denied(off.check_as(asked, None).await.unwrap());
+    assert_eq!(
+        (status, values(&refusal.headers, "www-authenticate").concat().as_str()),
+        (401, "Bearer realm=\"api\"")
+    );
+}

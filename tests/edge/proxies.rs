@@ -1,0 +1,143 @@
+//! The proxies, as they are installed by `tests/run`, each in a folder and on ports of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::guard::{self, Ending};
+use crate::support::process::find;
+use crate::support::{Process, poll, ports};
+
+/// A proxy that answers.
+pub(crate) struct Proxied {
+    pub(crate) address: SocketAddr,
+    _process: Process,
+}
+
+/// Starts the program that `command` makes of a folder for its files and a port, until it listens on that port: somebody
+/// may have taken the port before it did.
+fn start(name: &str, command: impl Fn(&Path, u16) -> Command) -> Proxied {
+    for _ in 0..5 {
+        let (folder, port) = (guard::scratch(name), ports::free());
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut process = Process::spawn(&mut command(&folder, port), &folder.join("log"), Ending::Kill);
+        let listens = poll(Duration::from_secs(30), || match process.exited() {
+            Some(_) => Some(false),
+            None => std::net::TcpStream::connect(address).ok().map(|_| true),
+        });
+        match listens {
+            Some(true) if process.exited().is_none() => {
+                return Proxied {
+                    address,
+                    _process: process,
+                };
+            }
+            _ if process.log().to_lowercase().contains("address already in use") => {}
+            _ => panic!("{name} does not start; it said:\n{}", process.log()),
+        }
+    }
+    panic!("{name} found no port");
+}
+
+/// Envoy with the configuration that we deliver, `changed`.
+pub(crate) fn envoy(countersign: SocketAddr, application: SocketAddr, changed: impl Fn(String) -> String) -> Proxied {
+    start("envoy", |folder, port| {
+        let file = folder.join("envoy.yaml");
+        let mut text = std::fs::read_to_string("deploy/envoy.yaml").unwrap();
+        for (from, to) in [
+            (
+                "address: 0.0.0.0, port_value: 8080",
+                SocketAddr::from(([127, 0, 0, 1], port)),
+            ),
+            ("address: app, port_value: 8000", application),
+            ("address: countersign, port_value: 50051", countersign),
+        ] {
+            assert_eq!(text.matches(from).count(), 1, "{from}");
+            text = text.replace(from, &format!("address: {}, port_value: {}", to.ip(), to.port()));
+        }
+        std::fs::write(&file, changed(text)).unwrap();
+        let mut command = Command::new(tool("envoy"));
+        command.args([
+            "--concurrency",
+            "1",
+            "--disable-hot-restart",
+            "--log-level",
+            "warning",
+            "-c",
+        ]);
+        command.arg(file);
+        command
+    })
+}
+
+/// nginx with this `server` block's inside.
+pub(crate) fn nginx(server: &str) -> Proxied {
+    start("nginx", |folder, port| {
+        let here = folder.display();
+        let text = format!(
+            "daemon off; master_process off; worker_processes 1; pid {here}/pid; error_log stderr;\n\
+             events {{ worker_connections 256; }}\n\
+             http {{\n access_log off; client_body_temp_path {here}/body; proxy_temp_path {here}/proxy;\n\
+             fastcgi_temp_path {here}/fastcgi; uwsgi_temp_path {here}/uwsgi; scgi_temp_path {here}/scgi;\n\
+             server {{\n listen 127.0.0.1:{port};\n{server}\n}}\n}}\n"
+        );
+        let file = folder.join("nginx.conf");
+        std::fs::write(&file, text).unwrap();
+        let program = find("nginx").unwrap_or_else(|| PathBuf::from("/usr/sbin/nginx"));
+        let mut command = Command::new(program);
+        command.arg("-p").arg(folder).arg("-c").arg(file);
+        command
+    })
+}
+
+/// Traefik with this dynamic configuration.
+pub(crate) fn traefik(dynamic: &str) -> Proxied {
+    start("traefik", |folder, port| {
+        let file = folder.join("dynamic.yaml");
+        std::fs::write(&file, dynamic).unwrap();
+        let mut command = Command::new(tool("traefik"));
+        command.arg(format!("--entrypoints.web.address=127.0.0.1:{port}"));
+        command.arg(format!("--providers.file.filename={}", file.display()));
+        command.args(["--global.checknewversion=false", "--global.sendanonymoususage=false"]);
+        command
+    })
+}
+
+/// Caddy with this site, wherever it is.
+pub(crate) fn caddy(site: &str) -> Proxied {
+    start("caddy", |folder, port| {
+        let file = folder.join("Caddyfile");
+        let here = format!(
+            "{{
+	admin off
+	auto_https off
+}}
+http://:{port} {{
+	bind 127.0.0.1
+"
+        );
+        let text = site.replacen(
+            "app.example.org {
+",
+            &here,
+            1,
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(tool("caddy"));
+        command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
+        command
+            .env("XDG_DATA_HOME", folder)
+            .env("XDG_CONFIG_HOME", folder)
+            .env("HOME", folder);
+        command
+    })
+}
+
+fn tool(name: &str) -> PathBuf {
+    let installed = PathBuf::from("target/tools/bin").join(name);
+    if installed.is_file() {
+        return std::fs::canonicalize(installed).unwrap();
+    }
+    find(name).unwrap_or_else(|| panic!("{name} is not installed: tests/run does that"))
+}
