@@ -185,3 +185,6 @@ async fn announce_keys(app: Arc<App>, stop: CancellationToken) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

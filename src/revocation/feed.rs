@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +63,8 @@ pub struct Feed {
     fresh: ArcSwapOption<Freshness>,
     hurry: Notify,
     watchers: broadcast::Sender<WatchItem>,
+    /// Held while a revocation is added and told: who finds it there may rely on its having been told.
+    telling: Mutex<()>,
     ready: watch::Sender<bool>,
     clock: Arc<dyn Clock>,
     /// When the feed was made, by both clocks.
@@ -78,6 +81,7 @@ impl Feed {
             fresh: ArcSwapOption::empty(),
             hurry: Notify::new(),
             watchers: broadcast::channel(WATCH_BUFFER).0,
+            telling: Mutex::default(),
             ready: watch::channel(false).0,
             made: (clock.now(), clock.monotonic()),
             clock,
@@ -119,8 +123,10 @@ impl Feed {
         self.fresh.load_full()
     }
 
-    /// Adds what this replica has just recorded itself.
+    /// Adds what this replica has just recorded itself. Watchers have been sent it when this returns, also where another
+    /// task was adding it: the heartbeat that follows says so.
     pub fn note(&self, revocation: &Revocation) {
+        let _telling = self.telling.lock();
         if retained_until(revocation) >= self.cautious_now() && self.index.insert(revocation) {
             // An error only says that nobody watches.
             drop(self.watchers.send(WatchItem::Revocation(Arc::new(revocation.clone()))));
@@ -287,3 +293,6 @@ impl Feed {
 fn stale() -> Error {
     Error::from(ErrorKind::RevocationsStale).retry_after(Duration::from_secs(1))
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,9 +32,10 @@ impl AuditStore for PostgresStore {
     }
 
     async fn purge_audit(&self, before: UnixMillis, limit: u32) -> Result<u32> {
-        const PURGE: &str = "DELETE FROM audit_events WHERE id IN
-                             (SELECT id FROM audit_events WHERE time < $1 ORDER BY time LIMIT $2
-                              FOR UPDATE SKIP LOCKED)";
+        // An array, since a join of the same would read the whole table.
+        const PURGE: &str = "DELETE FROM audit_events WHERE id = ANY (ARRAY(
+                                 SELECT id FROM audit_events WHERE time < $1 ORDER BY time LIMIT $2
+                                 FOR UPDATE SKIP LOCKED))";
         let statement = sql(PURGE).bind(before.0).bind(i64::from(limit));
         let purged = self.upkeep.run(Repeatable, statement).await?;
         u32::try_from(purged).map_err(|error| unreadable(error).into_error())

@@ -11,6 +11,7 @@ use crate::support::Database;
 mod failures;
 mod feed;
 mod pool;
+mod purge;
 mod schema;
 
 /// A store on this database, with these limits.

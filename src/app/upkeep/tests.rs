@@ -1,0 +1,52 @@
+use std::ffi::OsString;
+
+use super::*;
+use crate::app::{Access, open};
+use crate::config::{Config, Layers};
+use crate::model::session::NewSession;
+use crate::model::{ClientId, Epochs, SessionContext, SessionId, UserId};
+use crate::secret::SystemEntropy;
+
+#[tokio::test]
+async fn sessions_that_are_long_over_are_removed_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = ("COUNTERSIGN_STORAGE__DATA_DIR", folder.path().join("data"));
+    let config = Config::load(&Layers {
+        file: None,
+        environment: vec![(OsString::from(data.0), data.1.into_os_string())],
+        flags: Vec::new(),
+    })
+    .unwrap();
+    let stores = open(&config, Access::Serve).await.unwrap();
+    let app = App::build(&config, stores).await.unwrap();
+    let (now, hour) = (app.clock.now(), Duration::from_hours(1));
+    let over = NewSession {
+        id: SessionId::generate(now, &SystemEntropy),
+        user: UserId::generate(now, &SystemEntropy),
+        client: ClientId::default(),
+        secret_hash: [7; 32],
+        refresh_key: 1,
+        scope: Vec::new(),
+        audience: vec!["api".to_owned()],
+        created: now.minus(4 * hour),
+        idle_ttl: hour,
+        expires: now.minus(2 * hour),
+        epochs: Epochs::default(),
+        era: 1,
+        context: SessionContext::default(),
+    };
+    let live = NewSession {
+        id: SessionId::generate(now, &SystemEntropy),
+        expires: now.plus(hour),
+        ..over.clone()
+    };
+    app.sessions.create(&live, 10).await.unwrap();
+    app.sessions.create(&over, 10).await.unwrap();
+    clean_up(&app).await.unwrap();
+    assert_eq!(
+        app.sessions.purge_sessions(BATCH).await.unwrap(),
+        0,
+        "nothing is left to remove"
+    );
+    assert_eq!(app.sessions.list(live.user, 1).await.unwrap().len(), 1);
+}
