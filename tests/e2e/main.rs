@@ -20,6 +20,7 @@ mod dumps;
 mod exchange;
 mod grpcurl;
 mod matrix;
+mod narrowing;
 mod node_bcrypt;
 mod race;
 mod revoking;

@@ -45,6 +45,12 @@ pub(crate) enum Step {
         generation: Index,
         attempt: &'static str,
     },
+    /// A refresh while the durable store takes no revocation.
+    RefreshUnrecorded {
+        session: Index,
+        generation: Index,
+        attempt: &'static str,
+    },
     RevokeToken {
         session: Index,
         generation: Index,
@@ -95,6 +101,8 @@ struct Record {
     current: u32,
     attempt: &'static str,
     forwarded: bool,
+    /// A token was used twice, and nobody could write that down yet.
+    tombstone: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -155,7 +163,7 @@ impl Model {
         match step {
             Step::Issue { user, client } => self.issue(*user, *client),
             Step::RefreshNewest { session, attempt } => match self.pick(*session) {
-                Some(session) => self.refresh(session, self.sessions[session].newest, attempt),
+                Some(session) => self.refresh(session, self.sessions[session].newest, attempt, true),
                 None => Verdict::Nothing,
             },
             Step::Refresh {
@@ -163,7 +171,15 @@ impl Model {
                 generation,
                 attempt,
             } => match self.pick(*session) {
-                Some(session) => self.refresh(session, self.pick_generation(session, *generation), attempt),
+                Some(session) => self.refresh(session, self.pick_generation(session, *generation), attempt, true),
+                None => Verdict::Nothing,
+            },
+            Step::RefreshUnrecorded {
+                session,
+                generation,
+                attempt,
+            } => match self.pick(*session) {
+                Some(session) => self.refresh(session, self.pick_generation(session, *generation), attempt, false),
                 None => Verdict::Nothing,
             },
             Step::RevokeToken { session, .. } | Step::RevokeSession { session } => {
@@ -229,6 +245,7 @@ impl Model {
                 current: 0,
                 attempt: "",
                 forwarded: false,
+                tombstone: false,
             },
         );
         Verdict::Tokens {
@@ -238,7 +255,7 @@ impl Model {
         }
     }
 
-    fn refresh(&mut self, session: usize, presented: u32, attempt: &'static str) -> Verdict {
+    fn refresh(&mut self, session: usize, presented: u32, attempt: &'static str, recorded: bool) -> Verdict {
         let client = &CLIENTS[self.sessions[session].client];
         if self.disabled.contains(&self.sessions[session].user) {
             return Verdict::Refused("USER_DISABLED");
@@ -251,13 +268,17 @@ impl Model {
         };
         let again = record.current.checked_sub(1) == Some(presented) && (client.tolerant || attempt == record.attempt);
         let lost_before = record.forwarded && record.current.checked_sub(2) == Some(presented);
-        if presented < record.current {
-            if client.grace && (again || lost_before) {
+        if presented < record.current || record.tombstone {
+            if client.grace && !record.tombstone && (again || lost_before) {
                 return Verdict::Tokens {
                     session,
                     generation: record.current,
                     replayed: true,
                 };
+            }
+            record.tombstone = true;
+            if !recorded {
+                return Verdict::Refused("STORE_UNAVAILABLE");
             }
             self.revoked_sessions.insert(session);
             return Verdict::Refused("REFRESH_TOKEN_REUSED");
@@ -266,6 +287,7 @@ impl Model {
             current: presented + 1,
             attempt,
             forwarded: presented > record.current,
+            tombstone: false,
         };
         let generation = record.current;
         self.sessions[session].newest = self.sessions[session].newest.max(generation);

@@ -52,9 +52,21 @@ impl Caller {
         self.issue(username, PASSWORD).await.expect("the login succeeds")
     }
 
+    /// Logs in with [`PASSWORD`] at this client.
+    pub async fn login_at(&self, client: &str, username: &str) -> Tokens {
+        let issued = self.issue_at(client, username, PASSWORD).await;
+        issued.expect("the login succeeds")
+    }
+
     /// Issue with a password at the default client.
     pub async fn issue(&self, username: &str, password: &str) -> Result<Tokens, Status> {
+        self.issue_at("", username, password).await
+    }
+
+    /// Issue with a password at this client.
+    pub async fn issue_at(&self, client: &str, username: &str, password: &str) -> Result<Tokens, Status> {
         let request = IssueRequest {
+            client_id: client.to_owned(),
             credential: Some(Credential::Password(PasswordCredential {
                 username: username.to_owned(),
                 password: password.to_owned(),

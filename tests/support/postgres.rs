@@ -101,6 +101,15 @@ impl Postgres {
         }
     }
 
+    /// `kill -9` of all of it: what it had not written is lost.
+    pub fn kill(&mut self) {
+        let backends = children(self.pid());
+        self.stop(Signal::SIGKILL);
+        for backend in backends {
+            send(backend, Signal::SIGKILL);
+        }
+    }
+
     /// Starts it again, on the same port and files.
     pub fn launch(&mut self) {
         assert!(

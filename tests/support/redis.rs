@@ -203,6 +203,15 @@ impl KeySpace {
         self.masters.iter().map(|master| command(master, words)).collect()
     }
 
+    /// Sends one command to the master that has its keys.
+    ///
+    /// # Panics
+    /// If there is no answer, or it is an error.
+    pub fn at(&self, words: &[&str]) -> String {
+        // `-c` follows redirections.
+        cli(&self.masters[0], &["-c"], words).unwrap_or_else(|e| panic!("{words:?}: {e}"))
+    }
+
     /// The keys of this test.
     pub fn keys(&self) -> Vec<String> {
         let found = self.command(&["KEYS", &format!("{}*", self.prefix)]);
@@ -233,9 +242,14 @@ pub fn command(url: &str, words: &[&str]) -> String {
 
 /// [`command`] whose failure is an answer.
 pub fn try_command(url: &str, words: &[&str]) -> Result<String, String> {
+    cli(url, &[], words)
+}
+
+fn cli(url: &str, options: &[&str], words: &[&str]) -> Result<String, String> {
     // `-e`: an error of the server is an exit code, not an answer like any other.
     let done = Command::new("redis-cli")
         .args(["-u", url, "--no-auth-warning", "--raw", "-e"])
+        .args(options)
         .args(words)
         .output()
         .map_err(|e| format!("redis-cli does not start: {e}"))?;

@@ -1,0 +1,81 @@
+//! Row 16: the answer of a refresh is lost on its way to the client, which tries again: soon, just inside the grace, or
+//! just after it.
+
+use std::time::Duration;
+
+use countersign::proto::{RefreshOutcome, Tokens};
+use tokio::time::{Instant, sleep_until};
+use tonic::Code;
+
+use crate::support::caller::generation;
+use crate::support::proxy::Afterwards;
+use crate::support::{Caller, Fleet, assert_refused};
+
+const GRACE: Duration = Duration::from_secs(6);
+
+/// Refreshes at the first replica, whose answer nobody gets: between which moments it rotated.
+async fn lose(fleet: &Fleet, callers: &[Caller], session: &Tokens) -> (Instant, Instant) {
+    // The connection is open: the first thing that comes back on it is the answer.
+    callers[0].assert_active(&session.access_token).await;
+    let token = session.refresh_token.clone().into_bytes();
+    fleet.replicas[0].front.lose_reply(
+        move |request| request.windows(token.len()).any(|window| window == token),
+        Afterwards::Close,
+    );
+    let before = Instant::now();
+    let lost = callers[0].refresh_as(&session.refresh_token, "one").await;
+    lost.expect_err("the answer was lost");
+    (before, Instant::now())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_gets_the_same_successor_until_the_grace_is_over() {
+    let fleet = Fleet::start(&[], &[("tokens.refresh_grace", "6s")]).await;
+    let callers = fleet.callers();
+    let mut lost = 0;
+    for after in [Duration::from_secs(1), GRACE.mul_f64(0.85)] {
+        // A machine that sleeps over the end of the grace has shown nothing: once more then.
+        let mut rounds = 0..5;
+        loop {
+            assert!(rounds.next().is_some(), "this machine is too slow to be in time");
+            let session = callers[1].login("ada").await;
+            let (before, _) = lose(&fleet, &callers, &session).await;
+            lost += 1;
+            sleep_until(before + after).await;
+            let answer = callers[1].refresh_as(&session.refresh_token, "one").await;
+            if before.elapsed() >= GRACE {
+                continue;
+            }
+            let answer = answer.expect("it is within the grace");
+            assert_eq!(answer.outcome(), RefreshOutcome::Replayed);
+            let successor = answer.tokens.unwrap();
+            assert_eq!(generation(&successor.refresh_token), 1);
+            // Once more, at another replica: still the same bytes, and the session goes on from them.
+            let again = callers[2].refresh_as(&session.refresh_token, "one").await;
+            if before.elapsed() < GRACE {
+                assert_eq!(again.unwrap().tokens.unwrap().refresh_token, successor.refresh_token);
+                let next = callers[0].refresh_as(&successor.refresh_token, "two").await.unwrap();
+                assert_eq!(next.outcome(), RefreshOutcome::Rotated);
+                println!("retried {after:?} after the loss: the same successor");
+                break;
+            }
+        }
+    }
+
+    let session = callers[1].login("ada").await;
+    let (_, after) = lose(&fleet, &callers, &session).await;
+    lost += 1;
+    sleep_until(after + GRACE + Duration::from_millis(50)).await;
+    let late = callers[1].refresh_as(&session.refresh_token, "one").await;
+    assert_refused(late, Code::Unauthenticated, "REFRESH_TOKEN_REUSED");
+    for caller in &callers {
+        caller.until_revoked(&session.access_token).await;
+        let again = caller.refresh_as(&session.refresh_token, "one").await;
+        assert_refused(again, Code::Unauthenticated, "SESSION_REVOKED");
+    }
+    // What the operator is told: it may have been a thief, and it may have been this.
+    let explained = "SELECT details->>'explanation' FROM audit_events WHERE kind = 'token.refresh.reused'";
+    assert_eq!(fleet.database.scalar(explained).await, "stolen_or_reply_lost");
+    println!("retried {:?} after the loss: the session ended", after.elapsed());
+    assert_eq!(fleet.replicas[0].front.lost(), lost);
+}

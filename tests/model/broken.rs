@@ -1,0 +1,203 @@
+//! Stores that are broken on purpose, in the three ways in which the field breaks them. Each must be found out: a check
+//! that finds nothing in these would prove nothing of the real ones.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use countersign::model::session::{Created, NewSession, Presented, SessionView};
+use countersign::model::{Result, Rotation, SessionId, UserId};
+use countersign::secret::{SystemEntropy, random};
+use countersign::store::SessionStore;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+use super::machine::{CLIENTS, Model, Step};
+use super::support::History;
+use super::support::history::{Answer, Asked, Call, Fault};
+use super::system::System;
+use super::{agree, runtime};
+use crate::support::KeySpace;
+use crate::support::redis::try_command;
+
+/// A real store, but for how it rotates.
+struct Broken {
+    real: Arc<dyn SessionStore>,
+    url: String,
+    prefix: String,
+    how: How,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// Reads, decides, and writes what it decided, as three steps.
+    ChecksThenWrites,
+    /// Says that a token was used twice, and leaves the record as it was.
+    LeavesNoTombstone,
+}
+
+impl Broken {
+    async fn copy(&self, from: &str, to: &str) {
+        let key = |name: &str| format!("{}:{name}", self.prefix);
+        let (url, from, to) = (self.url.clone(), key(from), key(to));
+        let copying = tokio::task::spawn_blocking(move || try_command(&url, &["COPY", &from, &to, "REPLACE"]));
+        copying.await.unwrap().unwrap();
+    }
+}
+
+#[async_trait]
+impl SessionStore for Broken {
+    async fn rotate(&self, presented: &Presented) -> Result<Rotation> {
+        let user = presented.user;
+        let own = format!("s:{{{user}}}");
+        if self.how == How::ChecksThenWrites {
+            let elsewhere = UserId(uuid::Uuid::from_bytes(random(&SystemEntropy)));
+            let draft = format!("s:{{{elsewhere}}}");
+            self.copy(&own, &draft).await;
+            let decided = Presented {
+                user: elsewhere,
+                ..presented.clone()
+            };
+            let rotation = self.real.rotate(&decided).await?;
+            self.copy(&draft, &own).await;
+            return Ok(rotation);
+        }
+        let before = format!("before:{{{user}}}");
+        self.copy(&own, &before).await;
+        let rotation = self.real.rotate(presented).await?;
+        if matches!(rotation, Rotation::Reused(_)) {
+            self.copy(&before, &own).await;
+        }
+        Ok(rotation)
+    }
+
+    async fn create(&self, new: &NewSession, limit: u32) -> Result<Created> {
+        self.real.create(new, limit).await
+    }
+
+    async fn end(&self, user: UserId, session: SessionId) -> Result<bool> {
+        self.real.end(user, session).await
+    }
+
+    async fn end_user(&self, user: UserId, epoch: i64, keep: Option<SessionId>) -> Result<u32> {
+        self.real.end_user(user, epoch, keep).await
+    }
+
+    async fn list(&self, user: UserId, era: i64) -> Result<Vec<SessionView>> {
+        self.real.list(user, era).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.real.ping().await
+    }
+
+    async fn advance_counters(&self, known: &[(String, i64)]) -> Result<Vec<(String, i64)>> {
+        self.real.advance_counters(known).await
+    }
+
+    async fn raise_counters(&self, values: &[(String, i64)]) -> Result<()> {
+        self.real.raise_counters(values).await
+    }
+}
+
+fn broken(real: Arc<dyn SessionStore>, redis: &KeySpace, how: How) -> Arc<dyn SessionStore> {
+    Arc::new(Broken {
+        real,
+        url: redis.url().to_owned(),
+        prefix: redis.prefix().to_owned(),
+        how,
+    })
+}
+
+/// Enough for the model to meet each of these many times over.
+const STEPS: u32 = 6_000;
+
+/// What is found need not be made short: it was expected.
+const SHRINK: u32 = 8;
+
+#[test]
+fn reuse_without_a_tombstone_is_found_by_the_model() {
+    let runtime = runtime();
+    let system = runtime.block_on(System::clustered(
+        KeySpace::fresh(),
+        Some(|real, redis| broken(real, redis, How::LeavesNoTombstone)),
+    ));
+    let found = agree(&runtime, &system, true, STEPS, SHRINK).expect_err("it is broken");
+    println!("{found}");
+    assert!(found.contains("RefreshUnrecorded"), "{found}");
+}
+
+/// What comes of comparing times in place of epochs: a revocation is of the second in which it was made, so is a login,
+/// and one that follows the other within that second is taken for older or for younger than it, as the clock likes.
+const WALL_CLOCK: &str = "
+    CREATE FUNCTION by_the_clock() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.epoch := extract(epoch FROM clock_timestamp())::bigint * 1000; RETURN NEW; END $$;
+    CREATE TRIGGER by_the_clock BEFORE UPDATE OF epoch ON users FOR EACH ROW EXECUTE FUNCTION by_the_clock();
+    CREATE TRIGGER by_the_clock BEFORE UPDATE OF epoch ON clients FOR EACH ROW EXECUTE FUNCTION by_the_clock();
+    CREATE TRIGGER by_the_clock BEFORE UPDATE OF epoch ON meta FOR EACH ROW EXECUTE FUNCTION by_the_clock();";
+
+#[test]
+fn a_wall_clock_in_place_of_epochs_is_found_by_the_model() {
+    let runtime = runtime();
+    let system = runtime.block_on(System::mutated(KeySpace::fresh(), WALL_CLOCK));
+    let found = agree(&runtime, &system, true, STEPS, SHRINK).expect_err("it is broken");
+    println!("{found}");
+    assert!(found.contains("Revoke") || found.contains("SetDisabled"), "{found}");
+}
+
+/// Callers at once, each with an attempt of its own; what they saw.
+async fn race(system: &Arc<System>, rounds: u32) -> History {
+    const CALLERS: usize = 8;
+    let history = Arc::new(History::default());
+    for _ in 0..rounds {
+        let mut model = Model::new();
+        let mut people = system.people().await;
+        let step = Step::Issue { user: 0, client: 0 };
+        model.take(&step);
+        system.take(&mut people, &step, &model).await;
+        let (session, token) = people.first();
+        let start = Arc::new(Barrier::new(CALLERS));
+        let mut racing = JoinSet::new();
+        for n in 0..CALLERS {
+            let (system, history, start) = (system.clone(), history.clone(), start.clone());
+            let (session, token) = (session.clone(), token.clone());
+            racing.spawn(async move {
+                start.wait().await;
+                let (begun, attempt) = (history.now(), format!("attempt-{n}"));
+                let answer = match system.present(&token, &attempt).await {
+                    Ok((token, generation, replayed)) => Answer::Tokens {
+                        token,
+                        generation,
+                        rotated: !replayed,
+                    },
+                    Err(why) => Answer::Refused(why.to_owned()),
+                };
+                history.push(Call {
+                    session,
+                    asked: Asked::Refresh { generation: 0, attempt },
+                    answer,
+                    begun,
+                    ended: Some(history.now()),
+                    ended_at: 0,
+                });
+            });
+        }
+        racing.join_all().await;
+    }
+    Arc::into_inner(history).expect("nobody writes any more")
+}
+
+#[test]
+fn check_then_write_is_found_by_the_history_and_the_real_store_is_not() {
+    let runtime = runtime();
+    assert!(CLIENTS[0].grace && !CLIENTS[0].tolerant);
+    let real = Arc::new(runtime.block_on(System::clustered(KeySpace::fresh(), None)));
+    runtime.block_on(race(&real, 10)).assert_possible();
+
+    let system = Arc::new(runtime.block_on(System::clustered(
+        KeySpace::fresh(),
+        Some(|real, redis| broken(real, redis, How::ChecksThenWrites)),
+    )));
+    let found = runtime.block_on(race(&system, 10)).violations();
+    println!("{} violations; the first: {:?}", found.len(), found.first());
+    assert!(found.iter().any(|violation| violation.fault == Fault::TwoWinners));
+}
