@@ -138,12 +138,10 @@ impl Authenticator for Gatekeeper {
     fn authenticate(&self, credential: Credential<'_>) -> Authentication {
         if let Some(bearer) = credential.bearer {
             if let Some(known) = self.app.tokens.authenticate_from_memory(bearer) {
-                return Authentication::Known(known.map(Arc::new));
+                return Authentication::Known(known);
             }
             let (tokens, bearer) = (self.app.tokens.clone(), bearer.to_owned());
-            return Authentication::Asking(Box::pin(
-                async move { tokens.authenticate(&bearer).await.map(Arc::new) },
-            ));
+            return Authentication::Asking(Box::pin(async move { tokens.authenticate(&bearer).await }));
         }
         let mapped = credential
             .peer

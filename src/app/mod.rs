@@ -1,5 +1,6 @@
 //! The composition root: the only place that names backends, and that turns the configuration into what each room needs.
 
+mod agent;
 pub mod doctor;
 mod error;
 mod gatekeeper;
@@ -11,6 +12,7 @@ mod stores;
 mod tls;
 mod upkeep;
 
+pub use agent::agent;
 pub use error::StartError;
 pub use parts::App;
 pub use serve::{Addresses, ServeOptions, serve};

@@ -3,6 +3,7 @@
 //! What a command prints is the response of the RPC that does the same, as text for people or as proto3 JSON. Errors
 //! are one line on the standard error and say what to do next. Secrets are never arguments: a process list shows those.
 
+mod agent;
 mod audit;
 mod client;
 mod config;
@@ -79,6 +80,8 @@ enum Command {
     Audit(audit::Command),
     /// Ask a running server for tokens, and about them.
     Token(token::Args),
+    /// Validate tokens beside a service, from memory.
+    Agent(agent::Args),
     /// The configuration.
     #[command(subcommand)]
     Config(config::Command),
@@ -160,6 +163,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, environment: Vec<(OsString,
         Command::Key(command) => wait(key::run(&context, command)),
         Command::Audit(command) => wait(audit::run(&context, command)),
         Command::Token(args) => token::run(&context, args),
+        Command::Agent(args) => agent::run(&context, args),
         Command::Config(command) => config::run(&context, &command),
         Command::Doctor => wait(doctor::run(&context)),
         Command::Completions(args) => describe::completions(&args, Cli::command()),

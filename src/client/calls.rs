@@ -31,7 +31,7 @@ pub struct Client {
 #[derive(Debug)]
 struct Inner {
     channel: Channel,
-    bearer: Bearer,
+    bearer: Arc<Bearer>,
     budget: Budget,
     retry: RetryPolicy,
     deadline: Duration,
@@ -106,15 +106,17 @@ impl Builder {
         if let Some(tls) = tls {
             endpoint = endpoint.tls_config(tls).map_err(unusable)?;
         }
+        let (channel, clock) = (endpoint.connect_lazy(), Arc::new(SystemClock::new()));
+        let bearer = Bearer::new(self.credential, channel.clone(), clock.clone(), self.deadline);
         Ok(Client {
             inner: Arc::new(Inner {
-                channel: endpoint.connect_lazy(),
-                bearer: Bearer::new(self.credential),
+                channel,
+                bearer: Arc::new(bearer),
                 budget: Budget::new(),
                 retry: self.retry,
                 deadline: self.deadline,
                 client_id: self.client_id,
-                clock: Arc::new(SystemClock::new()),
+                clock,
                 entropy: Arc::new(SystemEntropy),
             }),
         })
@@ -194,6 +196,11 @@ impl Client {
             required_scopes: scopes.iter().map(ToString::to_string).collect(),
             ..ValidateRequest::default()
         };
+        self.ask(request).await
+    }
+
+    /// As [`Client::validate`], with all that can be asked.
+    pub async fn ask(&self, request: ValidateRequest) -> Result<ValidateResponse, Status> {
         self.retried(request, |mut stub, request| async move { stub.validate(request).await })
             .await
     }
@@ -221,9 +228,20 @@ impl Client {
 
     /// The feed of revocations, from a resume token's place or from the start. Has no deadline.
     pub async fn watch(&self, resume_token: String) -> Result<tonic::Streaming<WatchRevocationsResponse>, Status> {
-        let (mut request, _) = self.authorized(WatchRevocationsRequest { resume_token }).await?;
+        let (mut request, token) = self.authorized(WatchRevocationsRequest { resume_token }).await?;
         request.metadata_mut().remove("grpc-timeout");
-        Ok(self.stub().watch_revocations(request).await?.into_inner())
+        match self.stub().watch_revocations(request).await {
+            Ok(stream) => Ok(stream.into_inner()),
+            Err(status) => {
+                self.refused(&status, token.as_ref());
+                Err(status)
+            }
+        }
+    }
+
+    /// The token that this client proves itself with, fresh; none if it has nothing to prove.
+    pub async fn own_token(&self) -> Result<Option<SecretText>, Status> {
+        self.inner.bearer.token().await
     }
 
     pub(super) fn clock(&self) -> &Arc<dyn Clock> {
@@ -239,16 +257,9 @@ impl Client {
     }
 
     async fn authorized<T>(&self, message: T) -> Result<(Request<T>, Option<SecretText>), Status> {
-        let Inner {
-            channel,
-            bearer,
-            clock,
-            deadline,
-            ..
-        } = &*self.inner;
-        let token = bearer.token(channel, &**clock, *deadline).await?;
+        let token = self.own_token().await?;
         let mut request = Request::new(message);
-        request.set_timeout(*deadline);
+        request.set_timeout(self.inner.deadline);
         if let Some(token) = &token {
             let mut value: tonic::metadata::AsciiMetadataValue = format!("Bearer {}", token.expose())
                 .parse()
@@ -274,11 +285,16 @@ impl Client {
                 Ok(answer.into_inner())
             }
             Err(status) => {
-                if let (Code::Unauthenticated, Some(token)) = (status.code(), token) {
-                    self.inner.bearer.forget(&token).await;
-                }
+                self.refused(&status, token.as_ref());
                 Err(status)
             }
+        }
+    }
+
+    /// An own token that the service does not take is not sent again.
+    fn refused(&self, status: &Status, token: Option<&SecretText>) {
+        if let (Code::Unauthenticated, Some(token)) = (status.code(), token) {
+            self.inner.bearer.forget(token);
         }
     }
 

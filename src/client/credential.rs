@@ -1,13 +1,15 @@
 //! How a client proves to Countersign who it is.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use crate::clock::{Clock, UnixMillis};
+use super::renewal::{Life, Standing, Turns};
+use crate::clock::Clock;
 use crate::proto::token_service_client::TokenServiceClient;
 use crate::proto::{ClientSecretCredential, IssueRequest, issue_request};
 use crate::secret::SecretText;
@@ -48,51 +50,99 @@ impl fmt::Debug for Credential {
 #[derive(Debug)]
 pub(super) struct Bearer {
     credential: Credential,
+    channel: Channel,
+    clock: Arc<dyn Clock>,
+    deadline: Duration,
     held: Mutex<Option<Held>>,
+    turns: Turns,
 }
 
 #[derive(Clone, Debug)]
 struct Held {
     token: SecretText,
-    refresh_after: UnixMillis,
-    expires: UnixMillis,
+    life: Life,
 }
 
 impl Bearer {
-    pub(super) fn new(credential: Credential) -> Self {
+    pub(super) fn new(credential: Credential, channel: Channel, clock: Arc<dyn Clock>, deadline: Duration) -> Self {
         Self {
             credential,
-            held: Mutex::new(None),
+            channel,
+            clock,
+            deadline,
+            held: Mutex::default(),
+            turns: Turns::default(),
         }
     }
 
-    /// The token to send now; none if there is nothing to prove. Many callers wait for one Issue.
-    pub(super) async fn token(
-        &self,
-        channel: &Channel,
-        clock: &dyn Clock,
-        deadline: Duration,
-    ) -> Result<Option<SecretText>, Status> {
-        let (client_id, secret, scope) = match &self.credential {
-            Credential::None => return Ok(None),
-            Credential::Token(token) => return Ok(Some(token.clone())),
+    /// The token to send now; none if there is nothing to prove. It is renewed ahead of its expiry while callers go on
+    /// with the old one; where there is none, many callers wait for one Issue.
+    pub(super) async fn token(self: &Arc<Self>) -> Result<Option<SecretText>, Status> {
+        match &self.credential {
+            Credential::None => Ok(None),
+            Credential::Token(token) => Ok(Some(token.clone())),
             Credential::Secret {
                 client_id,
                 secret,
                 scope,
-            } => (client_id, secret, scope),
-        };
-        let mut held = self.held.lock().await;
-        let now = clock.now();
-        if let Some(held) = held.as_ref().filter(|held| now < held.refresh_after) {
-            return Ok(Some(held.token.clone()));
+            } => self.machine_token(client_id, secret, scope).await.map(Some),
         }
+    }
+
+    async fn machine_token(
+        self: &Arc<Self>,
+        client_id: &str,
+        secret: &SecretText,
+        scope: &[String],
+    ) -> Result<SecretText, Status> {
+        if let Some((token, standing)) = self.current() {
+            if standing == Standing::Due
+                && let Some(turn) = self.turns.free(self.clock.now())
+            {
+                let bearer = self.clone();
+                tokio::spawn(async move {
+                    let _turn = turn;
+                    if bearer.renew_own().await.is_err() {
+                        bearer.turns.failed(bearer.clock.now());
+                    }
+                });
+            }
+            return Ok(token);
+        }
+        let _turn = self.turns.wait().await;
+        if let Some((token, _)) = self.current() {
+            return Ok(token);
+        }
+        self.renew(client_id, secret, scope).await
+    }
+
+    /// The token that is held, unless it is over.
+    fn current(&self) -> Option<(SecretText, Standing)> {
+        let held = self.held.lock();
+        let held = held.as_ref()?;
+        let standing = held.life.standing(self.clock.now());
+        (standing != Standing::Over).then(|| (held.token.clone(), standing))
+    }
+
+    async fn renew_own(&self) -> Result<(), Status> {
+        if let Credential::Secret {
+            client_id,
+            secret,
+            scope,
+        } = &self.credential
+        {
+            self.renew(client_id, secret, scope).await?;
+        }
+        Ok(())
+    }
+
+    async fn renew(&self, client_id: &str, secret: &SecretText, scope: &[String]) -> Result<SecretText, Status> {
         let mut request = Request::new(IssueRequest {
-            client_id: client_id.clone(),
+            client_id: client_id.to_owned(),
             credential: Some(issue_request::Credential::ClientSecret(ClientSecretCredential {
                 secret: secret.expose().to_owned(),
             })),
-            scope: scope.clone(),
+            scope: scope.to_vec(),
             // A token without scopes must still name us.
             audience: if scope.is_empty() {
                 vec!["countersign".to_owned()]
@@ -101,32 +151,21 @@ impl Bearer {
             },
             context: None,
         });
-        request.set_timeout(deadline);
-        let answer = TokenServiceClient::new(channel.clone()).issue(request).await;
-        let tokens = match (answer, held.as_ref()) {
-            (Ok(answer), _) => answer.into_inner().tokens.unwrap_or_default(),
-            // The old one is still good: an outage while it is renewed ahead of time is not one for the caller.
-            (Err(_), Some(old)) if now < old.expires => return Ok(Some(old.token.clone())),
-            (Err(status), _) => return Err(status),
-        };
-        let millis = |time: Option<prost_types::Timestamp>| {
-            time.map_or(now, |t| {
-                UnixMillis(t.seconds.saturating_mul(1000) + i64::from(t.nanos / 1_000_000))
-            })
-        };
-        let fresh = Held {
-            refresh_after: millis(tokens.refresh_after),
-            expires: millis(tokens.access_expires_at),
-            token: SecretText::new(tokens.access_token),
-        };
-        let token = fresh.token.clone();
-        *held = Some(fresh);
-        Ok(Some(token))
+        request.set_timeout(self.deadline);
+        let answer = TokenServiceClient::new(self.channel.clone()).issue(request).await?;
+        let tokens = answer.into_inner().tokens.unwrap_or_default();
+        let life = Life::of(&tokens);
+        let token = SecretText::new(tokens.access_token);
+        *self.held.lock() = Some(Held {
+            token: token.clone(),
+            life,
+        });
+        Ok(token)
     }
 
     /// Forgets a token that the service no longer takes.
-    pub(super) async fn forget(&self, token: &SecretText) {
-        let mut held = self.held.lock().await;
+    pub(super) fn forget(&self, token: &SecretText) {
+        let mut held = self.held.lock();
         if held.as_ref().is_some_and(|held| held.token == *token) {
             *held = None;
         }

@@ -12,10 +12,23 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::verifier::{Refused, Verifier};
-use crate::keys::cache::Known;
-use crate::model::InactiveReason;
+use crate::model::{Claims, InactiveReason};
 
 /// Puts a [`Guard`] in front of a service.
+///
+/// ```no_run
+/// use countersign::client::{Client, GuardLayer, Verifier, VerifierConfig};
+///
+/// # async fn example() -> Result<(), tonic::Status> {
+/// let client = Client::builder("http://127.0.0.1:50051").connect_lazy()?;
+/// let verifier = Verifier::start(client, VerifierConfig::new("https://countersign.local"));
+/// let guard = GuardLayer::new(verifier, "api", &["orders:read"]);
+/// // axum: Router::new().route("/orders", get(orders)).layer(guard)
+/// // tonic: Server::builder().layer(guard).add_service(orders)
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct GuardLayer {
     demand: Arc<Demand>,
@@ -54,7 +67,7 @@ impl<S> Layer<S> for GuardLayer {
     }
 }
 
-/// Lets requests with a good bearer token pass, with `Arc<Known>` (the claims) in their extensions. Others are answered:
+/// Lets requests with a good bearer token pass, with [`Arc<Claims>`](Claims) in their extensions. Others are answered:
 /// a gRPC call with `UNAUTHENTICATED`, `PERMISSION_DENIED` or `UNAVAILABLE`, an HTTP request with 401, 403 (RFC 6750 §3)
 /// or 503.
 #[derive(Clone, Debug)]
@@ -89,8 +102,8 @@ where
                 .get(header::CONTENT_TYPE)
                 .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
             match demand.judge(request.headers()).await {
-                Ok(known) => {
-                    request.extensions_mut().insert(known);
+                Ok(claims) => {
+                    request.extensions_mut().insert(claims);
                     ready.call(request).await
                 }
                 Err(denied) => Ok(if grpc { denied.grpc() } else { denied.http() }),
@@ -106,7 +119,7 @@ enum Denied {
 }
 
 impl Demand {
-    async fn judge(&self, headers: &http::HeaderMap) -> Result<Arc<Known>, Denied> {
+    async fn judge(&self, headers: &http::HeaderMap) -> Result<Arc<Claims>, Denied> {
         let token = bearer(headers).ok_or(Denied::Missing)?;
         self.verifier
             .verify(token, &self.audience, &self.scopes)

@@ -18,6 +18,7 @@
 mod calls;
 mod credential;
 mod guard;
+mod renewal;
 mod retry;
 mod session;
 mod verifier;
@@ -27,4 +28,6 @@ pub use credential::Credential;
 pub use guard::{Guard, GuardLayer};
 pub use retry::RetryPolicy;
 pub use session::Session;
-pub use verifier::{Refused, Verifier, VerifierConfig};
+pub use verifier::{Judgement, Refused, Verifier, VerifierConfig};
+
+pub use crate::model::{Claims, InactiveReason};

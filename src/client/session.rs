@@ -2,27 +2,52 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
 use tonic::{Code, Status};
 
 use super::calls::Client;
-use crate::clock::UnixMillis;
+use super::renewal::{Life, Standing, Turns};
 use crate::proto::{RefreshRequest, Tokens};
 use crate::secret::SecretText;
 
 /// A session: its tokens are refreshed ahead of expiry, and never twice at once. Clones are the same session.
+///
+/// ```no_run
+/// use countersign::client::Client;
+///
+/// # async fn example() -> Result<(), tonic::Status> {
+/// let client = Client::builder("http://127.0.0.1:50051").connect_lazy()?;
+/// let session = client.log_in("ada", "correct horse battery staple").await?;
+/// loop {
+///     // Costs nothing until `refresh_after` has passed; then one refresh runs beside the calls that go on.
+///     let token = session.access_token().await?;
+///     println!("authorization: Bearer {}", token.expose());
+/// #   break;
+/// }
+/// session.log_out().await
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Session {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     client: Client,
-    held: Arc<Mutex<Held>>,
+    held: Mutex<Held>,
+    turns: Turns,
 }
 
 #[derive(Debug)]
 struct Held {
     tokens: Tokens,
+    life: Life,
     /// Of the refresh that is under way: a cancelled one is taken up again as the same attempt, because its reply may
     /// have been lost with it.
     attempt: Option<String>,
+    /// Why the session is over, once the service has said so.
+    over: Option<Status>,
 }
 
 impl Session {
@@ -30,60 +55,115 @@ impl Session {
     #[must_use]
     pub fn new(client: Client, tokens: Tokens) -> Self {
         Self {
-            client,
-            held: Arc::new(Mutex::new(Held { tokens, attempt: None })),
+            shared: Arc::new(Shared {
+                client,
+                held: Mutex::new(Held {
+                    life: Life::of(&tokens),
+                    tokens,
+                    attempt: None,
+                    over: None,
+                }),
+                turns: Turns::default(),
+            }),
         }
     }
 
-    /// A fresh access token. While a refresh ahead of time fails, the one that is still good.
+    /// A good access token. Once `refresh_after` has passed, one refresh runs beside the callers, who go on with the old
+    /// token while that is good; only without a good token is the refresh waited for.
     ///
     /// `UNAUTHENTICATED` means that the session is over; on any other error the tokens are kept, and it may be tried
     /// again.
     pub async fn access_token(&self) -> Result<SecretText, Status> {
-        let mut held = self.held.lock().await;
-        let now = self.client.clock().now();
-        if now < moment(held.tokens.refresh_after.as_ref()) {
-            return Ok(SecretText::new(held.tokens.access_token.clone()));
+        let shared = &self.shared;
+        match shared.current()? {
+            (token, Standing::Fresh) => return Ok(token),
+            (token, Standing::Due) => {
+                if let Some(turn) = shared.turns.free(shared.client.clock().now()) {
+                    let shared = shared.clone();
+                    tokio::spawn(async move {
+                        let _turn = turn;
+                        if shared.refresh().await.is_err() {
+                            shared.turns.failed(shared.client.clock().now());
+                        }
+                    });
+                }
+                return Ok(token);
+            }
+            (_, Standing::Over) => {}
         }
-        match self.refresh(&mut held).await {
-            Err(status) if status.code() == Code::Unauthenticated => return Err(status),
-            Err(status) if now >= moment(held.tokens.access_expires_at.as_ref()) => return Err(status),
-            Ok(()) | Err(_) => {}
+        let _turn = shared.turns.wait().await;
+        if let (token, Standing::Fresh | Standing::Due) = shared.current()? {
+            return Ok(token);
         }
-        Ok(SecretText::new(held.tokens.access_token.clone()))
+        shared.refresh().await?;
+        Ok(shared.current()?.0)
     }
 
     /// The tokens as they are now: what a gateway puts into cookies.
-    pub async fn tokens(&self) -> Tokens {
-        self.held.lock().await.tokens.clone()
+    #[must_use]
+    pub fn tokens(&self) -> Tokens {
+        self.shared.held.lock().tokens.clone()
     }
 
-    /// Ends the session.
+    /// Ends the session. A refresh that is under way is waited for, so that none comes after.
     pub async fn log_out(self) -> Result<(), Status> {
-        let held = self.held.lock().await;
-        self.client.revoke_token(&held.tokens.refresh_token).await.map(drop)
-    }
-
-    async fn refresh(&self, held: &mut Held) -> Result<(), Status> {
-        let fresh = || {
-            let id = crate::model::new_uuid(self.client.clock().now(), self.client.entropy());
-            id.simple().to_string()
-        };
-        let attempt_id = held.attempt.get_or_insert_with(fresh).clone();
-        let request = RefreshRequest {
-            refresh_token: held.tokens.refresh_token.clone(),
-            attempt_id,
-            ..RefreshRequest::default()
-        };
-        let answer = self.client.refresh(request).await?;
-        held.tokens = answer.tokens.unwrap_or_default();
-        held.attempt = None;
-        Ok(())
+        let _turn = self.shared.turns.wait().await;
+        let token = self.tokens().refresh_token;
+        self.shared.client.revoke_token(&token).await.map(drop)
     }
 }
 
-fn moment(time: Option<&prost_types::Timestamp>) -> UnixMillis {
-    time.map_or(UnixMillis(0), |t| {
-        UnixMillis(t.seconds.saturating_mul(1000) + i64::from(t.nanos / 1_000_000))
-    })
+impl Shared {
+    fn current(&self) -> Result<(SecretText, Standing), Status> {
+        let held = self.held.lock();
+        match &held.over {
+            Some(over) => Err(over.clone()),
+            None => Ok((
+                SecretText::new(held.tokens.access_token.clone()),
+                held.life.standing(self.client.clock().now()),
+            )),
+        }
+    }
+
+    /// Refreshes; whoever calls has the turn.
+    async fn refresh(&self) -> Result<(), Status> {
+        let request = {
+            let mut held = self.held.lock();
+            let fresh = || {
+                let id = crate::model::new_uuid(self.client.clock().now(), self.client.entropy());
+                id.simple().to_string()
+            };
+            RefreshRequest {
+                attempt_id: held.attempt.get_or_insert_with(fresh).clone(),
+                refresh_token: held.tokens.refresh_token.clone(),
+                ..RefreshRequest::default()
+            }
+        };
+        let answer = self.client.refresh(request).await;
+        let mut held = self.held.lock();
+        match answer {
+            Ok(answer) => {
+                held.tokens = answer.tokens.unwrap_or_default();
+                held.life = Life::of(&held.tokens);
+                held.attempt = None;
+                Ok(())
+            }
+            Err(status) => {
+                // The service refuses the caller with the same code: only what it says of the session ends the session.
+                if status.code() == Code::Unauthenticated && !is_about_us(&status) {
+                    held.over = Some(status.clone());
+                }
+                Err(status)
+            }
+        }
+    }
+}
+
+/// Whether it is the client itself that is not known, rather than the session.
+fn is_about_us(status: &Status) -> bool {
+    use tonic_types::StatusExt as _;
+    let details = status.get_error_details();
+    details
+        .error_info()
+        .is_some_and(|info| matches!(info.reason.as_str(), "CALLER_UNAUTHENTICATED" | "INVALID_CREDENTIALS"))
 }

@@ -46,9 +46,6 @@ pub use tokens::Tokens;
 pub use users::{Registration, Users};
 pub use values::redact_url;
 
-/// Options, and whole sections, that this build does not serve yet: setting one is refused instead of ignored.
-const UNBUILT: [&str; 1] = ["agent"];
-
 /// Where the facts are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -83,15 +80,6 @@ impl Config {
     pub fn load(layers: &Layers<'_>) -> Result<Self, ConfigError> {
         let known = show::keys(&Self::read(layers::defaults()?)?);
         let values = layers::merge(layers, &known)?;
-        let defaults = layers::defaults()?;
-        for (key, (value, source)) in &values {
-            // To repeat a default asks for nothing: what `config default` prints is a configuration.
-            let asked = *source != Source::Default && defaults.get(key).is_none_or(|(default, _)| default != value);
-            if asked && is_unbuilt(key) {
-                let problem = "cannot be set: this build does not have that feature";
-                return Err(ConfigError::at(key, problem).from_source(source.clone()));
-            }
-        }
         let mut config = Self::read(values)?;
         let embedded = config.mode() == Mode::Embedded;
         let derived = [config.server.derive(embedded), config.password.derive()].concat();
@@ -174,14 +162,6 @@ fn locate(error: ConfigError, sources: &BTreeMap<String, Source>) -> ConfigError
         Some(source) if error.source.is_none() && *source != Source::Derived => error.from_source(source.clone()),
         Some(_) | None => error,
     }
-}
-
-fn is_unbuilt(key: &str) -> bool {
-    let under = |prefix: &&str| {
-        key.strip_prefix(*prefix)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    UNBUILT.iter().any(under)
 }
 
 fn insert(map: &mut config::Map<String, config::Value>, key: &str, value: toml::Value) {

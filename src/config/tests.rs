@@ -92,10 +92,7 @@ fn options_without_default_can_be_set_as_the_file_shows_them() {
             let name = rest.split(" = ").next().unwrap_or_default();
             rest.contains(" = ") && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
         });
-        let section = line.trim_matches(['[', ']']);
-        let unbuilt = UNBUILT.contains(&section);
         match option {
-            _ if unbuilt => break,
             Some(option) if option.starts_with("master_key") => writeln!(text, "master_key = {MASTER_KEY:?}").unwrap(),
             Some(option) => writeln!(text, "{option}").unwrap(),
             None if line.starts_with('[') => writeln!(text, "{line}").unwrap(),

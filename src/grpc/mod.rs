@@ -11,9 +11,7 @@ pub mod status;
 
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
-
-use crate::listener::{self, Limits, Security};
+use crate::listener::{self, Limits, Listener, Security};
 use crate::shutdown::Stop;
 use connection::Grpc;
 use health::Health;
@@ -21,7 +19,7 @@ use health::Health;
 /// Serves gRPC until `stop`, then drains: tells health's watchers, stops accepting, ends every connection politely, and
 /// returns after [`Limits::drain_timeout`] at the latest.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     security: Security,
     limits: Limits,
     grpc: Arc<Grpc>,

@@ -104,13 +104,15 @@ impl Policy {
     /// Every method that is served; of the extras, those that are wanted.
     #[must_use]
     pub fn new(extras: Extras) -> Self {
-        let served = METHODS
-            .iter()
-            .enumerate()
-            .filter(|(_, method)| extras.wants(method.service))
-            .map(|(index, method)| (method.path, index));
+        Self::serving(|method| extras.wants(method.service))
+    }
+
+    /// The methods that this picks.
+    #[must_use]
+    pub fn serving(served: impl Fn(&Method) -> bool) -> Self {
+        let methods = METHODS.iter().enumerate().filter(|(_, method)| served(method));
         Self {
-            methods: served.collect(),
+            methods: methods.map(|(index, method)| (method.path, index)).collect(),
         }
     }
 

@@ -3,22 +3,22 @@
 //! A hit saves the signature check and the parsing, nothing else: expiry, audience, scopes and revocation are looked at
 //! every time. The key is the whole token, compared byte for byte, so no collision of hashes can confuse two tokens.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use quick_cache::Weighter;
 
 use super::verify::Verified;
 use crate::clock::UnixMillis;
-use crate::model::Claims;
 use crate::model::revocation::Concerns;
+use crate::model::{Caller, Claims};
 
 /// A token whose signature and claims were good.
 #[derive(Debug)]
 pub struct Known {
     /// What it says.
-    pub claims: Claims,
+    pub claims: Arc<Claims>,
     /// What it stands on.
     pub concerns: Concerns,
     /// When it expires, leeway included.
@@ -26,7 +26,9 @@ pub struct Known {
     /// The version of the key ring that verified it.
     ring: u64,
     /// The claims as the wire wants them, made once by whoever sends them.
-    pub encoded: std::sync::OnceLock<Bytes>,
+    pub encoded: OnceLock<Bytes>,
+    /// The caller that shows this token, made once by whoever lets callers in; none if it is not meant for that.
+    pub caller: OnceLock<Option<Arc<Caller>>>,
 }
 
 impl Known {
@@ -37,9 +39,10 @@ impl Known {
         Self {
             concerns: Concerns::of_claims(&claims, key_id),
             expires: UnixMillis::from_secs(claims.exp).plus(leeway),
-            claims,
+            claims: Arc::new(claims),
             ring,
-            encoded: std::sync::OnceLock::new(),
+            encoded: OnceLock::new(),
+            caller: OnceLock::new(),
         }
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::{HANDSHAKE, Io, Peer, Security, UNACKNOWLEDGED};
+use super::socket::Accepted;
+use super::{HANDSHAKE, Io, Listener, Peer, Security, UNACKNOWLEDGED};
 use crate::shutdown::Stop;
 
 /// What a listener may take.
@@ -31,12 +32,13 @@ pub trait Connections: Send + Sync + 'static {
 /// Accepts connections until `stop`, then drains: returns once all have ended, at the latest after
 /// [`Limits::drain_timeout`], and at once if `stop` says now.
 pub async fn serve<C: Connections>(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     security: Security,
     limits: Limits,
     connections: Arc<C>,
     stop: Stop,
 ) {
+    let listener = listener.into();
     let mut open = JoinSet::new();
     metrics::describe_gauge!("countersign_connections", "Open connections, of both ports.");
     metrics::describe_counter!(
@@ -61,7 +63,7 @@ pub async fn serve<C: Connections>(
 }
 
 async fn accept<C: Connections>(
-    listener: &TcpListener,
+    listener: &Listener,
     security: &Security,
     limits: Limits,
     connections: &Arc<C>,
@@ -74,7 +76,7 @@ async fn accept<C: Connections>(
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
             return; // never closed
         };
-        let (stream, address) = match listener.accept().await {
+        let accepted = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 backoff.failed(&error).await;
@@ -87,12 +89,13 @@ async fn accept<C: Connections>(
         open.spawn(async move {
             let _slot = slot;
             let _counted = Counted::new();
-            if let Err(error) = tune(&stream) {
-                tracing::debug!(%error, "a socket option could not be set");
-            }
-            match secure(stream, address, &security).await {
+            let secured = match accepted {
+                Accepted::Tcp(stream, address) => secure(stream, address, &security).await,
+                Accepted::Unix(stream) => Ok((Io::Unix(stream), Peer::local())),
+            };
+            match secured {
                 Ok((io, peer)) => connections.speak(io, Arc::new(peer), stop).await,
-                Err(error) => tracing::debug!(%error, %address, "no TLS session came about"),
+                Err(error) => tracing::debug!(%error, "no TLS session came about"),
             }
         });
     }
@@ -122,6 +125,9 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 }
 
 async fn secure(stream: TcpStream, address: std::net::SocketAddr, security: &Security) -> io::Result<(Io, Peer)> {
+    if let Err(error) = tune(&stream) {
+        tracing::debug!(%error, "a socket option could not be set");
+    }
     let Security::Tls(config) = security else {
         return Ok((Io::Plain(stream), Peer::anonymous(address)));
     };

@@ -1,11 +1,11 @@
-//! A connection's bytes, in the clear or under TLS.
+//! A connection's bytes: in the clear, under TLS, or within this machine.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 /// A connection.
@@ -15,6 +15,8 @@ pub enum Io {
     Plain(TcpStream),
     /// Under TLS; boxed, because it is a thousand bytes larger.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Through a socket file.
+    Unix(UnixStream),
 }
 
 impl AsyncRead for Io {
@@ -22,6 +24,7 @@ impl AsyncRead for Io {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
             Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Unix(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
 }
@@ -31,6 +34,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
             Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Unix(io) => Pin::new(io).poll_write(cx, buf),
         }
     }
 
@@ -38,6 +42,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_flush(cx),
             Self::Tls(io) => Pin::new(io).poll_flush(cx),
+            Self::Unix(io) => Pin::new(io).poll_flush(cx),
         }
     }
 
@@ -45,6 +50,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
             Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Unix(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 
@@ -56,6 +62,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Unix(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -63,6 +70,7 @@ impl AsyncWrite for Io {
         match self {
             Self::Plain(io) => io.is_write_vectored(),
             Self::Tls(io) => io.is_write_vectored(),
+            Self::Unix(io) => io.is_write_vectored(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod cap;
 mod io;
 mod peer;
 mod reload;
+mod socket;
 mod tls;
 
 pub use accept::{Connections, Limits, serve};
@@ -21,6 +22,7 @@ pub use cap::connection_cap;
 pub use io::Io;
 pub use peer::{Peer, PeerName};
 pub use reload::{Certificates, RELOAD_EVERY};
+pub use socket::{Listener, SocketFile};
 pub use tls::{Security, TlsFiles, TlsMaterial, Validity};
 
 use std::time::Duration;

@@ -44,6 +44,12 @@ impl Peer {
         }
     }
 
+    /// A process of this machine that came through a socket file: it counts as loopback.
+    #[must_use]
+    pub fn local() -> Self {
+        Self::anonymous(SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0)))
+    }
+
     /// A peer that showed this certificate. One that cannot be read has no names.
     #[must_use]
     pub fn with_certificate(address: SocketAddr, certificate: &CertificateDer<'_>) -> Self {

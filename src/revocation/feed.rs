@@ -117,6 +117,21 @@ impl Feed {
         Ok(fresh)
     }
 
+    /// The `as_of` of [`Feed::freshness`], at the moment `now` of the wall clock: what every Validate asks first, so it
+    /// takes no count of who holds the answer.
+    pub fn as_of(&self, now: UnixMillis) -> Result<UnixMillis> {
+        let fresh = self.fresh.load();
+        match fresh.as_ref() {
+            Some(fresh)
+                if self.config.on_stale == OnStale::Serve
+                    || fresh.age_at(now, self.clock.monotonic()) <= self.config.max_staleness =>
+            {
+                Ok(fresh.as_of)
+            }
+            Some(_) | None => self.freshness().map(|fresh| fresh.as_of),
+        }
+    }
+
     /// The last good reconciliation, however old; none before the first.
     #[must_use]
     pub fn last(&self) -> Option<Arc<Freshness>> {
@@ -283,10 +298,8 @@ impl Feed {
 
     /// How long the caller may keep an answer: until the token expires or one interval after `as_of`.
     #[must_use]
-    pub fn cache_until(&self, fresh: &Freshness, expires: UnixMillis) -> UnixMillis {
-        expires.min(UnixMillis(
-            fresh.as_of.0.saturating_add(millis(self.config.reconcile_interval)),
-        ))
+    pub fn cache_until(&self, as_of: UnixMillis, expires: UnixMillis) -> UnixMillis {
+        expires.min(as_of.plus(self.config.reconcile_interval))
     }
 }
 

@@ -25,10 +25,12 @@ impl Freshness {
     /// have a monotonic clock that stood still; a wall clock that was set back would hide the age.
     #[must_use]
     pub fn age(&self, clock: &dyn Clock) -> Duration {
-        clock
-            .monotonic()
-            .saturating_sub(self.sent)
-            .max(clock.now().since(self.sent_wall))
+        self.age_at(clock.now(), clock.monotonic())
+    }
+
+    /// As [`Freshness::age`], at this moment of both clocks.
+    pub(super) fn age_at(&self, now: UnixMillis, monotonic: Duration) -> Duration {
+        monotonic.saturating_sub(self.sent).max(now.since(self.sent_wall))
     }
 
     /// How far this machine's clock was ahead of the store's, in milliseconds; negative if behind.

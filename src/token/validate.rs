@@ -43,57 +43,81 @@ impl Tokens {
         if request.token.is_empty() {
             return Err(Error::invalid("access_token", "must not be empty"));
         }
-        let fresh = self.feed.freshness()?;
-        let verdict = match self.judge(request).await? {
+        let now = self.clock.now();
+        let as_of = self.feed.as_of(now)?;
+        let verdict = match self.judge(request, now).await? {
             Ok(known) if request.strong && self.durable.is_revoked(&known.concerns).await? => {
                 Err(InactiveReason::Revoked)
             }
             verdict => verdict,
         };
-        let cache_until = verdict
-            .as_ref()
-            .ok()
-            .map(|known| self.feed.cache_until(&fresh, known.expires));
-        Ok(Validation {
-            verdict,
-            as_of: fresh.as_of,
-            cache_until,
-        })
+        Ok(self.validation(verdict, as_of))
     }
 
-    async fn judge(&self, request: ValidateRequest<'_>) -> Result<Result<Arc<Known>, InactiveReason>> {
-        let known = match self.known(request.token) {
+    /// As [`Tokens::validate`], about a token that was verified before; none if anything more has to be done for it.
+    #[must_use]
+    pub fn validate_remembered(&self, request: ValidateRequest<'_>) -> Option<Validation> {
+        if request.strong {
+            return None;
+        }
+        let now = self.clock.now();
+        let as_of = self.feed.as_of(now).ok()?;
+        let known = self.cache.get(request.token, self.keys.version())?;
+        Some(self.validation(self.check(known, request.audience, request.required_scopes, now), as_of))
+    }
+
+    fn validation(&self, verdict: Result<Arc<Known>, InactiveReason>, as_of: UnixMillis) -> Validation {
+        let known = verdict.as_ref().ok();
+        Validation {
+            cache_until: known.map(|known| self.feed.cache_until(as_of, UnixMillis::from_secs(known.claims.exp))),
+            verdict,
+            as_of,
+        }
+    }
+
+    async fn judge(&self, request: ValidateRequest<'_>, now: UnixMillis) -> Result<Result<Arc<Known>, InactiveReason>> {
+        let known = match self.known(request.token, now) {
             // Another replica may have made a key a moment ago: look, but seldom.
             Err(InactiveReason::UnknownKey) => match claimed(request.token) {
-                Some(claimed) if self.keys.on_unknown_kid(&claimed, request.asked).await? => self.known(request.token),
+                Some(claimed) if self.keys.on_unknown_kid(&claimed, request.asked).await? => {
+                    self.known(request.token, now)
+                }
                 _ => Err(InactiveReason::UnknownKey),
             },
             known => known,
         };
-        Ok(known.and_then(|known| self.check(known, request.audience, request.required_scopes)))
+        Ok(known.and_then(|known| self.check(known, request.audience, request.required_scopes, now)))
     }
 
     /// The token as it was verified before, or verified now.
-    fn known(&self, token: &str) -> Result<Arc<Known>, InactiveReason> {
-        let ring = self.keys.current();
-        if let Some(known) = self.cache.get(token, ring.version()) {
+    fn known(&self, token: &str, now: UnixMillis) -> Result<Arc<Known>, InactiveReason> {
+        let version = self.keys.version();
+        if let Some(known) = self.cache.get(token, version) {
             return Ok(known);
         }
-        let verified: Verified = verify(token, ring.verifying(), &self.policy, self.clock.now())?;
+        let ring = self.keys.current();
+        let verified: Verified = verify(token, ring.verifying(), &self.policy, now)?;
         let known = Arc::new(Known::new(verified, ring.version(), self.config.leeway));
         self.cache.put(token, &known);
         Ok(known)
     }
 
-    fn check(&self, known: Arc<Known>, audience: &str, scopes: &[String]) -> Result<Arc<Known>, InactiveReason> {
-        judge(&known, self.feed.index(), self.clock.now(), audience, scopes)?;
+    fn check(
+        &self,
+        known: Arc<Known>,
+        audience: &str,
+        scopes: &[String],
+        now: UnixMillis,
+    ) -> Result<Arc<Known>, InactiveReason> {
+        judge(&known, self.feed.index(), now, audience, scopes)?;
         Ok(known)
     }
 
     /// Who calls with this bearer token. It must be for Countersign; a person's own token may be for the default
     /// audience, and then brings no scope: it is good for their own account alone.
-    pub async fn authenticate(&self, bearer: &str) -> Result<Caller> {
-        self.feed.freshness()?;
+    pub async fn authenticate(&self, bearer: &str) -> Result<Arc<Caller>> {
+        let now = self.clock.now();
+        self.feed.as_of(now)?;
         let request = ValidateRequest {
             token: bearer,
             audience: "",
@@ -101,35 +125,42 @@ impl Tokens {
             strong: false,
             asked: self.clock.monotonic(),
         };
-        self.caller(self.judge(request).await?)
+        self.caller(self.judge(request, now).await?)
     }
 
     /// As [`Tokens::authenticate`], from memory alone; none if a store has to be asked.
     #[must_use]
-    pub fn authenticate_from_memory(&self, bearer: &str) -> Option<Result<Caller>> {
-        if let Err(stale) = self.feed.freshness() {
+    pub fn authenticate_from_memory(&self, bearer: &str) -> Option<Result<Arc<Caller>>> {
+        let now = self.clock.now();
+        if let Err(stale) = self.feed.as_of(now) {
             return Some(Err(stale));
         }
-        match self.known(bearer) {
+        match self.known(bearer, now) {
             Err(InactiveReason::UnknownKey) => None,
-            known => Some(self.caller(known.and_then(|known| self.check(known, "", &[])))),
+            known => Some(self.caller(known.and_then(|known| self.check(known, "", &[], now)))),
         }
     }
 
-    fn caller(&self, verdict: Result<Arc<Known>, InactiveReason>) -> Result<Caller> {
+    fn caller(&self, verdict: Result<Arc<Known>, InactiveReason>) -> Result<Arc<Caller>> {
         let known = verdict.map_err(|reason| {
             Error::from(ErrorKind::CallerUnauthenticated).because(format!("the bearer token is not active: {reason:?}"))
         })?;
-        let claims = &known.claims;
-        let is_for = |audience: &str| claims.aud.iter().any(|name| name == audience);
-        let mut caller = Caller::of_claims(claims, Origin::default());
-        if !is_for(&self.config.caller_audience) {
-            if !(claims.is_person() && is_for(&self.config.default_audience)) {
-                return Err(Error::from(ErrorKind::CallerUnauthenticated).because("the bearer token is not for us"));
+        // What a token makes of its holder does not change while it lives, and callers call often.
+        let caller = known.caller.get_or_init(|| {
+            let claims = &known.claims;
+            let is_for = |audience: &str| claims.aud.iter().any(|name| name == audience);
+            let mut caller = Caller::of_claims(claims, Origin::default());
+            if !is_for(&self.config.caller_audience) {
+                if !(claims.is_person() && is_for(&self.config.default_audience)) {
+                    return None;
+                }
+                caller.scopes.clear();
             }
-            caller.scopes.clear();
-        }
-        Ok(caller)
+            Some(Arc::new(caller))
+        });
+        caller
+            .clone()
+            .ok_or_else(|| Error::from(ErrorKind::CallerUnauthenticated).because("the bearer token is not for us"))
     }
 
     /// The answer's freshness, for whoever serves without a token in hand.

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agent;
 mod bad_input;
 mod beside;
 mod cli;
@@ -19,6 +20,7 @@ mod deploy;
 mod dumps;
 mod exchange;
 mod grpcurl;
+mod library;
 mod matrix;
 mod narrowing;
 mod node_bcrypt;

@@ -42,6 +42,7 @@ mod redis_full;
 mod redis_refuses;
 mod reply_lost;
 mod restored;
+mod retry_storm;
 mod secrets;
 mod strong;
 mod stuffing;

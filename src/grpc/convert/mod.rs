@@ -1,6 +1,7 @@
 //! Between the rules and the messages that only the server speaks: users, sessions, clients, keys, audit events. What client
 //! and server share is in `proto::convert`.
 
+pub mod answer;
 mod audit;
 pub mod check;
 mod client;

@@ -1,6 +1,5 @@
 //! The name of a call: found in its answer, in the logs and in the audit trail.
 
-use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -40,12 +39,22 @@ impl RequestIds {
 
     fn make(&self) -> HeaderValue {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut text = [0; 33];
-        let mut rest = &mut text[..];
-        // Sixteen hex digits, a dash and at most sixteen more always fit.
-        let _ = write!(rest, "{:016x}-{number:x}", self.process);
-        let len = 33 - rest.len();
-        HeaderValue::from_bytes(&text[..len]).unwrap_or(HeaderValue::from_static("-"))
+        let mut text = [b'-'; 33];
+        // By hand: this runs on every call.
+        hex(self.process, &mut text[..16]);
+        hex(number, &mut text[17..]);
+        let mut id = HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"));
+        // Each is new: it is not worth a place in the peer's table of headers that come again (RFC 7541 §7.1.3).
+        id.set_sensitive(true);
+        id
+    }
+}
+
+/// Sixteen hex digits.
+fn hex(number: u64, out: &mut [u8]) {
+    for (digit, place) in out.iter_mut().rev().zip(0..16) {
+        let nibble = usize::try_from((number >> (4 * place)) & 15).unwrap_or(0);
+        *digit = b"0123456789abcdef"[nibble];
     }
 }
 

@@ -6,6 +6,7 @@ mod client;
 mod key;
 mod token;
 mod user;
+pub mod validate;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use self::audit::AuditCalls;
 use self::authorization::AuthorizationCalls;
 use self::client::ClientCalls;
 use self::key::KeyCalls;
-use self::token::TokenCalls;
+use self::token::{TokenCalls, ValidateCalls};
 use self::user::UserCalls;
 use super::layers::{Call, Gate, Inbound, Pass, Routed, Routes};
 use super::policy::{Extras, MAX_REQUEST, Method};
@@ -67,17 +68,21 @@ impl std::fmt::Debug for Rules {
     }
 }
 
+/// A service of any type.
+pub type Boxed = Box<dyn Fn(Request<Inbound>) -> Routed + Send + Sync>;
+
 /// Every service, behind the path of its methods.
 pub struct Services {
+    validate: Arc<ValidateCalls>,
     token: TokenServiceServer<TokenCalls>,
     user: UserServiceServer<UserCalls>,
     client: ClientServiceServer<ClientCalls>,
     key: KeyServiceServer<KeyCalls>,
     audit: AuditServiceServer<AuditCalls>,
     authorization: AuthorizationServer<AuthorizationCalls>,
-    health: Box<dyn Fn(Request<Inbound>) -> Routed + Send + Sync>,
-    reflection: Box<dyn Fn(Request<Inbound>) -> Routed + Send + Sync>,
-    reflection_alpha: Box<dyn Fn(Request<Inbound>) -> Routed + Send + Sync>,
+    health: Boxed,
+    reflection: Boxed,
+    reflection_alpha: Boxed,
 }
 
 impl Services {
@@ -97,6 +102,7 @@ impl Services {
         let current = reflection::current(extras).map_err(Error::internal)?;
         let alpha = reflection::alpha(extras).map_err(Error::internal)?;
         Ok(Self {
+            validate: Arc::new(ValidateCalls::new(desk.clone(), rules)),
             token: TokenServiceServer::new(TokenCalls::new(desk.clone(), rules.clone())),
             user: UserServiceServer::new(UserCalls::new(desk.clone(), rules)),
             client: ClientServiceServer::new(ClientCalls::new(desk.clone(), rules)),
@@ -120,6 +126,9 @@ impl Routes for Services {
     fn route(&self, method: &'static Method, request: Request<Inbound>) -> Routed {
         let max = method.max_request;
         match method.service {
+            "countersign.v1.TokenService" if method.name.starts_with("Validate") => {
+                validate::serve(&self.validate, method, request)
+            }
             "countersign.v1.TokenService" => self.token.clone().max_decoding_message_size(max).call(request),
             "countersign.v1.UserService" => self.user.clone().max_decoding_message_size(max).call(request),
             "countersign.v1.ClientService" => self.client.clone().max_decoding_message_size(max).call(request),
@@ -135,7 +144,8 @@ impl Routes for Services {
     }
 }
 
-fn boxed<S>(service: S) -> Box<dyn Fn(Request<Inbound>) -> Routed + Send + Sync>
+/// A generated service, as something that calls are given to.
+pub fn boxed<S>(service: S) -> Boxed
 where
     S: Service<
             Request<Inbound>,

@@ -1,11 +1,14 @@
 //! `TokenService`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
+use super::validate::Validates;
 use super::{Desk, Rules};
+use crate::grpc::convert::answer::Answer;
 use crate::grpc::convert::key_set;
 use crate::grpc::convert::token::{self, IssueBy};
 use crate::grpc::layers::Call;
@@ -20,11 +23,7 @@ use crate::proto::{
     ValidateRequest, ValidateResponse, WatchRevocationsRequest, WatchRevocationsResponse,
 };
 use crate::revocation::{Watch, Watched};
-
-/// The most tokens of one batch.
-const MAX_BATCH: usize = 256;
-/// So many of a batch are looked at in one go.
-const YIELD_EVERY: usize = 16;
+use crate::token::Tokens;
 
 pub(super) struct TokenCalls {
     desk: Desk,
@@ -35,12 +34,36 @@ impl TokenCalls {
     pub(super) fn new(desk: Desk, rules: Rules) -> Self {
         Self { desk, rules }
     }
+}
 
-    async fn judge(&self, request: &ValidateRequest, asked: Duration) -> Result<ValidateResponse, Error> {
+/// Validate and `ValidateBatch` by the rules of this service.
+pub(super) struct ValidateCalls {
+    desk: Desk,
+    tokens: Arc<Tokens>,
+}
+
+impl ValidateCalls {
+    pub(super) fn new(desk: Desk, rules: &Rules) -> Self {
+        let tokens = rules.tokens.clone();
+        Self { desk, tokens }
+    }
+}
+
+impl Validates for ValidateCalls {
+    fn remembered(&self, request: &ValidateRequest) -> Option<Answer> {
+        let request = token::validate(request, Duration::ZERO).ok()?;
+        self.tokens.validate_remembered(request).map(Answer::Judged)
+    }
+
+    fn asked(&self) -> Duration {
+        self.desk.clock.monotonic()
+    }
+
+    async fn validate(&self, request: &ValidateRequest, asked: Duration) -> Result<Answer, Error> {
         let request = token::validate(request, asked)?;
         // Memory answers at once, and is never too busy to; the store is asked by so many at a time.
         let _pass = request.strong.then(|| self.desk.gate.enter()).transpose()?;
-        Ok(token::validation(&self.rules.tokens.validate(request).await?))
+        Ok(Answer::Judged(self.tokens.validate(request).await?))
     }
 }
 
@@ -74,31 +97,15 @@ impl TokenService for TokenCalls {
         Ok(Response::new(RevokeResponse { sessions_revoked }))
     }
 
-    async fn validate(&self, request: Request<ValidateRequest>) -> Result<Response<ValidateResponse>, Status> {
-        let asked = self.rules.clock.monotonic();
-        Ok(Response::new(self.judge(request.get_ref(), asked).await?))
+    async fn validate(&self, _: Request<ValidateRequest>) -> Result<Response<ValidateResponse>, Status> {
+        Err(by_hand())
     }
 
     async fn validate_batch(
         &self,
-        request: Request<ValidateBatchRequest>,
+        _: Request<ValidateBatchRequest>,
     ) -> Result<Response<ValidateBatchResponse>, Status> {
-        let requests = request.into_inner().requests;
-        if !(1..=MAX_BATCH).contains(&requests.len()) {
-            return Err(Error::invalid("requests", "must be 1-256").into());
-        }
-        let mut responses = Vec::with_capacity(requests.len());
-        // Once for all of them: what is looked up for one need not be looked up for the next.
-        let asked = self.rules.clock.monotonic();
-        for (index, request) in requests.iter().enumerate() {
-            let answer = self.judge(request, asked).await;
-            responses.push(answer.map_err(|error| within(error, index))?);
-            // Many tokens that were never seen before take long: others must not wait for all of them.
-            if index % YIELD_EVERY == YIELD_EVERY - 1 {
-                tokio::task::yield_now().await;
-            }
-        }
-        Ok(Response::new(ValidateBatchResponse { responses }))
+        Err(by_hand())
     }
 
     type WatchRevocationsStream = BoxStream<'static, Result<WatchRevocationsResponse, Status>>;
@@ -135,13 +142,9 @@ impl TokenService for TokenCalls {
     }
 }
 
-/// The error of one request of a batch: names the request.
-fn within(mut error: Error, index: usize) -> Error {
-    for violation in &mut error.violations {
-        violation.field = format!("requests[{index}].{}", violation.field).into();
-        error.message = format!("{}: {}", violation.field, violation.description).into();
-    }
-    error
+/// `Services::route` gives these two to `super::validate` before the generated code sees them.
+fn by_hand() -> Status {
+    Error::internal("Validate came to the generated service").into()
 }
 
 fn message(told: Watched, rules: &Rules) -> WatchRevocationsResponse {

@@ -137,6 +137,12 @@ impl Keys {
         self.ring.load_full()
     }
 
+    /// The version of the ring in force: rises with each change.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.ring.load().version()
+    }
+
     /// The ring to sign with: the one in force if the store was asked within `ALIVE`, else after asking it.
     ///
     /// A replica that was frozen for longer is not waited for by a rotation; what it signed with a key that retired

@@ -1,0 +1,236 @@
+//! What we are measured against: the same requests and answers with nothing done in between.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use countersign::proto::{RefreshRequest, ValidateRequest};
+use fred::clients::Pool;
+use fred::interfaces::ClientLike as _;
+use fred::types::config::Config;
+use fred::types::{Builder, ClusterHash, CustomCommand};
+use prost::Message;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::server::{Grpc, NamedService, UnaryService};
+use tonic::{Request, Response, Status};
+use tonic_prost::ProstCodec;
+
+use crate::{place, support};
+
+/// A message of any size.
+#[derive(Clone, PartialEq, Message)]
+pub struct Filler {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub bytes: Bytes,
+}
+
+/// A running one of these servers; ended with the value.
+pub struct Bare {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Bare {
+    /// An empty service whose answers have `size` bytes.
+    pub fn empty(size: usize) -> Self {
+        Self::start(&["bare-empty", &size.to_string()])
+    }
+
+    /// A handler that does one indexed SELECT and one EVALSHA.
+    pub fn refresh(database: &str, redis: &str) -> Self {
+        Self::start(&["bare-refresh", database, redis])
+    }
+
+    fn start(words: &[&str]) -> Self {
+        let own = std::env::current_exe().unwrap();
+        let spawn = || Command::new(own).args(words).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = place::on_server_core(spawn);
+        support::guard::watch(child.id(), support::guard::Ending::Kill);
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+        let address = line.trim().parse().expect("it says where it listens");
+        Self { child, address }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let _ = (self.child.kill(), self.child.wait());
+        support::guard::forget(&[self.child.id()]);
+    }
+}
+
+/// Serves the empty service until it is killed.
+pub fn empty(size: usize) {
+    // A field of `size` bytes has a head of its own.
+    let bytes = Bytes::from(vec![7; size.saturating_sub(3)]);
+    serve(Nothing(Filler { bytes }));
+}
+
+#[derive(Clone)]
+struct Nothing(Filler);
+
+impl UnaryService<ValidateRequest> for Nothing {
+    type Response = Filler;
+    type Future = std::future::Ready<Result<Response<Filler>, Status>>;
+
+    fn call(&mut self, _: Request<ValidateRequest>) -> Self::Future {
+        std::future::ready(Ok(Response::new(self.0.clone())))
+    }
+}
+
+/// Serves the handler of one SELECT and one EVALSHA until it is killed.
+pub fn refresh(database: &str, redis: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let stores = runtime.block_on(Stores::open(database, redis));
+    serve_on(&runtime, stores);
+}
+
+const SCRIPT: &str =
+    "local v = redis.call('HGET', KEYS[1], ARGV[1]) redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) return v";
+
+#[derive(Clone)]
+struct Stores {
+    database: sqlx::PgPool,
+    redis: Pool,
+    sha: Arc<str>,
+    answer: Filler,
+}
+
+impl Stores {
+    async fn open(database: &str, redis: &str) -> Self {
+        // The sizes of our own pools, `storage.database_pool` and `storage.redis_pool`.
+        let database = sqlx::postgres::PgPoolOptions::new()
+            .max_connections(16)
+            .connect(database)
+            .await
+            .unwrap();
+        let config = Config::from_url(redis).unwrap();
+        let redis = Builder::from_config(config).build_pool(4).unwrap();
+        redis.init().await.unwrap();
+        let load = CustomCommand::new_static("SCRIPT", ClusterHash::FirstKey, false);
+        let sha: String = redis.next().custom(load, vec!["LOAD", SCRIPT]).await.unwrap();
+        Self {
+            database,
+            redis,
+            sha: sha.into(),
+            answer: Filler {
+                bytes: Bytes::from(vec![7; 1000]),
+            },
+        }
+    }
+}
+
+impl UnaryService<RefreshRequest> for Stores {
+    type Response = Filler;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Filler>, Status>> + Send>>;
+
+    fn call(&mut self, _: Request<RefreshRequest>) -> Self::Future {
+        let stores = self.clone();
+        Box::pin(async move {
+            let failed = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
+            let row: (String,) = sqlx::query_as("SELECT client_id::text FROM clients WHERE client_id = $1")
+                .bind("default")
+                .fetch_one(&stores.database)
+                .await
+                .map_err(|error| failed(&error))?;
+            let words = vec![
+                stores.sha.to_string(),
+                "1".into(),
+                "bare".into(),
+                row.0,
+                "v".repeat(200),
+            ];
+            let evalsha = CustomCommand::new_static("EVALSHA", ClusterHash::FirstKey, false);
+            let answer: Result<Option<String>, _> = stores.redis.next().custom(evalsha, words).await;
+            answer.map_err(|error| failed(&error))?;
+            Ok(Response::new(stores.answer.clone()))
+        })
+    }
+}
+
+/// What kind of request a service reads.
+trait Reads: Clone + Send + Sync + 'static {
+    type Request: Message + Default + 'static;
+}
+
+impl Reads for Nothing {
+    type Request = ValidateRequest;
+}
+
+impl Reads for Stores {
+    type Request = RefreshRequest;
+}
+
+/// The service as generated code would have it, at any path below its name.
+#[derive(Clone)]
+struct Named<S>(S);
+
+impl<S> NamedService for Named<S> {
+    const NAME: &'static str = "countersign.v1.TokenService";
+}
+
+impl<S> Service<http::Request<Body>> for Named<S>
+where
+    S: Reads + UnaryService<S::Request, Response = Filler>,
+    S::Future: Send,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let service = self.0.clone();
+        Box::pin(async move {
+            let mut grpc = Grpc::new(ProstCodec::<Filler, S::Request>::default());
+            Ok(grpc.unary(service, request).await)
+        })
+    }
+}
+
+fn serve<S>(service: S)
+where
+    S: Reads + UnaryService<S::Request, Response = Filler>,
+    S::Future: Send,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    serve_on(&runtime, service);
+}
+
+fn serve_on<S>(runtime: &tokio::runtime::Runtime, service: S)
+where
+    S: Reads + UnaryService<S::Request, Response = Filler>,
+    S::Future: Send,
+{
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        println!("{}", listener.local_addr().unwrap());
+        std::io::stdout().flush().unwrap();
+        let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+        tonic::transport::Server::builder()
+            .add_service(Named(service))
+            .serve_with_incoming(incoming)
+            .await
+            .unwrap();
+    });
+}

@@ -1,0 +1,230 @@
+//! Validate, `ValidateBatch` and the local verifier.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use countersign::client::{Verifier, VerifierConfig};
+use countersign::proto::{ValidateBatchRequest, ValidateRequest};
+
+use crate::bare::Bare;
+use crate::generator::{Round, Source, Target, closed, framed, open};
+use crate::report::{Line, median};
+use crate::world::World;
+
+const VALIDATE: &str = "/countersign.v1.TokenService/Validate";
+const BATCH: &str = "/countersign.v1.TokenService/ValidateBatch";
+
+/// Streams at once on each connection.
+const STREAMS: usize = 16;
+
+pub fn round_length() -> Duration {
+    Duration::from_secs_f64(from_environment("LOAD_SECONDS", 2.0))
+}
+
+pub fn rounds() -> usize {
+    from_environment("LOAD_ROUNDS", 5)
+}
+
+pub fn from_environment<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(otherwise)
+}
+
+/// Requests to validate these tokens, in turn.
+pub fn requests(tokens: &[String]) -> Arc<Vec<Bytes>> {
+    let one = |token: &String| {
+        framed(&ValidateRequest {
+            access_token: token.clone(),
+            audience: "api".to_owned(),
+            ..ValidateRequest::default()
+        })
+    };
+    Arc::new(tokens.iter().map(one).collect())
+}
+
+/// These requests one after the other, from where `next` stands.
+pub fn in_turn(requests: &Arc<Vec<Bytes>>, next: &Arc<AtomicUsize>) -> impl FnMut() -> Source + use<> {
+    let (requests, next) = (requests.clone(), next.clone());
+    move || {
+        let (requests, next) = (requests.clone(), next.clone());
+        Box::new(move |_| requests[next.fetch_add(1, Ordering::Relaxed) % requests.len()].clone())
+    }
+}
+
+/// These requests one after the other, from the first.
+fn all_of(requests: &Arc<Vec<Bytes>>) -> impl FnMut() -> Source + use<> {
+    in_turn(requests, &Arc::default())
+}
+
+/// Rounds of both, one after the other; all answered `OK`.
+async fn alternate(ours: &Target, theirs: &Target, streams: usize, requests: &Arc<Vec<Bytes>>) -> [Vec<Round>; 2] {
+    let mut all = [Vec::new(), Vec::new()];
+    let mut source = all_of(requests);
+    for _ in 0..rounds() {
+        for (target, of_it) in [ours, theirs].into_iter().zip(&mut all) {
+            let round = closed(target, streams, round_length(), &mut source).await;
+            round.assert_ok();
+            of_it.push(round);
+        }
+    }
+    all
+}
+
+fn speed(rounds: &[Round]) -> f64 {
+    median(rounds.iter().map(Round::per_second))
+}
+
+fn cpu(rounds: &[Round]) -> f64 {
+    median(rounds.iter().map(Round::cpu_per_call))
+}
+
+/// The size of the answer about an active token.
+const ANSWER: usize = 330;
+
+pub async fn validate(world: &World) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let empty = Bare::empty(ANSWER);
+    let (ours, theirs) = (world.target(VALIDATE), world.against(&empty, VALIDATE));
+
+    let warm = requests(&world.tokens(1000));
+    closed(&ours, STREAMS, Duration::from_millis(500), all_of(&warm))
+        .await
+        .assert_ok();
+    let [ours_warm, theirs_warm] = alternate(&ours, &theirs, STREAMS, &warm).await;
+    let (warm_speed, empty_speed) = (speed(&ours_warm), speed(&theirs_warm));
+    lines.push(Line::of("Validate, warm", "calls/s", warm_speed, empty_speed).at_least(0.90));
+    lines.push(Line::of("Validate, warm: CPU", "µs/call", cpu(&ours_warm), cpu(&theirs_warm)).at_most(1.0 / 0.90));
+
+    // At half of what the empty service can do, open loop: neither is saturated, and latency means something.
+    let rate = empty_speed / 2.0;
+    let mut tails = [Vec::new(), Vec::new()];
+    for _ in 0..rounds() {
+        for (target, tails) in [&ours, &theirs].into_iter().zip(&mut tails) {
+            let round = open(target, rate, round_length(), all_of(&warm)).await;
+            round.assert_ok();
+            tails.push(round.latency.value_at_quantile(0.99) as f64);
+        }
+    }
+    let [our_tail, their_tail] = tails.map(|tails| median(tails.into_iter()));
+    lines.push(Line::of("Validate, warm: p99 at half load", "µs", our_tail, their_tail).at_most(1.25));
+
+    // As many tokens as a round can ask about, never seen before; what is left over is not needed.
+    let bare = world.bare_verification();
+    let bound = 1.0 / (1.0 / empty_speed + bare / 1e6);
+    let mut speeds = Vec::new();
+    for _ in 0..rounds() {
+        let count = (bound * round_length().as_secs_f64() * 1.3) as usize + 1000;
+        let cold = requests(&world.tokens(count));
+        let round = closed(&ours, STREAMS, round_length(), all_of(&cold)).await;
+        round.assert_ok();
+        assert!(round.calls() <= count as u64, "a token came twice");
+        speeds.push(round.per_second());
+    }
+    let cold = median(speeds.into_iter());
+    lines.push(Line::of("Validate, cold (against the bound)", "calls/s", cold, bound).at_least(0.85));
+    lines.push(Line::of("a signature alone", "µs", bare, bare));
+
+    let forged: Vec<String> = world.tokens(1000).into_iter().map(|token| forge(&token)).collect();
+    for (name, tokens, against) in [
+        ("Validate, forged signature (against cold)", forged, cold),
+        ("Validate, garbage (against warm)", garbage(), warm_speed),
+    ] {
+        let asked = requests(&tokens);
+        let mut speeds = Vec::new();
+        for _ in 0..rounds() {
+            let round = closed(&ours, STREAMS, round_length(), all_of(&asked)).await;
+            round.assert_ok();
+            speeds.push(round.per_second());
+        }
+        lines.push(Line::of(name, "calls/s", median(speeds.into_iter()), against).at_least(1.0));
+    }
+    lines
+}
+
+/// The same token with another signature.
+fn forge(token: &str) -> String {
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let other = if signature.starts_with('A') { 'B' } else { 'A' };
+    format!("{signed}.{other}{}", &signature[1..])
+}
+
+fn garbage() -> Vec<String> {
+    let long = "garbage.".repeat(80);
+    (0..1000).map(|n| format!("{n}.{long}")).collect()
+}
+
+pub async fn batch(world: &World) -> Vec<Line> {
+    let empty = Bare::empty(ANSWER);
+    let tokens = world.tokens(1024);
+    let single = requests(&tokens);
+    let batches: Vec<Bytes> = tokens
+        .chunks(64)
+        .map(|tokens| {
+            let one = |token: &String| ValidateRequest {
+                access_token: token.clone(),
+                audience: "api".to_owned(),
+                ..ValidateRequest::default()
+            };
+            framed(&ValidateBatchRequest {
+                requests: tokens.iter().map(one).collect(),
+            })
+        })
+        .collect();
+    let batches = Arc::new(batches);
+    let (ours, theirs) = (world.target(BATCH), world.against(&empty, VALIDATE));
+    closed(&ours, 4, Duration::from_millis(500), all_of(&batches))
+        .await
+        .assert_ok();
+    let (mut together, mut alone) = (Vec::new(), Vec::new());
+    for _ in 0..rounds() {
+        let round = closed(&ours, 4, round_length(), all_of(&batches)).await;
+        round.assert_ok();
+        together.push(round.per_second() * 64.0);
+        let round = closed(&theirs, STREAMS, round_length(), all_of(&single)).await;
+        round.assert_ok();
+        alone.push(round.per_second());
+    }
+    let (together, alone) = (median(together.into_iter()), median(alone.into_iter()));
+    vec![Line::of("ValidateBatch(64)", "tokens/s", together, alone).at_least(8.0)]
+}
+
+pub async fn verifier(world: &World) -> Vec<Line> {
+    let verifier = Verifier::start(world.client.clone(), VerifierConfig::new(world.issuer()));
+    tokio::time::timeout(Duration::from_secs(10), verifier.ready())
+        .await
+        .expect("the feed comes");
+    let bare = 1e6 / world.bare_verification();
+    let count = (bare * 2.0) as usize;
+    let check = |tokens: &[String]| {
+        for token in tokens {
+            let verdict = verifier.verify_local(token, "api", &[]).expect("it is fresh");
+            assert!(verdict.is_ok(), "{verdict:?}");
+        }
+    };
+    let (mut cold, mut warm) = (Vec::new(), Vec::new());
+    for _ in 0..rounds() {
+        // Tokens are made with the processor's caches in the same state for both.
+        let fresh = world.tokens(count.min(20_000));
+        let known = &fresh[..1000];
+        let start = Instant::now();
+        check(&fresh);
+        cold.push(fresh.len() as f64 / start.elapsed().as_secs_f64());
+        check(known);
+        let start = Instant::now();
+        for _ in 0..500 {
+            check(known);
+        }
+        warm.push(500.0 * known.len() as f64 / start.elapsed().as_secs_f64());
+        // The feed's heartbeat is read on this thread too.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (warm, cold) = (median(warm.into_iter()), median(cold.into_iter()));
+    vec![
+        Line::of("Verifier, warm (against 1,000,000)", "tokens/s", warm, 1e6).at_least(1.0),
+        Line::of("Verifier, cold (against the signature alone)", "tokens/s", cold, bare).at_least(0.9),
+    ]
+}

@@ -1,0 +1,210 @@
+//! The generator: HTTP/2 by hand, so that it costs less than the servers. It looks at every status.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use h2::client::SendRequest;
+use hdrhistogram::Histogram;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// Whom to call, and as whom.
+#[derive(Clone)]
+pub struct Target {
+    pub address: SocketAddr,
+    pub path: &'static str,
+    pub bearer: String,
+    /// Whose processor time counts.
+    pub pid: u32,
+}
+
+/// What makes the requests of one stream of calls: each is given the answer to the one before.
+pub type Source = Box<dyn FnMut(Option<&[u8]>) -> Bytes + Send>;
+
+/// What came of a round.
+pub struct Round {
+    pub answers: BTreeMap<String, u64>,
+    pub elapsed: Duration,
+    pub cpu_micros: u64,
+    pub latency: Histogram<u64>,
+}
+
+impl Round {
+    pub fn calls(&self) -> u64 {
+        self.answers.values().sum()
+    }
+
+    pub fn per_second(&self) -> f64 {
+        self.calls() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    pub fn cpu_per_call(&self) -> f64 {
+        self.cpu_micros as f64 / self.calls().max(1) as f64
+    }
+
+    /// Asserts that every call was answered `0 OK`.
+    pub fn assert_ok(&self) {
+        assert!(
+            self.answers.len() == 1 && self.answers.contains_key("0"),
+            "{:?}",
+            self.answers
+        );
+    }
+}
+
+/// A message with the head that gRPC puts before it.
+pub fn framed(message: &impl prost::Message) -> Bytes {
+    let mut out = BytesMut::with_capacity(5 + message.encoded_len());
+    out.put_u8(0);
+    out.put_u32(u32::try_from(message.encoded_len()).unwrap());
+    message.encode(&mut out).unwrap();
+    out.freeze()
+}
+
+/// Connections of a round.
+const CONNECTIONS: usize = 4;
+
+async fn connect(target: &Target) -> SendRequest<Bytes> {
+    let socket = TcpStream::connect(target.address).await.expect("the server listens");
+    socket.set_nodelay(true).unwrap();
+    let (send, connection) = h2::client::Builder::new()
+        .initial_window_size(4 << 20)
+        .initial_connection_window_size(64 << 20)
+        .handshake(socket)
+        .await
+        .unwrap();
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    send
+}
+
+async fn call(send: &SendRequest<Bytes>, target: &Target, request: Bytes) -> (String, Bytes) {
+    let mut send = send.clone().ready().await.unwrap();
+    let head = http::Request::post(format!("http://{}{}", target.address, target.path))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", &target.bearer)
+        .body(())
+        .unwrap();
+    let (answer, mut body) = send.send_request(head, false).unwrap();
+    body.send_data(request, true).unwrap();
+    let answer = answer.await.unwrap();
+    let told = |headers: &http::HeaderMap| {
+        headers
+            .get("grpc-status")
+            .map(|status| status.to_str().unwrap_or_default().to_owned())
+    };
+    if let Some(status) = told(answer.headers()) {
+        return (status, Bytes::new());
+    }
+    let mut body = answer.into_body();
+    let mut data = Bytes::new();
+    while let Some(part) = body.data().await {
+        let part = part.unwrap();
+        body.flow_control().release_capacity(part.len()).unwrap();
+        data = if data.is_empty() {
+            part
+        } else {
+            [data, part].concat().into()
+        };
+    }
+    let trailers = body.trailers().await.unwrap().unwrap_or_default();
+    (told(&trailers).unwrap_or_else(|| "none".to_owned()), data)
+}
+
+/// As many calls as the server can answer: `streams` at once on each connection, each waiting for its own answer.
+pub async fn closed(target: &Target, streams: usize, span: Duration, mut source: impl FnMut() -> Source) -> Round {
+    let mut tasks = JoinSet::new();
+    let cpu = crate::place::cpu_micros(target.pid);
+    let start = Instant::now();
+    for _ in 0..CONNECTIONS {
+        let send = connect(target).await;
+        for _ in 0..streams {
+            let (send, target, mut next) = (send.clone(), target.clone(), source());
+            tasks.spawn(async move {
+                let mut answers = BTreeMap::new();
+                let mut latency = histogram();
+                let mut before = None;
+                while start.elapsed() < span {
+                    let request = next(before.as_deref());
+                    let began = Instant::now();
+                    let (status, answer) = call(&send, &target, request).await;
+                    latency.saturating_record(micros(began.elapsed()));
+                    *answers.entry(status).or_insert(0_u64) += 1;
+                    before = Some(answer);
+                }
+                (answers, latency)
+            });
+        }
+    }
+    gather(tasks, start, target, cpu).await
+}
+
+/// So many calls a second, whether or not earlier ones were answered: latency counts from when a call was due.
+pub async fn open(target: &Target, a_second: f64, span: Duration, mut source: impl FnMut() -> Source) -> Round {
+    let mut tasks = JoinSet::new();
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        connections.push(connect(target).await);
+    }
+    let mut next = source();
+    let cpu = crate::place::cpu_micros(target.pid);
+    let start = Instant::now();
+    let mut n = 0_u32;
+    while start.elapsed() < span {
+        let due = start + Duration::from_secs_f64(f64::from(n) / a_second);
+        tokio::time::sleep_until(due.into()).await;
+        // The timer has a grain of a millisecond: what is due by now goes out together, timed from when it was due.
+        while start + Duration::from_secs_f64(f64::from(n) / a_second) <= Instant::now() {
+            let due = start + Duration::from_secs_f64(f64::from(n) / a_second);
+            let (send, target, request) = (
+                connections[n as usize % CONNECTIONS].clone(),
+                target.clone(),
+                next(None),
+            );
+            tasks.spawn(async move {
+                let (status, _) = call(&send, &target, request).await;
+                let mut latency = histogram();
+                latency.saturating_record(micros(due.elapsed()));
+                (BTreeMap::from([(status, 1)]), latency)
+            });
+            n += 1;
+        }
+    }
+    gather(tasks, start, target, cpu).await
+}
+
+async fn gather(
+    mut tasks: JoinSet<(BTreeMap<String, u64>, Histogram<u64>)>,
+    start: Instant,
+    target: &Target,
+    cpu: u64,
+) -> Round {
+    let mut answers = BTreeMap::new();
+    let mut latency = histogram();
+    while let Some(done) = tasks.join_next().await {
+        let (some, of_them) = done.unwrap();
+        for (status, count) in some {
+            *answers.entry(status).or_insert(0) += count;
+        }
+        latency.add(of_them).unwrap();
+    }
+    Round {
+        answers,
+        elapsed: start.elapsed(),
+        cpu_micros: crate::place::cpu_micros(target.pid) - cpu,
+        latency,
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    // Auto-resizing: one is made for each call of an open loop, and an empty one is small.
+    Histogram::new(3).unwrap()
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,159 @@
+//! Refresh: on Postgres and Redis, and embedded.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use countersign::proto::{RefreshRequest, RefreshResponse};
+use prost::Message as _;
+
+use crate::bare::Bare;
+use crate::cases::{round_length, rounds};
+use crate::generator::{Round, Source, Target, closed, framed};
+use crate::place;
+use crate::report::{Line, median};
+use crate::support::deployment::add_user;
+use crate::support::serve::Storage;
+use crate::support::{Countersign, PASSWORD, Postgres, Redis};
+use crate::world::{add_caller, caller};
+
+const REFRESH: &str = "/countersign.v1.TokenService/Refresh";
+
+/// Streams at once on each of the four connections.
+const STREAMS: usize = 8;
+
+/// Sessions, each of which one stream refreshes again and again.
+struct Sessions {
+    tokens: Arc<Mutex<Vec<String>>>,
+}
+
+impl Sessions {
+    async fn open(count: usize, caller: &countersign::client::Client) -> Self {
+        let mut tokens = Vec::new();
+        for _ in 0..count {
+            tokens.push(caller.log_in("ada", PASSWORD).await.unwrap().tokens().refresh_token);
+        }
+        let tokens = Arc::new(Mutex::new(tokens));
+        Self { tokens }
+    }
+
+    /// Each stream takes a session, and leaves it for the next round.
+    fn sources(&self) -> impl FnMut() -> Source + use<> {
+        let tokens = self.tokens.clone();
+        move || {
+            let mut held = Held {
+                token: tokens.lock().unwrap().pop().expect("as many sessions as streams"),
+                back: tokens.clone(),
+            };
+            Box::new(move |answer| held.next(answer))
+        }
+    }
+}
+
+struct Held {
+    token: String,
+    back: Arc<Mutex<Vec<String>>>,
+}
+
+impl Held {
+    fn next(&mut self, answer: Option<&[u8]>) -> Bytes {
+        if let Some(answer) = answer {
+            let answer = RefreshResponse::decode(answer.get(5..).unwrap_or_default()).unwrap();
+            if let Some(tokens) = answer.tokens.filter(|tokens| !tokens.refresh_token.is_empty()) {
+                self.token = tokens.refresh_token;
+            }
+        }
+        framed(&RefreshRequest {
+            refresh_token: self.token.clone(),
+            attempt_id: "bench".to_owned(),
+            ..RefreshRequest::default()
+        })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Its last answer was not read: the same attempt gets the same successor.
+        self.back.lock().unwrap().push(std::mem::take(&mut self.token));
+    }
+}
+
+async fn measured(server: &Countersign, client: &countersign::client::Client, sessions: &Sessions) -> Round {
+    let own = client.own_token().await.unwrap().unwrap();
+    let target = Target {
+        address: server.grpc(),
+        path: REFRESH,
+        bearer: format!("Bearer {}", own.expose()),
+        pid: server.pid(),
+    };
+    let round = closed(&target, STREAMS, round_length(), sessions.sources()).await;
+    round.assert_ok();
+    round
+}
+
+pub async fn clustered() -> Vec<Line> {
+    let (postgres, redis) = place::anywhere(|| (Postgres::start(&[]), Redis::start(&[])));
+    let database = postgres.database().await;
+    let storage = Storage::clustered(database.url(), &redis.url(), "cs").set("tokens.max_sessions_per_user", "1000");
+    add_user(&storage, "ada", &[]);
+    let (id, secret) = add_caller(&storage);
+    let server = place::on_server_core(|| storage.serve(&[]));
+    let client = caller(&server, id, secret);
+    let sessions = Sessions::open(4 * STREAMS, &client).await;
+    let bare = Bare::refresh(database.url(), &redis.url());
+
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..rounds() {
+        ours.push(measured(&server, &client, &sessions).await);
+        let target = Target {
+            address: bare.address,
+            path: REFRESH,
+            bearer: "Bearer none".to_owned(),
+            pid: bare.pid(),
+        };
+        let request = framed(&RefreshRequest {
+            refresh_token: "x".repeat(230),
+            ..RefreshRequest::default()
+        });
+        let source = move || -> Source {
+            let request = request.clone();
+            Box::new(move |_| request.clone())
+        };
+        let round = closed(&target, STREAMS, round_length(), source).await;
+        round.assert_ok();
+        theirs.push(round);
+    }
+    let speed = |rounds: &[Round]| median(rounds.iter().map(Round::per_second));
+    let cpu = |rounds: &[Round]| median(rounds.iter().map(Round::cpu_per_call));
+    vec![
+        Line::of(
+            "Refresh, Postgres and Redis (against one SELECT and one EVALSHA)",
+            "calls/s",
+            speed(&ours),
+            speed(&theirs),
+        )
+        .at_least(0.5),
+        Line::of("Refresh, Postgres and Redis: CPU", "µs/call", cpu(&ours), cpu(&theirs)),
+    ]
+}
+
+pub async fn embedded() -> Vec<Line> {
+    let storage = Storage::embedded().set("tokens.max_sessions_per_user", "1000");
+    add_user(&storage, "ada", &[]);
+    let (id, secret) = add_caller(&storage);
+    let server = place::on_server_core(|| storage.serve(&[]));
+    let client = caller(&server, id, secret);
+    let sessions = Sessions::open(4 * STREAMS, &client).await;
+    let mut speeds = Vec::new();
+    for _ in 0..rounds() {
+        speeds.push(measured(&server, &client, &sessions).await.per_second());
+    }
+    vec![
+        Line::of(
+            "Refresh, embedded (against 4,000)",
+            "calls/s",
+            median(speeds.into_iter()),
+            4000.0,
+        )
+        .at_least(1.0),
+    ]
+}

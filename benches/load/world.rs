@@ -1,0 +1,154 @@
+//! A server with production defaults, and tokens as many as are wanted: its signing key is one that we know.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use countersign::client::{Client, Credential};
+use countersign::clock::{Clock as _, SystemClock};
+use countersign::keys::signing::SigningKey;
+use countersign::keys::verify::claims_on_trust;
+use countersign::model::{Algorithm, Claims, SessionId, TokenId, new_uuid};
+use countersign::secret::SystemEntropy;
+
+use crate::generator::Target;
+use crate::place;
+use crate::support::deployment::add_user;
+use crate::support::serve::Storage;
+use crate::support::{Countersign, PASSWORD};
+
+/// A server, a caller, and what tokens are made of.
+pub struct World {
+    server: Countersign,
+    pub client: Client,
+    caller: String,
+    key: Arc<SigningKey>,
+    claims: Claims,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        let storage = Storage::embedded();
+        let key = SigningKey::generate(Algorithm::EdDsa, &SystemEntropy).unwrap();
+        let file = storage.folder().join("key.pem");
+        let der = base64::engine::general_purpose::STANDARD.encode(key.to_pkcs8().unwrap());
+        std::fs::write(
+            &file,
+            format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n"),
+        )
+        .unwrap();
+        storage
+            .run(&["key", "import", file.to_str().unwrap(), "--activate"])
+            .succeed();
+        add_user(&storage, "ada", &["--email", "ada@example.org", "--role", "editor"]);
+        let (client_id, secret) = add_caller(&storage);
+        let server = place::on_server_core(|| storage.serve(&[]));
+        let client = caller(&server, client_id, secret);
+        let session = client.log_in("ada", PASSWORD).await.unwrap();
+        let claims = claims_on_trust(&session.tokens().access_token).unwrap();
+        let own = client.own_token().await.unwrap().unwrap();
+        Self {
+            caller: format!("Bearer {}", own.expose()),
+            server,
+            client,
+            key: Arc::new(key),
+            claims,
+        }
+    }
+
+    /// This many different good tokens, as if so many people were logged in.
+    pub fn tokens(&self, count: usize) -> Vec<String> {
+        let now = SystemClock::new().now();
+        let fresh = || new_uuid(now, &SystemEntropy);
+        (0..count)
+            .map(|_| {
+                let claims = Claims {
+                    jti: TokenId(fresh()),
+                    sid: Some(SessionId(fresh())),
+                    iat: now.secs(),
+                    exp: now.secs() + 3600,
+                    ..self.claims.clone()
+                };
+                self.key.sign(&claims).unwrap()
+            })
+            .collect()
+    }
+
+    /// A method of this server.
+    pub fn target(&self, path: &'static str) -> Target {
+        Target {
+            address: self.server.grpc(),
+            path,
+            bearer: self.caller.clone(),
+            pid: self.server.pid(),
+        }
+    }
+
+    /// The same call to another server.
+    pub fn against(&self, bare: &crate::bare::Bare, path: &'static str) -> Target {
+        Target {
+            address: bare.address,
+            pid: bare.pid(),
+            ..self.target(path)
+        }
+    }
+
+    /// How long checking a signature takes and nothing else, in microseconds, on the server's core.
+    pub fn bare_verification(&self) -> f64 {
+        let tokens = self.tokens(2000);
+        let key = self.key.public().clone();
+        let parts: Vec<_> = tokens
+            .iter()
+            .map(|token| {
+                let (signed, signature) = token.rsplit_once('.').unwrap();
+                let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+                (signed.as_bytes(), engine.decode(signature).unwrap())
+            })
+            .collect();
+        place::on_server_core(|| {
+            let start = std::time::Instant::now();
+            assert!(parts.iter().all(|(signed, signature)| key.verifies(signed, signature)));
+            start.elapsed().as_secs_f64() * 1e6 / parts.len() as f64
+        })
+    }
+
+    pub fn issuer(&self) -> &str {
+        &self.claims.iss
+    }
+
+    /// The server's memory.
+    pub fn resident_kib(&self) -> u64 {
+        self.server.resident_kib()
+    }
+}
+
+/// A client that may do what services do: its id and secret.
+pub fn add_caller(storage: &Storage) -> (String, String) {
+    let mut words = vec![
+        "client",
+        "add",
+        "bench",
+        "--grant",
+        "client_secret",
+        "--grant",
+        "password",
+    ];
+    for scope in ["issue", "refresh", "validate", "watch"] {
+        words.extend(["--scope", Box::leak(format!("countersign:{scope}").into_boxed_str())]);
+    }
+    let made = storage.run(&words).json();
+    ("bench".to_owned(), made["client_secret"].as_str().unwrap().to_owned())
+}
+
+/// The library's client as that caller.
+pub fn caller(server: &Countersign, client_id: String, secret: String) -> Client {
+    let scope = ["issue", "refresh", "validate", "watch"].map(|scope| format!("countersign:{scope}"));
+    let credential = Credential::Secret {
+        client_id,
+        secret: secret.into(),
+        scope: scope.to_vec(),
+    };
+    Client::builder(server.grpc_url())
+        .credential(credential)
+        .connect_lazy()
+        .unwrap()
+}

@@ -1,0 +1,124 @@
+//! What the parts of Validate cost, one by one: `cargo bench --bench micro`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark that cannot go on says so by panicking"
+)]
+#![expect(missing_docs, reason = "criterion's macros make public functions")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::clock::UnixMillis;
+use countersign::grpc::convert::answer::Answer;
+use countersign::keys::cache::{Cache, Known};
+use countersign::keys::signing::SigningKey;
+use countersign::keys::verify::{Policy, verify};
+use countersign::keys::verifying::VerifyingKeys;
+use countersign::model::{Algorithm, Claims, Revocation, SessionId, Target, new_uuid};
+use countersign::revocation::{Index, judge};
+use countersign::secret::SystemEntropy;
+use countersign::token::Validation;
+use criterion::{Criterion, criterion_group, criterion_main};
+
+const NOW: i64 = 1_790_000_000;
+
+fn claims() -> Claims {
+    let id = || new_uuid(UnixMillis::from_secs(NOW), &SystemEntropy).to_string();
+    serde_json::from_value(serde_json::json!({
+        "iss": "https://issuer.example", "sub": id(), "aud": ["api"], "client_id": "default", "iat": NOW,
+        "exp": NOW + 900, "jti": id(), "sid": id(), "scope": "orders:read orders:write", "auth_time": NOW,
+        "roles": ["editor"], "epo": {"g": NOW, "u": NOW, "c": NOW, "cid": "default"},
+    }))
+    .unwrap()
+}
+
+fn policy() -> Policy {
+    Policy {
+        issuer: "https://issuer.example".to_owned(),
+        leeway: Duration::from_secs(5),
+    }
+}
+
+fn verification(c: &mut Criterion) {
+    let now = UnixMillis::from_secs(NOW + 1);
+    for algorithm in [Algorithm::EdDsa, Algorithm::Es256, Algorithm::Rs256] {
+        let key = SigningKey::generate(algorithm, &SystemEntropy).unwrap();
+        let token = key.sign(&claims()).unwrap();
+        let mut keys = VerifyingKeys::default();
+        keys.insert(key.public().clone(), None);
+        let name = format!("verify {}", algorithm.as_str());
+        c.bench_function(&name, |b| {
+            b.iter(|| verify(black_box(&token), &keys, &policy(), now).unwrap());
+        });
+    }
+}
+
+fn known_tokens(count: usize) -> Vec<(String, Arc<Known>)> {
+    let key = SigningKey::generate(Algorithm::EdDsa, &SystemEntropy).unwrap();
+    let mut keys = VerifyingKeys::default();
+    keys.insert(key.public().clone(), None);
+    (0..count)
+        .map(|_| {
+            let token = key.sign(&claims()).unwrap();
+            let verified = verify(&token, &keys, &policy(), UnixMillis::from_secs(NOW + 1)).unwrap();
+            (token, Arc::new(Known::new(verified, 1, Duration::from_secs(5))))
+        })
+        .collect()
+}
+
+fn warm(c: &mut Criterion) {
+    let tokens = known_tokens(1000);
+    let cache = Cache::new(64 << 20);
+    for (token, known) in &tokens {
+        cache.put(token, known);
+    }
+    let mut n = 0;
+    c.bench_function("cache hit", |b| {
+        b.iter(|| {
+            n = (n + 1) % tokens.len();
+            cache.get(black_box(&tokens[n].0), 1).expect("it was put there")
+        });
+    });
+
+    for (name, revoked) in [
+        ("judge, nothing revoked", 0_usize),
+        ("judge, 1,000,000 revoked", 1_000_000),
+    ] {
+        let index = Index::new();
+        for _ in 0..revoked {
+            index.insert(&Revocation {
+                target: Target::Session(SessionId(new_uuid(UnixMillis::from_secs(NOW), &SystemEntropy))),
+                epoch: 0,
+                expires: UnixMillis::from_secs(NOW + 900),
+                revoked: UnixMillis::from_secs(NOW),
+            });
+        }
+        c.bench_function(name, |b| {
+            b.iter(|| {
+                n = (n + 1) % tokens.len();
+                let now = UnixMillis::from_secs(NOW + 1);
+                judge(black_box(&tokens[n].1), &index, now, "api", &[]).unwrap();
+            });
+        });
+    }
+
+    let mut out = Vec::with_capacity(1024);
+    c.bench_function("encode", |b| {
+        b.iter(|| {
+            n = (n + 1) % tokens.len();
+            out.clear();
+            let answer = Answer::Judged(Validation {
+                verdict: Ok(tokens[n].1.clone()),
+                as_of: UnixMillis::from_secs(NOW),
+                cache_until: Some(UnixMillis::from_secs(NOW + 1)),
+            });
+            answer.encode(black_box(&mut out));
+        });
+    });
+}
+
+criterion_group!(benches, verification, warm);
+criterion_main!(benches);

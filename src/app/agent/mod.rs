@@ -1,0 +1,205 @@
+//! The agent: Validate and `ValidateBatch` beside a service of any language, answered from memory. It follows the upstream
+//! as the client library does, and never issues, refreshes or revokes anything.
+
+mod calls;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use self::calls::{AgentCalls, AgentRoutes, Neighbours};
+use super::error::StartError;
+use super::settings;
+use crate::client::{Client, Credential, RetryPolicy, Verifier, VerifierConfig};
+use crate::config::{AgentListen, Config, OnStale};
+use crate::grpc::connection::Grpc;
+use crate::grpc::health::{Health, Parts};
+use crate::grpc::layers::{Deadlines, Frame, FrameParts, RequestIds};
+use crate::grpc::policy::Policy;
+use crate::keys::verify::claims_on_trust;
+use crate::listener::{Limits, Listener, Security, SocketFile, connection_cap};
+use crate::secret::SystemEntropy;
+use crate::shutdown::Stop;
+use crate::telemetry::Metrics;
+
+/// What it needs of the upstream, and what it makes do with: without the second it cannot ask once memory is too old.
+const SCOPES: [&str; 2] = ["countersign:watch", "countersign:validate"];
+
+/// How often an upstream that does not answer yet is asked again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Runs the agent until `stop`. `answering` is called once it listens; until the first snapshot is complete its answer is
+/// `UNAVAILABLE`.
+pub async fn agent(
+    config: &Config,
+    metrics: Metrics,
+    stop: Stop,
+    answering: impl FnOnce(&AgentListen),
+) -> Result<(), StartError> {
+    let missing =
+        |key: &str| StartError::Config(format!("{key}: must be set (--{})", key.trim_start_matches("agent.")));
+    let listen = config.agent.listen.as_ref().ok_or_else(|| missing("agent.listen"))?;
+    let upstream = config
+        .agent
+        .upstream
+        .as_deref()
+        .ok_or_else(|| missing("agent.upstream"))?;
+    let (listener, listen) = bind(listen).await?;
+
+    let calls = Arc::new(AgentCalls::new(settings::feed(config).reconcile_interval));
+    let (health, health_service) = Health::new(stop.clone()).await;
+    let entropy = Arc::new(SystemEntropy);
+    let frame = Frame::new(FrameParts {
+        routes: Box::new(AgentRoutes::new(calls.clone(), health_service)),
+        authenticator: Arc::new(Neighbours::default()),
+        policy: Policy::serving(|method| {
+            method.service == "grpc.health.v1.Health"
+                || method.service == "countersign.v1.TokenService" && method.name.starts_with("Validate")
+        }),
+        deadlines: Deadlines {
+            default: config.server.default_deadline,
+            max: config.server.max_deadline,
+        },
+        ids: RequestIds::new(&*entropy),
+        stop: stop.clone(),
+    });
+    let grpc = Arc::new(Grpc::new(Arc::new(frame), entropy));
+    let limits = Limits {
+        max_connections: connection_cap(config.server.max_connections),
+        drain_timeout: config.server.drain_timeout,
+    };
+    answering(&listen);
+
+    let halt = CancellationToken::new();
+    let serving = async {
+        crate::grpc::serve(listener, Security::Plain, limits, grpc, &health, &stop).await;
+        halt.cancel();
+        Ok(())
+    };
+    let working = async {
+        tokio::select! {
+            () = halt.cancelled() => Ok(()),
+            () = metrics.maintain() => Ok(()),
+            failed = follow(config, upstream, &calls, &health) => failed,
+        }
+    };
+    let (served, worked) = tokio::join!(serving, async {
+        let worked = working.await;
+        // What the upstream refuses for good ends the agent: whoever runs it must see that.
+        if worked.is_err() {
+            stop.drain();
+        }
+        worked
+    });
+    served.and(worked)
+}
+
+async fn bind(listen: &AgentListen) -> Result<(Listener, AgentListen), StartError> {
+    let cannot = |error: std::io::Error| StartError::unreachable(&format!("agent.listen: {listen}"), error);
+    match listen {
+        AgentListen::Tcp(address) => {
+            let listener = TcpListener::bind(address).await.map_err(cannot)?;
+            let address = listener.local_addr().map_err(cannot)?;
+            Ok((listener.into(), AgentListen::Tcp(address)))
+        }
+        AgentListen::Unix(path) => {
+            let path: &Path = path;
+            let file = SocketFile::bind(path).map_err(cannot)?;
+            Ok((file.into(), listen.clone()))
+        }
+    }
+}
+
+/// Follows the upstream for ever, and tells health how that goes. Returns if the upstream refuses us.
+async fn follow(config: &Config, upstream: &str, calls: &AgentCalls, health: &Health) -> Result<(), StartError> {
+    let (client, issuer) = connect(config, upstream).await?;
+    let max_staleness = match config.revocation.on_stale {
+        OnStale::FailClosed => config.revocation.max_staleness,
+        OnStale::Serve => Duration::MAX,
+    };
+    let verifier = Verifier::start(
+        client.clone(),
+        VerifierConfig {
+            leeway: config.tokens.leeway,
+            max_staleness,
+            ..VerifierConfig::new(issuer)
+        },
+    );
+    calls.follow(client, verifier.clone());
+    loop {
+        let fresh = verifier.staleness().is_some_and(|age| age <= max_staleness);
+        health
+            .report(Parts {
+                users: false,
+                sessions: false,
+                revocations: fresh,
+            })
+            .await;
+        tokio::time::sleep(PATIENCE).await;
+    }
+}
+
+/// A client of the upstream, and whose tokens it verifies.
+async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), StartError> {
+    let mut scopes = SCOPES.to_vec();
+    let mut complained = false;
+    loop {
+        let credential = match (&config.agent.client_id, &config.agent.client_secret) {
+            (Some(client_id), Some(secret)) => Credential::Secret {
+                client_id: client_id.clone(),
+                secret: secret.clone(),
+                scope: scopes.iter().map(ToString::to_string).collect(),
+            },
+            _ => Credential::None,
+        };
+        let client = Client::builder(upstream)
+            .credential(credential)
+            // Whoever asks the agent tries again by itself: two who do so multiply.
+            .retry(RetryPolicy {
+                attempts: 1,
+                ..RetryPolicy::default()
+            })
+            .connect_lazy()
+            .map_err(|status| StartError::Config(format!("agent.upstream: {}", status.message())))?;
+        let refused = match client.own_token().await {
+            Ok(token) => {
+                // The upstream's own word, unless the configuration says otherwise: nobody has to repeat it here.
+                let told = token.and_then(|token| Some(claims_on_trust(token.expose())?.iss));
+                let issuer = match told {
+                    Some(issuer) if !config.is_set("tokens.issuer") => issuer,
+                    Some(_) | None => config.tokens.issuer.clone(),
+                };
+                return Ok((client, issuer));
+            }
+            Err(status) => status,
+        };
+        let details = refused.get_error_details();
+        let reason = details.error_info().map_or("", |info| info.reason.as_str());
+        match (refused.code(), reason) {
+            (Code::PermissionDenied, "SCOPE_NOT_ALLOWED") if scopes.len() > 1 => {
+                tracing::warn!(
+                    "agent.client_id lacks countersign:validate: once memory is too old, nothing can be asked"
+                );
+                scopes.truncate(1);
+                continue;
+            }
+            (Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument, _) => {
+                let message = refused.message();
+                return Err(StartError::Other(format!(
+                    "agent.client_id: the upstream refuses it: {message} ({reason})"
+                )));
+            }
+            _ => {}
+        }
+        if !complained {
+            complained = true;
+            tracing::warn!(code = ?refused.code(), "the upstream does not answer yet; asking again until it does");
+        }
+        tokio::time::sleep(PATIENCE).await;
+    }
+}

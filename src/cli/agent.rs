@@ -1,0 +1,51 @@
+//! `agent`: local validation for services of any language.
+
+use super::{Context, Failure};
+use crate::app;
+use crate::config::{Config, Flag};
+use crate::shutdown::{Stop, on_signals};
+use crate::telemetry::Telemetry;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The Countersign that it follows.
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+
+    /// A loopback address, or `unix:PATH` for a socket that only its owner may use.
+    #[arg(long, value_name = "ADDR|unix:PATH")]
+    listen: Option<String>,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let mut flags = Vec::new();
+    for (name, key, value) in [
+        ("--upstream", "agent.upstream", args.upstream),
+        ("--listen", "agent.listen", args.listen),
+    ] {
+        flags.extend(value.map(|value| Flag { name, key, value }));
+    }
+    let config = context.config(flags)?;
+    let telemetry = Telemetry::init(&config.telemetry)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::other(format!("cannot start: {error}")))?;
+    let ran = runtime.block_on(follow(&config, &telemetry));
+    runtime.shutdown_background();
+    ran
+}
+
+async fn follow(config: &Config, telemetry: &Telemetry) -> Result<(), Failure> {
+    let stop = Stop::new();
+    let signals = tokio::spawn(on_signals(stop.clone()));
+    let ran = app::agent(config, telemetry.metrics.clone(), stop, |listen| {
+        // Where nobody reads it the agent answers all the same.
+        drop(super::output::print(&format!(
+            "Countersign's agent answers on {listen}\n"
+        )));
+    })
+    .await;
+    signals.abort();
+    Ok(ran?)
+}

@@ -1,0 +1,205 @@
+//! Validate and `ValidateBatch`: on the path of every request of every other service, so they are served by hand. What
+//! answers them is the rules of this service, or an agent's verifier.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use tokio::task::JoinSet;
+use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
+use tonic::server::{Grpc, UnaryService};
+use tonic::{Request, Response, Status};
+use tonic_prost::ProstCodec;
+
+use crate::grpc::convert::answer::{Answer, encode_batch};
+use crate::grpc::layers::{Inbound, Routed};
+use crate::grpc::policy::Method;
+use crate::model::{Error, Result};
+use crate::proto::{ValidateBatchRequest, ValidateRequest};
+
+/// The most tokens of one batch.
+const MAX_BATCH: usize = 256;
+/// So many of a batch are verified in one go.
+const YIELD_EVERY: usize = 16;
+/// Fewer than so many are not worth another task: a signature takes longer than a task, but not much.
+const LEAST_PART: usize = 8;
+
+/// What answers Validate.
+pub trait Validates: Send + Sync + 'static {
+    /// The answer about a token that was verified before; none if anything more has to be done for it.
+    fn remembered(&self, request: &ValidateRequest) -> Option<Answer>;
+
+    /// This moment of the monotonic clock: what is looked up after it for one token need not be for the next.
+    fn asked(&self) -> Duration;
+
+    /// The answer to a question of that moment, whatever it takes.
+    fn validate(&self, request: &ValidateRequest, asked: Duration) -> impl Future<Output = Result<Answer>> + Send;
+}
+
+/// Answers a call of Validate or `ValidateBatch`.
+pub fn serve<V: Validates>(by: &Arc<V>, method: &'static Method, request: http::Request<Inbound>) -> Routed {
+    let by = Arc::clone(by);
+    let max = Some(method.max_request);
+    if method.name == "ValidateBatch" {
+        return Box::pin(async move {
+            let mut grpc = Grpc::new(AnswerCodec::<ValidateBatchRequest>::default());
+            grpc = grpc.apply_max_message_size_config(max, None);
+            Ok(grpc.unary(Batch(by), request).await)
+        });
+    }
+    Box::pin(async move {
+        let mut grpc = Grpc::new(AnswerCodec::<ValidateRequest>::default());
+        grpc = grpc.apply_max_message_size_config(max, None);
+        Ok(grpc.unary(One(by), request).await)
+    })
+}
+
+struct One<V>(Arc<V>);
+
+impl<V: Validates> UnaryService<ValidateRequest> for One<V> {
+    type Response = Encoded;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Encoded>, Status>> + Send>>;
+
+    fn call(&mut self, request: Request<ValidateRequest>) -> Self::Future {
+        let by = Arc::clone(&self.0);
+        Box::pin(async move {
+            let answer = by.validate(request.get_ref(), by.asked()).await?;
+            Ok(Response::new(Encoded::One(answer)))
+        })
+    }
+}
+
+struct Batch<V>(Arc<V>);
+
+impl<V: Validates> UnaryService<ValidateBatchRequest> for Batch<V> {
+    type Response = Encoded;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Encoded>, Status>> + Send>>;
+
+    fn call(&mut self, request: Request<ValidateBatchRequest>) -> Self::Future {
+        let by = Arc::clone(&self.0);
+        Box::pin(async move {
+            let answers = batch(by, request.into_inner().requests).await?;
+            Ok(Response::new(Encoded::Batch(answers)))
+        })
+    }
+}
+
+/// The answers about these tokens, in their order: the same that each would get alone. What memory does not have ready
+/// is shared out among the threads of the runtime.
+async fn batch<V: Validates>(by: Arc<V>, requests: Vec<ValidateRequest>) -> Result<Vec<Answer>> {
+    if !(1..=MAX_BATCH).contains(&requests.len()) {
+        return Err(Error::invalid("requests", "must be 1-256"));
+    }
+    let asked = by.asked();
+    let mut answers: Vec<Option<Answer>> = requests.iter().map(|request| by.remembered(request)).collect();
+    let misses: Vec<usize> = (0..answers.len()).filter(|n| answers[*n].is_none()).collect();
+    let threads = tokio::runtime::Handle::current().metrics().num_workers();
+    let parts = misses.len().div_ceil(LEAST_PART).min(threads);
+    if parts < 2 {
+        for (index, answer) in answer_all(&*by, &requests, misses, asked).await {
+            answers[index] = Some(answer.map_err(|error| within(error, index))?);
+        }
+    } else {
+        let requests: Arc<[ValidateRequest]> = requests.into();
+        // Dropped with the call: a caller who goes away leaves no work behind.
+        let mut tasks = JoinSet::new();
+        for part in 0..parts {
+            let (by, requests) = (Arc::clone(&by), Arc::clone(&requests));
+            let share: Vec<usize> = misses.iter().skip(part).step_by(parts).copied().collect();
+            tasks.spawn(async move { answer_all(&*by, &requests, share, asked).await });
+        }
+        let mut done = Vec::with_capacity(misses.len());
+        while let Some(share) = tasks.join_next().await {
+            done.extend(share.map_err(Error::internal)?);
+        }
+        // Of several errors the first in the order of the request is told, as if it had been worked off one by one.
+        done.sort_unstable_by_key(|(index, _)| *index);
+        for (index, answer) in done {
+            answers[index] = Some(answer.map_err(|error| within(error, index))?);
+        }
+    }
+    let all: Option<Vec<Answer>> = answers.into_iter().collect();
+    all.ok_or_else(|| Error::internal("a token of a batch was passed over"))
+}
+
+async fn answer_all<V: Validates>(
+    by: &V,
+    requests: &[ValidateRequest],
+    share: Vec<usize>,
+    asked: Duration,
+) -> Vec<(usize, Result<Answer>)> {
+    let mut done = Vec::with_capacity(share.len());
+    for (count, index) in share.into_iter().enumerate() {
+        // Many tokens that were never seen before take long: others must not wait for all of them.
+        if count % YIELD_EVERY == YIELD_EVERY - 1 {
+            tokio::task::yield_now().await;
+        }
+        let answer = by.validate(&requests[index], asked).await;
+        let failed = answer.is_err();
+        done.push((index, answer));
+        if failed {
+            break;
+        }
+    }
+    done
+}
+
+/// The error of one request of a batch: names the request.
+fn within(mut error: Error, index: usize) -> Error {
+    for violation in &mut error.violations {
+        violation.field = format!("requests[{index}].{}", violation.field).into();
+        error.message = format!("{}: {}", violation.field, violation.description).into();
+    }
+    error
+}
+
+/// What goes out.
+enum Encoded {
+    One(Answer),
+    Batch(Vec<Answer>),
+}
+
+/// Reads `D` as generated code does, and writes answers.
+struct AnswerCodec<D>(PhantomData<D>);
+
+impl<D> Default for AnswerCodec<D> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<D: Message + Default + 'static> Codec for AnswerCodec<D> {
+    type Encode = Encoded;
+    type Decode = D;
+    type Encoder = AnswerEncoder;
+    type Decoder = <ProstCodec<D, D> as Codec>::Decoder;
+
+    fn encoder(&mut self) -> AnswerEncoder {
+        AnswerEncoder
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<D, D>::raw_decoder(BufferSettings::default())
+    }
+}
+
+struct AnswerEncoder;
+
+impl Encoder for AnswerEncoder {
+    type Item = Encoded;
+    type Error = Status;
+
+    fn encode(&mut self, item: Encoded, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        match item {
+            Encoded::One(answer) => answer.encode(out),
+            Encoded::Batch(answers) => encode_batch(&answers, out),
+        }
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        // An answer with the claims of a typical token; tonic's own 8 KiB are for larger messages.
+        BufferSettings::new(1024, 32 * 1024)
+    }
+}

@@ -1,0 +1,371 @@
+//! `countersign agent`: the answers of its upstream, from memory, for whoever is on the same machine.
+
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::time::Duration;
+
+use countersign::client::{Client, Credential};
+use countersign::proto::revoke_request::Target;
+use countersign::proto::token_service_client::TokenServiceClient;
+use countersign::proto::{
+    Consistency, GetKeysRequest, InactiveReason, IssueRequest, RefreshRequest, RevokeRequest, ValidateBatchRequest,
+    ValidateRequest, ValidateResponse,
+};
+use nix::sys::signal::Signal;
+use proptest::prelude::*;
+use tonic::Code;
+use tonic::transport::Endpoint;
+
+use crate::support::guard::{self, Ending};
+use crate::support::ports;
+use crate::support::serve::Storage;
+use crate::support::{Caller, Countersign, Deployment, Process, Shape, assert_refused, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An agent that follows `upstream`.
+struct Agent {
+    process: Process,
+    listen: String,
+}
+
+impl Agent {
+    fn start(storage: &Storage, upstream: &Countersign, listen: &str, settings: &[(&str, &str)]) -> Self {
+        let made = storage.run(&[
+            "client",
+            "add",
+            "agent",
+            "--grant",
+            "client_secret",
+            "--scope",
+            "countersign:watch",
+            "--scope",
+            "countersign:validate",
+        ]);
+        let secret = made.json()["client_secret"].as_str().unwrap().to_owned();
+        let own = guard::scratch("agent");
+        let mut command = storage.command();
+        command
+            .env_remove("COUNTERSIGN_TOKENS__ISSUER")
+            .args(["agent", "--upstream", &upstream.grpc_url(), "--listen", listen])
+            .env("COUNTERSIGN_AGENT__CLIENT_ID", "agent")
+            .env("COUNTERSIGN_AGENT__CLIENT_SECRET", secret)
+            .envs(settings.iter().copied());
+        Self {
+            process: Process::spawn(&mut command, &own.join("log"), Ending::Kill),
+            listen: listen.to_owned(),
+        }
+    }
+
+    /// Waits until it answers.
+    async fn caller(&self) -> Caller {
+        let endpoint = match self.listen.strip_prefix("unix:") {
+            Some(path) => Endpoint::from_shared(format!("unix:{path}")).unwrap(),
+            None => Endpoint::from_shared(format!("http://{}", self.listen)).unwrap(),
+        };
+        let channel = endpoint.timeout(PATIENCE).connect_lazy();
+        let caller = Caller {
+            tokens: TokenServiceClient::new(channel),
+        };
+        eventually("the agent answers", PATIENCE, || async {
+            caller.validate("garbage").await.ok().map(drop)
+        })
+        .await;
+        caller
+    }
+}
+
+fn listen_anywhere() -> String {
+    format!("127.0.0.1:{}", ports::free())
+}
+
+/// What of an answer does not depend on when it was given.
+fn said(answer: ValidateResponse) -> ValidateResponse {
+    assert!(answer.revocations_as_of.is_some());
+    assert_eq!(answer.cache_until.is_some(), answer.active);
+    ValidateResponse {
+        revocations_as_of: None,
+        cache_until: None,
+        ..answer
+    }
+}
+
+#[tokio::test]
+async fn it_answers_as_its_upstream_does() {
+    // The issuer is the upstream's to say: nobody repeats it to the agent.
+    let deployment = Deployment::fresh(Shape::Embedded)
+        .await
+        .set("tokens.issuer", "https://issuer.example");
+    deployment.add_user("ada", &["--role", "editor"]);
+    let server = deployment.serve();
+    let upstream = Caller::of(&server);
+    let agent = Agent::start(&deployment.storage, &server, &listen_anywhere(), &[]);
+    let local = agent.caller().await;
+
+    let (good, revoked) = (upstream.login("ada").await, upstream.login("ada").await);
+    upstream
+        .revoke(Target::Token(revoked.access_token.clone()))
+        .await
+        .unwrap();
+    local.until_revoked(&revoked.access_token).await;
+    let (signed, _) = good.access_token.rsplit_once('.').unwrap();
+    let cases = [
+        (good.access_token.clone(), "", None, None),
+        (good.access_token.clone(), "api", None, None),
+        (
+            good.access_token.clone(),
+            "mail",
+            None,
+            Some(InactiveReason::WrongAudience),
+        ),
+        (
+            good.access_token.clone(),
+            "",
+            Some("admin"),
+            Some(InactiveReason::InsufficientScope),
+        ),
+        (revoked.access_token, "", None, Some(InactiveReason::Revoked)),
+        (
+            format!("{signed}.{}", "A".repeat(86)),
+            "",
+            None,
+            Some(InactiveReason::BadSignature),
+        ),
+        (good.refresh_token.clone(), "", None, Some(InactiveReason::WrongType)),
+        ("garbage".to_owned(), "", None, Some(InactiveReason::Malformed)),
+    ];
+    for (access_token, audience, scope, reason) in cases {
+        for consistency in [Consistency::Local, Consistency::Strong] {
+            let request = ValidateRequest {
+                access_token: access_token.clone(),
+                audience: audience.to_owned(),
+                required_scopes: scope.iter().map(ToString::to_string).collect(),
+                consistency: consistency.into(),
+            };
+            let answer = local
+                .tokens
+                .clone()
+                .validate(request.clone())
+                .await
+                .unwrap()
+                .into_inner();
+            assert_eq!((!answer.active).then(|| answer.reason()), reason);
+            let expected = upstream.tokens.clone().validate(request).await.unwrap().into_inner();
+            assert_eq!(said(answer), said(expected));
+        }
+    }
+    assert_refused(local.validate("").await, Code::InvalidArgument, "INVALID_REQUEST");
+}
+
+#[tokio::test]
+async fn it_does_nothing_but_validate() {
+    let deployment = Deployment::fresh(Shape::Embedded).await;
+    deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let agent = Agent::start(&deployment.storage, &server, &listen_anywhere(), &[]);
+    let mut tokens = agent.caller().await.tokens;
+    let refused = [
+        tokens.issue(IssueRequest::default()).await.unwrap_err(),
+        tokens.refresh(RefreshRequest::default()).await.unwrap_err(),
+        tokens.revoke(RevokeRequest::default()).await.unwrap_err(),
+        tokens.get_keys(GetKeysRequest {}).await.unwrap_err(),
+    ];
+    assert!(
+        refused.iter().all(|status| status.code() == Code::Unimplemented),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn without_its_upstream_it_goes_on_until_its_knowledge_is_stale() {
+    let deployment = Deployment::fresh(Shape::Embedded).await;
+    deployment.add_user("ada", &[]);
+    let mut server = deployment.serve();
+    let upstream = Caller::of(&server);
+    let agent = Agent::start(
+        &deployment.storage,
+        &server,
+        &listen_anywhere(),
+        &[("COUNTERSIGN_REVOCATION__MAX_STALENESS", "6s")],
+    );
+    let local = agent.caller().await;
+    let token = upstream.login("ada").await.access_token;
+    local.assert_active(&token).await;
+
+    server.signal(Signal::SIGSTOP);
+    let stopped = tokio::time::Instant::now();
+    while stopped.elapsed() < Duration::from_secs(3) {
+        local.assert_active(&token).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let refusal = eventually("its knowledge is stale", PATIENCE, || async {
+        local.validate(&token).await.err()
+    })
+    .await;
+    assert_refused(Err::<(), _>(refusal), Code::Unavailable, "REVOCATIONS_STALE");
+    server.signal(Signal::SIGCONT);
+    eventually("it follows again", PATIENCE, || async {
+        local.validate(&token).await.ok()
+    })
+    .await;
+    local.assert_active(&token).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_is_its_owners_alone() {
+    let deployment = Deployment::fresh(Shape::Embedded).await;
+    deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let path = guard::scratch("sock").join("a");
+    let listen = format!("unix:{}", path.display());
+    let mut agent = Agent::start(&deployment.storage, &server, &listen, &[]);
+    let local = agent.caller().await;
+    let there = path.symlink_metadata().unwrap();
+    assert!(there.file_type().is_socket());
+    assert_eq!(there.mode() & 0o777, 0o600);
+    local
+        .assert_active(&Caller::of(&server).login("ada").await.access_token)
+        .await;
+    agent.process.signal(Signal::SIGTERM);
+    assert!(agent.process.wait(PATIENCE).success(), "{}", agent.process.log());
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_refused_at_the_start() {
+    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let server = deployment.serve();
+    let run = |words: &[&str]| deployment.storage.run(words).finish().code();
+    let upstream = server.grpc_url();
+    assert_eq!(
+        run(&["agent", "--upstream", &upstream, "--listen", "0.0.0.0:0"]),
+        Some(64)
+    );
+    assert_eq!(run(&["agent", "--upstream", &upstream, "--listen", "unix:"]), Some(64));
+    assert_eq!(
+        run(&["agent", "--upstream", "ftp://x", "--listen", "127.0.0.1:0"]),
+        Some(64)
+    );
+    assert_eq!(run(&["agent", "--listen", "127.0.0.1:0"]), Some(64));
+    assert_eq!(run(&["agent", "--upstream", &upstream]), Some(64));
+    // A secret that the upstream does not know is no outage.
+    let stranger = deployment
+        .storage
+        .run(&["agent", "--upstream", &upstream, "--listen", "127.0.0.1:0"])
+        .env("COUNTERSIGN_AGENT__CLIENT_ID", "stranger")
+        .env("COUNTERSIGN_AGENT__CLIENT_SECRET", "wrong")
+        .finish();
+    assert_eq!(stranger.code(), Some(1), "{}", stranger.stderr);
+}
+
+/// A client of the library that proves itself with the secret of a client made for it.
+fn machine(deployment: &Deployment, server: &Countersign) -> Client {
+    let made = deployment.storage.run(&[
+        "client",
+        "add",
+        "batches",
+        "--grant",
+        "client_secret",
+        "--scope",
+        "countersign:validate",
+    ]);
+    Client::builder(server.grpc_url())
+        .credential(Credential::Secret {
+            client_id: "batches".to_owned(),
+            secret: made.json()["client_secret"].as_str().unwrap().to_owned().into(),
+            scope: vec!["countersign:validate".to_owned()],
+        })
+        .connect_lazy()
+        .unwrap()
+}
+
+#[test]
+fn a_batch_is_answered_as_its_tokens_are_one_by_one() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (deployment, server, client, tokens) = runtime.block_on(async {
+        let deployment = Deployment::fresh(Shape::Embedded).await;
+        deployment.add_user("ada", &[]);
+        let server = deployment.serve();
+        let caller = Caller::of(&server);
+        let mut tokens = vec!["garbage".to_owned(), "a.b.c".to_owned()];
+        for n in 0..40 {
+            let issued = caller.login("ada").await;
+            if n % 4 == 0 {
+                caller.revoke(Target::Token(issued.access_token.clone())).await.unwrap();
+            }
+            if n % 5 == 0 {
+                tokens.push(issued.refresh_token);
+            }
+            let (signed, signature) = issued.access_token.rsplit_once('.').unwrap();
+            tokens.push(format!("{signed}.{}", signature.chars().rev().collect::<String>()));
+            tokens.push(issued.access_token);
+        }
+        let client = machine(&deployment, &server);
+        (deployment, server, client, tokens)
+    });
+    let one = (0..tokens.len(), 0..3_usize, any::<bool>(), any::<bool>());
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(60));
+    let outcome = runner.run(&prop::collection::vec(one, 1..=256), |picked| {
+        let requests: Vec<ValidateRequest> = picked
+            .into_iter()
+            .map(|(token, audience, scoped, strong)| ValidateRequest {
+                access_token: tokens[token].clone(),
+                audience: ["", "api", "mail"][audience].to_owned(),
+                required_scopes: scoped.then(|| "read".to_owned()).into_iter().collect(),
+                // The store is asked for a few, so that a case does not take long.
+                consistency: i32::from(strong && token.is_multiple_of(9)) * 2,
+            })
+            .collect();
+        let (batch, alone) = runtime.block_on(async {
+            let batch = client.validate_batch(requests.clone()).await.unwrap();
+            let mut alone = Vec::new();
+            for request in requests {
+                alone.push(client.ask(request).await.unwrap());
+            }
+            (batch, alone)
+        });
+        let said_all = |answers: Vec<ValidateResponse>| answers.into_iter().map(said).collect::<Vec<_>>();
+        prop_assert_eq!(said_all(batch), said_all(alone));
+        Ok(())
+    });
+    outcome.unwrap();
+
+    runtime.block_on(async {
+        let mut caller = Caller::of(&server).tokens;
+        for count in [0, 257] {
+            let request = ValidateBatchRequest {
+                requests: vec![
+                    ValidateRequest {
+                        access_token: "x".into(),
+                        ..ValidateRequest::default()
+                    };
+                    count
+                ],
+            };
+            assert_refused(
+                caller.validate_batch(request).await,
+                Code::InvalidArgument,
+                "INVALID_REQUEST",
+            );
+        }
+        // The first that cannot be answered is named, wherever it stands.
+        let mut requests = vec![
+            ValidateRequest {
+                access_token: tokens[0].clone(),
+                ..ValidateRequest::default()
+            };
+            200
+        ];
+        requests[150].access_token.clear();
+        requests[151].access_token.clear();
+        let refusal = caller
+            .validate_batch(ValidateBatchRequest { requests })
+            .await
+            .unwrap_err();
+        assert!(
+            refusal.message().starts_with("requests[150].access_token"),
+            "{}",
+            refusal.message()
+        );
+    });
+    drop((deployment, server));
+}
