@@ -82,7 +82,7 @@ async fn replicas_are_replaced_under_load_without_a_failed_call() {
         let (running, made, failures) = (Arc::clone(&running), Arc::clone(&made), Arc::clone(&failures));
         tasks.push(tokio::spawn(async move {
             let session = client.log_in("ada", PASSWORD).await.unwrap();
-            let mut tokens = session.tokens().await;
+            let mut tokens = session.tokens();
             while running.load(Ordering::SeqCst) {
                 made.fetch_add(2, Ordering::SeqCst);
                 let request = RefreshRequest {
