@@ -104,6 +104,8 @@ async fn repeat<F>(
 /// Looks after the keys, unless this machine's clock is far from the store's: what it would write or remove by that
 /// clock, others could not undo.
 async fn keys(app: &App) -> Result<()> {
+    // Following the others harms nobody, and their keys are not to be looked up by a clock that is ahead.
+    app.keys.reload().await?;
     app.feed.check_skew()?;
     app.keys.tick().await
 }
