@@ -14,6 +14,7 @@ mod agent;
 mod bad_input;
 mod beside;
 mod cli;
+mod cli_files;
 mod crash;
 mod defects;
 mod deploy;
