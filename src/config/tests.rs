@@ -94,6 +94,7 @@ fn options_without_default_can_be_set_as_the_file_shows_them() {
         });
         match option {
             Some(option) if option.starts_with("master_key") => writeln!(text, "master_key = {MASTER_KEY:?}").unwrap(),
+            Some(option) if option.starts_with("client_secret") => writeln!(text, "client_secret = 'x'").unwrap(),
             Some(option) => writeln!(text, "{option}").unwrap(),
             None if line.starts_with('[') => writeln!(text, "{line}").unwrap(),
             None => {}

@@ -11,8 +11,10 @@ use quick_cache::Weighter;
 
 use super::verify::Verified;
 use crate::clock::UnixMillis;
+#[cfg(feature = "server")]
+use crate::model::Caller;
+use crate::model::Claims;
 use crate::model::revocation::Concerns;
-use crate::model::{Caller, Claims};
 
 /// A token whose signature and claims were good.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub struct Known {
     ring: u64,
     /// The claims as the wire wants them, made once by whoever sends them.
     pub encoded: OnceLock<Bytes>,
+    #[cfg(feature = "server")]
     /// The caller that shows this token, made once by whoever lets callers in; none if it is not meant for that.
     pub caller: OnceLock<Option<Arc<Caller>>>,
 }
@@ -42,6 +45,7 @@ impl Known {
             claims: Arc::new(claims),
             ring,
             encoded: OnceLock::new(),
+            #[cfg(feature = "server")]
             caller: OnceLock::new(),
         }
     }

@@ -144,6 +144,8 @@ fn rows() -> Vec<Row> {
         "/countersign.v1.AuditService/ListAuditEvents", Scope("countersign:audit"), |_user, _tokens|
             proto::ListAuditEventsRequest::default();
 
+        "/envoy.service.auth.v3.Authorization/Check", Scope("countersign:validate"), |_user, _tokens|
+            proto::envoy::service::auth::v3::CheckRequest::default();
         "/grpc.health.v1.Health/Check", Anyone, |_user, _tokens| tonic_health::pb::HealthCheckRequest::default();
         "/grpc.health.v1.Health/Watch", Anyone, |_user, _tokens| tonic_health::pb::HealthCheckRequest::default();
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Anyone, |_user, _tokens|
