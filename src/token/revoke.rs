@@ -83,7 +83,7 @@ impl Tokens {
             }
             RevokeTarget::Client(id) => {
                 permit(caller, all)?;
-                let id = ClientId::parse_or_default(&id, "client_id")?;
+                let id = ClientId::parse(&id, "client_id")?;
                 let event = with_reason(
                     self.event(AuditType::ClientRevoked, &id, caller).with_client(&id),
                     &reason,

@@ -84,6 +84,12 @@ async fn what_is_empty_or_missing_is_named() {
         Code::InvalidArgument,
         "INVALID_REQUEST",
     );
+    // A forgotten field must not log out everybody at the default client.
+    assert_refused(
+        caller.revoke(Target::ClientId(String::new())).await,
+        Code::InvalidArgument,
+        "INVALID_REQUEST",
+    );
     let attempt = "a".repeat(65);
     assert_refused(
         caller.refresh_as("csr_x", &attempt).await,
