@@ -145,6 +145,17 @@ impl SigningKey {
         Ok(token)
     }
 
+    /// The longest payload (JSON) whose token has at most `limit` bytes.
+    #[must_use]
+    pub fn payload_within(&self, limit: usize) -> usize {
+        let signature = match &self.pair {
+            Pair::EdDsa(_) | Pair::Es256(_) => 64,
+            Pair::Rs256(pair) => pair.public_modulus_len(),
+        };
+        let rest = self.header.len() + 1 + (signature * 4).div_ceil(3);
+        limit.saturating_sub(rest) * 3 / 4
+    }
+
     /// The signature of `message`, as JWS wants it.
     pub(super) fn signature(&self, message: &[u8]) -> Result<Vec<u8>> {
         let failed = |_| Error::internal("signing failed");
@@ -254,6 +265,21 @@ mod tests {
         // Scalars of zero and beyond the order are no keys: not a loop without end, but an error.
         assert!(SigningKey::generate(Algorithm::Es256, &Fixed(0)).is_err());
         assert!(SigningKey::generate(Algorithm::Es256, &Fixed(0xff)).is_err());
+    }
+
+    #[test]
+    fn the_largest_payload_is_told_to_the_byte() {
+        for algorithm in Algorithm::ALL {
+            let key = SigningKey::generate(algorithm, &SystemEntropy).unwrap();
+            let mut said: Claims = serde_json::from_value(claims()).unwrap();
+            for _ in 0..5 {
+                said.iss.push('x');
+                let token = key.sign(&said).unwrap().len();
+                let payload = serde_json::to_vec(&said).unwrap().len();
+                assert!(key.payload_within(token) >= payload);
+                assert!(key.payload_within(token - 1) < payload);
+            }
+        }
     }
 
     #[test]

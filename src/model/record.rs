@@ -6,7 +6,7 @@
 
 use super::client::ReusePolicy;
 use super::epoch::Epochs;
-use super::grant::{Narrowing, narrow, narrow_audience};
+use super::grant::{Narrowing, narrow, narrow_audience, weight};
 use super::ids::{ClientId, SessionId, UserId};
 use super::session::{
     Evidence, LINGER, MAX_FAST_FORWARD, NewSession, Presented, Refusal, Rotated, Rotation, SessionContext, SessionView,
@@ -223,6 +223,9 @@ impl SessionRecord {
             &self.scope,
         );
         let audience = take(audience, Refusal::WiderAudience, Refusal::LostAudience)?;
+        if weight(&scope, &audience) > presented.room as usize {
+            return Err(Refusal::TooLarge);
+        }
         Ok((scope, audience))
     }
 

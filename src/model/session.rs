@@ -157,6 +157,8 @@ pub struct Presented {
     pub allowed_audience: Allowed,
     /// Countersign's own audience: allowed besides where the grant holds a `countersign:*` scope.
     pub own_audience: String,
+    /// How many bytes of an access token's payload scopes and audiences may take ([`super::grant::weight`]).
+    pub room: u32,
     /// The new context; empty fields leave the recorded ones.
     pub context: SessionContext,
 }
@@ -219,7 +221,7 @@ pub struct Rotated {
     pub now: UnixMillis,
 }
 
-/// Why the request was refused; `String` is the scope or audience at fault.
+/// Why the request was refused; a `String` is the scope or audience at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// A scope that was never granted.
@@ -230,6 +232,8 @@ pub enum Refusal {
     LostScope(String),
     /// An audience that was lost since.
     LostAudience(String),
+    /// Scopes and audiences do not fit into the room that the rest of the access token leaves.
+    TooLarge,
 }
 
 /// What is known of a refresh token that was used twice.

@@ -1,7 +1,7 @@
 //! What may be asked for, by whom, from where.
 
 use super::Tokens;
-use crate::model::grant::{Allowed, OWN_PREFIX};
+use crate::model::grant::{Allowed, OWN_PREFIX, OWN_SCOPES};
 use crate::model::{Caller, Client, ClientId, Error, ErrorKind, Grant, Identity, Result, SessionContext};
 
 impl Tokens {
@@ -13,7 +13,9 @@ impl Tokens {
         scope: Vec<String>,
         audience: Vec<String>,
     ) -> Result<(Vec<String>, Vec<String>)> {
-        if let Some(refused) = scope.iter().position(|name| !allowed.allows(name)) {
+        // A right that does not exist is nobody's, the administrator's neither.
+        let is_real = |name: &String| !name.starts_with(OWN_PREFIX) || OWN_SCOPES.contains(&name.as_str());
+        if let Some(refused) = scope.iter().position(|name| !(allowed.allows(name) && is_real(name))) {
             return Err(not_allowed(ErrorKind::ScopeNotAllowed, "scope", refused));
         }
         let own = scope.iter().any(|name| name.starts_with(OWN_PREFIX));

@@ -92,6 +92,34 @@ impl Tokens {
     pub(super) async fn mint(&self, minting: Minting) -> Result<Access> {
         let ring = self.signing_ring().await?;
         let now = self.clock.now();
+        let claims = self.claims(minting, now);
+        let key = ring.active().ok_or_else(|| Error::internal("no active signing key"))?;
+        let token = SecretText::new(key.sign(&claims)?);
+        if token.expose().len() > MAX_TOKEN {
+            return Err(too_large());
+        }
+        let expires = UnixMillis::from_secs(claims.exp);
+        let life = expires.since(now);
+        let refresh_after = now.plus(life.mul_f64(0.70 + 0.15 * self.unit()));
+        Ok(Access {
+            token,
+            expires,
+            refresh_after,
+            scope: claims.scope,
+            audience: claims.aud,
+        })
+    }
+
+    /// How many bytes of its payload a token would leave to scopes and audiences, of which `minting` has none yet.
+    pub(super) async fn room(&self, minting: Minting) -> Result<u32> {
+        let ring = self.signing_ring().await?;
+        let key = ring.active().ok_or_else(|| Error::internal("no active signing key"))?;
+        let claims = self.claims(minting, self.clock.now());
+        let said = serde_json::to_vec(&claims).map_err(Error::internal)?.len() + r#","scope":"""#.len();
+        u32::try_from(key.payload_within(MAX_TOKEN).saturating_sub(said)).map_err(Error::internal)
+    }
+
+    fn claims(&self, minting: Minting, now: UnixMillis) -> Claims {
         let Minting {
             sub,
             client,
@@ -105,15 +133,13 @@ impl Tokens {
             ceiling,
         } = minting;
         let person = person.unwrap_or_default();
-        let iat = now.secs();
-        let exp = now.plus(self.jittered(ttl)).secs().min(ceiling.secs());
-        let claims = Claims {
+        Claims {
             iss: self.config.issuer.clone(),
             sub,
             aud: audience,
             client_id: client,
-            iat,
-            exp,
+            iat: now.secs(),
+            exp: now.plus(self.jittered(ttl)).secs().min(ceiling.secs()),
             nbf: None,
             jti: TokenId::generate(now, &*self.entropy),
             scope,
@@ -124,25 +150,7 @@ impl Tokens {
             epo: epochs,
             root,
             ext: person.ext,
-        };
-        let key = ring.active().ok_or_else(|| Error::internal("no active signing key"))?;
-        let token = SecretText::new(key.sign(&claims)?);
-        if token.expose().len() > MAX_TOKEN {
-            return Err(
-                Error::invalid("scope", "the access token would be larger than 3.5 KiB; ask for less")
-                    .because("scopes, audiences, roles and attributes together are too large"),
-            );
         }
-        let expires = UnixMillis::from_secs(exp);
-        let life = expires.since(now);
-        let refresh_after = now.plus(life.mul_f64(0.70 + 0.15 * self.unit()));
-        Ok(Access {
-            token,
-            expires,
-            refresh_after,
-            scope: claims.scope,
-            audience: claims.aud,
-        })
     }
 
     /// The ring to sign with: loaded lately, and not with a key that was revoked since.
@@ -169,6 +177,12 @@ impl Tokens {
     pub(super) fn check_skew(&self) -> Result<()> {
         self.feed.check_skew()
     }
+}
+
+/// What is asked for does not fit into one token.
+pub(super) fn too_large() -> Error {
+    Error::invalid("scope", "the access token would be larger than 3.5 KiB; ask for less")
+        .because("scopes, audiences, roles and attributes together are too large")
 }
 
 /// The subject of a person's tokens.

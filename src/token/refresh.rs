@@ -10,6 +10,7 @@ use super::allowed::believes_address;
 use super::mint::{Issued, Minting, Person, Refreshable, subject};
 use super::refresh_token::RefreshToken;
 use super::verdict::{count_verdict, refused};
+use crate::clock::UnixMillis;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
 use crate::model::session::{Presented, Rotated};
 use crate::model::{
@@ -80,6 +81,9 @@ impl Tokens {
             (self.config.grace(&client), self.config.policy(&client))
         };
 
+        let room = self
+            .room(self.minting(&user, &client, &token, self.clock.now()))
+            .await?;
         let ring = self.keys.current();
         let presented = Presented {
             user: user.id,
@@ -100,6 +104,7 @@ impl Tokens {
             allowed_scope: Allowed::scopes_of_person(&client.scopes, user.is_admin()),
             allowed_audience: self.audiences(&client),
             own_audience: self.config.caller_audience.clone(),
+            room,
             context: believed(caller, request.context).cut(),
         };
         // A task of its own: a caller that goes away must not leave a tombstone without its revocation.
@@ -158,19 +163,10 @@ impl Tokens {
             .ok_or_else(|| Error::store_unavailable("the successor's refresh key is not loaded yet"))?;
         let access = self
             .mint(Minting {
-                sub: subject(user.id),
-                client: client.id.clone(),
                 scope,
                 audience,
-                epochs: TokenEpochs {
-                    epochs: token.epochs,
-                    client_id: client.id.clone(),
-                },
-                person: Some(Person::of(user, token.session, created)),
-                act: None,
-                root: None,
-                ttl: self.config.access_ttl(client),
                 ceiling: expires,
+                ..self.minting(user, client, &token, created)
             })
             .await?;
         let session = token.session;
@@ -185,6 +181,25 @@ impl Tokens {
             access,
             refresh: Some(refresh),
         })
+    }
+
+    /// The access token that this refresh token gives, but for its scopes and audiences.
+    fn minting(&self, user: &User, client: &Client, token: &RefreshToken, created: UnixMillis) -> Minting {
+        Minting {
+            sub: subject(user.id),
+            client: client.id.clone(),
+            scope: Vec::new(),
+            audience: Vec::new(),
+            epochs: TokenEpochs {
+                epochs: token.epochs,
+                client_id: client.id.clone(),
+            },
+            person: Some(Person::of(user, token.session, created)),
+            act: None,
+            root: None,
+            ttl: self.config.access_ttl(client),
+            ceiling: token.expires,
+        }
     }
 
     /// Reads a refresh token of ours. One that names a refresh key just past the newest known is looked up once: another

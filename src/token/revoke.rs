@@ -9,8 +9,10 @@ use super::Tokens;
 use super::refresh_token::PREFIX;
 use crate::clock::UnixMillis;
 use crate::keys::verify::genuine;
+use crate::model::revocation::Concerns;
 use crate::model::{
-    AuditEvent, AuditType, Caller, Claims, ClientId, Error, ErrorKind, Identity, Result, SessionId, Target, UserId,
+    AuditEvent, AuditType, Caller, Claims, ClientId, Error, ErrorKind, Identity, Result, SessionId, Target,
+    TokenEpochs, UserId,
 };
 use crate::secret::SecretText;
 use crate::store::{Expiry, NewRevocation, Recorded, SessionStore};
@@ -120,10 +122,13 @@ impl Tokens {
         let event = with_reason(event.with_client(&held.client), reason);
         match (held.session, held.user) {
             (Some(session), Some(user)) => {
+                let concerns = Concerns::of_session(user, session, held.standing.client_id, held.standing.epochs);
+                let dead = self.feed.index().kills(&concerns);
                 let recorded = self.record(Target::Session(session), held.expires, event).await?;
                 let ended = end_live(&*self.sessions, user, session).await;
                 self.spread(&recorded).await;
-                Ok(u32::from(ended))
+                // What another revocation had killed may have left its record behind.
+                Ok(u32::from(ended && recorded.new && !dead))
             }
             (Some(session), None) => {
                 self.record_and_spread(Target::Session(session), held.expires, event)
@@ -168,6 +173,10 @@ impl Tokens {
                 user: Some(token.user),
                 session: Some(token.session),
                 token: crate::model::TokenId(uuid::Uuid::nil()),
+                standing: TokenEpochs {
+                    epochs: token.epochs,
+                    client_id: token.client.clone(),
+                },
                 client: token.client,
                 expires: Expiry::At(token.expires.plus(self.config.leeway)),
             }));
@@ -184,6 +193,7 @@ impl Tokens {
             user: claims.sub.parse().ok(),
             session: claims.sid,
             token: claims.jti,
+            standing: claims.epo,
             client: claims.client_id,
             subject: claims.sub,
             expires,
@@ -249,6 +259,7 @@ struct Held {
     user: Option<UserId>,
     session: Option<SessionId>,
     token: crate::model::TokenId,
+    standing: TokenEpochs,
     client: ClientId,
     expires: Expiry,
 }

@@ -1,6 +1,7 @@
 //! What follows from what a presented refresh token meant, other than tokens.
 
 use super::Tokens;
+use super::mint::too_large;
 use super::refresh_token::RefreshToken;
 use crate::model::audit::Outcome;
 use crate::model::session::{Evidence, Presented, Refusal};
@@ -93,5 +94,6 @@ pub(super) fn refused(refusal: &Refusal, presented: &Presented) -> Error {
             at("audience", &presented.audience, name),
             "is no longer allowed",
         ),
+        Refusal::TooLarge => too_large(),
     }
 }

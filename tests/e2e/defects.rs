@@ -1,8 +1,9 @@
 //! Rules that were found broken once, from the outside.
 
+use countersign::proto::revoke_request::Target;
 use countersign::proto::{
     BeginPasswordResetRequest, ChangePasswordRequest, Client, CompletePasswordResetRequest, Grant, InactiveReason,
-    RefreshRequest, UpdateUserRequest, User,
+    RefreshOutcome, RefreshRequest, UpdateUserRequest, User,
 };
 use rstest::rstest;
 use tokio::task::JoinSet;
@@ -232,4 +233,83 @@ async fn there_are_never_more_sessions_than_may_be(#[values(Shape::Embedded, Sha
         || async { (list().await.len() <= 3).then_some(()) },
     )
     .await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_token_that_would_be_too_large_costs_no_generation(
+    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+) {
+    let deployment = Deployment::fresh(shape).await;
+    let ada = deployment.add_user("ada", &[]);
+    deployment.add_user("root", &["--admin"]);
+    let server = deployment.serve();
+    let (admin, caller) = (Admin::of(&server), Caller::of(&server));
+    let root = admin
+        .login("default", "root", &["countersign:users"], &[])
+        .await
+        .unwrap();
+    let roles = async |roles: Vec<String>| {
+        let update = UpdateUserRequest {
+            user: Some(User {
+                user_id: ada.clone(),
+                roles,
+                ..Default::default()
+            }),
+            update_mask: Some(prost_types::FieldMask {
+                paths: vec!["roles".into()],
+            }),
+        };
+        admin
+            .users
+            .clone()
+            .update_user(shown(update, &root.access_token))
+            .await
+            .unwrap();
+    };
+
+    let first = caller.login("ada").await;
+    roles((0..45).map(|n| format!("{n:0>60}")).collect()).await;
+    for _ in 0..3 {
+        let refused = caller.refresh(&first.refresh_token).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    }
+    roles(vec!["editor".into()]).await;
+    let (second, outcome) = caller.refresh(&first.refresh_token).await.unwrap();
+    assert_eq!(outcome, RefreshOutcome::Rotated, "nothing had moved");
+    caller.assert_active(&second.access_token).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_session_that_is_dead_already_is_not_counted_again(
+    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+) {
+    let deployment = Deployment::fresh(shape).await;
+    deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let caller = Caller::of(&server);
+    let [killed, alive] = [caller.login("ada").await, caller.login("ada").await];
+    assert_eq!(
+        caller.revoke(Target::Token(alive.access_token.clone())).await.unwrap(),
+        1
+    );
+    assert_eq!(caller.revoke(Target::Token(alive.refresh_token)).await.unwrap(), 0);
+    caller.revoke(Target::ClientId("default".into())).await.unwrap();
+    for token in [killed.access_token, killed.refresh_token] {
+        assert_eq!(caller.revoke(Target::Token(token)).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_right_that_does_not_exist_is_nobodys() {
+    let deployment = Deployment::fresh(Shape::Embedded).await;
+    deployment.add_user("root", &["--admin"]);
+    let server = deployment.serve();
+    let admin = Admin::of(&server);
+    assert_refused(
+        admin.login("default", "root", &["countersign:everything"], &[]).await,
+        Code::PermissionDenied,
+        "SCOPE_NOT_ALLOWED",
+    );
 }

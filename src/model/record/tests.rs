@@ -51,6 +51,7 @@ fn present(generation: u32, attempt: &str) -> Presented {
         allowed_scope: everything(),
         allowed_audience: everything(),
         own_audience: "countersign".into(),
+        room: 2000,
         context: SessionContext::default(),
     }
 }

@@ -56,6 +56,12 @@ impl SessionStore for Redis {
         })
     }
 
+    async fn reach(&self, user: UserId) -> Result<()> {
+        self.run(&script::REACH, self.user_key(user), Vec::new())
+            .await
+            .map(drop)
+    }
+
     async fn rotate(&self, presented: &Presented) -> Result<Rotation> {
         let mut args = vec![
             id(presented.session),
@@ -86,6 +92,7 @@ impl SessionStore for Redis {
             args.extend([names(requested)?, flag(*any), flag(*own), names(allowed)?]);
         }
         args.push(names(std::slice::from_ref(&presented.own_audience))?);
+        args.push(number(presented.room.into()));
         rotation(self.run(&script::ROTATE, self.user_key(presented.user), args).await?)
     }
 
@@ -250,6 +257,7 @@ fn refusal(row: &mut Row) -> Result<Refusal> {
         ("scope", "lost") => Refusal::LostScope,
         ("audience", "wider") => Refusal::WiderAudience,
         ("audience", "lost") => Refusal::LostAudience,
+        ("token", "large") => return Ok(Refusal::TooLarge),
         _ => return Err(Error::internal("the rotate script refused what it does not name")),
     };
     Ok(refusal(row.text()?))

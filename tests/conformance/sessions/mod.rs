@@ -33,6 +33,7 @@ on_each!([sqlite, redis, cluster] [
     expired_is_not_absent,
     a_refusal_changes_nothing,
     a_token_is_for_somebody,
+    what_does_not_fit_moves_nothing,
     a_right_on_countersign_brings_its_audience,
     random_requests_are_narrowed_as_the_model_does,
     a_session_is_listed_as_it_was_made,

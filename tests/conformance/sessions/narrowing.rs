@@ -1,7 +1,7 @@
 //! What a refresh may ask for: the Lua script and the Rust function say the same.
 
 use countersign::model::Rotation;
-use countersign::model::grant::{Allowed, Narrowing, narrow, narrow_audience};
+use countersign::model::grant::{Allowed, Narrowing, narrow, narrow_audience, weight};
 use countersign::model::session::{NewSession, Presented, Refusal};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -75,6 +75,35 @@ pub async fn a_token_is_for_somebody(world: World) {
         "nothing was changed"
     );
     assert_eq!(world.rotate(&gone).await, lost, "nor by a replay");
+}
+
+pub async fn what_does_not_fit_moves_nothing(world: World) {
+    let audience = names(&["api", "a\"b", "c\\\\"]);
+    let session = world
+        .begin(NewSession {
+            audience: audience.clone(),
+            ..session()
+        })
+        .await;
+    let needed = u32::try_from(weight(&names(&["read", "write"]), &audience)).unwrap();
+    let with = |generation, room| Presented {
+        room,
+        ..present(&session, generation)
+    };
+    let large = Rotation::Refused(Refusal::TooLarge);
+    assert_eq!(world.rotate(&with(0, needed - 1)).await, large);
+    let fits = world.rotate(&with(0, needed)).await;
+    assert!(matches!(fits, Rotation::Rotated(_)), "nothing was changed: {fits:?}");
+    assert_eq!(world.rotate(&with(0, needed - 1)).await, large, "nor by a replay");
+    let less = Presented {
+        scope: names(&["read"]),
+        ..with(1, needed - 1)
+    };
+    assert_eq!(
+        successor(&world.rotate(&less).await).scope,
+        ["read"],
+        "asking for less helps"
+    );
 }
 
 pub async fn a_right_on_countersign_brings_its_audience(world: World) {

@@ -7,7 +7,7 @@ local attempt, grace, tolerant = ARGV[5], tonumber(ARGV[6]), ARGV[7] == '1'
 local idle_ttl, refresh_key = tonumber(ARGV[8]), tonumber(ARGV[9])
 local agent, address, device = ARGV[10], ARGV[11], ARGV[12]
 local linger, farthest, own_prefix = tonumber(ARGV[13]), tonumber(ARGV[14]), ARGV[15]
-local own_audience = ARGV[24]
+local own_audience, room = ARGV[24], tonumber(ARGV[25])
 local LAST_GENERATION = 4294967295
 
 -- model::grant::narrow. `at` is where requested, any, own and the allowed names stand among the arguments; `besides` is
@@ -96,6 +96,13 @@ if audience == '' and r.audience ~= '' then
 end
 if not audience then
   return { 'refused', 'audience', why, name }
+end
+-- model::grant::weight: the token is made after this, and a session that moved on without one is lost.
+local _, commas = string.gsub(audience, ' ', '')
+local _, escapes = string.gsub(audience, '["\\]', '')
+local quotes = audience == '' and 0 or 2 * (commas + 1)
+if #scope + #audience + quotes + escapes > room then
+  return { 'refused', 'token', 'large', '' }
 end
 
 local what, lost = 'replayed', 0
