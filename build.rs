@@ -65,8 +65,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if env::var_os("CARGO_FEATURE_SERVER").is_some() {
         let mut descriptors = protox::compile([ENVOY], ["proto"])?;
         tonic_prost_build::configure()
-            // Tests are its only client here.
+            // Served by hand; an agent asks its upstream, as a client.
             .build_client(true)
+            .build_server(false)
             .extern_path(".google.rpc.Status", "::tonic_types::Status")
             .skip_debug(ENVOY_SECRET.map(|name| format!(".envoy.{name}")))
             .compile_fds(descriptors.clone())?;

@@ -8,7 +8,10 @@ use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use countersign::keys::public::PublicKey;
 use countersign::proto::{RefreshRequest, ValidateRequest};
 use fred::clients::Pool;
 use fred::interfaces::ClientLike as _;
@@ -42,6 +45,11 @@ impl Bare {
         Self::start(&["bare-empty", &size.to_string()])
     }
 
+    /// A service that checks the token's signature by this Ed25519 key (base64url) and does nothing else.
+    pub fn verifying(size: usize, key: &str) -> Self {
+        Self::start(&["bare-verify", &size.to_string(), key])
+    }
+
     /// A handler that does one indexed SELECT and one EVALSHA.
     pub fn refresh(database: &str, redis: &str) -> Self {
         Self::start(&["bare-refresh", database, redis])
@@ -72,9 +80,13 @@ impl Drop for Bare {
 
 /// Serves the empty service until it is killed.
 pub fn empty(size: usize) {
+    serve(Nothing(filler(size)));
+}
+
+fn filler(size: usize) -> Filler {
     // A field of `size` bytes has a head of its own.
     let bytes = Bytes::from(vec![7; size.saturating_sub(3)]);
-    serve(Nothing(Filler { bytes }));
+    Filler { bytes }
 }
 
 #[derive(Clone)]
@@ -86,6 +98,27 @@ impl UnaryService<ValidateRequest> for Nothing {
 
     fn call(&mut self, _: Request<ValidateRequest>) -> Self::Future {
         std::future::ready(Ok(Response::new(self.0.clone())))
+    }
+}
+
+/// Serves the service that checks signatures until it is killed.
+pub fn verify(size: usize, key: &str) {
+    let key = PublicKey::ed25519(&URL_SAFE_NO_PAD.decode(key).unwrap()).unwrap();
+    serve(Verifies(Arc::new(key), filler(size)));
+}
+
+#[derive(Clone)]
+struct Verifies(Arc<PublicKey>, Filler);
+
+impl UnaryService<ValidateRequest> for Verifies {
+    type Response = Filler;
+    type Future = std::future::Ready<Result<Response<Filler>, Status>>;
+
+    fn call(&mut self, request: Request<ValidateRequest>) -> Self::Future {
+        let (signed, signature) = request.get_ref().access_token.rsplit_once('.').unwrap();
+        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        assert!(self.0.verifies(signed.as_bytes(), &signature));
+        std::future::ready(Ok(Response::new(self.1.clone())))
     }
 }
 
@@ -142,7 +175,7 @@ impl UnaryService<RefreshRequest> for Stores {
         let stores = self.clone();
         Box::pin(async move {
             let failed = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
-            let row: (String,) = sqlx::query_as("SELECT client_id::text FROM clients WHERE client_id = $1")
+            let row: (String,) = sqlx::query_as("SELECT id FROM clients WHERE id = $1")
                 .bind("default")
                 .fetch_one(&stores.database)
                 .await
@@ -168,6 +201,10 @@ trait Reads: Clone + Send + Sync + 'static {
 }
 
 impl Reads for Nothing {
+    type Request = ValidateRequest;
+}
+
+impl Reads for Verifies {
     type Request = ValidateRequest;
 }
 

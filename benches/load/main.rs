@@ -1,6 +1,6 @@
 //! Load: this service against an empty one, in the same run.
 //!
-//! `cargo bench --bench load [CASE]…` runs all cases or the named ones (`validate`, `batch`, `verifier`, `refresh`,
+//! `cargo bench --bench load [CASE]…` runs all cases or the named ones (`validate`, `check`, `batch`, `verifier`, `refresh`,
 //! `embedded`; see `soak` for two that take minutes). The real server (release, production defaults, caller's token checked) has one core for itself, this
 //! generator the other; the server that it is measured against is an empty tonic service that gets the very same
 //! requests and gives answers of the same size. Rounds alternate and medians count, because the machine is shared: read
@@ -29,6 +29,7 @@ mod support;
 
 mod bare;
 mod cases;
+mod edge;
 mod generator;
 mod place;
 mod refresh;
@@ -48,6 +49,7 @@ fn main() {
     // The servers that we are measured against are this program, started again.
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["bare-empty", size] => return bare::empty(size.parse().unwrap()),
+        ["bare-verify", size, key] => return bare::verify(size.parse().unwrap(), key),
         ["bare-refresh", database, redis] => return bare::refresh(database, redis),
         _ => {}
     }
@@ -60,10 +62,13 @@ fn main() {
     let lines = runtime.block_on(async {
         let mut lines = Vec::new();
         let named = |case: &str| words.iter().any(|word| word == case);
-        if ["validate", "batch", "verifier"].into_iter().any(wanted) || named("memory") || named("mixed") {
+        if ["validate", "check", "batch", "verifier"].into_iter().any(wanted) || named("memory") || named("mixed") {
             let world = world::World::start().await;
             if wanted("validate") {
                 lines.extend(cases::validate(&world).await);
+            }
+            if wanted("check") {
+                lines.extend(edge::check(&world).await);
             }
             if wanted("batch") {
                 lines.extend(cases::batch(&world).await);

@@ -111,6 +111,12 @@ impl World {
         })
     }
 
+    /// The public half of the signing key, in base64url.
+    pub fn public_key(&self) -> String {
+        let jwk: serde_json::Value = serde_json::from_str(&self.key.public().published_jwk()).unwrap();
+        jwk["x"].as_str().unwrap().to_owned()
+    }
+
     pub fn issuer(&self) -> &str {
         &self.claims.iss
     }

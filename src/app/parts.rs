@@ -40,7 +40,7 @@ pub struct App {
     /// The rules of tokens.
     pub tokens: Arc<Tokens>,
     /// The rules of the edge.
-    pub gateway: Arc<Gateway>,
+    pub gateway: Arc<Gateway<Tokens>>,
     /// The rules of users.
     pub users: Arc<Users>,
     /// The rules of clients.

@@ -186,6 +186,7 @@ fn forward_auth(config: &Config, app: &App) -> Option<ForwardAuth> {
     let anonymous = config.server.anonymous_scopes();
     gateway.forward_auth.then(|| ForwardAuth {
         gateway: app.gateway.clone(),
+        tokens: app.tokens.clone(),
         secret: gateway.forward_auth_secret.clone(),
         renews: gateway.forward_auth_secret.is_some() || anonymous.iter().any(|scope| scope == "countersign:refresh"),
         deadline: config.server.default_deadline,

@@ -4,20 +4,23 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
-use super::credential::{Bearer, Credential};
+use super::builder::Builder;
+use super::credential::Bearer;
 use super::retry::{Budget, RetryPolicy, delay};
 use super::session::Session;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
+#[cfg(feature = "server")]
+use crate::proto::envoy::service::auth::v3::{CheckRequest, CheckResponse, authorization_client::AuthorizationClient};
 use crate::proto::token_service_client::TokenServiceClient;
 use crate::proto::{
     GetKeysRequest, IssueRequest, KeySet, PasswordCredential, RefreshRequest, RefreshResponse, RevokeRequest, Tokens,
     ValidateBatchRequest, ValidateRequest, ValidateResponse, WatchRevocationsRequest, WatchRevocationsResponse,
     issue_request, revoke_request,
 };
-use crate::secret::{Entropy, SecretText, SystemEntropy};
+use crate::secret::{Entropy, SecretText};
 
 /// The largest answer that is read, in bytes: a batch of 256 with claims.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
@@ -25,116 +28,26 @@ const MAX_ANSWER: usize = 8 * 1024 * 1024;
 /// A client of Countersign. Cheap to clone; clones share the connection, the retry budget and the own token.
 #[derive(Clone, Debug)]
 pub struct Client {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    channel: Channel,
-    bearer: Arc<Bearer>,
-    budget: Budget,
-    retry: RetryPolicy,
-    deadline: Duration,
-    client_id: String,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-}
-
-/// How a client is made.
-#[derive(Clone, Debug)]
-pub struct Builder {
-    url: String,
-    credential: Credential,
-    tls: Option<ClientTlsConfig>,
-    retry: RetryPolicy,
-    deadline: Duration,
-    client_id: String,
-}
-
-impl Builder {
-    /// How the client proves who it is.
-    #[must_use]
-    pub fn credential(mut self, credential: Credential) -> Self {
-        self.credential = credential;
-        self
-    }
-
-    /// Certificates to trust and to show. `https://` without it trusts the system's.
-    #[must_use]
-    pub fn tls(mut self, tls: ClientTlsConfig) -> Self {
-        self.tls = Some(tls);
-        self
-    }
-
-    /// How it tries again.
-    #[must_use]
-    pub fn retry(mut self, retry: RetryPolicy) -> Self {
-        self.retry = retry;
-        self
-    }
-
-    /// How long one attempt of a call may take; 2 s unless said otherwise.
-    #[must_use]
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
-        self
-    }
-
-    /// The client at which people are logged in; `default` unless said otherwise.
-    #[must_use]
-    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
-        self.client_id = client_id.into();
-        self
-    }
-
-    /// The client, which connects at the first call and again whenever the connection is lost. `INVALID_ARGUMENT` for a
-    /// URL that is none.
-    pub fn connect_lazy(self) -> Result<Client, Status> {
-        let unusable = |error: tonic::transport::Error| Status::invalid_argument(format!("url: {error}"));
-        let mut endpoint = Endpoint::from_shared(self.url.clone())
-            .map_err(unusable)?
-            .connect_timeout(self.deadline)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true);
-        let tls = self.tls.or_else(|| {
-            self.url
-                .starts_with("https://")
-                .then(|| ClientTlsConfig::new().with_native_roots())
-        });
-        if let Some(tls) = tls {
-            endpoint = endpoint.tls_config(tls).map_err(unusable)?;
-        }
-        let (channel, clock) = (endpoint.connect_lazy(), Arc::new(SystemClock::new()));
-        let bearer = Bearer::new(self.credential, channel.clone(), clock.clone(), self.deadline);
-        Ok(Client {
-            inner: Arc::new(Inner {
-                channel,
-                bearer: Arc::new(bearer),
-                budget: Budget::new(),
-                retry: self.retry,
-                deadline: self.deadline,
-                client_id: self.client_id,
-                clock,
-                entropy: Arc::new(SystemEntropy),
-            }),
-        })
-    }
+pub(super) struct Inner {
+    pub(super) channel: Channel,
+    pub(super) bearer: Arc<Bearer>,
+    pub(super) budget: Budget,
+    pub(super) retry: RetryPolicy,
+    pub(super) deadline: Duration,
+    pub(super) client_id: String,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
 }
 
 impl Client {
     /// A client of the service at `url` (`http://…` or `https://…`).
     #[must_use]
     pub fn builder(url: impl Into<String>) -> Builder {
-        Builder {
-            url: url.into(),
-            credential: Credential::None,
-            tls: None,
-            retry: RetryPolicy::default(),
-            deadline: Duration::from_secs(2),
-            client_id: String::new(),
-        }
+        Builder::new(url.into())
     }
 
     /// Logs a person in and keeps their tokens fresh.
@@ -203,6 +116,16 @@ impl Client {
     pub async fn ask(&self, request: ValidateRequest) -> Result<ValidateResponse, Status> {
         self.retried(request, |mut stub, request| async move { stub.validate(request).await })
             .await
+    }
+
+    /// What Envoy would be told of a request.
+    #[cfg(feature = "server")]
+    pub(crate) async fn check(&self, request: CheckRequest) -> Result<CheckResponse, Status> {
+        self.retried(request, |_, request| {
+            let mut stub = AuthorizationClient::new(self.inner.channel.clone());
+            async move { stub.check(request).await }
+        })
+        .await
     }
 
     /// Up to 256 tokens at once, answered in their order.

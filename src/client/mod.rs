@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod builder;
 mod calls;
 mod credential;
 mod guard;
@@ -23,7 +24,8 @@ mod retry;
 mod session;
 mod verifier;
 
-pub use calls::{Builder, Client};
+pub use builder::Builder;
+pub use calls::Client;
 pub use credential::Credential;
 pub use guard::{Guard, GuardLayer};
 pub use retry::RetryPolicy;

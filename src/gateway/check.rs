@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::asked::{Asked, Bearer, Route};
 use super::cookie::{CookieNames, Cookies, SetCookie};
+use super::judge::{Judge, Renews};
 use super::verdict::{Admitted, Refusal, Verdict, Why};
 use crate::clock::{Clock, UnixMillis};
 use crate::keys::cache::Known;
-use crate::model::{Caller, ClientId, ErrorKind, InactiveReason, Result, SessionContext};
+use crate::model::{ClientId, ErrorKind, InactiveReason, Result, SessionContext};
 use crate::secret::SecretText;
-use crate::token::{Issued, RefreshRequest, Tokens, ValidateRequest};
+use crate::token::{Issued, RefreshRequest};
 
 /// What the gateway lets through.
 #[derive(Clone, Debug)]
@@ -29,15 +30,15 @@ pub struct GatewayConfig {
 
 /// The rule.
 #[derive(Debug)]
-pub struct Gateway {
-    tokens: Arc<Tokens>,
+pub struct Gateway<J> {
+    judge: Arc<J>,
     clock: Arc<dyn Clock>,
     config: GatewayConfig,
 }
 
-/// On whose behalf cookies are renewed, if the caller may; asked only when there is something to renew. An error, such
-/// as `OVERLOADED`, is the answer.
-pub type Renewer<'a, P> = &'a (dyn Fn() -> Result<Option<(Caller, P)>> + Sync);
+/// Who renews cookies, if the caller may have that done; asked only when there is something to renew. An error, such as
+/// `OVERLOADED`, is the answer.
+pub type Renewer<'a, R> = &'a (dyn Fn() -> Result<Option<R>> + Sync);
 
 /// What the route wants, defaults filled in.
 struct Wanted<'a> {
@@ -71,19 +72,19 @@ impl Outcome {
     }
 }
 
-impl Gateway {
-    /// The rule over these tokens.
+impl<J: Judge> Gateway<J> {
+    /// The rule over what this judges.
     #[must_use]
-    pub fn new(tokens: Arc<Tokens>, clock: Arc<dyn Clock>, config: GatewayConfig) -> Self {
-        Self { tokens, clock, config }
+    pub fn new(judge: Arc<J>, clock: Arc<dyn Clock>, config: GatewayConfig) -> Self {
+        Self { judge, clock, config }
     }
 
     /// Whether a request may pass. An error means that this cannot be told, and is never an answer about the token.
-    pub async fn check<P: Send>(
+    pub async fn check<R: Renews>(
         &self,
         asked: &Asked<'_>,
         route: Route<'_>,
-        renewer: Renewer<'_, P>,
+        renewer: Renewer<'_, R>,
     ) -> Result<Verdict> {
         let wanted = self.wanted(route);
         let Outcome { judged, set_cookies } = match self.find(asked) {
@@ -147,12 +148,12 @@ impl Gateway {
         Ok(Found::Cookies(cookies))
     }
 
-    async fn by_cookies<P: Send>(
+    async fn by_cookies<R: Renews>(
         &self,
         asked: &Asked<'_>,
         cookies: Cookies<'_>,
         wanted: &Wanted<'_>,
-        renewer: Renewer<'_, P>,
+        renewer: Renewer<'_, R>,
     ) -> Result<Outcome> {
         let reason = match cookies.access() {
             Some(access) => match self.judge(access, wanted).await? {
@@ -183,7 +184,7 @@ impl Gateway {
         if wanted.streaming {
             return Ok(Outcome::of(Err(why)));
         }
-        let Some((caller, _pass)) = renewer()? else {
+        let Some(renewal) = renewer()? else {
             return Ok(Outcome::of(Err(why)));
         };
         let request = RefreshRequest {
@@ -198,7 +199,7 @@ impl Gateway {
             },
             by_cookie: true,
         };
-        match self.tokens.refresh(&caller, request).await {
+        match renewal.renew(request).await {
             Ok(refreshed) => {
                 // The browser gets what was made for it whatever becomes of this request: it has nothing else now.
                 let judged = self.judge(refreshed.issued.access.token.expose(), wanted).await?;
@@ -213,14 +214,7 @@ impl Gateway {
     }
 
     async fn judge(&self, token: &str, wanted: &Wanted<'_>) -> Result<Result<Arc<Known>, InactiveReason>> {
-        let request = ValidateRequest {
-            token,
-            audience: wanted.audience,
-            required_scopes: &wanted.scopes,
-            strong: false,
-            asked: self.clock.monotonic(),
-        };
-        let known = self.tokens.validate(request).await?.verdict;
+        let known = self.judge.judge(token, wanted.audience, &wanted.scopes).await?;
         Ok(known.and_then(|known| match &self.config.client {
             Some(client) if known.claims.client_id != *client => Err(InactiveReason::WrongAudience),
             Some(_) | None => Ok(known),

@@ -11,11 +11,15 @@ mod asked;
 #[cfg(feature = "server")]
 mod check;
 #[cfg(feature = "server")]
+mod judge;
+#[cfg(feature = "server")]
 mod verdict;
 
 #[cfg(feature = "server")]
 pub use asked::{Asked, Headers, Route};
 #[cfg(feature = "server")]
 pub use check::{Gateway, GatewayConfig, Renewer};
+#[cfg(feature = "server")]
+pub use judge::{Judge, Renewal, Renews};
 #[cfg(feature = "server")]
 pub use verdict::{Admitted, IDENTITY, Refusal, Verdict};

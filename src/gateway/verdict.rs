@@ -42,6 +42,13 @@ pub struct Admitted {
 }
 
 impl Admitted {
+    /// Whether the token alone decides what is told: no cookie and no lookalike is among the request's headers. Such a
+    /// request showed a bearer token, so `strip_authorization` is the same for all of them.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.cookie.is_none() && self.lookalikes.is_empty() && self.set_cookies.is_empty()
+    }
+
     /// The headers that tell who asks, in the order of [`IDENTITY`]; none: there must be no such header.
     #[must_use]
     pub fn identity(&self) -> [Option<Cow<'_, str>>; 5] {

@@ -16,10 +16,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use serde_json::json;
 
 use crate::gateway::cookie::SetCookie;
-use crate::gateway::{Admitted, Asked, Gateway, Headers, IDENTITY, Refusal, Route, Verdict};
+use crate::gateway::{Admitted, Asked, Gateway, Headers, IDENTITY, Refusal, Renewal, Route, Verdict};
 use crate::model::audit::Origin;
 use crate::model::{Caller, ErrorKind, Identity, Result};
 use crate::secret::{SecretText, same};
+use crate::token::Tokens;
 
 /// By which the proxy proves that it is the proxy.
 const SECRET: HeaderName = HeaderName::from_static("x-forward-auth-secret");
@@ -43,7 +44,9 @@ const MAX_RENEWALS: usize = 256;
 #[derive(Debug)]
 pub struct ForwardAuth {
     /// The rule.
-    pub gateway: Arc<Gateway>,
+    pub gateway: Arc<Gateway<Tokens>>,
+    /// By which cookies are renewed.
+    pub tokens: Arc<Tokens>,
     /// What the proxy must send; none: anybody may ask.
     pub secret: Option<SecretText>,
     /// Whether cookies are renewed for whoever asks.
@@ -113,11 +116,11 @@ impl ForwardAuth {
         }
     }
 
-    fn renewer(&self, address: &str) -> Result<Option<(Caller, Renewal<'_>)>> {
+    fn renewer(&self, address: &str) -> Result<Option<Renewal<Place<'_>>>> {
         if !self.renews {
             return Ok(None);
         }
-        let renewal = Renewal(&self.renewals);
+        let pass = Place(&self.renewals);
         if self.renewals.fetch_add(1, Ordering::Relaxed) >= MAX_RENEWALS {
             return Err(ErrorKind::Overloaded.into());
         }
@@ -130,14 +133,15 @@ impl ForwardAuth {
                 ..Origin::default()
             },
         };
-        Ok(Some((caller, renewal)))
+        let tokens = self.tokens.clone();
+        Ok(Some(Renewal { tokens, caller, pass }))
     }
 }
 
 /// One renewal under way.
-struct Renewal<'a>(&'a AtomicUsize);
+struct Place<'a>(&'a AtomicUsize);
 
-impl Drop for Renewal<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -29,6 +29,9 @@ pub struct Known {
     ring: u64,
     /// The claims as the wire wants them, made once by whoever sends them.
     pub encoded: OnceLock<Bytes>,
+    /// What a proxy is told of a request that shows this token and is otherwise plain, made once by whoever tells it.
+    #[cfg(feature = "server")]
+    pub passed: OnceLock<Bytes>,
     #[cfg(feature = "server")]
     /// The caller that shows this token, made once by whoever lets callers in; none if it is not meant for that.
     pub caller: OnceLock<Option<Arc<Caller>>>,
@@ -46,6 +49,8 @@ impl Known {
             ring,
             encoded: OnceLock::new(),
             #[cfg(feature = "server")]
+            passed: OnceLock::new(),
+            #[cfg(feature = "server")]
             caller: OnceLock::new(),
         }
     }
@@ -59,8 +64,8 @@ struct Weight;
 
 impl Weighter<Box<str>, Arc<Known>> for Weight {
     fn weight(&self, token: &Box<str>, _: &Arc<Known>) -> u64 {
-        // Claims hold about what the token's text holds, twice: parsed and encoded.
-        OVERHEAD + 3 * token.len() as u64
+        // The text, and about as much each for the claims as data, as wire bytes, and as a proxy is told them.
+        OVERHEAD + 4 * token.len() as u64
     }
 }
 
@@ -76,7 +81,7 @@ impl Cache {
     /// An empty cache of at most this many bytes.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
-        let typical = OVERHEAD + 3 * 700;
+        let typical = OVERHEAD + 4 * 700;
         let items = usize::try_from(bytes / typical).unwrap_or(usize::MAX).max(1);
         Self {
             entries: quick_cache::sync::Cache::with_weighter(items, bytes, Weight),

@@ -163,6 +163,12 @@ impl Tokens {
             .ok_or_else(|| Error::from(ErrorKind::CallerUnauthenticated).because("the bearer token is not for us"))
     }
 
+    /// This moment, for [`ValidateRequest::asked`].
+    #[must_use]
+    pub fn moment(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
     /// The answer's freshness, for whoever serves without a token in hand.
     pub fn freshness(&self) -> Result<Arc<Freshness>> {
         self.feed.freshness()

@@ -18,4 +18,3 @@ mod forward_auth;
 mod outage;
 mod proxies;
 mod site;
-mod throughput;

@@ -8,14 +8,12 @@ use tonic_types::StatusExt as _;
 
 use crate::client::{Client, Judgement, Verifier};
 use crate::clock::UnixMillis;
+use crate::gateway::Judge;
 use crate::grpc::convert::answer::Answer;
 use crate::grpc::convert::token;
-use crate::grpc::layers::{Authentication, Authenticator, Credential, Inbound, Routed, Routes};
-use crate::grpc::policy::Method;
-use crate::grpc::services::validate::{self, Validates};
-use crate::grpc::services::{Boxed, boxed};
-use crate::model::audit::Origin;
-use crate::model::{Caller, Error, ErrorKind, Identity, Result};
+use crate::grpc::services::validate::Validates;
+use crate::keys::cache::Known;
+use crate::model::{Error, ErrorKind, InactiveReason, Result};
 use crate::proto::ValidateRequest;
 use crate::proto::convert::reason::kind_of;
 use crate::token::Validation;
@@ -39,6 +37,13 @@ impl AgentCalls {
     pub(super) fn follow(&self, client: Client, verifier: Verifier) {
         // It is called once.
         let _ = self.following.set((client, verifier));
+    }
+
+    /// Whom to follow; `REVOCATIONS_STALE` before the first snapshot: until then nothing is answered, whoever could be
+    /// asked.
+    pub(super) fn following(&self) -> Result<&(Client, Verifier)> {
+        let following = self.following.get().filter(|(_, verifier)| verifier.is_ready());
+        following.ok_or_else(|| stale().because("the first snapshot is not complete"))
     }
 
     fn judged(&self, judgement: Judgement) -> Answer {
@@ -72,10 +77,7 @@ impl Validates for AgentCalls {
         if asked.token.is_empty() {
             return Err(Error::invalid("access_token", "must not be empty"));
         }
-        let stale = || Error::from(ErrorKind::RevocationsStale).retry_after(Duration::from_secs(1));
-        let following = self.following.get().filter(|(_, verifier)| verifier.is_ready());
-        // Before the first snapshot nothing is answered, whoever could be asked.
-        let (client, verifier) = following.ok_or_else(|| stale().because("the first snapshot is not complete"))?;
+        let (client, verifier) = self.following()?;
         if asked.strong {
             let told = client.ask(request.clone()).await.map_err(|status| passed_on(&status))?;
             return Ok(Answer::Told(Box::new(told)));
@@ -84,13 +86,34 @@ impl Validates for AgentCalls {
             return Ok(self.judged(judgement));
         }
         let told = client.ask(request.clone()).await;
-        let told = told.map_err(|status| stale().because(format!("the upstream answers {:?}", status.code())))?;
-        Ok(Answer::Told(Box::new(told)))
+        Ok(Answer::Told(Box::new(told.map_err(|status| no_help(&status))?)))
     }
 }
 
+impl Judge for AgentCalls {
+    async fn judge(
+        &self,
+        token: &str,
+        audience: &str,
+        scopes: &[String],
+    ) -> Result<Result<Arc<Known>, InactiveReason>> {
+        let (_, verifier) = self.following()?;
+        let judgement = verifier.judge_local(token, audience, scopes);
+        Ok(judgement.ok_or_else(|| stale().because("memory is too old"))?.verdict)
+    }
+}
+
+fn stale() -> Error {
+    Error::from(ErrorKind::RevocationsStale).retry_after(Duration::from_secs(1))
+}
+
+/// Memory is too old, and the upstream does not help.
+pub(super) fn no_help(status: &Status) -> Error {
+    stale().because(format!("the upstream answers {:?}", status.code()))
+}
+
 /// What the upstream says of a question that it alone can answer. Refusing *us* is no answer to who asked.
-fn passed_on(status: &Status) -> Error {
+pub(super) fn passed_on(status: &Status) -> Error {
     let details = status.get_error_details();
     let reason = details.error_info().map_or("", |info| info.reason.as_str());
     let kind = match (status.code(), kind_of(reason)) {
@@ -99,52 +122,4 @@ fn passed_on(status: &Status) -> Error {
         _ => ErrorKind::StoreUnavailable,
     };
     Error::from(kind).because(format!("the upstream answers {:?} {reason}", status.code()))
-}
-
-/// Where the agent's calls go.
-pub(super) struct AgentRoutes {
-    calls: Arc<AgentCalls>,
-    health: Boxed,
-}
-
-impl AgentRoutes {
-    pub(super) fn new(
-        calls: Arc<AgentCalls>,
-        health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
-    ) -> Self {
-        let health = boxed(health);
-        Self { calls, health }
-    }
-}
-
-impl Routes for AgentRoutes {
-    fn route(&self, method: &'static Method, request: http::Request<Inbound>) -> Routed {
-        if method.service == "grpc.health.v1.Health" {
-            return (self.health)(request);
-        }
-        validate::serve(&self.calls, method, request)
-    }
-}
-
-/// Whoever reaches the agent is on the same machine, and may ask.
-pub(super) struct Neighbours(Arc<Caller>);
-
-impl Default for Neighbours {
-    fn default() -> Self {
-        Self(Arc::new(Caller {
-            identity: Identity::Anonymous,
-            scopes: vec!["countersign:validate".to_owned()],
-            origin: Origin::default(),
-        }))
-    }
-}
-
-impl Authenticator for Neighbours {
-    fn authenticate(&self, _: Credential<'_>) -> Authentication {
-        Authentication::Known(Ok(self.0.clone()))
-    }
-
-    fn nobody(&self) -> Arc<Caller> {
-        self.0.clone()
-    }
 }

@@ -1,7 +1,9 @@
-//! The agent: Validate and `ValidateBatch` beside a service of any language, answered from memory. It follows the upstream
-//! as the client library does, and never issues, refreshes or revokes anything.
+//! The agent: Validate, `ValidateBatch` and Envoy's Check beside a service of any language, answered from memory. It
+//! follows the upstream as the client library does, and never issues, refreshes or revokes anything.
 
 mod calls;
+mod edge;
+mod routes;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,11 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use self::calls::{AgentCalls, AgentRoutes, Neighbours};
+use self::calls::AgentCalls;
+use self::edge::AgentChecks;
+use self::routes::{AgentRoutes, Neighbours};
 use super::error::StartError;
 use super::settings;
 use crate::client::{Client, Credential, RetryPolicy, Verifier, VerifierConfig};
+use crate::clock::SystemClock;
 use crate::config::{AgentListen, Config, OnStale};
+use crate::gateway::Gateway;
 use crate::grpc::connection::Grpc;
 use crate::grpc::health::{Health, Parts};
 use crate::grpc::layers::{Deadlines, Frame, FrameParts, RequestIds};
@@ -27,8 +33,9 @@ use crate::secret::SystemEntropy;
 use crate::shutdown::Stop;
 use crate::telemetry::Metrics;
 
-/// What it needs of the upstream, and what it makes do with: without the second it cannot ask once memory is too old.
-const SCOPES: [&str; 2] = ["countersign:watch", "countersign:validate"];
+/// What it needs of the upstream, and what it makes do with: without the second it cannot ask once memory is too old,
+/// without the third no cookie is renewed.
+const SCOPES: [&str; 3] = ["countersign:watch", "countersign:validate", "countersign:refresh"];
 
 /// How often an upstream that does not answer yet is asked again.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -54,12 +61,16 @@ pub async fn agent(
     let calls = Arc::new(AgentCalls::new(settings::feed(config).reconcile_interval));
     let (health, health_service) = Health::new(stop.clone()).await;
     let entropy = Arc::new(SystemEntropy);
+    let gateway = Gateway::new(calls.clone(), Arc::new(SystemClock::new()), settings::gateway(config)?);
+    let checks = AgentChecks::new(gateway, calls.clone());
+    let ext_authz = config.gateway.ext_authz;
     let frame = Frame::new(FrameParts {
-        routes: Box::new(AgentRoutes::new(calls.clone(), health_service)),
+        routes: Box::new(AgentRoutes::new(calls.clone(), checks, health_service)),
         authenticator: Arc::new(Neighbours::default()),
         policy: Policy::serving(|method| {
             method.service == "grpc.health.v1.Health"
                 || method.service == "countersign.v1.TokenService" && method.name.starts_with("Validate")
+                || method.service == "envoy.service.auth.v3.Authorization" && ext_authz
         }),
         deadlines: Deadlines {
             default: config.server.default_deadline,
@@ -147,6 +158,9 @@ async fn follow(config: &Config, upstream: &str, calls: &AgentCalls, health: &He
 /// A client of the upstream, and whose tokens it verifies.
 async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), StartError> {
     let mut scopes = SCOPES.to_vec();
+    if !config.gateway.cookies {
+        scopes.truncate(2);
+    }
     let mut complained = false;
     loop {
         let credential = match (&config.agent.client_id, &config.agent.client_secret) {
@@ -183,9 +197,14 @@ async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), St
         match (refused.code(), reason) {
             (Code::PermissionDenied, "SCOPE_NOT_ALLOWED") if scopes.len() > 1 => {
                 tracing::warn!(
-                    "agent.client_id lacks countersign:validate: once memory is too old, nothing can be asked"
+                    scope = scopes.pop(),
+                    "agent.client_id lacks a scope: {}",
+                    if scopes.len() > 1 {
+                        "no cookie is renewed"
+                    } else {
+                        "once memory is too old, nothing can be asked"
+                    }
                 );
-                scopes.truncate(1);
                 continue;
             }
             (Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument, _) => {

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use bytes::{BufMut, Bytes};
+use prost::Message as _;
 use prost_types::Struct;
 use tonic::Code;
 use tonic_types::Status;
@@ -84,6 +86,17 @@ pub fn verdict(verdict: &Verdict) -> CheckResponse {
             dynamic_metadata: None,
             http_response: Some(HttpResponse::DeniedResponse(deny(refusal))),
         },
+    }
+}
+
+/// Writes what Envoy is told. Where a request goes on as it came, that depends on the token alone: it is kept with it.
+pub fn write(verdict: &Verdict, out: &mut impl BufMut) {
+    match verdict {
+        Verdict::Admitted(admitted) if admitted.is_plain() => {
+            let encode = || Bytes::from(self::verdict(verdict).encode_to_vec());
+            out.put_slice(admitted.known.passed.get_or_init(encode));
+        }
+        Verdict::Admitted(_) | Verdict::Refused(_) => self::verdict(verdict).encode_raw(out),
     }
 }
 

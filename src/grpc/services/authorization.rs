@@ -1,40 +1,99 @@
-//! `envoy.service.auth.v3.Authorization`: what Envoy asks before it lets a request through.
+//! `envoy.service.auth.v3.Authorization`: what Envoy asks before it lets a request through. On the path of every request,
+//! so it is served by hand; what answers is the rules of this service, or an agent's verifier.
 
 use std::sync::Arc;
 
+use prost::Message as _;
+use tonic::codec::EncodeBuf;
+use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
 
 use super::Desk;
-use crate::gateway::Gateway;
+use super::by_hand::{ByHand, Written};
+use crate::gateway::{Gateway, Renewal, Verdict};
 use crate::grpc::convert::check;
-use crate::grpc::layers::{Call, Pass};
-use crate::model::Caller;
-use crate::proto::envoy::service::auth::v3::authorization_server::Authorization;
+use crate::grpc::layers::{Call, Inbound, Routed};
+use crate::grpc::policy::Method;
+use crate::model::Result;
 use crate::proto::envoy::service::auth::v3::{CheckRequest, CheckResponse};
+use crate::token::Tokens;
 
-pub(super) struct AuthorizationCalls {
-    desk: Desk,
-    gateway: Arc<Gateway>,
+/// What Envoy is told.
+#[derive(Debug)]
+pub enum Checked {
+    /// What was decided here.
+    Judged(Box<Verdict>),
+    /// As another Countersign told it.
+    Told(Box<CheckResponse>),
 }
 
-impl AuthorizationCalls {
-    pub(super) fn new(desk: Desk, gateway: Arc<Gateway>) -> Self {
-        Self { desk, gateway }
+/// What answers Check.
+pub trait Checks: Send + Sync + 'static {
+    /// Whether the request may pass.
+    fn check(&self, request: Request<CheckRequest>) -> impl Future<Output = Result<Checked>> + Send;
+}
+
+/// Answers a call of Check.
+pub fn serve<C: Checks>(by: &Arc<C>, method: &'static Method, request: http::Request<Inbound>) -> Routed {
+    let by = Arc::clone(by);
+    Box::pin(async move {
+        let mut grpc = Grpc::new(ByHand::<CheckRequest, _>::default());
+        grpc = grpc.apply_max_message_size_config(Some(method.max_request), None);
+        Ok(grpc.unary(One(by), request).await)
+    })
+}
+
+struct One<C>(Arc<C>);
+
+impl<C: Checks> UnaryService<CheckRequest> for One<C> {
+    type Response = Checked;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Checked>, Status>> + Send>>;
+
+    fn call(&mut self, request: Request<CheckRequest>) -> Self::Future {
+        let by = Arc::clone(&self.0);
+        Box::pin(async move { Ok(Response::new(by.check(request).await?)) })
     }
 }
 
-#[tonic::async_trait]
-impl Authorization for AuthorizationCalls {
-    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+impl Written for Checked {
+    fn write(self, out: &mut EncodeBuf<'_>) {
+        match self {
+            Self::Judged(verdict) => check::write(&verdict, out),
+            Self::Told(response) => response.encode_raw(out),
+        }
+    }
+}
+
+/// Check by the rules of this service.
+pub(super) struct AuthorizationCalls {
+    desk: Desk,
+    gateway: Arc<Gateway<Tokens>>,
+    tokens: Arc<Tokens>,
+}
+
+impl AuthorizationCalls {
+    pub(super) fn new(desk: Desk, gateway: Arc<Gateway<Tokens>>, tokens: Arc<Tokens>) -> Self {
+        Self { desk, gateway, tokens }
+    }
+}
+
+impl Checks for AuthorizationCalls {
+    async fn check(&self, request: Request<CheckRequest>) -> Result<Checked> {
         let call = Call::of(&request)?;
         // Memory answers at once, and is never too busy to; the stores are asked by so many at a time.
-        let renewer = || -> crate::model::Result<Option<(Caller, Pass)>> {
+        let renewer = || {
             let caller = call.caller();
-            let may = caller.has("countersign:refresh");
-            may.then(|| Ok((caller, self.desk.gate.enter()?))).transpose()
+            let renewal = || {
+                Ok(Renewal {
+                    tokens: self.tokens.clone(),
+                    caller: call.caller(),
+                    pass: self.desk.gate.enter()?,
+                })
+            };
+            caller.has("countersign:refresh").then(renewal).transpose()
         };
         let (asked, route) = check::asked(request.get_ref())?;
         let verdict = self.gateway.check(&asked, route, &renewer).await?;
-        Ok(Response::new(check::verdict(&verdict)))
+        Ok(Checked::Judged(Box::new(verdict)))
     }
 }

@@ -1,7 +1,8 @@
 //! The services: each call is converted, given to its rule, and the answer converted back. No rule stands here.
 
 mod audit;
-mod authorization;
+pub mod authorization;
+mod by_hand;
 mod client;
 mod key;
 mod token;
@@ -30,7 +31,6 @@ use crate::keys::manager::Keys;
 use crate::model::{Caller, Error, Result};
 use crate::proto::audit_service_server::AuditServiceServer;
 use crate::proto::client_service_server::ClientServiceServer;
-use crate::proto::envoy::service::auth::v3::authorization_server::AuthorizationServer;
 use crate::proto::key_service_server::KeyServiceServer;
 use crate::proto::token_service_server::TokenServiceServer;
 use crate::proto::user_service_server::UserServiceServer;
@@ -50,7 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Rules {
     pub tokens: Arc<Tokens>,
-    pub gateway: Arc<Gateway>,
+    pub gateway: Arc<Gateway<Tokens>>,
     pub users: Arc<Users>,
     pub sessions: Arc<Sessions>,
     pub clients: Arc<Clients>,
@@ -79,7 +79,7 @@ pub struct Services {
     client: ClientServiceServer<ClientCalls>,
     key: KeyServiceServer<KeyCalls>,
     audit: AuditServiceServer<AuditCalls>,
-    authorization: AuthorizationServer<AuthorizationCalls>,
+    authorization: Arc<AuthorizationCalls>,
     health: Boxed,
     reflection: Boxed,
     reflection_alpha: Boxed,
@@ -108,7 +108,11 @@ impl Services {
             client: ClientServiceServer::new(ClientCalls::new(desk.clone(), rules)),
             key: KeyServiceServer::new(KeyCalls::new(desk.clone(), rules)),
             audit: AuditServiceServer::new(AuditCalls::new(desk.clone(), rules)),
-            authorization: AuthorizationServer::new(AuthorizationCalls::new(desk, rules.gateway.clone())),
+            authorization: Arc::new(AuthorizationCalls::new(
+                desk,
+                rules.gateway.clone(),
+                rules.tokens.clone(),
+            )),
             health: boxed(health.max_decoding_message_size(MAX_REQUEST)),
             reflection: boxed(current.max_decoding_message_size(MAX_REQUEST)),
             reflection_alpha: boxed(alpha.max_decoding_message_size(MAX_REQUEST)),
@@ -134,9 +138,7 @@ impl Routes for Services {
             "countersign.v1.ClientService" => self.client.clone().max_decoding_message_size(max).call(request),
             "countersign.v1.KeyService" => self.key.clone().max_decoding_message_size(max).call(request),
             "countersign.v1.AuditService" => self.audit.clone().max_decoding_message_size(max).call(request),
-            "envoy.service.auth.v3.Authorization" => {
-                self.authorization.clone().max_decoding_message_size(max).call(request)
-            }
+            "envoy.service.auth.v3.Authorization" => authorization::serve(&self.authorization, method, request),
             "grpc.health.v1.Health" => (self.health)(request),
             "grpc.reflection.v1.ServerReflection" => (self.reflection)(request),
             _ => (self.reflection_alpha)(request),

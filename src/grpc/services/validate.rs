@@ -1,17 +1,15 @@
 //! Validate and `ValidateBatch`: on the path of every request of every other service, so they are served by hand. What
 //! answers them is the rules of this service, or an agent's verifier.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message;
 use tokio::task::JoinSet;
-use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
+use tonic::codec::EncodeBuf;
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
-use tonic_prost::ProstCodec;
 
+use super::by_hand::{ByHand, Written};
 use crate::grpc::convert::answer::{Answer, encode_batch};
 use crate::grpc::layers::{Inbound, Routed};
 use crate::grpc::policy::Method;
@@ -43,13 +41,13 @@ pub fn serve<V: Validates>(by: &Arc<V>, method: &'static Method, request: http::
     let max = Some(method.max_request);
     if method.name == "ValidateBatch" {
         return Box::pin(async move {
-            let mut grpc = Grpc::new(AnswerCodec::<ValidateBatchRequest>::default());
+            let mut grpc = Grpc::new(ByHand::<ValidateBatchRequest, _>::default());
             grpc = grpc.apply_max_message_size_config(max, None);
             Ok(grpc.unary(Batch(by), request).await)
         });
     }
     Box::pin(async move {
-        let mut grpc = Grpc::new(AnswerCodec::<ValidateRequest>::default());
+        let mut grpc = Grpc::new(ByHand::<ValidateRequest, _>::default());
         grpc = grpc.apply_max_message_size_config(max, None);
         Ok(grpc.unary(One(by), request).await)
     })
@@ -58,14 +56,14 @@ pub fn serve<V: Validates>(by: &Arc<V>, method: &'static Method, request: http::
 struct One<V>(Arc<V>);
 
 impl<V: Validates> UnaryService<ValidateRequest> for One<V> {
-    type Response = Encoded;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Encoded>, Status>> + Send>>;
+    type Response = Answer;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Answer>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<ValidateRequest>) -> Self::Future {
         let by = Arc::clone(&self.0);
         Box::pin(async move {
             let answer = by.validate(request.get_ref(), by.asked()).await?;
-            Ok(Response::new(Encoded::One(answer)))
+            Ok(Response::new(answer))
         })
     }
 }
@@ -73,14 +71,14 @@ impl<V: Validates> UnaryService<ValidateRequest> for One<V> {
 struct Batch<V>(Arc<V>);
 
 impl<V: Validates> UnaryService<ValidateBatchRequest> for Batch<V> {
-    type Response = Encoded;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Encoded>, Status>> + Send>>;
+    type Response = Vec<Answer>;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Vec<Answer>>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<ValidateBatchRequest>) -> Self::Future {
         let by = Arc::clone(&self.0);
         Box::pin(async move {
             let answers = batch(by, request.into_inner().requests).await?;
-            Ok(Response::new(Encoded::Batch(answers)))
+            Ok(Response::new(answers))
         })
     }
 }
@@ -154,52 +152,14 @@ fn within(mut error: Error, index: usize) -> Error {
     error
 }
 
-/// What goes out.
-enum Encoded {
-    One(Answer),
-    Batch(Vec<Answer>),
-}
-
-/// Reads `D` as generated code does, and writes answers.
-struct AnswerCodec<D>(PhantomData<D>);
-
-impl<D> Default for AnswerCodec<D> {
-    fn default() -> Self {
-        Self(PhantomData)
+impl Written for Answer {
+    fn write(self, out: &mut EncodeBuf<'_>) {
+        self.encode(out);
     }
 }
 
-impl<D: Message + Default + 'static> Codec for AnswerCodec<D> {
-    type Encode = Encoded;
-    type Decode = D;
-    type Encoder = AnswerEncoder;
-    type Decoder = <ProstCodec<D, D> as Codec>::Decoder;
-
-    fn encoder(&mut self) -> AnswerEncoder {
-        AnswerEncoder
-    }
-
-    fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<D, D>::raw_decoder(BufferSettings::default())
-    }
-}
-
-struct AnswerEncoder;
-
-impl Encoder for AnswerEncoder {
-    type Item = Encoded;
-    type Error = Status;
-
-    fn encode(&mut self, item: Encoded, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        match item {
-            Encoded::One(answer) => answer.encode(out),
-            Encoded::Batch(answers) => encode_batch(&answers, out),
-        }
-        Ok(())
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        // An answer with the claims of a typical token; tonic's own 8 KiB are for larger messages.
-        BufferSettings::new(1024, 32 * 1024)
+impl Written for Vec<Answer> {
+    fn write(self, out: &mut EncodeBuf<'_>) {
+        encode_batch(&self, out);
     }
 }

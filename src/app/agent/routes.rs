@@ -1,0 +1,65 @@
+//! Where the agent's calls go, and who may make them.
+
+use std::sync::Arc;
+
+use super::calls::AgentCalls;
+use super::edge::AgentChecks;
+use crate::grpc::layers::{Authentication, Authenticator, Credential, Inbound, Routed, Routes};
+use crate::grpc::policy::Method;
+use crate::grpc::services::{Boxed, authorization, boxed, validate};
+use crate::model::audit::Origin;
+use crate::model::{Caller, Identity};
+
+/// Where the agent's calls go.
+pub(super) struct AgentRoutes {
+    calls: Arc<AgentCalls>,
+    checks: Arc<AgentChecks>,
+    health: Boxed,
+}
+
+impl AgentRoutes {
+    pub(super) fn new(
+        calls: Arc<AgentCalls>,
+        checks: AgentChecks,
+        health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
+    ) -> Self {
+        Self {
+            calls,
+            checks: Arc::new(checks),
+            health: boxed(health),
+        }
+    }
+}
+
+impl Routes for AgentRoutes {
+    fn route(&self, method: &'static Method, request: http::Request<Inbound>) -> Routed {
+        match method.service {
+            "grpc.health.v1.Health" => (self.health)(request),
+            "envoy.service.auth.v3.Authorization" => authorization::serve(&self.checks, method, request),
+            _ => validate::serve(&self.calls, method, request),
+        }
+    }
+}
+
+/// Whoever reaches the agent is on the same machine, and may ask.
+pub(super) struct Neighbours(Arc<Caller>);
+
+impl Default for Neighbours {
+    fn default() -> Self {
+        Self(Arc::new(Caller {
+            identity: Identity::Anonymous,
+            scopes: vec!["countersign:validate".to_owned()],
+            origin: Origin::default(),
+        }))
+    }
+}
+
+impl Authenticator for Neighbours {
+    fn authenticate(&self, _: Credential<'_>) -> Authentication {
+        Authentication::Known(Ok(self.0.clone()))
+    }
+
+    fn nobody(&self) -> Arc<Caller> {
+        self.0.clone()
+    }
+}

@@ -1,0 +1,108 @@
+//! How a client is made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::Status;
+use tonic::transport::{ClientTlsConfig, Endpoint};
+
+use super::calls::{Client, Inner};
+use super::credential::{Bearer, Credential};
+use super::retry::{Budget, RetryPolicy};
+use crate::clock::SystemClock;
+use crate::secret::SystemEntropy;
+
+/// How a client is made.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    url: String,
+    credential: Credential,
+    tls: Option<ClientTlsConfig>,
+    retry: RetryPolicy,
+    deadline: Duration,
+    client_id: String,
+}
+
+impl Builder {
+    /// Of the service at `url`, without a credential.
+    pub(super) fn new(url: String) -> Self {
+        Self {
+            url,
+            credential: Credential::None,
+            tls: None,
+            retry: RetryPolicy::default(),
+            deadline: Duration::from_secs(2),
+            client_id: String::new(),
+        }
+    }
+
+    /// How the client proves who it is.
+    #[must_use]
+    pub fn credential(mut self, credential: Credential) -> Self {
+        self.credential = credential;
+        self
+    }
+
+    /// Certificates to trust and to show. `https://` without it trusts the system's.
+    #[must_use]
+    pub fn tls(mut self, tls: ClientTlsConfig) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// How it tries again.
+    #[must_use]
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// How long one attempt of a call may take; 2 s unless said otherwise.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The client at which people are logged in; `default` unless said otherwise.
+    #[must_use]
+    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
+        self.client_id = client_id.into();
+        self
+    }
+
+    /// The client, which connects at the first call and again whenever the connection is lost. `INVALID_ARGUMENT` for a
+    /// URL that is none.
+    pub fn connect_lazy(self) -> Result<Client, Status> {
+        let unusable = |error: tonic::transport::Error| Status::invalid_argument(format!("url: {error}"));
+        let mut endpoint = Endpoint::from_shared(self.url.clone())
+            .map_err(unusable)?
+            .connect_timeout(self.deadline)
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true);
+        let tls = self.tls.or_else(|| {
+            self.url
+                .starts_with("https://")
+                .then(|| ClientTlsConfig::new().with_native_roots())
+        });
+        if let Some(tls) = tls {
+            endpoint = endpoint.tls_config(tls).map_err(unusable)?;
+        }
+        let (channel, clock) = (endpoint.connect_lazy(), Arc::new(SystemClock::new()));
+        let bearer = Bearer::new(self.credential, channel.clone(), clock.clone(), self.deadline);
+        Ok(Client {
+            inner: Arc::new(Inner {
+                channel,
+                bearer: Arc::new(bearer),
+                budget: Budget::new(),
+                retry: self.retry,
+                deadline: self.deadline,
+                client_id: self.client_id,
+                clock,
+                entropy: Arc::new(SystemEntropy),
+            }),
+        })
+    }
+}
