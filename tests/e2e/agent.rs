@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use countersign::client::{Client, Credential};
 use countersign::proto::revoke_request::Target;
-use countersign::proto::token_service_client::TokenServiceClient;
 use countersign::proto::{
     Consistency, GetKeysRequest, InactiveReason, IssueRequest, RefreshRequest, RevokeRequest, ValidateBatchRequest,
     ValidateRequest, ValidateResponse,
@@ -13,70 +12,12 @@ use countersign::proto::{
 use nix::sys::signal::Signal;
 use proptest::prelude::*;
 use tonic::Code;
-use tonic::transport::Endpoint;
 
-use crate::support::guard::{self, Ending};
-use crate::support::ports;
-use crate::support::serve::Storage;
-use crate::support::{Caller, Countersign, Deployment, Process, Shape, assert_refused, eventually};
+use crate::support::agent::{Agent, listen_anywhere};
+use crate::support::guard;
+use crate::support::{Caller, Countersign, Deployment, Shape, assert_refused, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// An agent that follows `upstream`.
-struct Agent {
-    process: Process,
-    listen: String,
-}
-
-impl Agent {
-    fn start(storage: &Storage, upstream: &Countersign, listen: &str, settings: &[(&str, &str)]) -> Self {
-        let made = storage.run(&[
-            "client",
-            "add",
-            "agent",
-            "--grant",
-            "client_secret",
-            "--scope",
-            "countersign:watch",
-            "--scope",
-            "countersign:validate",
-        ]);
-        let secret = made.json()["client_secret"].as_str().unwrap().to_owned();
-        let own = guard::scratch("agent");
-        let mut command = storage.command();
-        command
-            .env_remove("COUNTERSIGN_TOKENS__ISSUER")
-            .args(["agent", "--upstream", &upstream.grpc_url(), "--listen", listen])
-            .env("COUNTERSIGN_AGENT__CLIENT_ID", "agent")
-            .env("COUNTERSIGN_AGENT__CLIENT_SECRET", secret)
-            .envs(settings.iter().copied());
-        Self {
-            process: Process::spawn(&mut command, &own.join("log"), Ending::Kill),
-            listen: listen.to_owned(),
-        }
-    }
-
-    /// Waits until it answers.
-    async fn caller(&self) -> Caller {
-        let endpoint = match self.listen.strip_prefix("unix:") {
-            Some(path) => Endpoint::from_shared(format!("unix:{path}")).unwrap(),
-            None => Endpoint::from_shared(format!("http://{}", self.listen)).unwrap(),
-        };
-        let channel = endpoint.timeout(PATIENCE).connect_lazy();
-        let caller = Caller {
-            tokens: TokenServiceClient::new(channel),
-        };
-        eventually("the agent answers", PATIENCE, || async {
-            caller.validate("garbage").await.ok().map(drop)
-        })
-        .await;
-        caller
-    }
-}
-
-fn listen_anywhere() -> String {
-    format!("127.0.0.1:{}", ports::free())
-}
 
 /// What of an answer does not depend on when it was given.
 fn said(answer: ValidateResponse) -> ValidateResponse {

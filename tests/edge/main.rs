@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agent;
 mod application;
 mod check;
 mod cookies;

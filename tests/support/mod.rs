@@ -19,6 +19,7 @@
 )]
 
 pub mod admin;
+pub mod agent;
 pub mod caller;
 pub mod cli;
 pub mod cluster;
