@@ -79,7 +79,7 @@ impl Tokens {
         let (scope, audience) = self.granted(client, &allowed, scope, audience)?;
         // A task of its own: a caller that goes away must not leave more sessions than there may be.
         let (this, caller) = (Arc::clone(self), caller.clone());
-        let begin = async move { this.begin(&caller, proven, scope, audience, context).await };
+        let begin = Box::pin(async move { this.begin(&caller, proven, scope, audience, context).await });
         let task = tokio::spawn(begin.in_current_span());
         task.await.map_err(Error::internal)?
     }

@@ -109,7 +109,7 @@ impl Tokens {
         };
         // A task of its own: a caller that goes away must not leave a tombstone without its revocation.
         let (this, caller) = (Arc::clone(self), caller.clone());
-        let present = async move { this.present(&caller, user, client, token, presented).await };
+        let present = Box::pin(async move { this.present(&caller, user, client, token, presented).await });
         let task = tokio::spawn(present.in_current_span());
         task.await.map_err(Error::internal)?
     }

@@ -249,15 +249,21 @@ async fn a_token_that_would_be_too_large_costs_no_generation(
         .login("default", "root", &["countersign:users"], &[])
         .await
         .unwrap();
-    let roles = async |roles: Vec<String>| {
+    let become_of = async |roles: Vec<String>, note: usize| {
+        let note = prost_types::Value {
+            kind: Some(prost_types::value::Kind::StringValue("x".repeat(note))),
+        };
         let update = UpdateUserRequest {
             user: Some(User {
                 user_id: ada.clone(),
                 roles,
+                attributes: Some(prost_types::Struct {
+                    fields: [("note".to_owned(), note)].into(),
+                }),
                 ..Default::default()
             }),
             update_mask: Some(prost_types::FieldMask {
-                paths: vec!["roles".into()],
+                paths: vec!["roles".into(), "attributes".into()],
             }),
         };
         admin
@@ -269,12 +275,12 @@ async fn a_token_that_would_be_too_large_costs_no_generation(
     };
 
     let first = caller.login("ada").await;
-    roles((0..45).map(|n| format!("{n:0>60}")).collect()).await;
+    become_of((0..32).map(|n| format!("r{n:0>59}")).collect(), 900).await;
     for _ in 0..3 {
         let refused = caller.refresh(&first.refresh_token).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
     }
-    roles(vec!["editor".into()]).await;
+    become_of(vec!["editor".into()], 900).await;
     let (second, outcome) = caller.refresh(&first.refresh_token).await.unwrap();
     assert_eq!(outcome, RefreshOutcome::Rotated, "nothing had moved");
     caller.assert_active(&second.access_token).await;

@@ -147,11 +147,12 @@ impl Pool {
         let inner = Arc::clone(&self.0);
         let span = tracing::info_span!(target: SPANS, "postgres", otel.kind = "internal",
             db.system.name = "postgresql", how = ?how);
-        let work = async move {
+        // In a box: it has several kilobytes, and is moved about before it runs.
+        let work = Box::pin(async move {
             let done = inner.work(how, &work).await;
             drop(place);
             done.map_err(Failure::into_error)
-        };
+        });
         let task = tokio::spawn(work.instrument(span));
         task.await.unwrap_or_else(|gone| {
             Err(if gone.is_panic() {
