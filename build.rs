@@ -68,6 +68,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             // Served by hand; an agent asks its upstream, as a client.
             .build_client(true)
             .build_server(false)
+            // A dozen headers: a small tree is made sooner than a table that grows.
+            .btree_map(".")
             .extern_path(".google.rpc.Status", "::tonic_types::Status")
             .skip_debug(ENVOY_SECRET.map(|name| format!(".envoy.{name}")))
             .compile_fds(descriptors.clone())?;

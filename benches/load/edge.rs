@@ -50,7 +50,7 @@ fn asked(token: &String) -> Bytes {
         ("x-forwarded-for", "192.0.2.17"),
         ("x-request-id", "7c1f4dbe-5d2e-4d0a-8f4b-0e9b5b7f5f11"),
     ];
-    let mut headers: std::collections::HashMap<String, String> = headers
+    let mut headers: std::collections::BTreeMap<String, String> = headers
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();

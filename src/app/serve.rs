@@ -5,18 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::bind::Inherited;
 use super::error::StartError;
 use super::gatekeeper::Gatekeeper;
 use super::gauges;
 use super::parts::App;
+use super::supervisor;
 use super::tls::{self, Tls};
 use super::upkeep;
 use crate::clock::UnixMillis;
-use crate::config::Config;
+use crate::config::{Config, Listen};
 use crate::grpc::connection::Grpc;
 use crate::grpc::health::{Health, Parts};
 use crate::grpc::layers::{Deadlines, Frame, FrameParts, RequestIds};
@@ -41,6 +42,8 @@ const FIRST_LOAD: Duration = Duration::from_mins(5);
 pub struct ServeOptions {
     /// Where to write the addresses once the service answers.
     pub ready_file: Option<PathBuf>,
+    /// Sockets that the process was started with.
+    pub inherited: Inherited,
     /// The metrics recorder, installed before anything counts.
     pub metrics: Metrics,
     /// Drains and stops the service.
@@ -48,10 +51,10 @@ pub struct ServeOptions {
 }
 
 /// The addresses of a service that answers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Addresses {
     /// Of gRPC.
-    pub grpc: std::net::SocketAddr,
+    pub grpc: Listen,
     /// Of the side port.
     pub http: std::net::SocketAddr,
 }
@@ -65,15 +68,16 @@ pub async fn serve(
 ) -> Result<(), StartError> {
     let ServeOptions {
         ready_file,
+        mut inherited,
         metrics,
         stop,
     } = options;
     let tls = Tls::load(config, &app)?;
-    let grpc_listener = bind("server.listen", config.server.listen).await?;
-    let http_listener = bind("server.http_listen", config.server.http_listen).await?;
+    let (grpc_listener, grpc_at) = inherited.grpc("server.listen", &config.server.listen).await?;
+    let (http_listener, http_at) = inherited.http(config.server.http_listen).await?;
     let addresses = Addresses {
-        grpc: local(&grpc_listener)?,
-        http: local(&http_listener)?,
+        grpc: grpc_at,
+        http: http_at,
     };
 
     let (background, halt) = (TaskTracker::new(), CancellationToken::new());
@@ -138,8 +142,11 @@ pub async fn serve(
         drain_timeout: LAST_WORDS,
     };
     if let Some(path) = &ready_file {
-        write_ready_file(path, addresses).map_err(|error| StartError::Other(format!("{}: {error}", path.display())))?;
+        write_ready_file(path, &addresses)
+            .map_err(|error| StartError::Other(format!("{}: {error}", path.display())))?;
     }
+    supervisor::ready();
+    background.spawn(supervisor::watch(stop.clone()));
     answering(addresses);
     let halted = halt.clone();
     background.spawn(async move { halted.run_until_cancelled(metrics.maintain()).await });
@@ -194,20 +201,8 @@ fn forward_auth(config: &Config, app: &App) -> Option<ForwardAuth> {
     })
 }
 
-async fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| StartError::Other(format!("{key}: {address}: {error}")))
-}
-
-fn local(listener: &TcpListener) -> Result<std::net::SocketAddr, StartError> {
-    listener
-        .local_addr()
-        .map_err(|error| StartError::Other(error.to_string()))
-}
-
 /// Writes the file whole: whoever sees it sees all of it.
-fn write_ready_file(path: &Path, addresses: Addresses) -> std::io::Result<()> {
+fn write_ready_file(path: &Path, addresses: &Addresses) -> std::io::Result<()> {
     let Addresses { grpc, http } = addresses;
     let text = serde_json::json!({
         "grpc": grpc.to_string(),

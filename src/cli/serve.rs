@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{Context, Failure};
 use crate::account::{Mandate, UserDraft};
-use crate::app::{self, Access, Addresses, App, ServeOptions};
-use crate::config::{Config, Flag, Mode};
+use crate::app::{self, Access, Addresses, App, Inherited, ServeOptions};
+use crate::config::{Config, Flag, Listen, Mode};
 use crate::model::ErrorKind;
 use crate::secret::{SecretText, random};
 use crate::shutdown::{Stop, on_signals};
@@ -18,9 +18,9 @@ const DEMO: &str = "demo";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Address of gRPC.
+    /// Where gRPC answers: an address, or unix:PATH for a socket that only its owner may use.
     #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
+    listen: Option<Listen>,
 
     /// Address of the side port: keys, metrics, health.
     #[arg(long, value_name = "ADDR")]
@@ -40,25 +40,38 @@ pub(super) struct Args {
 }
 
 impl Args {
-    fn flags(&self) -> Vec<Flag> {
+    fn flags(&self, inherited: &Inherited) -> Result<Vec<Flag>, Failure> {
         let mut flags = Vec::new();
         let mut set = |name, key, value: String| flags.push(Flag { name, key, value });
-        if let Some(address) = self.listen {
+        if let Some(address) = &self.listen {
             set("--listen", "server.listen", address.to_string());
         }
         if let Some(address) = self.http_listen {
             set("--http-listen", "server.http_listen", address.to_string());
         }
+        // What a service manager listens on is what counts, for what may be served there too.
+        let (grpc, http) = inherited.addresses().map_err(passed)?;
+        if let Some(listen) = grpc {
+            set("LISTEN_FDS", "server.listen", listen.to_string());
+        }
+        if let Some(address) = http {
+            set("LISTEN_FDS", "server.http_listen", address.to_string());
+        }
         if self.dev {
             set("--dev", "server.reflection", "true".to_owned());
             set("--dev", "telemetry.log_format", "text".to_owned());
         }
-        flags
+        Ok(flags)
     }
 }
 
+fn passed(error: std::io::Error) -> Failure {
+    Failure::other(format!("LISTEN_FDS: {error}"))
+}
+
 pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    let config = context.config(args.flags())?;
+    let inherited = Inherited::take().map_err(passed)?;
+    let config = context.config(args.flags(&inherited)?)?;
     if !args.insecure {
         config.check_exposure()?;
     }
@@ -70,14 +83,14 @@ pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
         let _entered = runtime.enter();
         Telemetry::init(&config.telemetry)?
     };
-    let served = runtime.block_on(serve(&config, args, &telemetry));
+    let served = runtime.block_on(serve(&config, args, inherited, &telemetry));
     telemetry.finish();
     // What still runs was told to stop; a task that does not is not waited for.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(config: &Config, args: Args, telemetry: &Telemetry) -> Result<(), Failure> {
+async fn serve(config: &Config, args: Args, inherited: Inherited, telemetry: &Telemetry) -> Result<(), Failure> {
     let stop = Stop::new();
     let signals = tokio::spawn(on_signals(stop.clone()));
     let stores = app::open(config, Access::Serve).await?;
@@ -85,11 +98,12 @@ async fn serve(config: &Config, args: Args, telemetry: &Telemetry) -> Result<(),
     let demo = if args.dev { Some(demo(&app).await?) } else { None };
     let options = ServeOptions {
         ready_file: args.ready_file,
+        inherited,
         metrics: telemetry.metrics.clone(),
         stop,
     };
     let served = app::serve(config, app, options, |addresses| {
-        greet(config, addresses, demo.as_ref());
+        greet(config, &addresses, demo.as_ref());
     })
     .await;
     signals.abort();
@@ -127,7 +141,7 @@ async fn demo(app: &Arc<App>) -> Result<Demo, Failure> {
 }
 
 /// Says where the service is and what to call.
-fn greet(config: &Config, addresses: Addresses, demo: Option<&Demo>) {
+fn greet(config: &Config, addresses: &Addresses, demo: Option<&Demo>) {
     let Addresses { grpc, http } = addresses;
     tracing::info!(%grpc, %http, mode = ?config.mode(), "serving");
     let place = match config.mode() {

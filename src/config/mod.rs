@@ -11,6 +11,7 @@ mod error;
 mod gateway;
 mod keys;
 mod layers;
+mod listen;
 mod password;
 mod revocation;
 mod server;
@@ -30,11 +31,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use agent::{Agent, AgentListen};
+pub use agent::Agent;
 pub use error::ConfigError;
 pub use gateway::{Gateway, SameSite};
 pub use keys::Keys;
 pub use layers::{DEFAULTS, Flag, Layers, Source};
+pub use listen::Listen;
 pub use password::{MAX_ITERATIONS, MAX_MEMORY_KIB, MAX_PARALLELISM, MAX_WORK_KIB, Password};
 pub use revocation::{OnStale, Revocation};
 pub use server::{Server, Tls};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{self, Checked};
 use super::error::ConfigError;
+use super::listen::Listen;
 use super::values::{duration, optional, optional_list, table};
 
 /// The scopes that a caller may hold (without their prefix), and whether an anonymous one may hold them off loopback.
@@ -36,7 +37,7 @@ const FIRST_TRY: [&str; 4] = [
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Server {
     /// gRPC.
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// JWKS, metrics, health.
     pub http_listen: SocketAddr,
     /// gRPC reflection; set after loading.
@@ -81,7 +82,7 @@ impl Server {
     /// Whether both listeners are on loopback.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        self.listen.ip().is_loopback() && self.http_listen.ip().is_loopback()
+        self.listen.is_local() && self.http_listen.ip().is_loopback()
     }
 
     /// Whether gRPC reflection is served.
@@ -99,8 +100,9 @@ impl Server {
     /// Refuses what would put an open service on the network: a listener off loopback without TLS, or administration
     /// without a token. For `serve` without `--insecure`.
     pub fn check_exposure(&self) -> Result<(), ConfigError> {
-        for (key, address) in [("server.listen", self.listen), ("server.http_listen", self.http_listen)] {
-            if !address.ip().is_loopback() && self.tls.cert.is_none() {
+        let side = Listen::Tcp(self.http_listen);
+        for (key, address) in [("server.listen", &self.listen), ("server.http_listen", &side)] {
+            if !address.is_local() && self.tls.cert.is_none() {
                 let problem = format!(
                     "{address} is not loopback and there is no TLS: set server.tls.cert and server.tls.key, \
                      or give --insecure if something in front of it does TLS"

@@ -41,12 +41,12 @@ impl From<TcpListener> for Listener {
     }
 }
 
-/// A socket file (mode 0600), removed when dropped.
+/// A socket file (mode 0600), removed when dropped; one that a service manager made is left to it.
 #[derive(Debug)]
 pub struct SocketFile {
     listener: UnixListener,
-    path: PathBuf,
-    inode: u64,
+    /// The file of ours, and its inode.
+    made: Option<(PathBuf, u64)>,
 }
 
 impl SocketFile {
@@ -86,11 +86,17 @@ impl SocketFile {
         let listener = UnixListener::bind(hidden)?;
         std::fs::set_permissions(hidden, std::fs::Permissions::from_mode(0o600))?;
         std::fs::rename(hidden, path)?;
+        let inode = path.symlink_metadata()?.ino();
         Ok(Self {
-            inode: path.symlink_metadata()?.ino(),
-            path: path.to_owned(),
             listener,
+            made: Some((path.to_owned(), inode)),
         })
+    }
+}
+
+impl From<UnixListener> for SocketFile {
+    fn from(listener: UnixListener) -> Self {
+        Self { listener, made: None }
     }
 }
 
@@ -102,13 +108,10 @@ impl From<SocketFile> for Listener {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        let Some((path, inode)) = &self.made else { return };
         // Another process may have put its own there meanwhile.
-        if self
-            .path
-            .symlink_metadata()
-            .is_ok_and(|there| there.ino() == self.inode)
-        {
-            let _ = std::fs::remove_file(&self.path);
+        if path.symlink_metadata().is_ok_and(|there| there.ino() == *inode) {
+            let _ = std::fs::remove_file(path);
         }
     }
 }

@@ -5,11 +5,9 @@ mod calls;
 mod edge;
 mod routes;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -17,18 +15,19 @@ use tonic_types::StatusExt as _;
 use self::calls::AgentCalls;
 use self::edge::AgentChecks;
 use self::routes::{AgentRoutes, Neighbours};
+use super::bind::Inherited;
 use super::error::StartError;
 use super::settings;
 use crate::client::{Client, Credential, RetryPolicy, Verifier, VerifierConfig};
 use crate::clock::SystemClock;
-use crate::config::{AgentListen, Config, OnStale};
+use crate::config::{Config, Listen, OnStale};
 use crate::gateway::Gateway;
 use crate::grpc::connection::Grpc;
 use crate::grpc::health::{Health, Parts};
 use crate::grpc::layers::{Deadlines, Frame, FrameParts, RequestIds};
 use crate::grpc::policy::Policy;
 use crate::keys::verify::claims_on_trust;
-use crate::listener::{Limits, Listener, Security, SocketFile, connection_cap};
+use crate::listener::{Limits, Security, connection_cap};
 use crate::secret::SystemEntropy;
 use crate::shutdown::Stop;
 use crate::telemetry::Metrics;
@@ -46,7 +45,7 @@ pub async fn agent(
     config: &Config,
     metrics: Metrics,
     stop: Stop,
-    answering: impl FnOnce(&AgentListen),
+    answering: impl FnOnce(&Listen),
 ) -> Result<(), StartError> {
     let missing =
         |key: &str| StartError::Config(format!("{key}: must be set (--{})", key.trim_start_matches("agent.")));
@@ -56,7 +55,7 @@ pub async fn agent(
         .upstream
         .as_deref()
         .ok_or_else(|| missing("agent.upstream"))?;
-    let (listener, listen) = bind(listen).await?;
+    let (listener, listen) = Inherited::default().grpc("agent.listen", listen).await?;
 
     let calls = Arc::new(AgentCalls::new(settings::feed(config).reconcile_interval));
     let (health, health_service) = Health::new(stop.clone()).await;
@@ -108,22 +107,6 @@ pub async fn agent(
         worked
     });
     served.and(worked)
-}
-
-async fn bind(listen: &AgentListen) -> Result<(Listener, AgentListen), StartError> {
-    let cannot = |error: std::io::Error| StartError::unreachable(&format!("agent.listen: {listen}"), error);
-    match listen {
-        AgentListen::Tcp(address) => {
-            let listener = TcpListener::bind(address).await.map_err(cannot)?;
-            let address = listener.local_addr().map_err(cannot)?;
-            Ok((listener.into(), AgentListen::Tcp(address)))
-        }
-        AgentListen::Unix(path) => {
-            let path: &Path = path;
-            let file = SocketFile::bind(path).map_err(cannot)?;
-            Ok((file.into(), listen.clone()))
-        }
-    }
 }
 
 /// Follows the upstream for ever, and tells health how that goes. Returns if the upstream refuses us.

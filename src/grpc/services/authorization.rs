@@ -56,6 +56,8 @@ impl<C: Checks> UnaryService<CheckRequest> for One<C> {
 }
 
 impl Written for Checked {
+    const ROOM: usize = 2048;
+
     fn write(self, out: &mut EncodeBuf<'_>) {
         match self {
             Self::Judged(verdict) => check::write(&verdict, out),

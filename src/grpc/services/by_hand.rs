@@ -8,8 +8,14 @@ use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
 use tonic_prost::ProstCodec;
 
+/// As tonic has it: of a stream, so many bytes are gathered before they are sent.
+const YIELD: usize = 32 * 1024;
+
 /// An answer that knows its bytes on the wire.
 pub(super) trait Written: Send + 'static {
+    /// What one with the claims of a typical token needs, in bytes; a longer one is moved as it grows.
+    const ROOM: usize;
+
     /// Writes them.
     fn write(self, out: &mut EncodeBuf<'_>);
 }
@@ -34,7 +40,8 @@ impl<D: Message + Default + 'static, E: Written> Codec for ByHand<D, E> {
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<D, D>::raw_decoder(BufferSettings::default())
+        // A request with a typical token; tonic's own 8 KiB are for larger messages.
+        ProstCodec::<D, D>::raw_decoder(BufferSettings::new(2048, YIELD))
     }
 }
 
@@ -50,7 +57,6 @@ impl<E: Written> Encoder for Writer<E> {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        // An answer with the claims of a typical token; tonic's own 8 KiB are for larger messages.
-        BufferSettings::new(1024, 32 * 1024)
+        BufferSettings::new(E::ROOM, YIELD)
     }
 }

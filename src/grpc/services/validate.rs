@@ -153,12 +153,16 @@ fn within(mut error: Error, index: usize) -> Error {
 }
 
 impl Written for Answer {
+    const ROOM: usize = 1024;
+
     fn write(self, out: &mut EncodeBuf<'_>) {
         self.encode(out);
     }
 }
 
 impl Written for Vec<Answer> {
+    const ROOM: usize = 16 * 1024;
+
     fn write(self, out: &mut EncodeBuf<'_>) {
         encode_batch(&self, out);
     }

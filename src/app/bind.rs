@@ -1,0 +1,94 @@
+//! What is listened on: what the configuration names, or what a service manager passed on (`sd_listen_fds(3)`).
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as Tcp};
+use std::os::unix::net::UnixListener as Unix;
+
+use listenfd::ListenFd;
+use tokio::net::{TcpListener, UnixListener};
+
+use super::error::StartError;
+use crate::config::Listen;
+use crate::listener::{Listener, SocketFile};
+
+/// Sockets that the process was started with: the first for gRPC, the second for the side port.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    grpc: Option<Passed>,
+    http: Option<Tcp>,
+}
+
+#[derive(Debug)]
+enum Passed {
+    Tcp(Tcp),
+    Unix(Unix),
+}
+
+impl Inherited {
+    /// Takes them, once, before there is another thread: what says that they are there is removed from the environment.
+    ///
+    /// # Errors
+    /// What is passed is not what it should be.
+    pub fn take() -> io::Result<Self> {
+        let mut passed = ListenFd::from_env();
+        let grpc = match passed.take_tcp_listener(0) {
+            Ok(tcp) => tcp.map(Passed::Tcp),
+            Err(_) => passed.take_unix_listener(0)?.map(Passed::Unix),
+        };
+        let http = passed.take_tcp_listener(1)?;
+        if passed.len() > 2 {
+            let problem = "more than two sockets were passed: one for gRPC, one for the side port";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        }
+        Ok(Self { grpc, http })
+    }
+
+    /// Where they listen: gRPC, and the side port. What was not passed is the configuration's to say.
+    pub fn addresses(&self) -> io::Result<(Option<Listen>, Option<SocketAddr>)> {
+        let grpc = match &self.grpc {
+            None => None,
+            Some(Passed::Tcp(listener)) => Some(Listen::Tcp(listener.local_addr()?)),
+            Some(Passed::Unix(listener)) => {
+                let address = listener.local_addr()?;
+                Some(Listen::Unix(address.as_pathname().unwrap_or("?".as_ref()).to_owned()))
+            }
+        };
+        Ok((grpc, self.http.as_ref().map(Tcp::local_addr).transpose()?))
+    }
+
+    /// The listener for gRPC, and where it is.
+    pub(super) async fn grpc(&mut self, key: &str, listen: &Listen) -> Result<(Listener, Listen), StartError> {
+        let cannot = |error: io::Error| StartError::unreachable(&format!("{key}: {listen}"), error);
+        let listener: Listener = match (self.grpc.take(), listen) {
+            (Some(Passed::Tcp(passed)), _) => tcp(passed).map_err(cannot)?.into(),
+            (Some(Passed::Unix(passed)), _) => {
+                passed.set_nonblocking(true).map_err(cannot)?;
+                SocketFile::from(UnixListener::from_std(passed).map_err(cannot)?).into()
+            }
+            (None, Listen::Tcp(address)) => {
+                let listener = TcpListener::bind(address).await.map_err(cannot)?;
+                let address = listener.local_addr().map_err(cannot)?;
+                return Ok((listener.into(), Listen::Tcp(address)));
+            }
+            (None, Listen::Unix(path)) => SocketFile::bind(path).map_err(cannot)?.into(),
+        };
+        Ok((listener, listen.clone()))
+    }
+
+    /// The listener for the side port, and where it is.
+    pub(super) async fn http(&mut self, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+        let cannot = |error: io::Error| StartError::unreachable(&format!("server.http_listen: {address}"), error);
+        let listener = match self.http.take() {
+            Some(passed) => tcp(passed),
+            None => TcpListener::bind(address).await,
+        }
+        .map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
+        Ok((listener, address))
+    }
+}
+
+fn tcp(passed: Tcp) -> io::Result<TcpListener> {
+    passed.set_nonblocking(true)?;
+    TcpListener::from_std(passed)
+}
