@@ -18,6 +18,7 @@ mod doctor;
 mod drain;
 mod exposure;
 mod files;
+mod manager;
 mod pki;
 mod scrape;
 mod side;

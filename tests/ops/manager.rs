@@ -1,0 +1,138 @@
+//! What a service manager does for the service (`sd_listen_fds(3)`, `sd_notify(3)`): sockets that were there before the
+//! process, word of how it goes, and a socket file in place of a port.
+
+use std::net::TcpListener;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use countersign::proto::token_service_client::TokenServiceClient;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::Signal;
+use tonic::transport::Endpoint;
+
+use crate::support::deployment::{add_user, for_tests};
+use crate::support::guard::{self, Ending};
+use crate::support::serve::Storage;
+use crate::support::{Caller, Process, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `serve`, started as a service manager does: with these sockets as descriptors 3, 4, ….
+fn started_with(storage: &Storage, sockets: &[&TcpListener], words: &[&str], log: &Path) -> Process {
+    let (mut moved, count) = (String::new(), sockets.len());
+    for (n, socket) in sockets.iter().enumerate() {
+        fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        moved += &format!("{}<&{} ", n + 3, socket.as_raw_fd());
+    }
+    let script = format!("exec {moved}; LISTEN_PID=$$ LISTEN_FDS={count} exec \"$@\"");
+    let serve = storage.command();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &script, "sh"])
+        .arg(serve.get_program())
+        .arg("serve");
+    command.args(words).current_dir(serve.get_current_dir().unwrap());
+    for (name, value) in serve.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    Process::spawn(&mut command, log, Ending::Kill)
+}
+
+/// The next word to the manager that begins like this.
+fn told(manager: &UnixDatagram, what: &str) {
+    let mut word = [0; 256];
+    loop {
+        let len = manager
+            .recv(&mut word)
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        if word[..len].starts_with(what.as_bytes()) {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_answers_on_the_sockets_that_it_was_started_with() {
+    let own = guard::scratch("manager");
+    let notify = own.join("notify");
+    let manager = UnixDatagram::bind(&notify).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let storage = for_tests(Storage::embedded())
+        .env("NOTIFY_SOCKET", notify.to_str().unwrap())
+        .env("WATCHDOG_USEC", "400000");
+    add_user(&storage, "ada", &[]);
+    let [grpc, http] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let mut process = started_with(&storage, &[&grpc, &http], &[], &own.join("log"));
+
+    // Who calls before it is ready waits in the queue of the socket, which was there first.
+    let url = format!("http://{}", grpc.local_addr().unwrap());
+    let endpoint = Endpoint::from_shared(url).unwrap().timeout(PATIENCE);
+    let caller = Caller {
+        tokens: TokenServiceClient::new(endpoint.connect_lazy()),
+    };
+    let token = caller.login("ada").await.access_token;
+    caller.assert_active(&token).await;
+    let ready = crate::side::get(http.local_addr().unwrap(), "/readyz").await;
+    assert_eq!(ready.map(|(status, _)| status), Some(200));
+
+    for what in ["READY=1", "WATCHDOG=1", "WATCHDOG=1"] {
+        told(&manager, what);
+    }
+    process.signal(Signal::SIGTERM);
+    told(&manager, "STOPPING=1");
+    assert!(process.wait(PATIENCE).success(), "{}", process.log());
+}
+
+#[test]
+fn a_socket_that_the_network_reaches_needs_tls_however_it_came() {
+    let own = guard::scratch("manager");
+    let storage = for_tests(Storage::embedded());
+    let open = TcpListener::bind("0.0.0.0:0").unwrap();
+    let mut process = started_with(&storage, &[&open], &["--http-listen", "127.0.0.1:0"], &own.join("log"));
+    assert_eq!(process.wait(PATIENCE).code(), Some(64), "{}", process.log());
+    assert!(process.log().contains("server.listen"), "{}", process.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_answers_on_a_socket_file_of_its_owners() {
+    let own = guard::scratch("manager");
+    let (path, ready) = (own.join("s"), own.join("ready.json"));
+    let storage = for_tests(Storage::embedded());
+    add_user(&storage, "ada", &[]);
+    let listen = format!("unix:{}", path.display());
+    let mut command = storage.command();
+    command.args([
+        "serve",
+        "--listen",
+        &listen,
+        "--http-listen",
+        "127.0.0.1:0",
+        "--ready-file",
+    ]);
+    let mut process = Process::spawn(command.arg(&ready), &own.join("log"), Ending::Kill);
+    let there = eventually("it is ready", PATIENCE, || async {
+        let told: serde_json::Value = serde_json::from_slice(&std::fs::read(&ready).ok()?).ok()?;
+        Some(told["grpc"].as_str().unwrap().to_owned())
+    })
+    .await;
+    assert_eq!(there, listen);
+    let file = path.symlink_metadata().unwrap();
+    assert!(file.file_type().is_socket());
+    assert_eq!(file.permissions().mode() & 0o777, 0o600);
+    let endpoint = Endpoint::from_shared(listen).unwrap();
+    let caller = Caller {
+        tokens: TokenServiceClient::new(endpoint.connect_lazy()),
+    };
+    let token = caller.login("ada").await.access_token;
+    caller.assert_active(&token).await;
+    process.signal(Signal::SIGTERM);
+    assert!(process.wait(PATIENCE).success(), "{}", process.log());
+    assert!(!path.exists());
+}
