@@ -27,6 +27,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
     }
     let config = context.config(flags)?;
     let telemetry = Telemetry::init(&config.telemetry)?;
+    super::memory::keep();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -13,6 +13,7 @@ mod failure;
 mod input;
 mod json;
 mod key;
+mod memory;
 mod migrate;
 mod output;
 mod serve;

@@ -83,6 +83,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
         let _entered = runtime.enter();
         Telemetry::init(&config.telemetry)?
     };
+    super::memory::keep();
     let served = runtime.block_on(serve(&config, args, inherited, &telemetry));
     telemetry.finish();
     // What still runs was told to stop; a task that does not is not waited for.

@@ -1,5 +1,10 @@
 //! Row 35: with every log at its most talkative, and through every call that is given a secret, good or bad: no secret is
-//! in the log, the metrics, the audit trail, an error, PostgreSQL's log of all statements, Redis' slow log or a dump.
+//! in the log, the metrics, the traces, the audit trail, an error, PostgreSQL's log of all statements, Redis' slow log or a
+//! dump of either store; and the process itself leaves none.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use countersign::proto::issue_request::Credential;
 use countersign::proto::{
@@ -7,13 +12,18 @@ use countersign::proto::{
     CreateUserRequest, ExchangeCredential, Grant, ImportUsersRequest, PasswordCredential, RefreshRequest,
     RevokeRequest, RotateClientSecretRequest, SetPasswordRequest, Tokens, User, ValidateRequest, revoke_request,
 };
+use nix::sys::signal::Signal;
 use tonic::Status;
 
 use crate::support::caller::{refresh_bytes, session_secret};
+use crate::support::collector::Collector;
+use crate::support::deployment::for_tests;
+use crate::support::guard::{self, Ending};
 use crate::support::raw::shown;
 use crate::support::secrets::{Secrets, assert_holds_none};
+use crate::support::serve::Storage;
 use crate::support::web::get;
-use crate::support::{Admin, PASSWORD, Servers};
+use crate::support::{Admin, PASSWORD, Process, Servers, eventually, poll};
 
 /// A secret that is refused must be kept as well: somebody may have mistyped a good one.
 const WRONG: &str = "canary-wrong-3f9d21c07be5";
@@ -213,8 +223,10 @@ async fn no_secret_is_told_to_anything_that_remembers() {
         "--appendonly",
         "yes",
     ];
+    let collector = Collector::start();
     let servers = Servers::start(&options)
         .await
+        .set("telemetry.otlp_endpoint", &format!("http://{}", collector.address))
         .set("telemetry.log_filter", "trace")
         .set("telemetry.log_format", "json");
     let server = servers.serve().await;
@@ -257,6 +269,49 @@ async fn no_secret_is_told_to_anything_that_remembers() {
             }
         }
     }
+    let traces = eventually("the traces arrive", Duration::from_secs(30), || async {
+        Some(collector.process.log())
+            .filter(|log| log.contains("UserService/ChangePassword") && log.contains("postgres"))
+    })
+    .await;
+    assert_holds_none("the collector of traces", traces.as_bytes(), &secrets);
     let memory = std::fs::read(format!("/proc/{}/cmdline", server.pid())).unwrap();
     assert_holds_none("the process list", &memory, &secrets);
+}
+
+/// How a process ends that aborts, where core dumps are wanted.
+fn hit(command: &Command) -> ExitStatus {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "ulimit -c unlimited; exec \"$@\"", "sh"])
+        .arg(command.get_program());
+    shell.args(command.get_args());
+    let folder = guard::scratch("core");
+    shell.current_dir(&folder);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    let mut process = Process::spawn(&mut shell, &folder.join("log"), Ending::Kill);
+    let ready = folder.join("ready.json");
+    poll(Duration::from_secs(20), || ready.exists().then_some(())).expect("it is ready");
+    process.signal(Signal::SIGABRT);
+    process.wait(Duration::from_secs(20))
+}
+
+/// Row 35: what the process holds in its memory at work is not written to a disk when it dies.
+#[test]
+fn it_leaves_no_core_dump() {
+    let storage = for_tests(Storage::embedded());
+    let mut serve = storage.command();
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+    serve.args(["--ready-file", "ready.json"]);
+    // Another process of this machine, for comparison: whether it dumps hangs on the machine.
+    let mut other = Command::new("sh");
+    other.args(["-c", "touch ready.json; exec sleep 60"]);
+    println!("another process dumps core here: {}", hit(&other).core_dumped());
+    let status = hit(&serve);
+    assert_eq!((status.signal(), status.core_dumped()), (Some(6), false));
 }

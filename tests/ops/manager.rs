@@ -23,16 +23,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `serve`, started as a service manager does: with these sockets as descriptors 3, 4, ….
 fn started_with(storage: &Storage, sockets: &[&TcpListener], words: &[&str], log: &Path) -> Process {
-    let (mut moved, count) = (String::new(), sockets.len());
+    let (mut aside, mut moved, count) = (String::new(), String::new(), sockets.len());
     for (n, socket) in sockets.iter().enumerate() {
         fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
-        moved += &format!("{}<&{} ", n + 3, socket.as_raw_fd());
+        // Out of the way first: one may stand where another is to go.
+        aside += &format!("{}<&{} ", n + 200, socket.as_raw_fd());
+        moved += &format!("{}<&{} ", n + 3, n + 200);
     }
-    let script = format!("exec {moved}; LISTEN_PID=$$ LISTEN_FDS={count} exec \"$@\"");
+    let script = format!("exec {aside}{moved}; LISTEN_PID=$$ LISTEN_FDS={count} exec \"$@\"");
     let serve = storage.command();
-    let mut command = Command::new("sh");
+    // Not sh: the smallest ones know no descriptor above 9.
+    let mut command = Command::new("bash");
     command
-        .args(["-c", &script, "sh"])
+        .args(["-c", &script, "bash"])
         .arg(serve.get_program())
         .arg("serve");
     command.args(words).current_dir(serve.get_current_dir().unwrap());

@@ -2,59 +2,15 @@
 //! it, the caller's trace carried on, and no secret anywhere. Without a collector calls go on as ever.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use tonic::Request;
 
 use crate::side::{get, value};
-use crate::support::guard::{self, Ending};
+use crate::support::collector::Collector;
+use crate::support::ports;
 use crate::support::serve::MASTER_KEY;
-use crate::support::{Caller, Countersign, Deployment, PASSWORD, Process, Shape, eventually, poll, ports};
-
-/// A collector that prints what it gets.
-struct Collector {
-    process: Process,
-    address: SocketAddr,
-}
-
-impl Collector {
-    fn start() -> Self {
-        let log = guard::scratch("collector").join("log");
-        let (grpc, http) = (ports::free(), ports::free());
-        let process = Process::spawn(
-            Command::new(program()).args([
-                "start",
-                "--otlp-grpc-endpoint",
-                &format!("127.0.0.1:{grpc}"),
-                "--otlp-http-endpoint",
-                &format!("127.0.0.1:{http}"),
-                "--exporter",
-                "blackhole",
-                "--debug-log",
-                "traces",
-                "--debug-log-verbosity",
-                "detailed",
-            ]),
-            &log,
-            Ending::Kill,
-        );
-        let address = SocketAddr::from(([127, 0, 0, 1], grpc));
-        poll(Duration::from_secs(30), || std::net::TcpStream::connect(address).ok())
-            .unwrap_or_else(|| panic!("the collector does not answer: {}", process.log()));
-        Self { process, address }
-    }
-}
-
-fn program() -> PathBuf {
-    let folders = std::fs::read_dir("target/tools/lib").expect("tests/run installs rotel");
-    let found = folders
-        .flatten()
-        .map(|python| python.path().join("site-packages/rotel/rotel-agent"))
-        .find(|file| file.is_file());
-    std::fs::canonicalize(found.expect("rotel is not installed: tests/run does that")).unwrap()
-}
+use crate::support::{Caller, Countersign, Deployment, PASSWORD, Shape, eventually};
 
 fn http(server: &Countersign) -> SocketAddr {
     server.http_url().trim_start_matches("http://").parse().unwrap()

@@ -23,6 +23,7 @@ pub mod agent;
 pub mod caller;
 pub mod cli;
 pub mod cluster;
+pub mod collector;
 pub mod database;
 pub mod deployment;
 pub mod fleet;
