@@ -50,7 +50,7 @@ impl Args {
             set("--http-listen", "server.http_listen", address.to_string());
         }
         // What a service manager listens on is what counts, for what may be served there too.
-        let (grpc, http) = inherited.addresses().map_err(passed)?;
+        let (grpc, http) = inherited.addresses().map_err(|error| passed(&error))?;
         if let Some(listen) = grpc {
             set("LISTEN_FDS", "server.listen", listen.to_string());
         }
@@ -65,12 +65,12 @@ impl Args {
     }
 }
 
-fn passed(error: std::io::Error) -> Failure {
+fn passed(error: &std::io::Error) -> Failure {
     Failure::other(format!("LISTEN_FDS: {error}"))
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    let inherited = Inherited::take().map_err(passed)?;
+    let inherited = Inherited::take().map_err(|error| passed(&error))?;
     let config = context.config(args.flags(&inherited)?)?;
     if !args.insecure {
         config.check_exposure()?;
