@@ -23,14 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `serve`, started as a service manager does: with these sockets as descriptors 3, 4, ….
 fn started_with(storage: &Storage, sockets: &[&TcpListener], words: &[&str], log: &Path) -> Process {
-    let (mut aside, mut moved, count) = (String::new(), String::new(), sockets.len());
+    let (mut aside, mut moved) = (Vec::new(), Vec::new());
     for (n, socket) in sockets.iter().enumerate() {
         fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
         // Out of the way first: one may stand where another is to go.
-        aside += &format!("{}<&{} ", n + 200, socket.as_raw_fd());
-        moved += &format!("{}<&{} ", n + 3, n + 200);
+        aside.push(format!("{}<&{}", n + 200, socket.as_raw_fd()));
+        moved.push(format!("{}<&{}", n + 3, n + 200));
     }
-    let script = format!("exec {aside}{moved}; LISTEN_PID=$$ LISTEN_FDS={count} exec \"$@\"");
+    let (redirected, count) = ([aside, moved].concat().join(" "), sockets.len());
+    let script = format!("exec {redirected}; LISTEN_PID=$$ LISTEN_FDS={count} exec \"$@\"");
     let serve = storage.command();
     // Not sh: the smallest ones know no descriptor above 9.
     let mut command = Command::new("bash");
