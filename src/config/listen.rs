@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub enum Listen {
     /// A port of this machine.
     Tcp(SocketAddr),
-    /// A socket that only its owner may use.
+    /// A socket, which only its owner may use; one that a service manager made is as it made it.
     Unix(PathBuf),
 }
 

@@ -111,6 +111,19 @@ impl<J: Judge> Gateway<J> {
         self.config.cookies.is_some()
     }
 
+    /// What is wanted of a token on this route, defaults filled in: its audience, and its scopes with spaces between.
+    #[must_use]
+    pub fn wants(&self, route: Route<'_>) -> (String, String) {
+        let wanted = self.wanted(route);
+        (wanted.audience.to_owned(), wanted.scopes.join(" "))
+    }
+
+    /// What it lets through.
+    #[must_use]
+    pub const fn config(&self) -> &GatewayConfig {
+        &self.config
+    }
+
     fn wanted<'a>(&'a self, route: Route<'a>) -> Wanted<'a> {
         let scopes: Vec<String> = route.scopes.split_ascii_whitespace().map(str::to_owned).collect();
         Wanted {

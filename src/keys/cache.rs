@@ -64,8 +64,8 @@ struct Weight;
 
 impl Weighter<Box<str>, Arc<Known>> for Weight {
     fn weight(&self, token: &Box<str>, _: &Arc<Known>) -> u64 {
-        // The text, and about as much each for the claims as data, as wire bytes, and as a proxy is told them.
-        OVERHEAD + 4 * token.len() as u64
+        // The text; about as much for the claims as data and as wire bytes; twice as much for what a proxy is told.
+        OVERHEAD + 5 * token.len() as u64
     }
 }
 
@@ -81,7 +81,7 @@ impl Cache {
     /// An empty cache of at most this many bytes.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
-        let typical = OVERHEAD + 4 * 700;
+        let typical = OVERHEAD + 5 * 700;
         let items = usize::try_from(bytes / typical).unwrap_or(usize::MAX).max(1);
         Self {
             entries: quick_cache::sync::Cache::with_weighter(items, bytes, Weight),

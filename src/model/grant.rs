@@ -126,13 +126,15 @@ pub fn narrow_audience(
     }
 }
 
-/// How many bytes these take in an access token's payload (JSON): the scopes with a space between two, each audience in
-/// quotes with a comma between two and a backslash before a quote or backslash. The Lua script counts the same.
+/// How many bytes these take in an access token's payload (JSON): the scopes, if any, as a member with a space between two;
+/// each audience in quotes with a comma between two and a backslash before a quote or backslash. The Lua script counts the
+/// same.
 #[must_use]
 pub fn weight(scope: &[String], audience: &[String]) -> usize {
     let names = |list: &[String]| list.iter().map(String::len).sum::<usize>() + list.len().saturating_sub(1);
     let escapes = |name: &String| name.bytes().filter(|b| matches!(b, b'"' | b'\\')).count();
-    names(scope) + names(audience) + audience.len() * 2 + audience.iter().map(escapes).sum::<usize>()
+    let member = if scope.is_empty() { 0 } else { r#","scope":"""#.len() };
+    member + names(scope) + names(audience) + audience.len() * 2 + audience.iter().map(escapes).sum::<usize>()
 }
 
 /// Reads a request's scopes: RFC 6749 §3.3 tokens, without duplicates, in the order given.
@@ -211,9 +213,16 @@ mod tests {
             (&[], &["api"]),
         ] {
             let (scope, audience) = (names(scope), names(audience));
-            let written = serde_json::json!([scope.join(" "), audience]).to_string();
-            let frame = r#"["",[]]"#.len();
-            assert_eq!(weight(&scope, &audience), written.len() - frame, "{written}");
+            let mut written = serde_json::json!({"aud": audience});
+            if !scope.is_empty() {
+                written["scope"] = scope.join(" ").into();
+            }
+            let frame = r#"{"aud":[]}"#.len();
+            assert_eq!(
+                weight(&scope, &audience),
+                written.to_string().len() - frame,
+                "{written}"
+            );
         }
     }
 

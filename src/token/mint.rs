@@ -115,7 +115,7 @@ impl Tokens {
         let ring = self.signing_ring().await?;
         let key = ring.active().ok_or_else(|| Error::internal("no active signing key"))?;
         let claims = self.claims(minting, self.clock.now());
-        let said = serde_json::to_vec(&claims).map_err(Error::internal)?.len() + r#","scope":"""#.len();
+        let said = serde_json::to_vec(&claims).map_err(Error::internal)?.len();
         u32::try_from(key.payload_within(MAX_TOKEN).saturating_sub(said)).map_err(Error::internal)
     }
 

@@ -111,3 +111,34 @@ async fn it_passes_requests_on_without_its_upstream_until_its_knowledge_is_stale
     .await;
     assert_refused(Err::<(), _>(stale), Code::Unavailable, "REVOCATIONS_STALE");
 }
+
+#[tokio::test]
+async fn what_it_wants_holds_for_what_the_upstream_decides_too() {
+    let site = Site::with(&[
+        ("tokens.access_ttl", "3s"),
+        ("tokens.access_jitter", "0"),
+        ("tokens.leeway", "0s"),
+    ]);
+    let tokens = site.login("api", &["read"]).await;
+    let page = request(
+        "GET",
+        &[("cookie", &format!("{REFRESH}={}", tokens.refresh_token))],
+        &[],
+    );
+    let rights = ["watch", "validate", "refresh"];
+    let demands: [(&[(&str, &str)], i32); 3] = [
+        (&[("COUNTERSIGN_GATEWAY__SCOPES", "admin")], 403),
+        (&[("COUNTERSIGN_GATEWAY__AUDIENCE", "elsewhere")], 401),
+        (&[("COUNTERSIGN_GATEWAY__CLIENT_ID", "another")], 401),
+    ];
+    for (settings, status) in demands {
+        let demanding = agent(&site, &rights, settings).await;
+        let refused = denied(ask(&demanding, page.clone()).await.unwrap());
+        assert_eq!(refused.0, status, "{settings:?}");
+        drop(demanding);
+        site.storage.run(&["client", "delete", "agent"]).succeed();
+    }
+    let stripping = agent(&site, &rights, &[("COUNTERSIGN_GATEWAY__STRIP_TOKEN", "true")]).await;
+    let ok = allowed(ask(&stripping, page).await.unwrap());
+    assert!(ok.headers_to_remove.contains(&"authorization".to_owned()));
+}

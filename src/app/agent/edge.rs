@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tonic::Request;
+use tonic::{Code, Request, Status};
 
 use super::calls::{AgentCalls, no_help, passed_on};
-use crate::client::Client;
-use crate::gateway::{Gateway, Renews};
+use crate::gateway::{Gateway, IDENTITY, Renews};
 use crate::grpc::convert::check;
 use crate::grpc::services::authorization::{Checked, Checks};
 use crate::model::{ErrorKind, Result};
-use crate::proto::envoy::service::auth::v3::CheckRequest;
+use crate::proto::envoy::service::auth::v3::check_response::HttpResponse;
+use crate::proto::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use crate::token::{RefreshRequest, Refreshed};
 
 /// The rule of the gateway, over what the agent knows.
@@ -25,10 +25,52 @@ impl AgentChecks {
         Self { gateway, calls }
     }
 
-    fn upstream(&self) -> Result<&Client> {
-        Ok(&self.calls.following()?.0)
+    /// Has the upstream decide, by what the agent wants of the route: its own configuration may want less.
+    async fn forward(&self, mut request: CheckRequest, wants: (String, String)) -> Result<Result<Checked, Status>> {
+        let (upstream, _) = self.calls.following()?;
+        let (audience, scopes) = wants;
+        if let Some(attributes) = &mut request.attributes {
+            let extensions = &mut attributes.context_extensions;
+            extensions.insert("audience".to_owned(), audience);
+            extensions.insert("scopes".to_owned(), scopes);
+        }
+        let told = match upstream.check(request).await {
+            Ok(told) => told,
+            Err(status) => return Ok(Err(status)),
+        };
+        Ok(match self.restrict(told) {
+            Some(told) => Ok(Checked::Told(Box::new(told))),
+            None => Err(Status::permission_denied(
+                "the token is not of the client that passes here",
+            )),
+        })
+    }
+
+    /// The upstream's answer under the rest of the agent's configuration; none if what it admits does not pass here.
+    fn restrict(&self, mut told: CheckResponse) -> Option<CheckResponse> {
+        let Some(HttpResponse::OkResponse(ok)) = &mut told.http_response else {
+            return Some(told);
+        };
+        let config = self.gateway.config();
+        if let Some(client) = &config.client {
+            let headers = ok.headers.iter().filter_map(|option| option.header.as_ref());
+            let mut of = headers
+                .filter(|header| header.key == CLIENT)
+                .map(|header| header.value.as_str());
+            if of.next() != Some(client.as_str()) {
+                return None;
+            }
+        }
+        // Where there is none, removing it changes nothing.
+        if config.strip_token && !ok.headers_to_remove.iter().any(|name| name == "authorization") {
+            ok.headers_to_remove.push("authorization".to_owned());
+        }
+        Some(told)
     }
 }
+
+/// Which of the headers that tell who asks names the client.
+const CLIENT: &str = IDENTITY[2];
 
 /// The agent renews nothing.
 enum Nobody {}
@@ -48,17 +90,23 @@ impl Checks for AgentChecks {
             Ok(None::<Nobody>)
         };
         let (asked, route) = check::asked(&request)?;
-        let told = match self.gateway.check(&asked, route, &renewer).await {
+        let wants = self.gateway.wants(route);
+        let judged = self.gateway.check(&asked, route, &renewer).await;
+        match judged {
             // Renewing is the upstream's, where it may be had by the agent's own `countersign:refresh`.
-            Ok(_) if to_renew.load(Ordering::Relaxed) => {
-                self.upstream()?.check(request).await.map_err(|s| passed_on(&s))
-            }
-            Ok(verdict) => return Ok(Checked::Judged(Box::new(verdict))),
+            Ok(verdict) if to_renew.load(Ordering::Relaxed) => match self.forward(request, wants).await? {
+                Ok(told) => Ok(told),
+                // It does not serve Check, or not to us: then no cookie is renewed.
+                Err(status) if matches!(status.code(), Code::PermissionDenied | Code::Unimplemented) => {
+                    Ok(Checked::Judged(Box::new(verdict)))
+                }
+                Err(status) => Err(passed_on(&status)),
+            },
+            Ok(verdict) => Ok(Checked::Judged(Box::new(verdict))),
             Err(error) if error.kind == ErrorKind::RevocationsStale => {
-                self.upstream()?.check(request).await.map_err(|status| no_help(&status))
+                self.forward(request, wants).await?.map_err(|status| no_help(&status))
             }
-            Err(error) => return Err(error),
-        };
-        Ok(Checked::Told(Box::new(told?)))
+            Err(error) => Err(error),
+        }
     }
 }

@@ -179,15 +179,13 @@ async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), St
         let reason = details.error_info().map_or("", |info| info.reason.as_str());
         match (refused.code(), reason) {
             (Code::PermissionDenied, "SCOPE_NOT_ALLOWED") if scopes.len() > 1 => {
-                tracing::warn!(
-                    scope = scopes.pop(),
-                    "agent.client_id lacks a scope: {}",
-                    if scopes.len() > 1 {
-                        "no cookie is renewed"
-                    } else {
-                        "once memory is too old, nothing can be asked"
-                    }
-                );
+                let lost = scopes.pop();
+                let then = if scopes.len() > 1 {
+                    "no cookie is renewed"
+                } else {
+                    "once memory is too old, nothing can be asked"
+                };
+                tracing::warn!(lost, "agent.client_id lacks a scope: {then}");
                 continue;
             }
             (Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument, _) => {

@@ -89,12 +89,23 @@ pub fn verdict(verdict: &Verdict) -> CheckResponse {
     }
 }
 
+/// The longest answer that is kept: the cache counts with what is usual, and attributes may be long as they are told here.
+const MOST_KEPT: usize = 4096;
+
 /// Writes what Envoy is told. Where a request goes on as it came, that depends on the token alone: it is kept with it.
 pub fn write(verdict: &Verdict, out: &mut impl BufMut) {
     match verdict {
         Verdict::Admitted(admitted) if admitted.is_plain() => {
-            let encode = || Bytes::from(self::verdict(verdict).encode_to_vec());
-            out.put_slice(admitted.known.passed.get_or_init(encode));
+            let kept = &admitted.known.passed;
+            if let Some(bytes) = kept.get() {
+                return out.put_slice(bytes);
+            }
+            let bytes = Bytes::from(self::verdict(verdict).encode_to_vec());
+            out.put_slice(&bytes);
+            if bytes.len() <= MOST_KEPT {
+                // Somebody else may have put the same there meanwhile.
+                let _ = kept.set(bytes);
+            }
         }
         Verdict::Admitted(_) | Verdict::Refused(_) => self::verdict(verdict).encode_raw(out),
     }

@@ -101,7 +101,8 @@ end
 local _, commas = string.gsub(audience, ' ', '')
 local _, escapes = string.gsub(audience, '["\\]', '')
 local quotes = audience == '' and 0 or 2 * (commas + 1)
-if #scope + #audience + quotes + escapes > room then
+local member = scope == '' and 0 or #',"scope":""'
+if member + #scope + #audience + quotes + escapes > room then
   return { 'refused', 'token', 'large', '' }
 end
 
