@@ -14,12 +14,6 @@ use crate::model::{Result, Rotation, SessionId, UserId};
 /// * A full store answers `STORE_FULL` to `create` and `rotate`; `end` and `end_user` MUST still work.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
-    /// Whether [`create`](Self::create) for this user would be answered now, asked before work that an outage would
-    /// waste. A store in the same file as the users has answered already.
-    async fn reach(&self, _user: UserId) -> Result<()> {
-        Ok(())
-    }
-
     /// Stores a session at generation 0. `limit` is the most live sessions of the user at the client.
     async fn create(&self, new: &NewSession, limit: u32) -> Result<Created>;
 

@@ -78,15 +78,6 @@ struct Names {
     account_source: [u8; 16],
 }
 
-impl Attempt {
-    /// Sixteen bytes that stand for the account, the same for one name and nobody's to foretell; none where an attempt is
-    /// at no account.
-    #[must_use]
-    pub fn account(&self) -> Option<[u8; 16]> {
-        self.account.map(|names| names.account)
-    }
-}
-
 impl Throttle {
     /// Limits over `shared` counters, or over this replica's alone.
     #[must_use]

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::Instrument as _;
-use uuid::Uuid;
 
 use super::Tokens;
 use super::allowed::{may_log_in_at, may_use, source};
@@ -12,7 +11,7 @@ use super::begin::Proven;
 use super::mint::Issued;
 use crate::model::audit::Outcome;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
-use crate::model::{AuditType, Caller, ClientId, Error, ErrorKind, Grant, Result, SessionContext, UserId, Username};
+use crate::model::{AuditType, Caller, ClientId, Error, ErrorKind, Grant, Result, SessionContext, Username};
 use crate::password::{MAX_BYTES, Verdict};
 use crate::secret::SecretText;
 use crate::store::Login;
@@ -87,7 +86,7 @@ impl Tokens {
     async fn prove(&self, caller: &Caller, proof: Proof, client_id: &ClientId, source: &str) -> Result<Proven> {
         let attempt = self.throttle.person(&proof.username, source);
         let reservation = self.throttle.reserve(&attempt, proof.deadline).await?;
-        let (login, verdict) = match self.look(&proof, client_id, attempt.account()).await {
+        let (login, verdict) = match self.look(&proof, client_id).await {
             Ok(looked) => looked,
             // It may have been looked at, if too late to tell.
             Err(error) if error.kind == ErrorKind::DeadlineExceeded => return Err(error),
@@ -129,13 +128,8 @@ impl Tokens {
 
     /// Reads the credential and hashes. The epochs are read with the credential and before the hashing: a revocation that
     /// lands meanwhile has a larger epoch and kills what this login makes.
-    async fn look(&self, proof: &Proof, client_id: &ClientId, account: Option<[u8; 16]>) -> Result<(Login, Verdict)> {
+    async fn look(&self, proof: &Proof, client_id: &ClientId) -> Result<(Login, Verdict)> {
         let login = self.durable.login(&proof.username, client_id).await?;
-        // Without it nobody can be logged in: no hash is spent, and no answer tells a right password from a wrong one. Who
-        // does not exist has a place in a cluster too, always the same, as those have who do.
-        let known = login.user.as_ref().map(|(user, _)| user.id);
-        let nobody = || UserId(Uuid::from_bytes(account.unwrap_or_default()));
-        self.sessions.reach(known.unwrap_or_else(nobody)).await?;
         let stored = login.user.as_ref().map(|(_, stored)| stored.clone());
         let verdict = self
             .hashing

@@ -33,7 +33,6 @@ macro_rules! script {
 }
 
 script!(CREATE, "", RECORD, include_str!("lua/create.lua"));
-script!(REACH, "", include_str!("lua/reach.lua"));
 script!(ROTATE, "", RECORD, include_str!("lua/rotate.lua"));
 script!(END, ALLOW_OOM, RECORD, include_str!("lua/end.lua"));
 script!(END_USER, ALLOW_OOM, RECORD, include_str!("lua/end_user.lua"));

@@ -56,12 +56,6 @@ impl SessionStore for Redis {
         })
     }
 
-    async fn reach(&self, user: UserId) -> Result<()> {
-        self.run(&script::REACH, self.user_key(user), Vec::new())
-            .await
-            .map(drop)
-    }
-
     async fn rotate(&self, presented: &Presented) -> Result<Rotation> {
         let mut args = vec![
             id(presented.session),
