@@ -5,22 +5,12 @@ use std::borrow::Cow;
 use super::origin::Provenance;
 use super::verdict::IDENTITY;
 
-/// The headers of a request, however they came.
-pub trait Headers {
-    /// Calls `each` with every value of this header (a lower-case name), in order. Bytes that are no text are replaced.
-    fn values<'a>(&'a self, name: &str, each: &mut dyn FnMut(Cow<'a, str>));
-
-    /// Calls `each` with every name.
-    fn names<'a>(&'a self, each: &mut dyn FnMut(&'a str));
-}
-
 /// A request that a proxy asks about, taken apart.
 #[derive(Default)]
 pub struct Asked<'a> {
     method: Option<&'a str>,
     host: Option<&'a str>,
-    /// Every `authorization`.
-    authorization: Vec<Cow<'a, str>>,
+    authorization: Authorization<'a>,
     /// Every `cookie`, as one.
     cookie: Cow<'a, str>,
     fetch_site: Option<Cow<'a, str>>,
@@ -33,9 +23,14 @@ pub struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    /// The request with these headers. Empty texts are not told.
+    /// The request with these headers: names in any case, every value for itself and in order. Empty texts are not told.
     #[must_use]
-    pub fn new(method: &'a str, host: &'a str, address: &'a str, headers: &'a impl Headers) -> Self {
+    pub fn new(
+        method: &'a str,
+        host: &'a str,
+        address: &'a str,
+        headers: impl IntoIterator<Item = (&'a str, Cow<'a, str>)>,
+    ) -> Self {
         let told = |text: &'a str| (!text.is_empty()).then_some(text);
         let mut asked = Self {
             method: told(method),
@@ -43,25 +38,37 @@ impl<'a> Asked<'a> {
             address,
             ..Self::default()
         };
-        headers.values("authorization", &mut |value| asked.authorization.push(value));
-        // RFC 9113 §8.2.3: a client may spread its cookies over several headers.
-        headers.values("cookie", &mut |value| match &mut asked.cookie {
-            first if first.is_empty() => *first = value,
-            all => *all = Cow::Owned(format!("{all}; {value}")),
-        });
-        headers.values("sec-fetch-site", &mut |value| join(&mut asked.fetch_site, value));
-        headers.values("origin", &mut |value| join(&mut asked.origin, value));
-        // Proxies drop `upgrade` from what they ask with, as it is for one hop only; the other comes through.
-        for name in ["upgrade", "sec-websocket-key"] {
-            headers.values(name, &mut |_| asked.upgrade = true);
+        for (name, value) in headers {
+            asked.take(name, value);
         }
-        headers.values("user-agent", &mut |value| asked.user_agent = value);
-        headers.names(&mut |name| {
-            if !IDENTITY.contains(&name) && IDENTITY.iter().any(|ours| is_like(name, ours)) {
-                asked.lookalikes.push(name);
-            }
-        });
         asked
+    }
+
+    fn take(&mut self, name: &'a str, value: Cow<'a, str>) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        if is("authorization") {
+            self.authorization = match self.authorization {
+                Authorization::Absent => Authorization::One(value),
+                Authorization::One(_) | Authorization::Many => Authorization::Many,
+            };
+        } else if is("cookie") {
+            // RFC 9113 §8.2.3: a client may spread its cookies over several headers.
+            self.cookie = match std::mem::take(&mut self.cookie) {
+                first if first.is_empty() => value,
+                all => Cow::Owned(format!("{all}; {value}")),
+            };
+        } else if is("sec-fetch-site") {
+            join(&mut self.fetch_site, value);
+        } else if is("origin") {
+            join(&mut self.origin, value);
+        } else if is("upgrade") || is("sec-websocket-key") {
+            // Proxies drop `upgrade` from what they ask with, as it is for one hop only; the other comes through.
+            self.upgrade = true;
+        } else if is("user-agent") {
+            self.user_agent = value;
+        } else if !IDENTITY.contains(&name) && IDENTITY.iter().any(|ours| is_like(name, ours)) {
+            self.lookalikes.push(name);
+        }
     }
 
     /// Where it comes from.
@@ -83,23 +90,21 @@ impl<'a> Asked<'a> {
 
     /// What it shows in `authorization`.
     pub(super) fn bearer(&self) -> Bearer<'_> {
-        match self.authorization.as_slice() {
-            [] => Bearer::None,
-            [one] => {
-                let (scheme, token) = one.split_once(' ').unwrap_or((one, ""));
-                if !scheme.eq_ignore_ascii_case("bearer") {
-                    return Bearer::None;
-                }
-                let token = token.trim_matches(' ');
-                // Joined by a proxy, two of them hold a comma, which no token does (RFC 6750 §2.1).
-                let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
-                if token.is_empty() || !token.bytes().all(plain) {
-                    Bearer::Broken
-                } else {
-                    Bearer::Token(token)
-                }
-            }
-            _ => Bearer::Broken,
+        let one = match &self.authorization {
+            Authorization::Absent => return Bearer::None,
+            Authorization::One(value) => value,
+            Authorization::Many => return Bearer::Broken,
+        };
+        let (scheme, token) = one.split_once(' ').unwrap_or((one, ""));
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Bearer::None;
+        }
+        let token = token.trim_matches(' ');
+        // Joined by a proxy, two of them hold a comma, which no token does (RFC 6750 §2.1).
+        if token.is_empty() || !token.bytes().all(|byte| PLAIN[usize::from(byte)]) {
+            Bearer::Broken
+        } else {
+            Bearer::Token(token)
         }
     }
 
@@ -128,6 +133,16 @@ impl std::fmt::Debug for Asked<'_> {
     }
 }
 
+/// The values of `authorization`.
+#[derive(Default)]
+enum Authorization<'a> {
+    #[default]
+    Absent,
+    One(Cow<'a, str>),
+    /// Which of them counts cannot be told.
+    Many,
+}
+
 /// What `authorization` shows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bearer<'a> {
@@ -138,6 +153,20 @@ pub(super) enum Bearer<'a> {
     /// Something that is none, or more than one.
     Broken,
 }
+
+/// The bytes that a token may hold: it is looked at byte by byte for every request.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        plain[byte as usize] = matches!(
+            byte,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'='
+        );
+        byte += 1;
+    }
+    plain
+};
 
 /// What the route wants, where it wants anything of its own.
 #[derive(Clone, Copy, Debug, Default)]
@@ -168,24 +197,15 @@ fn is_like(name: &str, ours: &str) -> bool {
 mod tests {
     use super::*;
 
-    struct Given(&'static [(&'static str, &'static str)]);
+    type Given = [(&'static str, &'static str)];
 
-    impl Headers for Given {
-        fn values<'a>(&'a self, name: &str, each: &mut dyn FnMut(Cow<'a, str>)) {
-            for (_, value) in self.0.iter().filter(|(own, _)| *own == name) {
-                each(Cow::Borrowed(value));
-            }
-        }
-
-        fn names<'a>(&'a self, each: &mut dyn FnMut(&'a str)) {
-            for (name, _) in self.0 {
-                each(name);
-            }
-        }
+    fn with(method: &'static str, headers: &'static Given) -> Asked<'static> {
+        let headers = headers.iter().map(|(name, value)| (*name, Cow::Borrowed(*value)));
+        Asked::new(method, "", "192.0.2.1", headers)
     }
 
-    fn bearer(values: &'static [(&'static str, &'static str)]) -> String {
-        match Asked::new("GET", "h", "", &Given(values)).bearer() {
+    fn bearer(values: &'static Given) -> String {
+        match with("GET", values).bearer() {
             Bearer::None => "none".to_owned(),
             Bearer::Token(token) => token.to_owned(),
             Bearer::Broken => "broken".to_owned(),
@@ -211,9 +231,9 @@ mod tests {
 
     #[test]
     fn what_comes_in_several_headers_is_one_request() {
-        let given = Given(&[
+        let given: &Given = &[
             ("cookie", "a=b"),
-            ("cookie", "c=d"),
+            ("Cookie", "c=d"),
             ("sec-fetch-site", "same-origin"),
             ("sec-fetch-site", "cross-site"),
             ("sec-websocket-key", "x"),
@@ -221,8 +241,8 @@ mod tests {
             ("x-auth-subject", "root"),
             ("X-Auth_Roles", "admin"),
             ("x-auth-subject2", "fine"),
-        ]);
-        let asked = Asked::new("POST", "", "192.0.2.1", &given);
+        ];
+        let asked = with("POST", given);
         assert_eq!(asked.cookie(), "a=b; c=d");
         assert!(!asked.provenance().is_trusted() && asked.provenance().upgrade);
         assert_eq!(asked.lookalikes(), ["x_auth_subject", "X-Auth_Roles"]);

@@ -16,7 +16,7 @@ mod judge;
 mod verdict;
 
 #[cfg(feature = "server")]
-pub use asked::{Asked, Headers, Route};
+pub use asked::{Asked, Route};
 #[cfg(feature = "server")]
 pub use check::{Gateway, GatewayConfig, Renewer};
 #[cfg(feature = "server")]

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use serde_json::json;
 
 use crate::gateway::cookie::SetCookie;
-use crate::gateway::{Admitted, Asked, Gateway, Headers, IDENTITY, Refusal, Renewal, Route, Verdict};
+use crate::gateway::{Admitted, Asked, Gateway, IDENTITY, Refusal, Renewal, Route, Verdict};
 use crate::model::audit::Origin;
 use crate::model::{Caller, ErrorKind, Identity, Result};
 use crate::secret::{SecretText, same};
@@ -89,7 +89,10 @@ impl ForwardAuth {
                 .unwrap_or_default()
         };
         let address = text(CLIENT).split(',').next().unwrap_or_default().trim();
-        let asked = Asked::new(text(METHOD), text(HOST), address, headers);
+        let all = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));
+        let asked = Asked::new(text(METHOD), text(HOST), address, all);
         let route = Route {
             audience: &wanted.audience,
             scopes: &wanted.scopes,
@@ -144,20 +147,6 @@ struct Place<'a>(&'a AtomicUsize);
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Headers for HeaderMap {
-    fn values<'a>(&'a self, name: &str, each: &mut dyn FnMut(Cow<'a, str>)) {
-        for value in self.get_all(name) {
-            each(String::from_utf8_lossy(value.as_bytes()));
-        }
-    }
-
-    fn names<'a>(&'a self, each: &mut dyn FnMut(&'a str)) {
-        for name in self.keys() {
-            each(name.as_str());
-        }
     }
 }
 

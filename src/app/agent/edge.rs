@@ -7,11 +7,11 @@ use tonic::{Code, Request, Status};
 
 use super::calls::{AgentCalls, no_help, passed_on};
 use crate::gateway::{Gateway, IDENTITY, Renews};
-use crate::grpc::convert::check;
+use crate::grpc::convert::check_request::Question;
 use crate::grpc::services::authorization::{Checked, Checks};
 use crate::model::{ErrorKind, Result};
+use crate::proto::envoy::service::auth::v3::CheckResponse;
 use crate::proto::envoy::service::auth::v3::check_response::HttpResponse;
-use crate::proto::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use crate::token::{RefreshRequest, Refreshed};
 
 /// The rule of the gateway, over what the agent knows.
@@ -26,7 +26,8 @@ impl AgentChecks {
     }
 
     /// Has the upstream decide, by what the agent wants of the route: its own configuration may want less.
-    async fn forward(&self, mut request: CheckRequest, wants: (String, String)) -> Result<Result<Checked, Status>> {
+    async fn forward(&self, question: Question, wants: (String, String)) -> Result<Result<Checked, Status>> {
+        let mut request = question.whole()?;
         let (upstream, _) = self.calls.following()?;
         let (audience, scopes) = wants;
         if let Some(attributes) = &mut request.attributes {
@@ -82,19 +83,19 @@ impl Renews for Nobody {
 }
 
 impl Checks for AgentChecks {
-    async fn check(&self, request: Request<CheckRequest>) -> Result<Checked> {
-        let request = request.into_inner();
+    async fn check(&self, request: Request<Question>) -> Result<Checked> {
+        let question = request.into_inner();
         let to_renew = AtomicBool::new(false);
         let renewer = || {
             to_renew.store(true, Ordering::Relaxed);
             Ok(None::<Nobody>)
         };
-        let (asked, route) = check::asked(&request)?;
+        let (asked, route) = question.read()?;
         let wants = self.gateway.wants(route);
         let judged = self.gateway.check(&asked, route, &renewer).await;
         match judged {
             // Renewing is the upstream's, where it may be had by the agent's own `countersign:refresh`.
-            Ok(verdict) if to_renew.load(Ordering::Relaxed) => match self.forward(request, wants).await? {
+            Ok(verdict) if to_renew.load(Ordering::Relaxed) => match self.forward(question.clone(), wants).await? {
                 Ok(told) => Ok(told),
                 // It does not serve Check, or not to us: then no cookie is renewed.
                 Err(status) if matches!(status.code(), Code::PermissionDenied | Code::Unimplemented) => {
@@ -103,9 +104,10 @@ impl Checks for AgentChecks {
                 Err(status) => Err(passed_on(&status)),
             },
             Ok(verdict) => Ok(Checked::Judged(Box::new(verdict))),
-            Err(error) if error.kind == ErrorKind::RevocationsStale => {
-                self.forward(request, wants).await?.map_err(|status| no_help(&status))
-            }
+            Err(error) if error.kind == ErrorKind::RevocationsStale => self
+                .forward(question.clone(), wants)
+                .await?
+                .map_err(|status| no_help(&status)),
             Err(error) => Err(error),
         }
     }

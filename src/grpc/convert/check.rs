@@ -1,6 +1,4 @@
-//! Envoy's external authorization: the request that it asks about, and what it is told.
-
-use std::borrow::Cow;
+//! Envoy's external authorization: what it is told.
 
 use bytes::{BufMut, Bytes};
 use prost::Message as _;
@@ -8,66 +6,14 @@ use prost_types::Struct;
 use tonic::Code;
 use tonic_types::Status;
 
-use super::required;
-use crate::gateway::{Admitted, Asked, Headers, IDENTITY, Refusal, Route, Verdict};
-use crate::model::{Claims, Error, Result};
+use crate::gateway::{Admitted, IDENTITY, Refusal, Verdict};
+use crate::model::Claims;
 use crate::proto::convert::json::to_struct;
 use crate::proto::envoy::config::core::v3::header_value_option::HeaderAppendAction;
-use crate::proto::envoy::config::core::v3::{HeaderValue, HeaderValueOption, address};
-use crate::proto::envoy::service::auth::v3::attribute_context::HttpRequest;
+use crate::proto::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use crate::proto::envoy::service::auth::v3::check_response::HttpResponse;
-use crate::proto::envoy::service::auth::v3::{
-    AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse,
-};
+use crate::proto::envoy::service::auth::v3::{CheckResponse, DeniedHttpResponse, OkHttpResponse};
 use crate::proto::envoy::r#type::v3::HttpStatus;
-
-/// The request that is asked about, and what its route wants.
-pub fn asked(request: &CheckRequest) -> Result<(Asked<'_>, Route<'_>)> {
-    let attributes = required(request.attributes.as_ref(), "attributes")?;
-    let http = attributes.request.as_ref().and_then(|request| request.http.as_ref());
-    let http = required(http, "attributes.request.http")?;
-    let route = |key: &str| attributes.context_extensions.get(key).map_or("", String::as_str);
-    let streaming = match route("streaming") {
-        "" | "false" => false,
-        "true" => true,
-        _ => {
-            let field = "attributes.context_extensions[\"streaming\"]";
-            return Err(Error::invalid(field, "must be true or false"));
-        }
-    };
-    let route = Route {
-        audience: route("audience"),
-        scopes: route("scopes"),
-        streaming,
-    };
-    Ok((Asked::new(&http.method, &http.host, source(attributes), http), route))
-}
-
-impl Headers for HttpRequest {
-    fn values<'a>(&'a self, name: &str, each: &mut dyn FnMut(Cow<'a, str>)) {
-        if let Some(value) = self.headers.get(name) {
-            each(Cow::Borrowed(value));
-        }
-        for header in self.header_map.iter().flat_map(|map| &map.headers) {
-            if header.key.eq_ignore_ascii_case(name) {
-                each(if header.raw_value.is_empty() {
-                    Cow::Borrowed(&header.value)
-                } else {
-                    String::from_utf8_lossy(&header.raw_value)
-                });
-            }
-        }
-    }
-
-    fn names<'a>(&'a self, each: &mut dyn FnMut(&'a str)) {
-        for name in self.headers.keys() {
-            each(name);
-        }
-        for header in self.header_map.iter().flat_map(|map| &map.headers) {
-            each(&header.key);
-        }
-    }
-}
 
 /// What Envoy is told.
 #[must_use]
@@ -162,14 +108,6 @@ fn metadata(claims: &Claims) -> Struct {
         link = actor.get_mut("act");
     }
     to_struct(&claims)
-}
-
-fn source(attributes: &AttributeContext) -> &str {
-    let address = attributes.source.as_ref().and_then(|peer| peer.address.as_ref());
-    match address.and_then(|address| address.address.as_ref()) {
-        Some(address::Address::SocketAddress(socket)) => &socket.address,
-        None => "",
-    }
 }
 
 fn said(code: Code) -> Status {

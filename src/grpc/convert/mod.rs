@@ -4,6 +4,7 @@
 pub mod answer;
 mod audit;
 pub mod check;
+pub mod check_request;
 mod client;
 mod key;
 mod session;

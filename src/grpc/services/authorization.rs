@@ -12,10 +12,11 @@ use super::Desk;
 use super::by_hand::{ByHand, Written};
 use crate::gateway::{Gateway, Renewal, Verdict};
 use crate::grpc::convert::check;
+use crate::grpc::convert::check_request::Question;
 use crate::grpc::layers::{Call, Inbound, Routed};
 use crate::grpc::policy::Method;
 use crate::model::Result;
-use crate::proto::envoy::service::auth::v3::{CheckRequest, CheckResponse};
+use crate::proto::envoy::service::auth::v3::CheckResponse;
 use crate::token::Tokens;
 
 /// What Envoy is told.
@@ -30,14 +31,14 @@ pub enum Checked {
 /// What answers Check.
 pub trait Checks: Send + Sync + 'static {
     /// Whether the request may pass.
-    fn check(&self, request: Request<CheckRequest>) -> impl Future<Output = Result<Checked>> + Send;
+    fn check(&self, request: Request<Question>) -> impl Future<Output = Result<Checked>> + Send;
 }
 
 /// Answers a call of Check.
 pub fn serve<C: Checks>(by: &Arc<C>, method: &'static Method, request: http::Request<Inbound>) -> Routed {
     let by = Arc::clone(by);
     Box::pin(async move {
-        let mut grpc = Grpc::new(ByHand::<CheckRequest, _>::default());
+        let mut grpc = Grpc::new(ByHand::<Question, _>::default());
         grpc = grpc.apply_max_message_size_config(Some(method.max_request), None);
         Ok(grpc.unary(One(by), request).await)
     })
@@ -45,11 +46,11 @@ pub fn serve<C: Checks>(by: &Arc<C>, method: &'static Method, request: http::Req
 
 struct One<C>(Arc<C>);
 
-impl<C: Checks> UnaryService<CheckRequest> for One<C> {
+impl<C: Checks> UnaryService<Question> for One<C> {
     type Response = Checked;
     type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Checked>, Status>> + Send>>;
 
-    fn call(&mut self, request: Request<CheckRequest>) -> Self::Future {
+    fn call(&mut self, request: Request<Question>) -> Self::Future {
         let by = Arc::clone(&self.0);
         Box::pin(async move { Ok(Response::new(by.check(request).await?)) })
     }
@@ -80,7 +81,7 @@ impl AuthorizationCalls {
 }
 
 impl Checks for AuthorizationCalls {
-    async fn check(&self, request: Request<CheckRequest>) -> Result<Checked> {
+    async fn check(&self, request: Request<Question>) -> Result<Checked> {
         let call = Call::of(&request)?;
         // Memory answers at once, and is never too busy to; the stores are asked by so many at a time.
         let renewer = || {
@@ -94,7 +95,7 @@ impl Checks for AuthorizationCalls {
             };
             caller.has("countersign:refresh").then(renewal).transpose()
         };
-        let (asked, route) = check::asked(request.get_ref())?;
+        let (asked, route) = request.get_ref().read()?;
         let verdict = self.gateway.check(&asked, route, &renewer).await?;
         Ok(Checked::Judged(Box::new(verdict)))
     }

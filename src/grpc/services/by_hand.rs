@@ -1,12 +1,14 @@
-//! The codec of calls on the path of every request: questions are read as generated code reads them, answers write
-//! themselves.
+//! The codec of calls on the path of every request: questions are read as generated code reads them or in a way of their own,
+//! answers write themselves.
 
 use std::marker::PhantomData;
 
+use bytes::Buf as _;
 use prost::Message;
 use tonic::Status;
-use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
-use tonic_prost::ProstCodec;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+use crate::grpc::convert::check_request::Question;
 
 /// As tonic has it: of a stream, so many bytes are gathered before they are sent.
 const YIELD: usize = 32 * 1024;
@@ -20,6 +22,25 @@ pub(super) trait Written: Send + 'static {
     fn write(self, out: &mut EncodeBuf<'_>);
 }
 
+/// A question that can be read.
+pub(super) trait Readable: Send + Sized + 'static {
+    /// Reads it.
+    fn read(from: &mut DecodeBuf<'_>) -> Result<Self, Status>;
+}
+
+impl<M: Message + Default + 'static> Readable for M {
+    fn read(from: &mut DecodeBuf<'_>) -> Result<Self, Status> {
+        // As tonic's own codec says it.
+        Self::decode(from).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+impl Readable for Question {
+    fn read(from: &mut DecodeBuf<'_>) -> Result<Self, Status> {
+        Ok(Self::new(from.copy_to_bytes(from.remaining())))
+    }
+}
+
 /// Reads `D`, writes `E`.
 pub(super) struct ByHand<D, E>(PhantomData<(D, E)>);
 
@@ -29,19 +50,34 @@ impl<D, E> Default for ByHand<D, E> {
     }
 }
 
-impl<D: Message + Default + 'static, E: Written> Codec for ByHand<D, E> {
+impl<D: Readable, E: Written> Codec for ByHand<D, E> {
     type Encode = E;
     type Decode = D;
     type Encoder = Writer<E>;
-    type Decoder = <ProstCodec<D, D> as Codec>::Decoder;
+    type Decoder = Reader<D>;
 
     fn encoder(&mut self) -> Writer<E> {
         Writer(PhantomData)
     }
 
     fn decoder(&mut self) -> Self::Decoder {
+        Reader(PhantomData)
+    }
+}
+
+pub(super) struct Reader<D>(PhantomData<D>);
+
+impl<D: Readable> Decoder for Reader<D> {
+    type Item = D;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<D>, Status> {
+        D::read(from).map(Some)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
         // A request with a typical token; tonic's own 8 KiB are for larger messages.
-        ProstCodec::<D, D>::raw_decoder(BufferSettings::new(2048, YIELD))
+        BufferSettings::new(2048, YIELD)
     }
 }
 

@@ -1,0 +1,122 @@
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+use crate::proto::envoy::config::core::v3::address::Address as Kind;
+use crate::proto::envoy::config::core::v3::{Address, HeaderMap, HeaderValue, SocketAddress};
+use crate::proto::envoy::service::auth::v3::AttributeContext;
+use crate::proto::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Request};
+
+fn word() -> impl Strategy<Value = String> {
+    prop_oneof![Just(String::new()), "[a-z-]{1,12}", "\\PC{0,300}"]
+}
+
+prop_compose! {
+    fn header()(key in word(), value in word(), raw_value in vec(any::<u8>(), 0..4)) -> HeaderValue {
+        HeaderValue { key, value, raw_value }
+    }
+}
+
+prop_compose! {
+    fn http()(
+        method in word(),
+        path in word(),
+        host in word(),
+        headers in btree_map(word(), word(), 0..12),
+        more in option::of(vec(header(), 0..4)),
+    ) -> HttpRequest {
+        HttpRequest { method, path, host, headers, header_map: more.map(|headers| HeaderMap { headers }) }
+    }
+}
+
+prop_compose! {
+    fn message()(
+        source in option::of(word()),
+        http in option::of(option::of(http())),
+        context_extensions in btree_map(prop_oneof!["audience", "scopes", "streaming", "[a-z]{0,9}"], word(), 0..4),
+    ) -> CheckRequest {
+        let socket = |address| Address { address: Some(Kind::SocketAddress(SocketAddress { address })) };
+        CheckRequest {
+            attributes: Some(AttributeContext {
+                source: source.map(|source| Peer { address: Some(socket(source)) }),
+                request: http.map(|http| Request { http }),
+                context_extensions,
+            }),
+        }
+    }
+}
+
+fn parts(bytes: &[u8]) -> Option<Parts<'_>> {
+    let mut parts = Parts::default();
+    parts.request(bytes).is_ok().then_some(parts)
+}
+
+proptest! {
+    /// What is looked at is what generated code finds there.
+    #[test]
+    fn it_reads_what_was_written(message in message()) {
+        let bytes = message.encode_to_vec();
+        let read = parts(&bytes).unwrap();
+        let attributes = message.attributes.unwrap();
+        let http = attributes.request.and_then(|request| request.http);
+        prop_assert!(read.has_attributes && read.has_http == http.is_some());
+        let http = http.unwrap_or_default();
+        prop_assert_eq!((read.method, read.host), (&*http.method, &*http.host));
+        let address = attributes.source.and_then(|peer| peer.address).and_then(|address| address.address);
+        let source = address.map_or_else(String::new, |Kind::SocketAddress(socket)| socket.address);
+        prop_assert_eq!(read.source, source);
+        let more = http.header_map.unwrap_or_default().headers;
+        let more = more.into_iter().map(|HeaderValue { key, value, raw_value }| {
+            let raw = String::from_utf8_lossy(&raw_value).into_owned();
+            (key, if raw.is_empty() { value } else { raw })
+        });
+        let all: Vec<(String, String)> = http.headers.into_iter().chain(more).collect();
+        let found: Vec<(String, String)> =
+            read.headers.into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect();
+        prop_assert_eq!(found, all);
+        let route = |key| attributes.context_extensions.get(key).map_or("", String::as_str);
+        let wanted = (route("audience"), route("scopes"), route("streaming"));
+        prop_assert_eq!((read.audience, read.scopes, read.streaming), wanted);
+    }
+
+    /// A message that was cut off is none where it is none for generated code.
+    #[test]
+    fn what_is_cut_off_is_no_message(message in message()) {
+        let bytes = message.encode_to_vec();
+        for end in 0..bytes.len() {
+            prop_assert_eq!(parts(&bytes[..end]).is_some(), CheckRequest::decode(&bytes[..end]).is_ok(), "{}", end);
+        }
+    }
+
+    #[test]
+    fn whatever_comes_is_read_or_is_an_error(bytes in vec(any::<u8>(), 0..200)) {
+        let _ = parts(&bytes);
+    }
+}
+
+/// What other numbers and kinds of fields hold is skipped, as in a message of a later version.
+#[test]
+fn what_is_not_known_is_skipped() {
+    // 15: a varint, 16: a group with a field in it, 17: 4 bytes, 18: 8 bytes, 1: attributes, empty.
+    let bytes = [
+        0x78, 0x96, 0x01, 0x83, 0x01, 0x08, 0x01, 0x84, 0x01, 0x8d, 0x01, 1, 2, 3, 4, 0x91, 0x01, 1, 2, 3, 4, 5, 6, 7,
+        8, 0x0a, 0x00,
+    ];
+    assert!(CheckRequest::decode(&bytes[..]).unwrap().attributes.is_some());
+    assert!(parts(&bytes).unwrap().has_attributes);
+}
+
+#[test]
+fn texts_are_utf_8() {
+    // attributes.request.http.method
+    let bytes = [0x0a, 0x07, 0x22, 0x05, 0x12, 0x03, 0x12, 0x01, 0xff];
+    assert!(CheckRequest::decode(&bytes[..]).is_err());
+    assert!(parts(&bytes).is_none());
+}
+
+#[test]
+fn debug_shows_no_header() {
+    let shown = format!("{:?}", Question::new(Bytes::from_static(b"canary")));
+    assert_eq!(shown, "Question(6)");
+}
