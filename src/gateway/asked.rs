@@ -100,8 +100,10 @@ impl<'a> Asked<'a> {
             return Bearer::None;
         }
         let token = token.trim_matches(' ');
-        // Joined by a proxy, two of them hold a comma, which no token does (RFC 6750 §2.1).
-        if token.is_empty() || !token.bytes().all(|byte| PLAIN[usize::from(byte)]) {
+        // Joined by a proxy, two of them hold a comma, which no token does (RFC 6750 §2.1). To the end in any case: that way
+        // the compiler takes sixteen bytes at once.
+        let apart = |byte: u8| (byte <= b' ') | (byte == b',') | (byte >= 0x7f);
+        if token.is_empty() || token.bytes().fold(false, |found, byte| found | apart(byte)) {
             Bearer::Broken
         } else {
             Bearer::Token(token)
@@ -153,20 +155,6 @@ pub(super) enum Bearer<'a> {
     /// Something that is none, or more than one.
     Broken,
 }
-
-/// The bytes that a token may hold: it is looked at byte by byte for every request.
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        plain[byte as usize] = matches!(
-            byte,
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'='
-        );
-        byte += 1;
-    }
-    plain
-};
 
 /// What the route wants, where it wants anything of its own.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,5 +1,5 @@
 //! Envoy's external authorization: the request that it asks about, read where it lies. Generated code would copy a browser's
-//! dozen of headers into a map, of which three are looked at; that took a quarter of a call.
+//! dozen of headers into a map, of which three are looked at: 16,000 of the 98,000 instructions of a call.
 
 use std::borrow::Cow;
 use std::fmt;
