@@ -126,7 +126,7 @@ async fn without_its_upstream_it_goes_on_until_its_knowledge_is_stale() {
         &deployment.storage,
         &server,
         &listen_anywhere(),
-        &[("COUNTERSIGN_REVOCATION__MAX_STALENESS", "6s")],
+        &[("COUNTERSIGN_REVOCATION__MAX_STALENESS", "12s")],
     );
     let local = agent.caller().await;
     let token = upstream.login("ada").await.access_token;
@@ -215,6 +215,7 @@ fn machine(deployment: &Deployment, server: &Countersign) -> Client {
             secret: made.json()["client_secret"].as_str().unwrap().to_owned().into(),
             scope: vec!["countersign:validate".to_owned()],
         })
+        .deadline(PATIENCE)
         .connect_lazy()
         .unwrap()
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{Countersign, Deployment, Finished, PASSWORD, Shape, Storage, poll};
 
 /// Longer than the revocations of another process take to be seen.
-const SEEN: Duration = Duration::from_secs(10);
+const SEEN: Duration = Duration::from_secs(30);
 
 pub(crate) async fn embedded() -> Storage {
     Deployment::fresh(Shape::Embedded).await.storage

@@ -32,6 +32,7 @@ fn machine(deployment: &Deployment, server: &Countersign, scopes: &[&str]) -> Cl
             secret: secret.into(),
             scope: scopes.iter().map(ToString::to_string).collect(),
         })
+        .deadline(PATIENCE)
         .connect_lazy()
         .unwrap()
 }
@@ -44,7 +45,10 @@ async fn a_session_is_refreshed_ahead_of_time_and_once() {
         .set("tokens.access_jitter", "0");
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
-    let client = Client::builder(server.grpc_url()).connect_lazy().unwrap();
+    let client = Client::builder(server.grpc_url())
+        .deadline(PATIENCE)
+        .connect_lazy()
+        .unwrap();
     let session = client.log_in("ada", PASSWORD).await.unwrap();
     let first = session.access_token().await.unwrap();
     let renewed = eventually("the token is renewed", PATIENCE, || async {
@@ -84,6 +88,8 @@ async fn a_verifier_knows_of_revocations_and_of_what_became_of_keys() {
     let tokens = caller.login("ada").await;
     let claims = verifier.verify(&tokens.access_token, "api", &[]).await.unwrap();
     assert_eq!(claims.sid.unwrap().to_string(), tokens.session_id);
+    let age = verifier.staleness().expect("it is ready");
+    assert!(age < Duration::from_secs(30), "{age:?}");
 
     caller.revoke(Target::Token(tokens.access_token.clone())).await.unwrap();
     eventually("it hears of the revocation", PATIENCE, || async {
@@ -113,6 +119,55 @@ async fn a_verifier_knows_of_revocations_and_of_what_became_of_keys() {
         matches!(verdict, Some(Err(InactiveReason::RevokedKey))).then_some(())
     })
     .await;
+}
+
+/// What may not watch, or has lost its stream for too long, asks: the answers are the same, one call later.
+#[tokio::test]
+async fn a_verifier_without_knowledge_asks_and_a_guard_says_when_nobody_can_tell() {
+    let deployment = Deployment::fresh(Shape::Embedded).await;
+    deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let caller = Caller::of(&server);
+    let client = machine(&deployment, &server, &["countersign:validate"]);
+    let verifier = Verifier::start(client, VerifierConfig::new(ISSUER));
+    let tokens = caller.login("ada").await;
+    let token = tokens.access_token.as_str();
+    let claims = verifier.verify(token, "api", &[]).await.unwrap();
+    assert_eq!(claims.sid.unwrap().to_string(), tokens.session_id);
+    assert!(verifier.verify_local(token, "api", &[]).is_none() && !verifier.is_ready());
+    assert_eq!(verifier.staleness(), None);
+    let refused = verifier.verify(token, "mail", &[]).await;
+    assert!(matches!(refused, Err(Refused::Inactive(InactiveReason::WrongAudience))));
+    caller.revoke(Target::Token(token.to_owned())).await.unwrap();
+    let refused = verifier.verify(token, "api", &[]).await;
+    assert!(matches!(refused, Err(Refused::Inactive(InactiveReason::Revoked))));
+
+    server.kill();
+    let inner = tower::service_fn(|_: Request<()>| async move {
+        Ok::<_, Infallible>(http::Response::new(tonic::body::Body::default()))
+    });
+    let mut service = GuardLayer::new(verifier, "api", &[]).layer(inner);
+    let mut ask = async |kind: &str, tokens: &[&str]| {
+        let mut request = Request::post("/shop.Orders/List").header(header::CONTENT_TYPE, kind);
+        for token in tokens {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(()).unwrap();
+        let answer = service.ready().await.unwrap().call(request).await.unwrap();
+        let said = Status::from_header_map(answer.headers()).map(|status| reason(&status));
+        (answer.status(), said)
+    };
+    let (json, grpc) = ("application/json", "application/grpc");
+    let told = |code, why: &str| (StatusCode::OK, Some((code, why.to_owned())));
+    assert_eq!(ask(json, &[token]).await, (StatusCode::SERVICE_UNAVAILABLE, None));
+    assert_eq!(ask(grpc, &[token]).await, told(Code::Unavailable, "REVOCATIONS_STALE"));
+    for tokens in [&[][..], &[token, token]] {
+        assert_eq!(ask(json, tokens).await, (StatusCode::UNAUTHORIZED, None));
+        assert_eq!(
+            ask(grpc, tokens).await,
+            told(Code::Unauthenticated, "CALLER_UNAUTHENTICATED")
+        );
+    }
 }
 
 /// A verifier for tokens that carry the scope `orders:read`, such a token, and one without.

@@ -168,25 +168,40 @@ async fn a_second_serve_on_one_data_folder_is_refused() {
 
 #[rstest]
 #[tokio::test]
-async fn data_of_another_version_is_refused(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+async fn data_of_another_generation_is_refused(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
     let deployment = Deployment::fresh(shape).await;
     assert_eq!(deployment.serve().stop().code(), Some(0));
-    let newer = if let Some(database) = &deployment.database {
-        let table = migrations_table(
-            &database
-                .rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-                .await,
-        );
-        format!("UPDATE {table} SET version = 9999")
-    } else {
-        String::from("schema")
-    };
-    match &deployment.database {
-        Some(database) => database.execute(&newer).await,
-        None => raise_sqlite_version(&deployment.storage.data()),
-    }
+    set_schema_version(&deployment, 9_999).await;
     let refused = refusal(&deployment.storage, &[]);
     assert_one_line(&refused, 1, "version");
+}
+
+/// As in a roll-out: the next version has migrated the store, and a replica of this one starts.
+#[rstest]
+#[tokio::test]
+async fn data_that_the_next_version_added_to_is_served(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+    let deployment = Deployment::fresh(shape).await;
+    deployment.add_user("ada", &[]);
+    set_schema_version(&deployment, 99).await;
+    assert!(deployment.storage.run(&["doctor"]).succeed().contains("99"));
+    let server = deployment.serve();
+    Caller::of(&server).login("ada").await;
+    assert_eq!(server.stop().code(), Some(0));
+    deployment.storage.run(&["migrate"]).succeed();
+}
+
+async fn set_schema_version(deployment: &Deployment, version: u32) {
+    let Some(database) = &deployment.database else {
+        return raise_sqlite_version(&deployment.storage.data(), version);
+    };
+    let table = migrations_table(
+        &database
+            .rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+            .await,
+    );
+    database
+        .execute(&format!("UPDATE {table} SET version = {version}"))
+        .await;
 }
 
 fn migrations_table(tables: &[Vec<Option<String>>]) -> String {
@@ -198,9 +213,9 @@ fn migrations_table(tables: &[Vec<Option<String>>]) -> String {
         .clone()
 }
 
-fn raise_sqlite_version(data: &Path) {
+fn raise_sqlite_version(data: &Path, version: u32) {
     let connection = rusqlite::Connection::open(data.join("countersign.db")).unwrap();
-    connection.pragma_update(None, "user_version", 9_999).unwrap();
+    connection.pragma_update(None, "user_version", version).unwrap();
 }
 
 #[tokio::test]

@@ -53,9 +53,9 @@ async fn a_login_that_straddles_it_is_dead(
 ) {
     let deployment = Deployment::fresh(shape)
         .await
-        // A hash of some seconds, and a deadline beyond that on a busy machine.
+        // A hash of a second or so, and a deadline beyond that on a busy machine.
         .set("password.memory_kib", "4096")
-        .set("password.iterations", "400")
+        .set("password.iterations", "150")
         .set("server.default_deadline", "2m")
         .set("server.max_deadline", "2m");
     let user = deployment.add_user("ada", &[]);

@@ -83,6 +83,7 @@ async fn who_asks_is_said_by_nobody_else() {
     let lies = [
         ("x-auth-subject", "root"),
         ("x-auth-session", "root"),
+        ("x-auth-client", "root"),
         ("x-auth-scopes", "root"),
         ("x-auth-roles", "root"),
         ("X_Auth_Roles", "root"),
@@ -201,7 +202,7 @@ async fn envoys_own_reader_of_tokens_agrees_and_does_not_know_what_is_revoked() 
                           audiences: [api]
                           forward: true
                           remote_jwks:
-                            http_uri: {{ uri: "{jwks}/.well-known/jwks.json", cluster: jwks, timeout: 2s }}
+                            http_uri: {{ uri: "{jwks}/.well-known/jwks.json", cluster: jwks, timeout: 20s }}
                       rules:
                         - match: {{ prefix: / }}
                           requires: {{ provider_name: countersign }}

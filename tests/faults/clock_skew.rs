@@ -103,8 +103,8 @@ async fn grace_is_counted_by_the_store() {
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let right = Caller::of(&server);
-    let ahead = deployment_at("+4.5s", &deployment);
-    let behind = deployment_at("-4.5s", &deployment);
+    let ahead = deployment_at("+4s", &deployment);
+    let behind = deployment_at("-4s", &deployment);
 
     // By its own clock the grace was over before it began. A machine that stalls here proves nothing: again then.
     eventually("a retry within the grace", Duration::from_mins(1), || async {
@@ -143,7 +143,7 @@ async fn sessions_expire_by_the_store() {
         .set("tokens.refresh_idle_ttl", &format!("{}s", IDLE.as_secs()));
     deployment.add_user("ada", &[]);
     let right = deployment.serve();
-    let (ahead, behind) = (deployment_at("+4.5s", &deployment), deployment_at("-4.5s", &deployment));
+    let (ahead, behind) = (deployment_at("+4s", &deployment), deployment_at("-4s", &deployment));
 
     eventually("a refresh before the expiry", Duration::from_mins(1), || async {
         let session = Caller::of(&right).login("ada").await;

@@ -97,7 +97,7 @@ fn a_cluster_has_its_slots_and_a_sentinel_promotes() {
 
     let mut watched = RedisSentinel::start();
     watched.master.kill();
-    let promoted = poll(Duration::from_secs(20), || {
+    let promoted = poll(Duration::from_secs(90), || {
         let role = watched.replica.command(&["INFO", "replication"]);
         role.contains("role:master").then_some(())
     });
@@ -136,7 +136,7 @@ fn nothing_outlives_a_killed_runner() {
     assert!(try_command(&url, &["PING"]).is_ok());
     runner.kill().unwrap();
     runner.wait().unwrap();
-    let gone = poll(Duration::from_secs(10), || {
+    let gone = poll(Duration::from_secs(40), || {
         (try_command(&url, &["PING"]).is_err() && !std::path::Path::new(folder).exists()).then_some(())
     });
     assert!(gone.is_some(), "redis-server still runs, or {folder} is still there");

@@ -16,6 +16,7 @@ const STALENESS: Duration = Duration::from_secs(4);
 async fn validate_outlives_postgres_by_max_staleness_and_heals_with_it() {
     let mut servers = Servers::start(&[])
         .await
+        .giving_up_early()
         .set("revocation.max_staleness", &format!("{}s", STALENESS.as_secs()));
     let server = servers.serve().await;
     let caller = Caller::of(&server);
@@ -35,8 +36,9 @@ async fn validate_outlives_postgres_by_max_staleness_and_heals_with_it() {
 
     let down = Instant::now();
     servers.postgres.stop(Signal::SIGQUIT);
+    let stopped = Instant::now();
     eventually("Validate gives up", STALENESS * 4, || async {
-        let asked = down.elapsed();
+        let asked = stopped.elapsed();
         match caller.validate(&session.access_token).await {
             Ok(answer) => {
                 assert!(answer.active);
@@ -69,7 +71,7 @@ async fn validate_outlives_postgres_by_max_staleness_and_heals_with_it() {
             Code::Unavailable,
             "STORE_UNAVAILABLE",
         );
-        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     }
     assert_refused(
         caller.refresh(&session.refresh_token).await,
@@ -84,11 +86,11 @@ async fn validate_outlives_postgres_by_max_staleness_and_heals_with_it() {
 
     servers.postgres.launch();
     let back = Instant::now();
-    eventually("Validate works again", Duration::from_secs(10), || async {
+    eventually("Validate works again", Duration::from_mins(1), || async {
         caller.validate(&session.access_token).await.ok()
     })
     .await;
-    eventually("logins work again", Duration::from_secs(10), || async {
+    eventually("logins work again", Duration::from_mins(1), || async {
         caller.issue("ada", PASSWORD).await.ok()
     })
     .await;

@@ -12,7 +12,7 @@ use crate::support::proxy::Weather;
 use crate::support::{Caller, PASSWORD, Servers, eventually};
 
 /// `acquire_timeout` and `statement_timeout`, and what a busy machine adds.
-const LONGEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(12);
 
 async fn assert_unavailable<T>(what: &str, call: impl Future<Output = Result<T, Status>>) {
     let start = Instant::now();
@@ -30,13 +30,14 @@ async fn assert_unavailable<T>(what: &str, call: impl Future<Output = Result<T, 
 /// Everything that needs Postgres, at once; and Validate, which does not.
 async fn assert_cut_off(caller: &Caller, session: &Tokens) {
     let validate = async {
-        let start = Instant::now();
-        caller.assert_active(&session.access_token).await;
-        assert!(
-            start.elapsed() < Duration::from_secs(1),
-            "Validate took {:?}",
-            start.elapsed()
-        );
+        // The best of some: one that waited for Postgres would wait every time.
+        let mut best = Duration::MAX;
+        for _ in 0..5 {
+            let start = Instant::now();
+            caller.assert_active(&session.access_token).await;
+            best = best.min(start.elapsed());
+        }
+        assert!(best < Duration::from_secs(1), "Validate took {best:?}");
     };
     tokio::join!(
         assert_unavailable("Issue", caller.issue("ada", PASSWORD)),
@@ -48,7 +49,7 @@ async fn assert_cut_off(caller: &Caller, session: &Tokens) {
 }
 
 async fn until_it_works(caller: &Caller) -> Tokens {
-    eventually("logins work again", Duration::from_secs(20), || async {
+    eventually("logins work again", Duration::from_mins(1), || async {
         caller.issue("ada", PASSWORD).await.ok()
     })
     .await
@@ -56,7 +57,7 @@ async fn until_it_works(caller: &Caller) -> Tokens {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_postgres_is_given_up_on_in_time() {
-    let mut servers = Servers::start(&[]).await;
+    let mut servers = Servers::start(&[]).await.giving_up_early();
     let server = servers.serve().await;
     let caller = Caller::of(&server);
     let session = caller.login("ada").await;
@@ -70,7 +71,7 @@ async fn a_frozen_postgres_is_given_up_on_in_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_network_to_postgres_is_given_up_on_in_time() {
-    let servers = Servers::start(&[]).await;
+    let servers = Servers::start(&[]).await.giving_up_early();
     let server = servers.serve().await;
     let caller = Caller::of(&server);
     let session = caller.login("ada").await;
@@ -82,7 +83,7 @@ async fn a_slow_network_to_postgres_is_given_up_on_in_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn its_own_connections_have_every_limit_set() {
-    let servers = Servers::start(&[]).await;
+    let servers = Servers::start(&[]).await.giving_up_early();
     let server = servers.serve().await;
     let caller = Caller::of(&server);
     caller.login("ada").await;

@@ -12,7 +12,7 @@ use crate::support::{Caller, Countersign, Load, PASSWORD, Redis, Servers, assert
 const UNAVAILABLE: &str = "Unavailable STORE_UNAVAILABLE";
 
 async fn ready(options: &[&str]) -> (Servers, Countersign, Caller, Tokens) {
-    let servers = Servers::start(options).await;
+    let servers = Servers::start(options).await.giving_up_early();
     let server = servers.serve().await;
     let caller = Caller::of(&server);
     let session = caller.login("ada").await;
@@ -34,7 +34,7 @@ fn refreshing(caller: &Caller) -> Load {
 }
 
 async fn until_refused(caller: &Caller) {
-    eventually("logins are refused", Duration::from_secs(10), || async {
+    eventually("logins are refused", Duration::from_secs(30), || async {
         let status = caller.issue("ada", PASSWORD).await.err()?;
         assert_eq!(status.code(), Code::Unavailable, "{status:?}");
         Some(())
@@ -43,7 +43,7 @@ async fn until_refused(caller: &Caller) {
 }
 
 async fn until_it_works(caller: &Caller, session: &Tokens) {
-    eventually("logins work", Duration::from_secs(15), || async {
+    eventually("logins work", Duration::from_mins(1), || async {
         caller.issue("ada", PASSWORD).await.ok()
     })
     .await;
@@ -54,7 +54,11 @@ async fn until_it_works(caller: &Caller, session: &Tokens) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forgotten_scripts_are_loaded_again_unnoticed() {
-    let (servers, _server, caller, session) = ready(&[]).await;
+    // Nothing is given up on here.
+    let servers = Servers::start(&[]).await;
+    let server = servers.serve().await;
+    let caller = Caller::of(&server);
+    let session = caller.login("ada").await;
     let load = refreshing(&caller);
     for _ in 0..50 {
         servers.redis.command(&["SCRIPT", "FLUSH"]);
@@ -88,7 +92,7 @@ async fn a_master_that_became_a_replica_is_unavailable() {
     }
     servers.redis.command(&["REPLICAOF", "NO", "ONE"]);
     // It took over the other's nothing: the session is gone, and said to be.
-    eventually("logins work", Duration::from_secs(15), || async {
+    eventually("logins work", Duration::from_mins(1), || async {
         caller.issue("ada", PASSWORD).await.ok()
     })
     .await;

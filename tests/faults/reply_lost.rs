@@ -11,7 +11,7 @@ use crate::support::{Caller, PASSWORD, Servers, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_gets_the_same_successor() {
-    let servers = Servers::start(&[]).await;
+    let servers = Servers::start(&[]).await.giving_up_early();
     let ada = servers.database.scalar("SELECT id FROM users").await;
     let server = servers.serve().await;
     let caller = Caller::of(&server);

@@ -1,10 +1,12 @@
-//! Logging a user out costs the same however many sessions they have: one round trip to each store.
+//! What calls cost the stores: each is asked once, and a user is logged out at the same price however many sessions they have.
+
+use std::time::Duration;
 
 use countersign::proto::revoke_request::Target;
 use futures_util::future::join_all;
 use tonic::Code;
 
-use crate::support::{Caller, Servers, assert_refused};
+use crate::support::{Caller, PASSWORD, Servers, assert_refused, eventually};
 
 const SESSIONS: usize = 1_000;
 
@@ -19,15 +21,77 @@ fn scripts(servers: &Servers) -> u64 {
         .sum()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_sessions_end_in_one_round_trip_to_each_store() {
-    let servers = Servers::start(&[])
+/// Stores whose callers are counted: what goes on by itself would be counted too.
+async fn quiet() -> Servers {
+    Servers::start(&[])
         .await
-        // What goes on by itself meanwhile would be counted too.
         .set("revocation.max_staleness", "2h")
         .set("revocation.reconcile_interval", "1h")
-        .set("storage.redis_timeout", "5s")
-        .set("storage.statement_timeout", "5s");
+}
+
+/// SQL statements and Redis scripts of the cheapest of some calls: a heartbeat of the replica may fall into any of them.
+async fn cost<F: Future<Output = ()>>(servers: &Servers, mut call: impl FnMut() -> F) -> (u64, u64) {
+    let (mut statements, mut ran) = (u64::MAX, u64::MAX);
+    for _ in 0..10 {
+        let before = (servers.postgres.statements(), scripts(servers));
+        call().await;
+        let after = (servers.postgres.statements(), scripts(servers));
+        statements = statements.min(after.0 - before.0);
+        ran = ran.min(after.1 - before.1);
+    }
+    (statements, ran)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_asks_each_store_once_and_a_login_little_more() {
+    let servers = quiet().await;
+    let server = servers.serve().await;
+    let caller = Caller::of(&server);
+    let token = tokio::sync::Mutex::new(caller.login("ada").await.refresh_token);
+    // The script is there.
+    let refresh = async || {
+        let mut token = token.lock().await;
+        *token = caller.refresh(&token).await.unwrap().0.refresh_token;
+    };
+    refresh().await;
+    let refreshed = cost(&servers, &refresh).await;
+    let issued = cost(&servers, || async { drop(caller.login("ada").await) }).await;
+    let good = caller.login("ada").await.access_token;
+    let validated = cost(&servers, || caller.assert_active(&good)).await;
+    println!("statements and scripts: Refresh {refreshed:?}, Issue {issued:?}, Validate {validated:?}");
+    assert_eq!(refreshed, (1, 1));
+    // Who it is, and that it was done.
+    assert_eq!(issued, (2, 1));
+    assert_eq!(validated, (0, 0));
+}
+
+/// Nobody holds a connection while waiting for another: with one, all of them come through.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_is_enough_for_everybody() {
+    let servers = Servers::start(&[]).await.set("storage.database_pool", "1");
+    servers.add_user("ben").await;
+    let server = servers.serve().await;
+    let caller = Caller::of(&server);
+    let sessions = join_all((0..10).map(|_| caller.login("ada"))).await;
+    let all = sessions.iter().map(|session| async {
+        // In a short line for one connection some are sent away, and come again.
+        let (next, _) = caller.insist(&session.refresh_token).await.unwrap();
+        let revoked = eventually("it is revoked", Duration::from_mins(1), || async {
+            caller.revoke(Target::Token(next.refresh_token.clone())).await.ok()
+        })
+        .await;
+        eventually("somebody else logs in", Duration::from_mins(1), || async {
+            caller.issue("ben", PASSWORD).await.ok()
+        })
+        .await;
+        revoked
+    });
+    assert_eq!(join_all(all).await.into_iter().sum::<u32>(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_sessions_end_in_one_round_trip_to_each_store() {
+    let servers = quiet().await;
     let server = servers.serve().await;
     let caller = Caller::of(&server);
     // Both stores know the statement and the script.

@@ -7,11 +7,15 @@ use tokio::time::Instant;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::server::{Server, Setup, raw_call, reason, told, until};
+use crate::server::{SHORT, Server, Setup, raw_call, reason, told, until};
 
 #[tokio::test]
 async fn work_stops_when_nobody_waits_any_more() {
-    let server = Server::start(Setup::default()).await;
+    let setup = Setup {
+        deadlines: SHORT,
+        ..Setup::default()
+    };
+    let server = Server::start(setup).await;
     // The caller's own deadline; ours where there is none; and the largest, whatever the caller says.
     for (number, (header, at_least)) in [
         (("grpc-timeout", "200m"), 150),
@@ -22,10 +26,10 @@ async fn work_stops_when_nobody_waits_any_more() {
     .enumerate()
     {
         let begun = Instant::now();
-        let code = raw_call(&server, "Refresh", header, told("sleep 5000")).await;
+        let code = raw_call(&server, "Refresh", header, told("sleep 60000")).await;
         let took = begun.elapsed().as_millis();
         assert_eq!(code, Code::DeadlineExceeded, "{header:?}");
-        assert!((at_least..4000).contains(&took), "{header:?} took {took} ms");
+        assert!((at_least..30_000).contains(&took), "{header:?} took {took} ms");
         until("the work is dropped", || server.seen.dropped() == number + 1).await;
     }
     let mut client = server.client().await;
@@ -37,7 +41,7 @@ async fn work_stops_when_nobody_waits_any_more() {
 async fn work_stops_when_the_caller_goes_away() {
     let server = Server::start(Setup::default()).await;
     let mut client = server.client().await;
-    let call = tokio::spawn(async move { client.refresh(told("sleep 5000")).await });
+    let call = tokio::spawn(async move { client.refresh(told("sleep 60000")).await });
     until("the work begins", || server.seen.begun() == 1).await;
     call.abort();
     until("the work is dropped", || server.seen.dropped() == 1).await;

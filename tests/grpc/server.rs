@@ -62,8 +62,15 @@ pub(crate) struct Setup {
     pub(crate) security: Security,
     pub(crate) max_connections: usize,
     pub(crate) drain_timeout: Duration,
+    pub(crate) deadlines: Deadlines,
     pub(crate) reflection: bool,
 }
+
+/// Deadlines that a test of them can wait for.
+pub(crate) const SHORT: Deadlines = Deadlines {
+    default: Duration::from_millis(400),
+    max: Duration::from_secs(1),
+};
 
 impl Default for Setup {
     fn default() -> Self {
@@ -71,6 +78,10 @@ impl Default for Setup {
             security: Security::Plain,
             max_connections: 64,
             drain_timeout: Duration::from_secs(5),
+            deadlines: Deadlines {
+                default: Duration::from_secs(30),
+                max: Duration::from_mins(1),
+            },
             reflection: true,
         }
     }
@@ -97,10 +108,7 @@ impl Server {
                 reflection: setup.reflection,
                 ext_authz: false,
             }),
-            deadlines: Deadlines {
-                default: Duration::from_millis(400),
-                max: Duration::from_secs(1),
-            },
+            deadlines: setup.deadlines,
             ids: RequestIds::new(&SystemEntropy),
             stop: stop.clone(),
         });

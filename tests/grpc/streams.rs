@@ -10,7 +10,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::server::{Server, Setup, borne, raw_call_at, reason};
+use crate::server::{SHORT, Server, Setup, borne, raw_call_at, reason};
 
 /// How many messages came, and how the stream ended.
 async fn drain<T>(mut stream: Streaming<T>) -> (usize, Option<Status>) {
@@ -37,20 +37,23 @@ async fn watch(server: &Server) -> Streaming<proto::WatchRevocationsResponse> {
 
 #[tokio::test]
 async fn a_stream_outlives_the_deadline_of_other_calls_and_ends_with_its_callers_right() {
-    let server = Server::start(Setup::default()).await;
-    let stream = watch(&server).await;
-    let fade = async {
-        // The largest deadline here is one second.
-        tokio::time::sleep(Duration::from_millis(1500)).await;
-        server.seen.faded.store(true, Ordering::SeqCst);
+    let setup = Setup {
+        deadlines: SHORT,
+        ..Setup::default()
     };
-    let ((count, end), ()) = tokio::join!(drain(stream), fade);
+    let server = Server::start(setup).await;
+    let mut stream = watch(&server).await;
+    // A message each 100 ms, and the largest deadline here is one second.
+    for n in 0..15 {
+        assert!(matches!(stream.message().await, Ok(Some(_))), "the message {n}");
+    }
+    server.seen.faded.store(true, Ordering::SeqCst);
+    let (_, end) = drain(stream).await;
     let end = end.unwrap();
     assert_eq!(
         (end.code(), &*reason(&end)),
         (Code::Unauthenticated, "CALLER_UNAUTHENTICATED")
     );
-    assert!(count >= 12, "{count} messages in 1.5 s and more, one each 100 ms");
 }
 
 #[tokio::test]
@@ -62,7 +65,7 @@ async fn a_stream_ends_at_its_callers_own_deadline() {
     let code = raw_call_at(&server, path, ("grpc-timeout", "1500m"), never).await;
     assert_eq!(code, Code::DeadlineExceeded);
     let took = begun.elapsed().as_millis();
-    assert!((1400..6000).contains(&took), "{took} ms");
+    assert!((1400..20_000).contains(&took), "{took} ms");
 }
 
 #[tokio::test]
@@ -83,7 +86,7 @@ async fn a_drain_tells_healths_watchers_and_ends_streams() {
     let (_, end) = drain(stream).await;
     let end = end.unwrap();
     assert_eq!((end.code(), &*reason(&end)), (Code::Unavailable, "SHUTTING_DOWN"));
-    tokio::time::timeout(Duration::from_secs(4), server.ended)
+    tokio::time::timeout(Duration::from_secs(20), server.ended)
         .await
         .unwrap()
         .unwrap();

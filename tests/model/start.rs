@@ -43,6 +43,7 @@ impl System {
             ("STORAGE__REDIS_URL", redis.url().to_owned()),
             ("STORAGE__REDIS_PREFIX", redis.prefix().to_owned()),
             ("STORAGE__REDIS_TIMEOUT", "5s".to_owned()),
+            ("STORAGE__ACQUIRE_TIMEOUT", "5s".to_owned()),
             ("STORAGE__STATEMENT_TIMEOUT", "5s".to_owned()),
             (
                 "KEYS__MASTER_KEY",

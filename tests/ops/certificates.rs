@@ -135,6 +135,15 @@ async fn a_certificate_is_replaced_without_a_dropped_call(#[values(Layout::Files
             key: other.key,
             ..own.clone()
         },
+        // No key at all, and one that ends in the middle.
+        Pair {
+            key: "garbage".to_owned(),
+            ..own.clone()
+        },
+        Pair {
+            key: own.key[..own.key.len() / 2].to_owned(),
+            ..own.clone()
+        },
         pki.expired(5),
         Pair {
             cert: String::new(),

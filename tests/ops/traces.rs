@@ -108,7 +108,7 @@ async fn a_collector_that_is_gone_or_silent_holds_nothing_up() {
             .await
             .set("telemetry.otlp_endpoint", &format!("http://{address}"));
         let server = deployment.serve();
-        let caller = Caller::patient(&server.grpc_url(), Duration::from_secs(2));
+        let caller = Caller::patient(&server.grpc_url(), Duration::from_secs(20));
         // More spans than may wait.
         for _ in 0..50 {
             let calls = (0..200).map(|_| caller.inactive("garbage"));
@@ -116,6 +116,6 @@ async fn a_collector_that_is_gone_or_silent_holds_nothing_up() {
         }
         let begun = tokio::time::Instant::now();
         assert_eq!(server.stop().code(), Some(0));
-        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     }
 }

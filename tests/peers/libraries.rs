@@ -71,7 +71,7 @@ fn forged(token: &str) -> String {
 async fn signing_with(algorithm: &str, deployment: &Deployment) -> (Countersign, String) {
     let server = deployment.storage.clone().set("tokens.algorithm", algorithm).serve(&[]);
     let caller = Caller::of(&server);
-    let token = eventually("the configured algorithm signs", Duration::from_secs(20), || async {
+    let token = eventually("the configured algorithm signs", Duration::from_mins(1), || async {
         let token = caller.issue("ada", PASSWORD).await.expect("logins work").access_token;
         (part(&token, 0)["alg"] == algorithm).then_some(token)
     })

@@ -127,7 +127,7 @@ impl Caller {
 
     /// Waits until this replica knows that the token is revoked: it hears of it from another one, or from the store.
     pub async fn until_revoked(&self, token: &str) {
-        eventually("the token is revoked here", Duration::from_secs(10), || async {
+        eventually("the token is revoked here", Duration::from_secs(30), || async {
             self.inactive(token)
                 .await
                 .filter(|reason| *reason == InactiveReason::Revoked)

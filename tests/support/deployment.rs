@@ -45,11 +45,7 @@ impl Deployment {
             _ => Storage::embedded(),
         };
         Self {
-            // A busy machine is no fault: nothing here is about giving up early.
-            storage: for_tests(storage)
-                .set("storage.redis_timeout", "3s")
-                .set("storage.acquire_timeout", "3s")
-                .set("storage.statement_timeout", "5s"),
+            storage: for_tests(storage),
             database,
             keys,
         }
@@ -73,7 +69,7 @@ impl Deployment {
     }
 }
 
-/// What most tests want: cheap hashes, and callers that need no token.
+/// What most tests want: cheap hashes, callers that need no token, and patience, because a busy machine is no fault.
 pub fn for_tests(storage: Storage) -> Storage {
     storage
         .set("password.memory_kib", "1024")
@@ -81,6 +77,11 @@ pub fn for_tests(storage: Storage) -> Storage {
         .set("throttle.enabled", "false")
         // A load logs the same person in again and again: no session may go for that.
         .set("tokens.max_sessions_per_user", "10000")
+        .set("storage.redis_timeout", "3s")
+        .set("storage.acquire_timeout", "5s")
+        .set("storage.statement_timeout", "5s")
+        .set("server.default_deadline", "15s")
+        .set("server.max_deadline", "15s")
         .set("server.anonymous_scopes", EVERYTHING)
 }
 

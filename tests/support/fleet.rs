@@ -64,12 +64,8 @@ impl Fleet {
         let database = postgres.database().await;
         let storage = |database_url: &str, redis_url: &str| {
             // A busy machine is no fault; a test that is about giving up early says so in its settings.
-            let patient = for_tests(Storage::clustered(database_url, redis_url, "cs"))
-                .set("storage.redis_timeout", "5s")
-                .set("storage.acquire_timeout", "5s")
-                .set("storage.statement_timeout", "5s")
-                .set("server.default_deadline", "15s")
-                .set("server.max_deadline", "15s");
+            let patient =
+                for_tests(Storage::clustered(database_url, redis_url, "cs")).set("storage.redis_timeout", "5s");
             settings
                 .iter()
                 .fold(patient, |storage, (key, value)| storage.set(key, value))

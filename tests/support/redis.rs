@@ -13,7 +13,7 @@ use super::guard::{self, Ending};
 use super::process::{Process, find};
 use super::{RedisCluster, poll, ports};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server that this process started.
 #[derive(Debug)]

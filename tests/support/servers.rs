@@ -53,6 +53,14 @@ impl Servers {
         self
     }
 
+    /// The same with the stores given up on as early as by default: for what is about that.
+    #[must_use]
+    pub fn giving_up_early(self) -> Self {
+        self.set("storage.redis_timeout", "300ms")
+            .set("storage.acquire_timeout", "1s")
+            .set("storage.statement_timeout", "2s")
+    }
+
     /// Adds a user; its id. The proxies' tasks go on meanwhile.
     pub async fn add_user(&self, name: &str) -> String {
         let (storage, name) = (self.storage.clone(), name.to_owned());

@@ -15,7 +15,12 @@ use crate::support::{Database, Pooler, Proxy, eventually};
 #[tokio::test]
 async fn more_waiting_than_the_pool_holds_are_turned_away_at_once() {
     let database = Database::fresh().await;
-    let fresh = store_with(database.url(), |config| config.pool = 2).await;
+    let fresh = store_with(database.url(), |config| {
+        config.pool = 2;
+        config.acquire_timeout = Duration::from_secs(2);
+        config.statement_timeout = Duration::from_secs(3);
+    })
+    .await;
     let user = make_user(&fresh, "ada").await;
     let cursor = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor;
     let mut foreign = database.connect().await;
@@ -39,21 +44,16 @@ async fn more_waiting_than_the_pool_holds_are_turned_away_at_once() {
         started.elapsed()
     };
     let (done, reads) = tokio::join!(join_all(attempts), reads);
-    assert!(reads < Duration::from_secs(1), "{reads:?}");
     let (turned_away, waited): (Vec<_>, Vec<_>) = done.iter().partition(|(kind, _)| *kind == ErrorKind::Overloaded);
     assert_eq!(turned_away.len(), 6, "two have a connection, two wait: {done:?}");
-    assert!(
-        turned_away.iter().all(|(_, after)| *after < Duration::from_millis(200)),
-        "{done:?}"
-    );
     assert!(
         waited.iter().all(|(kind, _)| *kind == ErrorKind::StoreUnavailable),
         "{done:?}"
     );
-    assert!(
-        waited.iter().all(|(_, after)| *after < Duration::from_secs(3)),
-        "{done:?}"
-    );
+    // At once: before the first that waited had waited for long enough.
+    let first = waited.iter().map(|(_, after)| *after).min().unwrap();
+    assert!(turned_away.iter().all(|(_, after)| *after < first), "{done:?}");
+    assert!(reads < first, "{reads:?}: {done:?}");
 
     holding.rollback().await.unwrap();
     fresh

@@ -1,5 +1,7 @@
 //! One call is one run of a script, whatever happens to the connection.
 
+use std::time::Duration;
+
 use countersign::model::{ErrorKind, Rotation};
 use countersign::store::SessionStore as _;
 
@@ -39,16 +41,19 @@ async fn a_script_whose_reply_was_lost_is_not_repeated() {
     let proxy = Proxy::start(server.address()).await;
     let url = format!("redis://{}", proxy.address());
     // With time enough to connect again: a client that repeats would do so.
-    let patient = RECOVERY;
+    let patient = Duration::from_secs(5);
     for (afterwards, timeout) in [(Afterwards::Close, patient), (Afterwards::Silence, TIMEOUT)] {
         let store = connect_with(&url, "cs", timeout).await.unwrap();
         let session = session();
-        store.create(&session, 9).await.unwrap();
-        store.rotate(&attempt(&session, 0, "a")).await.unwrap();
+        eventually("it is created", RECOVERY, || async {
+            store.create(&session, 9).await.ok()
+        })
+        .await;
+        let first = attempt(&session, 0, "a");
+        eventually("it is rotated", RECOVERY, || async { store.rotate(&first).await.ok() }).await;
         let lost = proxy.lost();
         proxy.lose_reply(|request| request.windows(7).any(|word| word == b"EVALSHA"), afterwards);
         let error = store.rotate(&attempt(&session, 1, "b")).await.unwrap_err();
-        eprintln!("DBG {error:?}");
         assert_eq!(error.kind, ErrorKind::StoreUnavailable, "{error:?}");
         assert_eq!(proxy.lost(), lost + 1);
         let mut retry = attempt(&session, 1, "b");

@@ -135,7 +135,7 @@ async fn announcements_cross_a_cluster() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promoted_replica_is_found_though_the_one_seed_is_gone() {
     let (mut cluster, replica) = tokio::task::spawn_blocking(|| {
-        let cluster = RedisCluster::start(3, &[]);
+        let cluster = RedisCluster::start(3, &["--cluster-node-timeout", "2000"]);
         let replica = replica_of(&cluster.masters[0]);
         (cluster, replica)
     })

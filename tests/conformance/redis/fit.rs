@@ -1,7 +1,5 @@
 //! A Redis that must not be used, and one that is full.
 
-use std::time::Duration;
-
 use countersign::model::{ErrorKind, Rotation};
 use countersign::store::redis::ConnectError;
 use countersign::store::{Announcements as _, SessionStore as _};
@@ -90,8 +88,5 @@ async fn every_master_of_a_cluster_is_examined() {
     );
     cluster.masters[2].command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     let store = connect(&cluster.url(), "cs").await.unwrap();
-    tokio::time::timeout(Duration::from_secs(5), store.ping())
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(RECOVERY, store.ping()).await.unwrap().unwrap();
 }
