@@ -124,6 +124,13 @@ fn fits(schema: SchemaState, found: &mut Findings) -> bool {
             found.add(DATABASE, State::Doubtful, message);
             false
         }
+        SchemaState::Ahead { at, newest } => {
+            found.good(
+                DATABASE,
+                format!("answers; schema {at}, of which this program knows {newest} and needs no more"),
+            );
+            true
+        }
         SchemaState::Newer { at, newest } => {
             let message = format!("schema {at} is newer than this program's {newest}: run the newer version");
             found.add(DATABASE, State::Bad, message);

@@ -62,7 +62,8 @@ async fn apply(connection: &mut PgConnection) -> Result<usize> {
     let missing = migrate::pending(MIGRATIONS, unsigned(row.try_get(0)?)?)?;
     for step in missing {
         sqlx::raw_sql(step.sql).execute(&mut *transaction).await?;
-        sqlx::raw_sql("UPDATE schema_version SET version = version + 1")
+        sqlx::query("UPDATE schema_version SET version = $1")
+            .bind(i32::try_from(step.version).map_err(crate::model::Error::internal)?)
             .execute(&mut *transaction)
             .await?;
     }
