@@ -3,25 +3,22 @@
 //! ```console
 //! $ countersign client add orders --grant client_secret --scope countersign:watch --scope countersign:validate
 //! $ cargo run --example guard < secret
+//! $ curl --header "authorization: Bearer $TOKEN" http://127.0.0.1:8000/orders
 //! ```
 
-use std::convert::Infallible;
 use std::io::Write as _;
 use std::sync::Arc;
 
+use axum::routing::get;
+use axum::{Extension, Router};
 use countersign::client::{Claims, Client, Credential, GuardLayer, Verifier, VerifierConfig};
-use http::{Request, Response, StatusCode, header};
-use tower::{Service as _, ServiceBuilder, ServiceExt as _};
 
-/// Stands for any tower service: axum's router, or tonic's.
-async fn orders(request: Request<String>) -> Result<Response<String>, Infallible> {
-    // The guard has put them there.
-    let claims = request.extensions().get::<Arc<Claims>>();
-    let who = claims.map_or("nobody", |claims| claims.sub.as_str());
-    Ok(Response::new(format!("the orders of {who}\n")))
+/// The guard has put the claims there.
+async fn orders(Extension(claims): Extension<Arc<Claims>>) -> String {
+    format!("the orders of {}\n", claims.sub)
 }
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let secret = std::io::stdin()
         .lines()
@@ -37,16 +34,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let verifier = Verifier::start(client, VerifierConfig::new("https://countersign.local"));
     verifier.ready().await;
 
-    let mut service = ServiceBuilder::new()
-        .layer(GuardLayer::new(verifier, "api", &["orders:read"]))
-        .service_fn(orders);
-
-    // As an HTTP server would call it.
-    let request = Request::get("/orders")
-        .header(header::AUTHORIZATION, "Bearer not-a-token")
-        .body(String::new())?;
-    let answer = service.ready().await?.call(request).await?;
-    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
-    writeln!(std::io::stdout(), "{} {:?}", answer.status(), answer.headers())?;
+    let guard = GuardLayer::new(verifier, "api", &["orders:read"]);
+    let service = Router::new().route("/orders", get(orders)).layer(guard);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:8000").await?;
+    writeln!(std::io::stdout(), "http://{}/orders", listener.local_addr()?)?;
+    axum::serve(listener, service).await?;
     Ok(())
 }

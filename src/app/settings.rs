@@ -14,7 +14,7 @@ use crate::store::throttles::Rate;
 use crate::throttle::ThrottleConfig;
 use crate::token::TokenConfig;
 
-/// The memory of the cache of verified tokens: about 20,000 of them at a typical length.
+/// The memory of the cache of verified tokens: about 16,000 of them at a typical length.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How long one reconciliation may take before it counts as failed.

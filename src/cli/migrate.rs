@@ -1,5 +1,9 @@
 //! `migrate`: bring the stores' schema up to date.
 
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use super::{Context, Failure};
@@ -7,11 +11,28 @@ use crate::app::{self, Access};
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let config = context.config(Vec::new())?;
-    app::open(&config, Access::Beside).await?;
+    let progress = spinner();
+    let opened = app::open(&config, Access::Beside).await;
+    progress.finish_and_clear();
+    opened?;
     context.out.note("the schema is up to date");
     if context.out.is_json() {
         context.out.value(&json!({"up_to_date": true}))
     } else {
         Ok(())
     }
+}
+
+/// How long it has been at it, for people who look on: a step over a large table takes its time, and how much is not known.
+fn spinner() -> ProgressBar {
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let style = ProgressStyle::with_template("{spinner} bringing the schema up to date: {elapsed}");
+    let bar = ProgressBar::with_draw_target(None, target)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
 }

@@ -14,7 +14,7 @@ use tower_service::Service;
 use super::verifier::{Refused, Verifier};
 use crate::model::{Claims, InactiveReason};
 
-/// Puts a [`Guard`] in front of a service.
+/// Puts a [`Guard`] in front of a service: axum's router takes it as a layer, and so does tonic's server.
 ///
 /// ```no_run
 /// use countersign::client::{Client, GuardLayer, Verifier, VerifierConfig};
@@ -23,9 +23,10 @@ use crate::model::{Claims, InactiveReason};
 /// let client = Client::builder("http://127.0.0.1:50051").connect_lazy()?;
 /// let verifier = Verifier::start(client, VerifierConfig::new("https://countersign.local"));
 /// let guard = GuardLayer::new(verifier, "api", &["orders:read"]);
-/// // axum: Router::new().route("/orders", get(orders)).layer(guard)
-/// // tonic: Server::builder().layer(guard).add_service(orders)
-/// # drop(guard);
+/// let service: axum::Router = axum::Router::new()
+///     .route("/orders", axum::routing::get(|| async { "the orders" }))
+///     .layer(guard);
+/// # drop(service);
 /// # Ok(())
 /// # }
 /// ```

@@ -102,7 +102,7 @@ impl<'a> Asked<'a> {
         let token = token.trim_matches(' ');
         // Joined by a proxy, two of them hold a comma, which no token does (RFC 6750 §2.1). To the end in any case: that way
         // the compiler takes sixteen bytes at once.
-        let apart = |byte: u8| (byte <= b' ') | (byte == b',') | (byte >= 0x7f);
+        let apart = |byte| matches!(byte, 0..=b' ' | b',' | 0x7f..);
         if token.is_empty() || token.bytes().fold(false, |found, byte| found | apart(byte)) {
             Bearer::Broken
         } else {
