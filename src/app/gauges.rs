@@ -103,6 +103,8 @@ pub(super) fn look(app: &App, frame: &Frame, meter: &Meter, parts: Parts) {
     metrics::gauge!("countersign_token_cache_bytes").set(bytes as f64);
     metrics::gauge!("countersign_revocation_index_entries").set(app.feed.index().len() as f64);
     metrics::gauge!("countersign_calls_in_flight").set(frame.calls_in_flight() as f64);
+    // Counted here: a queue that forgets callers who are gone changes without anybody coming or going.
+    metrics::gauge!("countersign_password_queued").set(app.hashing.queued() as f64);
     if let Some(fresh) = app.feed.last() {
         metrics::gauge!("countersign_revocations_age_seconds").set(fresh.age(&*app.clock).as_secs_f64());
         metrics::gauge!("countersign_clock_skew_seconds").set(fresh.skew_millis() as f64 / 1000.0);

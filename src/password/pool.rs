@@ -178,7 +178,7 @@ impl Pool {
             work: Box::new(Task { compute, reply }),
         };
         match self.shared.queue.push(job) {
-            Ok(()) => self.shared.count_queue(),
+            Ok(()) => {}
             Err(Refused::Full) => {
                 let error = Error::from(ErrorKind::Overloaded).retry_after(RETRY_AFTER);
                 return Err(refused("full", error));
@@ -214,17 +214,12 @@ impl Shared {
         lower_priority();
         let mut memory = Memory::default();
         while let Some(job) = self.queue.pop() {
-            self.count_queue();
             let (recipe, started) = (self.recipe.load_full(), self.clock.monotonic());
             job.work.run(&recipe, &mut memory);
             memory.trim(&recipe);
             let took = self.clock.monotonic().saturating_sub(started);
             metrics::histogram!("countersign_password_hash_seconds").record(took.as_secs_f64());
         }
-    }
-
-    fn count_queue(&self) {
-        metrics::gauge!("countersign_password_queued").set(u32::try_from(self.queue.len()).unwrap_or(u32::MAX));
     }
 }
 

@@ -94,11 +94,12 @@ impl Caller {
         Ok((answer.tokens.expect("a refresh without an error has tokens"), outcome))
     }
 
-    /// Refresh, again and again while a store cannot be asked: each of a replica's connections comes back on its own.
+    /// Refresh, again and again while a store cannot be asked or has no room: each of a replica's connections comes back on
+    /// its own.
     pub async fn insist(&self, token: &str) -> Result<(Tokens, RefreshOutcome), Status> {
-        eventually("Refresh is answered", Duration::from_secs(20), || async {
+        eventually("Refresh is answered", Duration::from_mins(1), || async {
             match self.refresh(token).await {
-                Err(status) if status.code() == Code::Unavailable => None,
+                Err(status) if matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) => None,
                 answer => Some(answer),
             }
         })
