@@ -65,16 +65,16 @@ async fn a_refresh_asks_each_store_once_and_a_login_little_more() {
     assert_eq!(validated, (0, 0));
 }
 
-/// Nobody holds a connection while waiting for another: with one, all of them come through.
+/// Nobody holds a connection while waiting for another: with two, all of ten at a time come through.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_connection_is_enough_for_everybody() {
-    let servers = Servers::start(&[]).await.set("storage.database_pool", "1");
+async fn two_connections_are_enough_for_everybody() {
+    let servers = Servers::start(&[]).await.set("storage.database_pool", "2");
     servers.add_user("ben").await;
     let server = servers.serve().await;
     let caller = Caller::of(&server);
     let sessions = join_all((0..10).map(|_| caller.login("ada"))).await;
     let all = sessions.iter().map(|session| async {
-        // In a short line for one connection some are sent away, and come again.
+        // In a short line for a connection some are sent away, and come again.
         let (next, _) = caller.insist(&session.refresh_token).await.unwrap();
         eventually("it is revoked", Duration::from_mins(1), || async {
             caller.revoke(Target::Token(next.refresh_token.clone())).await.ok()

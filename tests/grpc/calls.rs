@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
+use countersign::grpc::layers::Deadlines;
 use countersign::proto;
 use tokio::time::Instant;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::server::{SHORT, Server, Setup, raw_call, reason, told, until};
+use crate::server::{Server, Setup, raw_call, reason, told, until};
+
+/// Deadlines that a test of them can wait for.
+pub(crate) const SHORT: Deadlines = Deadlines {
+    default: Duration::from_millis(400),
+    max: Duration::from_secs(1),
+};
 
 #[tokio::test]
 async fn work_stops_when_nobody_waits_any_more() {

@@ -66,12 +66,6 @@ pub(crate) struct Setup {
     pub(crate) reflection: bool,
 }
 
-/// Deadlines that a test of them can wait for.
-pub(crate) const SHORT: Deadlines = Deadlines {
-    default: Duration::from_millis(400),
-    max: Duration::from_secs(1),
-};
-
 impl Default for Setup {
     fn default() -> Self {
         Self {

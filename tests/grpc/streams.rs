@@ -10,7 +10,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::server::{SHORT, Server, Setup, borne, raw_call_at, reason};
+use crate::calls::SHORT;
+use crate::server::{Server, Setup, borne, raw_call_at, reason};
 
 /// How many messages came, and how the stream ended.
 async fn drain<T>(mut stream: Streaming<T>) -> (usize, Option<Status>) {
