@@ -241,7 +241,7 @@ impl Client {
             let Some(wait) = delay(&self.inner.retry, &status, attempt, &*self.inner.entropy) else {
                 return Err(status);
             };
-            if !self.inner.budget.failed() {
+            if !self.inner.budget.failed(&status) {
                 return Err(status);
             }
             tokio::time::sleep(wait).await;

@@ -31,8 +31,10 @@ impl Default for RetryPolicy {
 
 /// How many failures a client pays for before it stops trying again: the retry throttling of gRPC (gRFC A6).
 ///
-/// Each failure takes one, each success gives a tenth; below half nothing is tried again. A service that is down thus
-/// sees hardly more calls than one that is up.
+/// Each failure takes one, each success gives a tenth; below half nothing is tried again. A failure of which the service
+/// itself says when to come back takes four: a store of all replicas is down, or all have too much to do, and every client
+/// meets the same, so that a thousand of them with four repetitions each would be the storm. A service that is down thus sees
+/// hardly more calls than one that is up.
 #[derive(Debug)]
 pub(super) struct Budget(AtomicI64);
 
@@ -51,11 +53,27 @@ impl Budget {
     }
 
     /// Pays for a failure; whether the call may be tried again.
-    pub(super) fn failed(&self) -> bool {
+    pub(super) fn failed(&self, status: &Status) -> bool {
+        let price = if is_everywhere(status) { 40 } else { 10 };
         let before = self
             .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some((now - 10).max(0)));
-        before.unwrap_or(0) - 10 > FULL / 2
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some((now - price).max(0)));
+        before.unwrap_or(0) - price > FULL / 2
+    }
+}
+
+/// Whether every client meets it now, and not only those of one replica.
+fn is_everywhere(status: &Status) -> bool {
+    let leaves = |info: tonic_types::ErrorInfo| info.reason == "SHUTTING_DOWN";
+    told(status).is_some() && !status.get_details_error_info().is_some_and(leaves)
+}
+
+/// When the service says to come back, if it wants that at all.
+fn told(status: &Status) -> Option<Duration> {
+    match pushback(status) {
+        Pushback::Never => None,
+        Pushback::After(delay) => Some(delay),
+        Pushback::Silent => status.get_details_retry_info().and_then(|info| info.retry_delay),
     }
 }
 
@@ -65,11 +83,10 @@ pub(super) fn delay(policy: &RetryPolicy, status: &Status, attempt: u32, entropy
     if attempt > policy.attempts || !better_later {
         return None;
     }
-    let told = match pushback(status) {
-        Pushback::Never => return None,
-        Pushback::After(delay) => Some(delay),
-        Pushback::Silent => status.get_details_retry_info().and_then(|info| info.retry_delay),
-    };
+    if matches!(pushback(status), Pushback::Never) {
+        return None;
+    }
+    let told = told(status);
     // Without a word from the service, an exhausted resource is not hammered.
     if status.code() == Code::ResourceExhausted && told.is_none() {
         return None;
@@ -119,12 +136,26 @@ mod tests {
     #[test]
     fn a_budget_runs_out_under_failures_and_fills_with_successes() {
         let budget = Budget::new();
-        let granted = (0..20).filter(|_| budget.failed()).count();
+        let cut = Status::unavailable("the connection broke");
+        let granted = (0..20).filter(|_| budget.failed(&cut)).count();
         assert_eq!(granted, 4);
         for _ in 0..70 {
             budget.succeeded();
         }
-        assert!(budget.failed());
+        assert!(budget.failed(&cut));
+    }
+
+    #[test]
+    fn what_all_clients_meet_is_paid_for_dearly() {
+        let budget = Budget::new();
+        let mut down = Status::unavailable("a store cannot be reached");
+        down.metadata_mut()
+            .insert("grpc-retry-pushback-ms", "1000".parse().unwrap());
+        assert_eq!((0..20).filter(|_| budget.failed(&down)).count(), 1);
+        for _ in 0..95 {
+            budget.succeeded();
+        }
+        assert!(budget.failed(&down), "what works again may fail again");
     }
 
     #[test]
