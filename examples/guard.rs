@@ -18,7 +18,7 @@ async fn orders(Extension(claims): Extension<Arc<Claims>>) -> String {
     format!("the orders of {}\n", claims.sub)
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let secret = std::io::stdin()
         .lines()
