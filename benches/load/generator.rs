@@ -118,6 +118,7 @@ async fn call(send: &SendRequest<Bytes>, target: &Target, request: Bytes) -> (St
 /// As many calls as the server can answer: `streams` at once on each connection, each waiting for its own answer.
 pub async fn closed(target: &Target, streams: usize, span: Duration, mut source: impl FnMut() -> Source) -> Round {
     let mut tasks = JoinSet::new();
+    let _awake = Awake::keep();
     let cpu = crate::place::cpu_micros(target.pid);
     let start = Instant::now();
     for _ in 0..CONNECTIONS {
@@ -177,6 +178,28 @@ pub async fn open(target: &Target, a_second: f64, span: Duration, mut source: im
         }
     }
     gather(tasks, start, target, cpu).await
+}
+
+/// While it lives, this core does not sleep. A server that answers would have to wake it, which on a virtual machine costs
+/// that server about as much as a small call: the slower a server is, the more often, and none pays it for a caller on
+/// another machine.
+struct Awake(tokio::task::AbortHandle);
+
+impl Awake {
+    fn keep() -> Self {
+        let busy = async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        };
+        Self(tokio::spawn(busy).abort_handle())
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 async fn gather(
