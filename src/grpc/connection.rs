@@ -5,17 +5,16 @@
 //! `MAX_HEADERS` of header list; silent sockets: `PREFACE`, pings, `MAX_AGE`; windows that stay closed: answers
 //! that are not taken end the connection.
 
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::AsyncReadExt as _;
 
 use super::layers::{Frame, OnConnection, TICK, Untaken};
+use super::wire::Wire;
 use crate::listener::{Connections, Io, Peer};
 use crate::secret::{Entropy, random};
 use crate::shutdown::Stop;
@@ -81,7 +80,7 @@ impl Connections for Grpc {
         }
         let untaken = Arc::new(Untaken::default());
         let service = OnConnection::new(Arc::clone(&self.frame), peer, Arc::clone(&untaken));
-        let io = TokioIo::new(Greeted { said: 0, io });
+        let io = TokioIo::new(Wire::new(HELLO, io));
         let mut connection = pin!(self.http2.serve_connection(io, service));
         let mut ticks = tokio::time::interval(TICK);
         let mut end = pin!(tokio::time::sleep(self.age()));
@@ -117,50 +116,5 @@ impl Connections for Grpc {
                 }
             }
         }
-    }
-}
-
-/// A connection whose first bytes were read already, and are said again.
-struct Greeted {
-    said: usize,
-    io: Io,
-}
-
-impl AsyncRead for Greeted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let rest = HELLO.get(self.said..).unwrap_or_default();
-        if rest.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
-        }
-        let now = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..now]);
-        self.said += now;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Greeted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 }

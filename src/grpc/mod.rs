@@ -8,6 +8,7 @@ pub mod policy;
 pub mod reflection;
 pub mod services;
 pub mod status;
+mod wire;
 
 use std::sync::Arc;
 
