@@ -3,19 +3,45 @@
 //! `serde_json` keeps the last of two equal members, other parsers the first: a token must not mean two things.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::marker::PhantomData;
+use std::{fmt, io};
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, de};
+use serde::{Deserialize, Serialize, de};
 
 /// Reads `bytes` as one JSON object that fits `T`; `None` if it is anything else. Depth is bounded by `serde_json` (128).
 pub(super) fn object<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Option<T> {
-    let mut check = serde_json::Deserializer::from_slice(bytes);
-    Unique.deserialize(&mut check).ok()?;
-    check.end().ok()?;
-    serde_json::from_slice(bytes).ok().map(|Object(object)| object)
+    let Object(object) = serde_json::from_slice(bytes).ok()?;
+    is_unique(bytes).then_some(object)
+}
+
+/// As [`object`], with less work where `T` is what we write ourselves: bytes that `T` is written as again hold no member
+/// twice, because writing makes none.
+pub(super) fn own_object<'de, T: Deserialize<'de> + Serialize>(bytes: &'de [u8]) -> Option<T> {
+    let Object(object) = serde_json::from_slice(bytes).ok()?;
+    let mut rest = Expected(bytes);
+    let is_ours = serde_json::to_writer(&mut rest, &object).is_ok() && rest.0.is_empty();
+    (is_ours || is_unique(bytes)).then_some(object)
+}
+
+/// Takes what is written to it if it is these bytes.
+struct Expected<'a>(&'a [u8]);
+
+impl io::Write for Expected<'_> {
+    fn write(&mut self, written: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.strip_prefix(written).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(written.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn is_unique(json: &[u8]) -> bool {
+    let mut json = serde_json::Deserializer::from_slice(json);
+    Unique.deserialize(&mut json).is_ok() && json.end().is_ok()
 }
 
 /// A `T` that is read from an object only: a derived struct would be read from an array too, member by member.
@@ -128,7 +154,9 @@ mod tests {
     use serde_json::{Map, Value};
 
     fn read(text: &str) -> Option<Map<String, Value>> {
-        object(text.as_bytes())
+        let read = object(text.as_bytes());
+        assert_eq!(read, own_object(text.as_bytes()), "{text:.40}");
+        read
     }
 
     #[test]
@@ -153,6 +181,27 @@ mod tests {
             assert!(read(other).is_none(), "{other:.40}");
         }
         assert!(object::<Map<String, Value>>(b"{\"a\":\"\xff\"}").is_none(), "not UTF-8");
+    }
+
+    #[test]
+    fn what_we_write_ourselves_is_read_as_strictly() {
+        #[derive(Deserialize, Serialize, PartialEq, Debug)]
+        struct Known {
+            a: u8,
+        }
+        let read = |text: &str| own_object::<Known>(text.as_bytes());
+        for good in [r#"{"a":1}"#, r#"{ "a" : 1 }"#, r#"{"b":{"a":1},"a":1,"c":1}"#] {
+            assert_eq!(read(good), Some(Known { a: 1 }), "{good}");
+        }
+        for twice in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"b":1,"b":1}"#,
+            r#"{"a":1,"b":{"c":1,"c":1}}"#,
+            r#"{"a":1,"b":[{"c":1,"c":1}]}"#,
+        ] {
+            assert_eq!(read(twice), None, "{twice}");
+        }
+        assert!(read(r#"{"a":1}{"a":1}"#).is_none() && read(r#"{"a":1} 1"#).is_none());
     }
 
     #[test]

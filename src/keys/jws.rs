@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::json;
 use super::public::PublicKey;
@@ -31,32 +31,32 @@ impl Default for Scratch {
 }
 
 /// What a header says, as far as it matters to us (RFC 7515 §4.1). Members that we do not know and that are not critical
-/// are ignored, as §4 demands.
-#[derive(Deserialize)]
+/// are ignored, as §4 demands. In the order in which we write it.
+#[derive(Deserialize, Serialize)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a member of the object, there or not"
 )]
 struct Header<'a> {
+    #[serde(borrow, default, deserialize_with = "json::text")]
+    typ: Option<Cow<'a, str>>,
     #[serde(borrow)]
     alg: Cow<'a, str>,
     #[serde(borrow, default, deserialize_with = "json::text")]
-    typ: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "json::text")]
     kid: Option<Cow<'a, str>>,
-    #[serde(default, deserialize_with = "json::seen")]
+    #[serde(default, deserialize_with = "json::seen", skip_serializing)]
     crit: bool,
-    #[serde(default, deserialize_with = "json::seen")]
+    #[serde(default, deserialize_with = "json::seen", skip_serializing)]
     b64: bool,
-    #[serde(default, deserialize_with = "json::seen")]
+    #[serde(default, deserialize_with = "json::seen", skip_serializing)]
     cty: bool,
-    #[serde(default, deserialize_with = "json::seen")]
+    #[serde(default, deserialize_with = "json::seen", skip_serializing)]
     jku: bool,
-    #[serde(default, deserialize_with = "json::seen")]
+    #[serde(default, deserialize_with = "json::seen", skip_serializing)]
     jwk: bool,
-    #[serde(default, deserialize_with = "json::seen")]
+    #[serde(default, deserialize_with = "json::seen", skip_serializing)]
     x5u: bool,
-    #[serde(default, deserialize_with = "json::seen")]
+    #[serde(default, deserialize_with = "json::seen", skip_serializing)]
     x5c: bool,
 }
 
@@ -84,7 +84,7 @@ impl<'a> Jws<'a> {
         let (payload, rest) = decode(payload, rest)?;
         let (signature, _) = decode(signature, rest)?;
         Some(Self {
-            header: json::object(header)?,
+            header: json::own_object(header)?,
             signed: signed.as_bytes(),
             payload,
             signature,

@@ -70,7 +70,7 @@ pub fn genuine(token: &str, keys: &VerifyingKeys, policy: &Policy) -> Result<Ver
         }
         None => return Err(InactiveReason::Malformed),
     };
-    let claims: Claims = json::object(jws.payload()).ok_or(InactiveReason::Malformed)?;
+    let claims: Claims = json::own_object(jws.payload()).ok_or(InactiveReason::Malformed)?;
     if !is_well_formed(&claims) {
         return Err(InactiveReason::Malformed);
     }
@@ -113,7 +113,7 @@ pub struct Claimed {
 pub fn claimed(token: &str) -> Option<Claimed> {
     let mut scratch = Scratch::new();
     let jws = Jws::parse(token, &mut scratch)?;
-    let claims: Claims = json::object(jws.payload())?;
+    let claims: Claims = json::own_object(jws.payload())?;
     Some(Claimed {
         key: KeyId::parse(jws.kid()?, "kid").ok()?,
         issued: UnixMillis::from_secs(claims.iat),
@@ -124,7 +124,7 @@ pub fn claimed(token: &str) -> Option<Claimed> {
 #[must_use]
 pub fn claims_on_trust(token: &str) -> Option<Claims> {
     let mut scratch = Scratch::new();
-    json::object(Jws::parse(token, &mut scratch)?.payload())
+    json::own_object(Jws::parse(token, &mut scratch)?.payload())
 }
 
 /// What the types of [`Claims`] do not say already (RFC 9068 §2.2).
