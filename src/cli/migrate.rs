@@ -1,11 +1,11 @@
 //! `migrate`: bring the stores' schema up to date.
 
-use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 
+use super::output::progress;
 use super::{Context, Failure};
 use crate::app::{self, Access};
 
@@ -25,14 +25,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
 
 /// How long it has been at it, for people who look on: a step over a large table takes its time, and how much is not known.
 fn spinner() -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let style = ProgressStyle::with_template("{spinner} bringing the schema up to date: {elapsed}");
-    let bar = ProgressBar::with_draw_target(None, target)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    let bar = progress(None, "{spinner} bringing the schema up to date: {elapsed}");
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }

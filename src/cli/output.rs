@@ -1,8 +1,9 @@
 //! Answers: text for people, or proto3 JSON.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use prost::{Message, Name};
 use serde_json::Value;
 
@@ -80,6 +81,17 @@ impl Out {
             let _ = writeln!(anstream::stderr(), "{}", printable(text));
         }
     }
+}
+
+/// How far a long piece of work has come, drawn for people who look on: on the error stream, if that is a terminal.
+pub(super) fn progress(steps: Option<u64>, template: &str) -> ProgressBar {
+    let target = if io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::with_draw_target(steps, target).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// Prints text that is the answer as it is.

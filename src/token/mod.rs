@@ -178,7 +178,7 @@ impl Tokens {
     /// not turn the answer into an outage.
     async fn audit_best_effort(&self, event: &AuditEvent) {
         if let Err(error) = self.durable.append_audit(event).await {
-            tracing::warn!(%error, kind = event.kind, "an audit event could not be written");
+            tracing::warn!(request_id = event.origin.request_id, %error, kind = event.kind, "an audit event could not be written");
         }
     }
 

@@ -31,7 +31,13 @@ impl Tokens {
             .with_detail("explanation", explained);
         match self.record_session_end(token.session, evidence.expires, &event).await {
             Ok(recorded) if recorded.new || evidence.first => {
-                tracing::warn!(session = %token.session, user = %token.user, explained, "a refresh token was used twice");
+                tracing::warn!(
+                    request_id = event.origin.request_id,
+                    session = %token.session,
+                    user = %token.user,
+                    explained,
+                    "a refresh token was used twice"
+                );
                 ErrorKind::RefreshTokenReused.into()
             }
             Ok(_) => ErrorKind::SessionRevoked.into(),
@@ -40,12 +46,13 @@ impl Tokens {
     }
 
     pub(super) async fn fast_forwarded(&self, caller: &Caller, token: &RefreshToken, lost: u32) {
-        tracing::warn!(session = %token.session, lost, "the store of sessions had lost rotations");
         let event = self
             .event(AuditType::TokenRefreshFastForwarded, &token.user, caller)
             .with_client(&token.client)
             .with_session(token.session)
             .with_detail("lost_rotations", lost);
+        let request_id = &event.origin.request_id;
+        tracing::warn!(request_id, session = %token.session, lost, "the store of sessions had lost rotations");
         self.audit_best_effort(&event).await;
     }
 }

@@ -100,8 +100,9 @@ impl Users {
         };
         let event = self.trail.event(kind, &user.id, mandate.origin());
         // Nothing was changed: a trail that cannot be written must not turn the answer into an outage.
-        if let Err(error) = self.trail.append(&event.with_outcome(Outcome::Denied)).await {
-            tracing::warn!(%error, "an audit event could not be written");
+        let event = event.with_outcome(Outcome::Denied);
+        if let Err(error) = self.trail.append(&event).await {
+            tracing::warn!(request_id = event.origin.request_id, %error, kind = event.kind, "an audit event could not be written");
         }
         Err(ErrorKind::InvalidCredentials.into())
     }

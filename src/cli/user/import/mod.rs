@@ -2,14 +2,13 @@
 
 mod rows;
 
-use std::io::{BufReader, IsTerminal as _};
+use std::io::BufReader;
 use std::path::PathBuf;
 
 use futures_util::stream;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::account::Mandate;
-use crate::cli::output::print;
+use crate::cli::output::{print, progress};
 use crate::cli::text::printable;
 use crate::cli::{Context, Failure, store};
 use crate::grpc::convert;
@@ -29,7 +28,8 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let kind = Kind::of(&args.file).ok_or_else(|| Failure::usage(format!("{path}: must end in .jsonl or .csv")))?;
     let cannot = |error: std::io::Error| Failure::usage(format!("cannot read {path}: {error}"));
     let file = std::fs::File::open(&args.file).map_err(cannot)?;
-    let progress = bar(file.metadata().map_err(cannot)?.len());
+    let size = file.metadata().map_err(cannot)?.len();
+    let progress = progress(Some(size), "{bar:40} {bytes}/{total_bytes}, {eta} left");
     let mut rows = Rows::read(kind, BufReader::new(progress.wrap_read(file)))
         .map_err(|problem| Failure::usage(format!("{path}: {problem}")))?;
     let app = store::open(context).await?;
@@ -63,15 +63,4 @@ fn report(context: &Context, answer: &ImportUsersResponse, lines: &[u64]) -> Res
     } else {
         Err(Failure::silent())
     }
-}
-
-fn bar(bytes: u64) -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}, {eta} left");
-    ProgressBar::with_draw_target(Some(bytes), target)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
