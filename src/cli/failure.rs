@@ -125,10 +125,14 @@ impl From<tonic::Status> for Failure {
             ));
         }
         let message = told(status.message(), reason);
-        if status.code() == tonic::Code::Unavailable {
-            return Self::unreachable(message);
+        match status.code() {
+            tonic::Code::Unavailable => Self::unreachable(message),
+            // Every refusal of the service has a reason: this is what becomes of a connection that broke.
+            tonic::Code::Unknown | tonic::Code::Internal | tonic::Code::Cancelled if reason.is_empty() => {
+                Self::unreachable(format!("the connection to the server broke ({message}); run it again"))
+            }
+            _ => Self::other(message),
         }
-        Self::other(message)
     }
 }
 

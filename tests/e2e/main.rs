@@ -15,6 +15,7 @@ mod bad_input;
 mod beside;
 mod cli;
 mod cli_files;
+mod cli_token;
 mod crash;
 mod defects;
 mod deploy;
