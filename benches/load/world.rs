@@ -92,9 +92,8 @@ impl World {
         }
     }
 
-    /// How long checking a signature takes and nothing else, in microseconds, on the server's core.
-    pub fn bare_verification(&self) -> f64 {
-        let tokens = self.tokens(2000);
+    /// How long checking the signatures of these tokens takes and nothing else, in microseconds each, on this core.
+    pub fn bare_verification(&self, tokens: &[String]) -> f64 {
         let key = self.key.public().clone();
         let parts: Vec<_> = tokens
             .iter()
@@ -104,11 +103,9 @@ impl World {
                 (signed.as_bytes(), engine.decode(signature).unwrap())
             })
             .collect();
-        place::on_server_core(|| {
-            let start = std::time::Instant::now();
-            assert!(parts.iter().all(|(signed, signature)| key.verifies(signed, signature)));
-            start.elapsed().as_secs_f64() * 1e6 / parts.len() as f64
-        })
+        let start = std::time::Instant::now();
+        assert!(parts.iter().all(|(signed, signature)| key.verifies(signed, signature)));
+        start.elapsed().as_secs_f64() * 1e6 / parts.len() as f64
     }
 
     /// The public half of the signing key, in base64url.

@@ -125,14 +125,15 @@ impl From<tonic::Status> for Failure {
             ));
         }
         let message = told(status.message(), reason);
-        match status.code() {
-            tonic::Code::Unavailable => Self::unreachable(message),
-            // Every refusal of the service has a reason: this is what becomes of a connection that broke.
-            tonic::Code::Unknown | tonic::Code::Internal | tonic::Code::Cancelled if reason.is_empty() => {
-                Self::unreachable(format!("the connection to the server broke ({message}); run it again"))
-            }
-            _ => Self::other(message),
+        // Every refusal of the service has a reason. Without one, this is what became of a connection that broke.
+        let broken = [tonic::Code::Unknown, tonic::Code::Internal, tonic::Code::Cancelled];
+        if reason.is_empty() && broken.contains(&status.code()) {
+            return Self::unreachable(format!("the connection to the server broke ({message}); run it again"));
         }
+        if status.code() == tonic::Code::Unavailable {
+            return Self::unreachable(message);
+        }
+        Self::other(message)
     }
 }
 

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod abuse;
+mod ages;
 mod callers;
 mod calls;
 mod drain;
