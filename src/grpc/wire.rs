@@ -74,6 +74,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::net::SocketAddr;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -83,7 +84,8 @@ mod tests {
     use hyper::server::conn::http2;
     use hyper::service::service_fn;
     use hyper_util::rt::{TokioExecutor, TokioIo};
-    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -96,7 +98,7 @@ mod tests {
     }
 
     /// Counts what would be system calls.
-    struct Counting(DuplexStream, Arc<AtomicUsize>);
+    struct Counting(TcpStream, Arc<AtomicUsize>);
 
     impl AsyncRead for Counting {
         fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -123,36 +125,55 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn answers_that_are_ready_together_leave_together() {
-        const CALLS: usize = 20;
-        let (ours, theirs) = duplex(1 << 20);
-        let writes = Arc::new(AtomicUsize::new(0));
-        let wire = Wire::new(b"", Counting(ours, Arc::clone(&writes)));
-        tokio::spawn(async move {
+    const CALLS: usize = 20;
+
+    /// Serves one connection on a worker as the service has them, which runs a task at once that the one before has
+    /// woken; with answers as long as what Validate says of a good token.
+    fn serve(writes: &Arc<AtomicUsize>) -> (tokio::runtime::Runtime, SocketAddr) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let writes = Arc::clone(writes);
+        runtime.spawn(async move {
+            let (io, _) = TcpListener::from_std(listener).unwrap().accept().await.unwrap();
             let answer = |_: http::Request<Incoming>| async {
-                // As long as what Validate says of a good token.
                 Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from_static(&[7; 330]))))
             };
             let server = http2::Builder::new(TokioExecutor::new());
+            let wire = Wire::new(b"", Counting(io, writes));
             let _ = server.serve_connection(TokioIo::new(wire), service_fn(answer)).await;
         });
-        let (mut send, connection) = h2::client::handshake(theirs).await.unwrap();
+        (runtime, address)
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_ready_together_leave_together() {
+        let writes = Arc::new(AtomicUsize::new(0));
+        let (runtime, address) = serve(&writes);
+        let (mut send, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap())
+            .await
+            .unwrap();
         tokio::spawn(connection);
         let mut call = || {
             let head = http::Request::get("http://here/").body(()).unwrap();
             send.send_request(head, true).unwrap().0
         };
         // Settings are told and acknowledged with the first one.
-        let greeting = call();
-        assert!(greeting.await.unwrap().status().is_success());
+        assert!(call().await.unwrap().status().is_success());
         let before = writes.load(Ordering::Relaxed);
+        // All in one segment: nothing is sent before this task waits.
         let calls: Vec<_> = (0..CALLS).map(|_| call()).collect();
         for answer in calls {
             let mut body = answer.await.unwrap().into_body();
             assert_eq!(body.data().await.unwrap().unwrap().len(), 330);
         }
         let writes = writes.load(Ordering::Relaxed) - before;
+        runtime.shutdown_background();
         assert!((1..=3).contains(&writes), "{CALLS} answers in {writes} writes");
     }
 }
