@@ -13,6 +13,7 @@ use crate::model::audit::Origin;
 use crate::model::revocation::{Concerns, Standing};
 use crate::model::{Caller, Client, ClientId, Epochs, Error, ErrorKind, Identity, Result};
 use crate::revocation::Feed;
+use smallvec::smallvec;
 
 /// How long what was read of a client that shows a certificate is believed.
 const BELIEVED: Duration = Duration::from_secs(1);
@@ -120,7 +121,7 @@ impl Reading {
                 identity: Identity::Machine { client: client.id },
             })),
             concerns: Concerns {
-                epochs: vec![standing],
+                epochs: smallvec![standing],
                 ..Concerns::default()
             },
             at,

@@ -3,26 +3,28 @@
 //! `serde_json` keeps the last of two equal members, other parsers the first: a token must not mean two things.
 
 use std::borrow::Cow;
-use std::marker::PhantomData;
 use std::{fmt, io};
 
-use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, de};
 
+use crate::model::claims::from_object;
+
 /// Reads `bytes` as one JSON object that fits `T`; `None` if it is anything else. Depth is bounded by `serde_json` (128).
 pub(super) fn object<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Option<T> {
-    let Object(object) = serde_json::from_slice(bytes).ok()?;
-    is_unique(bytes).then_some(object)
+    let text = str::from_utf8(bytes).ok()?;
+    let Object(object) = serde_json::from_str(text).ok()?;
+    is_unique(text).then_some(object)
 }
 
 /// As [`object`], with less work where `T` is what we write ourselves: bytes that `T` is written as again hold no member
 /// twice, because writing makes none.
 pub(super) fn own_object<'de, T: Deserialize<'de> + Serialize>(bytes: &'de [u8]) -> Option<T> {
-    let Object(object) = serde_json::from_slice(bytes).ok()?;
+    let text = str::from_utf8(bytes).ok()?;
+    let Object(object) = serde_json::from_str(text).ok()?;
     let mut rest = Expected(bytes);
     let is_ours = serde_json::to_writer(&mut rest, &object).is_ok() && rest.0.is_empty();
-    (is_ours || is_unique(bytes)).then_some(object)
+    (is_ours || is_unique(text)).then_some(object)
 }
 
 /// Takes what is written to it if it is these bytes.
@@ -39,8 +41,8 @@ impl io::Write for Expected<'_> {
     }
 }
 
-fn is_unique(json: &[u8]) -> bool {
-    let mut json = serde_json::Deserializer::from_slice(json);
+fn is_unique(json: &str) -> bool {
+    let mut json = serde_json::Deserializer::from_str(json);
     Unique.deserialize(&mut json).is_ok() && json.end().is_ok()
 }
 
@@ -49,7 +51,7 @@ pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+        from_object(deserializer).map(Self)
     }
 }
 
@@ -71,20 +73,6 @@ pub(super) fn seen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-struct Members<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map))
-    }
-}
 
 /// Accepts any JSON in which no object has a member twice.
 struct Unique;

@@ -14,13 +14,16 @@ use crate::model::{Algorithm, InactiveReason};
 pub const MAX_LEN: usize = 4096;
 
 /// Where the decoded parts of one token are put: no allocation.
-pub struct Scratch([u8; MAX_LEN]);
+pub struct Scratch([u8; DECODED]);
+
+/// What [`MAX_LEN`] characters of base64 decode to, and what the decoder wants to spare for each part.
+const DECODED: usize = MAX_LEN / 4 * 3 + 3 * 3;
 
 impl Scratch {
     /// An empty one.
     #[must_use]
     pub const fn new() -> Self {
-        Self([0; MAX_LEN])
+        Self([0; DECODED])
     }
 }
 

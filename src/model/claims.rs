@@ -1,6 +1,7 @@
 //! The claims of an access token (RFC 9068 §2.2, and ours).
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -51,6 +52,7 @@ pub struct Claims {
     #[serde(default, deserialize_with = "link", skip_serializing_if = "Option::is_none")]
     pub act: Option<Box<Actor>>,
     /// `epo`: the epochs under which the root token was made.
+    #[serde(deserialize_with = "from_object")]
     pub epo: TokenEpochs,
     /// `root`: the `jti` of the root token, where that token had no session.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
@@ -93,6 +95,7 @@ pub struct Actor {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub jti: Option<TokenId>,
     /// The actor token's epochs.
+    #[serde(deserialize_with = "from_object")]
     pub epo: TokenEpochs,
     /// Who acted before.
     #[serde(default, deserialize_with = "link", skip_serializing_if = "Option::is_none")]
@@ -127,38 +130,58 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
     T::deserialize(deserializer).map(Some)
 }
 
-/// A link of `act`, which is an object: derived code alone would read an array too.
+/// A link of `act`.
 fn link<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<Actor>>, D::Error> {
-    struct Link;
+    from_object(deserializer).map(Some)
+}
 
-    impl<'de> Visitor<'de> for Link {
-        type Value = Box<Actor>;
+/// A struct that is read from an object only: a derived one would be read from an array too, member by member.
+pub(crate) fn from_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Members<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+        type Value = T;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
 
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Box<Actor>, A::Error> {
-            Box::deserialize(MapAccessDeserializer::new(map))
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
         }
     }
 
-    deserializer.deserialize_map(Link).map(Some)
+    deserializer.deserialize_map(Members(PhantomData))
 }
 
 mod space_separated {
-    use serde::Deserialize as _;
+    use std::fmt;
+
+    use serde::de::{self, Visitor};
 
     pub(super) fn serialize<S: serde::Serializer>(list: &[String], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&list.join(" "))
+        match list {
+            [one] => serializer.serialize_str(one),
+            list => serializer.serialize_str(&list.join(" ")),
+        }
     }
 
     pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Ok(text
-            .split(' ')
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect())
+        struct Names;
+
+        impl Visitor<'_> for Names {
+            type Value = Vec<String>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<String>, E> {
+                let names = text.split(' ').filter(|name| !name.is_empty());
+                Ok(names.map(str::to_owned).collect())
+            }
+        }
+
+        deserializer.deserialize_str(Names)
     }
 }

@@ -25,11 +25,44 @@ pub struct Epochs {
 /// The claim `epo`: the epochs, and the client whose epoch `c` is. For an exchanged token that is the client of the
 /// root token, not the one that holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Epo", into = "Epo")]
 pub struct TokenEpochs {
     /// The epochs.
-    #[serde(flatten)]
     pub epochs: Epochs,
     /// Whose epoch `epochs.client` is.
-    #[serde(rename = "cid")]
     pub client_id: ClientId,
+}
+
+/// The claim as written. Flat by hand: serde would collect the members of a flattened struct before it reads them, and
+/// every token that is new to a verifier has one.
+#[derive(Serialize, Deserialize)]
+struct Epo {
+    g: i64,
+    u: i64,
+    c: i64,
+    cid: ClientId,
+}
+
+impl From<Epo> for TokenEpochs {
+    fn from(epo: Epo) -> Self {
+        Self {
+            epochs: Epochs {
+                global: epo.g,
+                user: epo.u,
+                client: epo.c,
+            },
+            client_id: epo.cid,
+        }
+    }
+}
+
+impl From<TokenEpochs> for Epo {
+    fn from(TokenEpochs { epochs, client_id }: TokenEpochs) -> Self {
+        Self {
+            g: epochs.global,
+            u: epochs.user,
+            c: epochs.client,
+            cid: client_id,
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Revocations: what is dead, and how to tell whether a token is.
 
+use smallvec::{SmallVec, smallvec};
+
 use super::claims::Claims;
 use super::epoch::Epochs;
 use super::ids::{ClientId, KeyId, SessionId, TokenId, UserId};
@@ -141,17 +143,18 @@ pub struct Revocation {
     pub revoked: UnixMillis,
 }
 
-/// What a token or a session stands on: each of these can be revoked.
+/// What a token or a session stands on: each of these can be revoked. In place for one party, as most have: it is kept with
+/// every verified token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Concerns {
     /// Access tokens: its own `jti`, its `root`, those of its actors.
-    pub tokens: Vec<TokenId>,
+    pub tokens: SmallVec<[TokenId; 1]>,
     /// Sessions: its own, those of its actors.
-    pub sessions: Vec<SessionId>,
+    pub sessions: SmallVec<[SessionId; 1]>,
     /// The key that signed it.
     pub key: Option<KeyId>,
     /// Epochs, one entry for the subject and one an actor.
-    pub epochs: Vec<Standing>,
+    pub epochs: SmallVec<[Standing; 1]>,
 }
 
 /// The epochs of one party to a token.
@@ -172,10 +175,10 @@ impl Concerns {
     #[must_use]
     pub fn of_claims(claims: &Claims, key: KeyId) -> Self {
         let mut concerns = Self {
-            tokens: vec![claims.jti],
+            tokens: smallvec![claims.jti],
             sessions: claims.sid.into_iter().collect(),
             key: Some(key),
-            epochs: vec![Standing {
+            epochs: smallvec![Standing {
                 user: claims.sub.parse().ok(),
                 client: claims.epo.client_id.clone(),
                 session: claims.sid,
@@ -200,10 +203,10 @@ impl Concerns {
     #[must_use]
     pub fn of_session(user: UserId, session: SessionId, client: ClientId, epochs: Epochs) -> Self {
         Self {
-            tokens: Vec::new(),
-            sessions: vec![session],
+            tokens: SmallVec::new(),
+            sessions: smallvec![session],
             key: None,
-            epochs: vec![Standing {
+            epochs: smallvec![Standing {
                 user: Some(user),
                 client,
                 session: Some(session),

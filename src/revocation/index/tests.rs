@@ -70,7 +70,7 @@ fn concerns() -> impl Strategy<Value = Concerns> {
             tokens: tokens.into_iter().map(|n| TokenId(uuid(n))).collect(),
             sessions: sessions.into_iter().map(|n| SessionId(uuid(n))).collect(),
             key: k.map(key),
-            epochs,
+            epochs: epochs.into(),
         })
 }
 

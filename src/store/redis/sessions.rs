@@ -14,7 +14,7 @@ use crate::model::grant::{Allowed, OWN_PREFIX};
 use crate::model::session::{
     Created, Evidence, LINGER, MAX_FAST_FORWARD, NewSession, Presented, Refusal, Rotated, SessionContext, SessionView,
 };
-use crate::model::{ClientId, Epochs, Error, Result, ReusePolicy, Rotation, SessionId, UserId};
+use crate::model::{Epochs, Error, Result, ReusePolicy, Rotation, SessionId, UserId};
 use crate::store::SessionStore;
 
 /// Numbers take six bytes in the record: milliseconds until the year 10889.
@@ -177,7 +177,7 @@ fn view(mut row: Row) -> Result<SessionView> {
     let session = |id: Uuid| SessionId(id);
     Ok(SessionView {
         id: session(row.uuid()?),
-        client: ClientId::try_from(row.text()?)?,
+        client: row.text()?.parse()?,
         created: row.time()?,
         refreshed: row.time()?,
         expires: row.time()?,

@@ -8,7 +8,7 @@ use super::{Database, Tx};
 use crate::clock::UnixMillis;
 use crate::model::record::{Next, RecordState, SessionRecord};
 use crate::model::session::{Created, LINGER, NewSession, Presented, SessionContext, SessionView};
-use crate::model::{ClientId, Epochs, Error, Result, Rotation, SessionId, UserId};
+use crate::model::{Epochs, Error, Result, Rotation, SessionId, UserId};
 use crate::store::SessionStore;
 
 #[async_trait]
@@ -171,7 +171,7 @@ fn read(row: &Row<'_>) -> Result<SessionRecord> {
     Ok(SessionRecord {
         id: text(row, "id")?.parse()?,
         user: text(row, "user_id")?.parse()?,
-        client: ClientId::try_from(text(row, "client_id")?)?,
+        client: text(row, "client_id")?.parse()?,
         secret_hash: row.get("secret_hash")?,
         era: row.get("era")?,
         generation: row.get("generation")?,
