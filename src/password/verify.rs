@@ -4,7 +4,7 @@ use aws_lc_rs::pbkdf2;
 
 use super::hash::{Memory, Peppers, Recipe, SALT_LEN, TAG_LEN, normalised};
 use super::stored::{Digest, Stored, Unfit};
-use crate::model::{Error, Result};
+use crate::model::{Error, Result, UserId};
 use crate::secret::{SecretText, same};
 
 /// What verifying a password found.
@@ -15,20 +15,22 @@ pub struct Verdict {
     /// Whether it should be hashed anew: the stored hash is imported, or not what the configuration asks for now.
     /// False unless it matches.
     pub rehash_needed: bool,
+    /// Why the stored hash was not even looked at: it is malformed or too costly, and matches nothing.
+    pub unfit: Option<&'static str>,
 }
 
 impl Verdict {
-    const NO: Self = Self {
-        matches: false,
-        rehash_needed: false,
-    };
+    /// Tells the log whose stored hash is unfit, if it is: only a new password helps that user.
+    pub fn log_unfit(&self, user: &UserId, request_id: &str) {
+        if let Some(why) = self.unfit {
+            tracing::error!(request_id, %user, why, "a stored password hash is refused: set the user's password anew");
+        }
+    }
 }
 
 impl Recipe {
     /// Whether the password is the stored one. With nothing stored a hash of the current cost is computed all the same,
     /// so that the time does not tell whether there is such a user.
-    ///
-    /// A stored hash that is malformed or too costly matches nothing; the log says so.
     pub(super) fn verify(
         &self,
         stored: Option<&SecretText>,
@@ -40,11 +42,8 @@ impl Recipe {
             .map(|stored| Stored::parse(stored.expose()));
         match stored {
             Some(Ok(stored)) => self.verify_stored(&stored, password, memory),
-            Some(Err(Unfit(why))) => {
-                tracing::error!(why, "a stored password hash is refused: set the user's password anew");
-                self.verify_nothing(password, memory)
-            }
-            None => self.verify_nothing(password, memory),
+            Some(Err(Unfit(why))) => self.verify_nothing(Some(why), password, memory),
+            None => self.verify_nothing(None, password, memory),
         }
     }
 
@@ -63,18 +62,28 @@ impl Recipe {
         Ok(Verdict {
             matches,
             rehash_needed: matches && !current,
+            unfit: None,
         })
     }
 
     /// Takes as long as a hash of the current cost.
-    fn verify_nothing(&self, password: &SecretText, memory: &mut Memory) -> Result<Verdict> {
+    fn verify_nothing(
+        &self,
+        unfit: Option<&'static str>,
+        password: &SecretText,
+        memory: &mut Memory,
+    ) -> Result<Verdict> {
         let dummy = Stored::Argon2 {
             cost: self.cost(),
             salt: vec![0; SALT_LEN],
             tag: vec![0; TAG_LEN],
         };
         self.verify_stored(&dummy, password, memory)?;
-        Ok(Verdict::NO)
+        Ok(Verdict {
+            matches: false,
+            rehash_needed: false,
+            unfit,
+        })
     }
 }
 

@@ -101,6 +101,9 @@ impl Tokens {
             epochs,
             era,
         } = login;
+        if let Some((user, _)) = &user {
+            verdict.log_unfit(&user.id, &caller.origin.request_id);
+        }
         let standing = reservation.standing();
         let good = verdict.matches && standing == Standing::Open;
         let user = user.filter(|(user, _)| good && !user.disabled);

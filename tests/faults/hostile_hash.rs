@@ -8,7 +8,7 @@ use rstest::rstest;
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::support::{Admin, Caller, Deployment, PASSWORD, Shape, assert_refused};
+use crate::support::{Admin, Caller, Deployment, PASSWORD, Shape, assert_refused, poll};
 
 const SALT: &str = "c29tZXNhbHRzb21lc2FsdA";
 const TAG: &str = "RdescudvJCsgt3ub+b0dWRWJTmaaJObGRdescudvJCs";
@@ -47,7 +47,7 @@ async fn a_hostile_hash_is_not_imported_and_in_the_store_it_is_nothing(
     #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
-    deployment.add_user("ada", &[]);
+    let ada = deployment.add_user("ada", &[]);
     deployment.add_user("ben", &[]);
     let server = deployment.serve();
     let (admin, caller) = (Admin::of(&server), Caller::of(&server));
@@ -90,7 +90,17 @@ async fn a_hostile_hash_is_not_imported_and_in_the_store_it_is_nothing(
     }
     let after = server.resident_kib();
     assert!(after < before + 32 * 1024, "{before} KiB became {after} KiB");
-    assert!(!server.log().contains("panicked"), "{}", server.log());
+    let log = server.log();
+    assert!(!log.contains("panicked"), "{log}");
+    // Whoever is paged must learn whose password is to be set.
+    let told = || {
+        let log = server.log();
+        let mut lines = log
+            .lines()
+            .filter(|line| line.contains("a stored password hash is refused"));
+        lines.next().map(|line| line.contains(&ada))
+    };
+    assert_eq!(poll(Duration::from_secs(10), told), Some(true), "{ada}: {log}");
     caller.login("ben").await;
 }
 

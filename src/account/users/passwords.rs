@@ -88,6 +88,7 @@ impl Users {
                 return Err(error);
             }
         };
+        verdict.log_unfit(&user.id, &mandate.origin().request_id);
         let standing = reservation.standing();
         if verdict.matches && standing == Standing::Open && !user.disabled {
             reservation.succeeded().await;
