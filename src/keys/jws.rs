@@ -4,10 +4,12 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::json;
 use super::public::PublicKey;
+use super::verify::ACCESS_TOKEN_TYPE;
+use super::verifying::VerifyingKeys;
 use crate::model::{Algorithm, InactiveReason};
 
 /// The longest token that is looked at, in bytes. Issue makes none over 3.5 KiB.
@@ -34,33 +36,45 @@ impl Default for Scratch {
 }
 
 /// What a header says, as far as it matters to us (RFC 7515 §4.1). Members that we do not know and that are not critical
-/// are ignored, as §4 demands. In the order in which we write it.
-#[derive(Deserialize, Serialize)]
+/// are ignored, as §4 demands.
+#[derive(Default, Deserialize)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a member of the object, there or not"
 )]
 struct Header<'a> {
-    #[serde(borrow, default, deserialize_with = "json::text")]
-    typ: Option<Cow<'a, str>>,
     #[serde(borrow)]
     alg: Cow<'a, str>,
     #[serde(borrow, default, deserialize_with = "json::text")]
+    typ: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "json::text")]
     kid: Option<Cow<'a, str>>,
-    #[serde(default, deserialize_with = "json::seen", skip_serializing)]
+    #[serde(default, deserialize_with = "json::seen")]
     crit: bool,
-    #[serde(default, deserialize_with = "json::seen", skip_serializing)]
+    #[serde(default, deserialize_with = "json::seen")]
     b64: bool,
-    #[serde(default, deserialize_with = "json::seen", skip_serializing)]
+    #[serde(default, deserialize_with = "json::seen")]
     cty: bool,
-    #[serde(default, deserialize_with = "json::seen", skip_serializing)]
+    #[serde(default, deserialize_with = "json::seen")]
     jku: bool,
-    #[serde(default, deserialize_with = "json::seen", skip_serializing)]
+    #[serde(default, deserialize_with = "json::seen")]
     jwk: bool,
-    #[serde(default, deserialize_with = "json::seen", skip_serializing)]
+    #[serde(default, deserialize_with = "json::seen")]
     x5u: bool,
-    #[serde(default, deserialize_with = "json::seen", skip_serializing)]
+    #[serde(default, deserialize_with = "json::seen")]
     x5c: bool,
+}
+
+impl<'a> Header<'a> {
+    /// What the header of this key's tokens says.
+    fn of(key: &'a PublicKey) -> Self {
+        Self {
+            alg: key.algorithm().as_str().into(),
+            typ: Some(ACCESS_TOKEN_TYPE.into()),
+            kid: Some(key.id().as_str().into()),
+            ..Self::default()
+        }
+    }
 }
 
 /// A JWS in three parts, decoded; nothing about it is trusted yet.
@@ -74,20 +88,26 @@ pub struct Jws<'a> {
 impl<'a> Jws<'a> {
     /// Takes a token apart. `None` unless it is at most [`MAX_LEN`] bytes, exactly three parts of base64url (without
     /// padding and without stray bits at the end, so that one token has one spelling), and a header that is a JSON object
-    /// with `alg` and members of the right types, none of them twice.
+    /// with `alg` and members of the right types, none of them twice. A header that one of `keys` writes is known and not
+    /// read again.
     #[must_use]
-    pub fn parse(token: &'a str, scratch: &'a mut Scratch) -> Option<Self> {
+    pub fn parse(token: &'a str, keys: &'a VerifyingKeys, scratch: &'a mut Scratch) -> Option<Self> {
         if token.len() > MAX_LEN {
             return None;
         }
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, payload) = signed.split_once('.')?;
         // A second dot in the payload is not base64url: more than three parts end here.
-        let (header, rest) = decode(header, &mut scratch.0)?;
+        let (header, rest) = if let Some(key) = keys.find_by_header(header) {
+            (Header::of(key), &mut scratch.0[..])
+        } else {
+            let (header, rest) = decode(header, &mut scratch.0)?;
+            (json::object(header)?, rest)
+        };
         let (payload, rest) = decode(payload, rest)?;
         let (signature, _) = decode(signature, rest)?;
         Some(Self {
-            header: json::own_object(header)?,
+            header,
             signed: signed.as_bytes(),
             payload,
             signature,

@@ -8,6 +8,7 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::verify::ACCESS_TOKEN_TYPE;
 use super::{low_s, roca};
 use crate::model::{Algorithm, Error, KeyId, Result};
 use crate::secret::sha256;
@@ -22,6 +23,7 @@ pub struct PublicKey {
     id: KeyId,
     algorithm: Algorithm,
     canonical: Box<str>,
+    header: Box<str>,
     parsed: ParsedPublicKey,
 }
 
@@ -91,9 +93,15 @@ impl PublicKey {
     }
 
     fn new(algorithm: Algorithm, canonical: String, parsed: ParsedPublicKey) -> Result<Self> {
+        let id = KeyId::parse(&URL_SAFE_NO_PAD.encode(sha256(canonical.as_bytes())), "key")?;
+        let header = format!(
+            r#"{{"typ":"{ACCESS_TOKEN_TYPE}","alg":"{}","kid":"{id}"}}"#,
+            algorithm.as_str()
+        );
         Ok(Self {
-            id: KeyId::parse(&URL_SAFE_NO_PAD.encode(sha256(canonical.as_bytes())), "key")?,
+            id,
             algorithm,
+            header: URL_SAFE_NO_PAD.encode(header).into(),
             canonical: canonical.into(),
             parsed,
         })
@@ -109,6 +117,12 @@ impl PublicKey {
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
+    }
+
+    /// The header of every access token that it signs, encoded (RFC 7515 §7.1).
+    #[must_use]
+    pub(super) fn token_header(&self) -> &str {
+        &self.header
     }
 
     /// The JWK of RFC 7638 §3: required members only, sorted, no white space.

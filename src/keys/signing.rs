@@ -15,7 +15,6 @@ use zeroize::Zeroizing;
 
 use super::low_s;
 use super::public::PublicKey;
-use super::verify::ACCESS_TOKEN_TYPE;
 use crate::model::{Algorithm, Claims, Error, KeyId, Result};
 use crate::secret::{Entropy, SecretBytes};
 
@@ -32,8 +31,6 @@ enum Pair {
 pub struct SigningKey {
     public: PublicKey,
     pair: Pair,
-    /// The encoded header of every token that it signs, with the dot.
-    header: String,
 }
 
 impl SigningKey {
@@ -103,16 +100,7 @@ impl SigningKey {
                 PublicKey::rsa(&n, &e)?
             }
         };
-        let header = format!(
-            r#"{{"typ":"{ACCESS_TOKEN_TYPE}","alg":"{}","kid":"{}"}}"#,
-            public.algorithm().as_str(),
-            public.id()
-        );
-        Ok(Self {
-            header: URL_SAFE_NO_PAD.encode(header) + ".",
-            public,
-            pair,
-        })
+        Ok(Self { public, pair })
     }
 
     /// Its RFC 7638 thumbprint.
@@ -136,8 +124,10 @@ impl SigningKey {
     /// The access token (RFC 9068) that says `claims`, in compact form.
     pub fn sign(&self, claims: &Claims) -> Result<String> {
         let payload = serde_json::to_vec(claims).map_err(Error::internal)?;
-        let mut token = String::with_capacity(self.header.len() + payload.len() * 4 / 3 + MAX_SIGNATURE);
-        token.push_str(&self.header);
+        let header = self.public.token_header();
+        let mut token = String::with_capacity(header.len() + payload.len() * 4 / 3 + MAX_SIGNATURE);
+        token.push_str(header);
+        token.push('.');
         URL_SAFE_NO_PAD.encode_string(payload, &mut token);
         let signature = self.signature(token.as_bytes())?;
         token.push('.');
@@ -152,7 +142,7 @@ impl SigningKey {
             Pair::EdDsa(_) | Pair::Es256(_) => 64,
             Pair::Rs256(pair) => pair.public_modulus_len(),
         };
-        let rest = self.header.len() + 1 + (signature * 4).div_ceil(3);
+        let rest = self.public.token_header().len() + 2 + (signature * 4).div_ceil(3);
         limit.saturating_sub(rest) * 3 / 4
     }
 

@@ -79,6 +79,11 @@ impl VerifyingKeys {
         self.keys.iter().find(|(id, _)| id.as_str() == kid)
     }
 
+    /// The key whose tokens have this header, if it is good.
+    pub(super) fn find_by_header(&self, encoded: &str) -> Option<&PublicKey> {
+        self.good().find(|key| key.token_header() == encoded)
+    }
+
     fn find_mut(&mut self, kid: &str) -> Option<&mut Standing> {
         let found = self.keys.iter_mut().find(|(id, _)| id.as_str() == kid);
         found.map(|(_, standing)| standing)
