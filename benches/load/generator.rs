@@ -18,6 +18,8 @@ pub struct Target {
     pub bearer: String,
     /// Whose processor time counts.
     pub pid: u32,
+    /// Whether nothing but the generator needs its core: no stores.
+    pub alone: bool,
 }
 
 /// What makes the requests of one stream of calls: each is given the answer to the one before.
@@ -118,7 +120,7 @@ async fn call(send: &SendRequest<Bytes>, target: &Target, request: Bytes) -> (St
 /// As many calls as the server can answer: `streams` at once on each connection, each waiting for its own answer.
 pub async fn closed(target: &Target, streams: usize, span: Duration, mut source: impl FnMut() -> Source) -> Round {
     let mut tasks = JoinSet::new();
-    let _awake = Awake::keep();
+    let _awake = target.alone.then(Awake::keep);
     let cpu = crate::place::cpu_micros(target.pid);
     let start = Instant::now();
     for _ in 0..CONNECTIONS {

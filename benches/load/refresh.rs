@@ -84,6 +84,7 @@ async fn measured(server: &Countersign, client: &countersign::client::Client, se
         path: REFRESH,
         bearer: format!("Bearer {}", own.expose()),
         pid: server.pid(),
+        alone: false,
     };
     let round = closed(&target, STREAMS, round_length(), sessions.sources()).await;
     round.assert_ok();
@@ -109,6 +110,7 @@ pub async fn clustered() -> Vec<Line> {
             path: REFRESH,
             bearer: "Bearer none".to_owned(),
             pid: bare.pid(),
+            alone: false,
         };
         let request = framed(&RefreshRequest {
             refresh_token: "x".repeat(230),

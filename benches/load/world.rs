@@ -80,6 +80,7 @@ impl World {
             path,
             bearer: self.caller.clone(),
             pid: self.server.pid(),
+            alone: true,
         }
     }
 
