@@ -125,9 +125,11 @@ impl From<tonic::Status> for Failure {
             ));
         }
         let message = told(status.message(), reason);
-        // Every refusal of the service has a reason. Without one, this is what became of a connection that broke.
-        let broken = [tonic::Code::Unknown, tonic::Code::Internal, tonic::Code::Cancelled];
-        if reason.is_empty() && broken.contains(&status.code()) {
+        // A refusal of the service has a reason, and its INTERNAL no source. This is what became of a connection that broke.
+        let code = status.code();
+        let broken = [tonic::Code::Unknown, tonic::Code::Cancelled].contains(&code)
+            || (code == tonic::Code::Internal && std::error::Error::source(&status).is_some());
+        if reason.is_empty() && broken {
             return Self::unreachable(format!("the connection to the server broke ({message}); run it again"));
         }
         if status.code() == tonic::Code::Unavailable {
@@ -178,6 +180,8 @@ mod tests {
         assert_eq!(of(Error::store_unavailable("down").into()).0, 69);
         assert_eq!(of(Error::invalid("user.email", "bad").into()).0, 1);
         assert_eq!(of(tonic::Status::unavailable("x").into()).0, 69);
+        assert_eq!(of(tonic::Status::internal("a defect").into()).0, 1);
+        assert_eq!(of(tonic::Status::unknown("a body that ended").into()).0, 69);
         let details = ErrorDetails::with_error_info("CALLER_NOT_ALLOWED", "countersign", []);
         let status = tonic::Status::with_error_details(tonic::Code::PermissionDenied, "no\u{1b}[2J", details);
         let (code, message) = of(status.into());

@@ -5,6 +5,7 @@
 //! `MAX_HEADERS` of header list; silent sockets: `PREFACE`, pings, `MAX_AGE`; windows that stay closed: answers
 //! that are not taken end the connection.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,15 +81,15 @@ impl Connections for Grpc {
         }
         let untaken = Arc::new(Untaken::default());
         let service = OnConnection::new(Arc::clone(&self.frame), peer, Arc::clone(&untaken));
-        let io = TokioIo::new(Wire::new(HELLO, io));
-        let mut connection = pin!(self.http2.serve_connection(io, service));
+        let (wire, turns) = Wire::new(HELLO, io);
+        let mut connection = pin!(self.http2.serve_connection(TokioIo::new(wire), service));
         let mut ticks = tokio::time::interval(TICK);
         let mut end = pin!(tokio::time::sleep(self.age()));
         let mut leaving = false;
         loop {
             tokio::select! {
                 biased;
-                ended = connection.as_mut() => {
+                ended = poll_fn(|cx| turns.poll(connection.as_mut(), cx)) => {
                     if let Err(error) = ended {
                         tracing::debug!(%error, "a connection broke");
                     }

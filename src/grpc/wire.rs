@@ -2,34 +2,59 @@
 //!
 //! Writing is where a small call costs most, so answers that are ready together leave together:
 //!
-//! - A write waits until the tasks that were ready before it had their turn, and takes their answers with it. An idle
-//!   service writes at once; a busy one, as often as it can finish a round of calls.
+//! - What a connection's task would write in one turn waits for its next, and so for the tasks that were ready before it:
+//!   their answers go with it. An idle service writes at once; a busy one, as often as it can finish a round of calls.
 //! - h2 is told that there are no vectored writes. With them it hands every DATA frame of 256 bytes and more to the
 //!   socket before it takes another frame, so that each answer is written twice: message, then trailers. Without, frames
 //!   up to 1 KiB are copied into its buffer, and that is cheaper than a system call.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection whose first bytes were read already, and are said again.
+/// A connection whose first bytes were read already, and are said again. It writes only while its [`Turns`] go on.
 pub(super) struct Wire<I> {
     io: I,
     hello: &'static [u8],
-    /// Whether what is being written has waited for others.
-    waited: bool,
+    turns: Arc<AtomicU64>,
+    writing: Writing,
+}
+
+/// How far what is to be written has come.
+enum Writing {
+    /// Nothing waits since this turn, in which all could be written.
+    Open(u64),
+    /// It waits since this turn, and the task has been woken for another.
+    Held(u64),
+}
+
+/// The turns of a connection's task, of which its [`Wire`] must know.
+pub(super) struct Turns(Arc<AtomicU64>);
+
+impl Turns {
+    /// One turn of the connection that this wire belongs to.
+    pub(super) fn poll<F: Future>(&self, connection: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        // One task alone counts and reads.
+        self.0.fetch_add(1, Ordering::Relaxed);
+        connection.poll(cx)
+    }
 }
 
 impl<I> Wire<I> {
     /// The rest of `io`, after `hello`.
-    pub(super) const fn new(hello: &'static [u8], io: I) -> Self {
-        Self {
+    pub(super) fn new(hello: &'static [u8], io: I) -> (Self, Turns) {
+        let turns = Arc::new(AtomicU64::new(0));
+        let wire = Self {
             io,
             hello,
-            waited: false,
-        }
+            turns: Arc::clone(&turns),
+            writing: Writing::Open(0),
+        };
+        (wire, Turns(turns))
     }
 }
 
@@ -47,19 +72,23 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.waited {
-            // A task that wakes itself goes to the end of its queue.
-            self.waited = true;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        let turn = self.turns.load(Ordering::Relaxed);
+        match self.writing {
+            Writing::Open(now) if now == turn => {}
+            Writing::Open(_) => {
+                // A task that wakes itself goes to the end of its queue.
+                self.writing = Writing::Held(turn);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Writing::Held(since) if since == turn => return Poll::Pending,
+            Writing::Held(_) => self.writing = Writing::Open(turn),
         }
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-        self.waited = false;
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -74,7 +103,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::future::poll_fn;
     use std::net::SocketAddr;
+    use std::pin::pin;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -91,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_read_is_said_again() {
-        let mut wire = Wire::new(b"hello ", &b"world"[..]);
+        let (mut wire, _) = Wire::new(b"hello ", &b"world"[..]);
         let mut all = String::new();
         wire.read_to_string(&mut all).await.unwrap();
         assert_eq!(all, "hello world");
@@ -145,8 +176,9 @@ mod tests {
                 Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from_static(&[7; 330]))))
             };
             let server = http2::Builder::new(TokioExecutor::new());
-            let wire = Wire::new(b"", Counting(io, writes));
-            let _ = server.serve_connection(TokioIo::new(wire), service_fn(answer)).await;
+            let (wire, turns) = Wire::new(b"", Counting(io, writes));
+            let mut connection = pin!(server.serve_connection(TokioIo::new(wire), service_fn(answer)));
+            let _ = poll_fn(|cx| turns.poll(connection.as_mut(), cx)).await;
         });
         (runtime, address)
     }

@@ -21,6 +21,7 @@ mod enumeration;
 mod first_start;
 mod flood;
 mod harness;
+mod health;
 mod hostile_hash;
 mod key_revoked;
 mod key_rotation;

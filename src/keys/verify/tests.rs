@@ -7,7 +7,7 @@ mod header;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::keys::fixtures::{NOW, claims, header, now, policy, signed, verifying};
+use crate::keys::fixtures::{NOW, claims, header, now, policy, signed, verifying, written};
 use crate::keys::signing::SigningKey;
 use crate::model::{Algorithm, KeyState};
 use crate::secret::SystemEntropy;
