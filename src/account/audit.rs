@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Listing, Mandate, fields, paging};
+use super::{Listing, Principal, fields, paging};
 use crate::clock::{Clock, UnixMillis};
 use crate::model::audit::Origin;
 use crate::model::{AuditEvent, AuditType, Error, Result};
@@ -41,8 +41,8 @@ impl Trail {
     }
 
     /// Events, newest first.
-    pub async fn list(&self, mandate: &Mandate, request: AuditRequest) -> Result<Listing<AuditEvent>> {
-        mandate.require("countersign:audit")?;
+    pub async fn list(&self, principal: &Principal, request: AuditRequest) -> Result<Listing<AuditEvent>> {
+        principal.require("countersign:audit")?;
         let limit = paging::size(request.page_size)?;
         let query = request.query()?;
         let place = request.place();

@@ -1,15 +1,15 @@
 //! The rules of users, clients and the audit trail: what is checked before a store is asked, and what must follow
 //! when it has answered.
 //!
-//! Every rule takes a [`Mandate`]: on whose behalf it runs. The edge makes it of the caller, the command line is the
+//! Every rule takes a [`Principal`]: on whose behalf it runs. The edge makes it of the caller, the command line is the
 //! store's owner. What must hold against the row as it is *then* (the role `admin`, a client's `countersign:*`
 //! scopes) is checked by the store inside its transaction; the rules check what the request alone tells.
 
 pub mod audit;
 pub mod clients;
 mod fields;
-mod mandate;
 mod paging;
+mod principal;
 mod secrets;
 #[cfg(test)]
 mod tests;
@@ -17,7 +17,7 @@ pub mod users;
 
 pub use audit::Trail;
 pub use clients::{ClientDraft, Clients};
-pub use mandate::Mandate;
+pub use principal::Principal;
 pub use secrets::{CLIENT_SECRET_PREFIX, RESET_TOKEN_PREFIX};
 pub use users::{Sessions, UserDraft, UserKey, Users};
 

@@ -2,17 +2,17 @@
 
 mod agent;
 mod bind;
+mod caller_auth;
 pub mod doctor;
 mod error;
-mod gatekeeper;
-mod gauges;
+mod maintenance;
+mod metrics;
 mod parts;
 mod serve;
 mod settings;
 mod stores;
 mod supervisor;
 mod tls;
-mod upkeep;
 
 pub use agent::agent;
 pub use bind::Inherited;

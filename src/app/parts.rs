@@ -15,7 +15,7 @@ use crate::keys::seal::Master;
 use crate::model::audit::Origin;
 use crate::model::{AuditEvent, AuditType, Client, ClientId, Grant};
 use crate::password::{Peppers, Pool};
-use crate::revocation::{Feed, Spreader};
+use crate::revocation::{Feed, RevocationPublisher};
 use crate::secret::{Entropy, SecretText};
 use crate::store::{Announcements, DurableStore, SessionStore};
 use crate::throttle::Throttle;
@@ -34,7 +34,7 @@ pub struct App {
     /// The revocations.
     pub feed: Arc<Feed>,
     /// What carries a revocation on.
-    pub spreader: Arc<Spreader>,
+    pub publisher: Arc<RevocationPublisher>,
     /// The hashing pool.
     pub hashing: Arc<Pool>,
     /// The rules of tokens.
@@ -101,7 +101,11 @@ impl App {
         durable.note_session_life(config.tokens.session_ttl).await?;
 
         let feed = Feed::new(clock.clone(), settings::feed(config));
-        let spreader = Arc::new(Spreader::new(feed.clone(), sessions.clone(), announcements.clone()));
+        let publisher = Arc::new(RevocationPublisher::new(
+            feed.clone(),
+            sessions.clone(),
+            announcements.clone(),
+        ));
         let hashing = Arc::new(Pool::start(
             &config.password,
             peppers(&keys, config.password.pepper),
@@ -118,7 +122,7 @@ impl App {
         let tokens = Arc::new(Tokens::new(Parts {
             durable: durable.clone(),
             sessions: sessions.clone(),
-            spreader: spreader.clone(),
+            publisher: publisher.clone(),
             keys: keys.clone(),
             feed: feed.clone(),
             hashing: hashing.clone(),
@@ -133,7 +137,7 @@ impl App {
             hashing: hashing.clone(),
             throttle,
             trail: trail.clone(),
-            spread: spreader.clone(),
+            spread: publisher.clone(),
             clock: clock.clone(),
             entropy: entropy.clone(),
             open_registration: config.users.registration == Registration::Open,
@@ -141,7 +145,7 @@ impl App {
         let clients = Arc::new(Clients {
             store: durable.clone(),
             trail: trail.clone(),
-            spread: spreader.clone(),
+            spread: publisher.clone(),
             clock: clock.clone(),
             entropy: entropy.clone(),
         });
@@ -155,7 +159,7 @@ impl App {
             announcements,
             keys,
             feed,
-            spreader,
+            publisher,
             hashing,
             tokens,
             gateway: Arc::new(gateway),

@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::bind::Inherited;
+use super::caller_auth::CallerAuthenticator;
 use super::error::StartError;
-use super::gatekeeper::Gatekeeper;
-use super::gauges;
+use super::maintenance;
+use super::metrics;
 use super::parts::App;
 use super::supervisor;
 use super::tls::{self, Tls};
-use super::upkeep;
 use crate::clock::UnixMillis;
 use crate::config::{Config, Listen};
 use crate::grpc::connection::Grpc;
@@ -81,7 +81,7 @@ pub async fn serve(
     };
 
     let (background, halt) = (TaskTracker::new(), CancellationToken::new());
-    upkeep::start(&app, &background, &halt);
+    maintenance::start(&app, &background, &halt);
     tls.follow(&background, &halt);
     tokio::select! {
         () = app.feed.loaded() => {}
@@ -92,7 +92,7 @@ pub async fn serve(
     }
 
     // Before the first call: what came back from a backup while nobody looked must not be served.
-    if let Err(error) = upkeep::counters(&app).await {
+    if let Err(error) = maintenance::counters(&app).await {
         tracing::warn!(%error, "the counters of the store of sessions cannot be compared yet");
     }
     let (health, health_service) = Health::new(stop.clone()).await;
@@ -103,7 +103,7 @@ pub async fn serve(
     let services = Services::new(&rules(&app), health_service, extras)?;
     let frame = Arc::new(Frame::new(FrameParts {
         routes: Box::new(services),
-        authenticator: Arc::new(Gatekeeper::new(app.clone(), &config.server)?),
+        authenticator: Arc::new(CallerAuthenticator::new(app.clone(), &config.server)?),
         policy: Policy::new(extras),
         deadlines: Deadlines {
             default: config.server.default_deadline,
@@ -179,7 +179,7 @@ fn rules(app: &Arc<App>) -> Rules {
         clients: app.clients.clone(),
         trail: app.trail.clone(),
         keys: app.keys.clone(),
-        spread: app.spreader.clone(),
+        spread: app.publisher.clone(),
         feed: app.feed.clone(),
         revocations: app.durable.clone(),
         clock: app.clock.clone(),
@@ -215,7 +215,7 @@ fn write_ready_file(path: &Path, addresses: &Addresses) -> std::io::Result<()> {
 }
 
 async fn watch_health(app: Arc<App>, frame: Arc<Frame>, health: Health, halt: CancellationToken) {
-    gauges::describe();
+    metrics::describe();
     loop {
         let (users, sessions) = tokio::join!(
             tokio::time::timeout(HEALTH, crate::store::RevocationStore::ping(&*app.durable)),
@@ -227,7 +227,7 @@ async fn watch_health(app: Arc<App>, frame: Arc<Frame>, health: Health, halt: Ca
             revocations: app.feed.freshness().is_ok(),
         };
         health.report(parts).await;
-        gauges::look(&app, &frame, &app.meter, parts);
+        metrics::look(&app, &frame, &app.meter, parts);
         tokio::select! {
             () = halt.cancelled() => return,
             () = tokio::time::sleep(HEALTH) => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use super::{Context, Failure, store};
-use crate::account::Mandate;
+use crate::account::Principal;
 use crate::account::audit::AuditRequest;
 use crate::app::App;
 use crate::clock::{Clock, UnixMillis};
@@ -146,7 +146,7 @@ async fn newest(
     while events.len() < limit {
         let size = (limit - events.len()).min(PAGE);
         request.page_size = i32::try_from(size).unwrap_or(i32::MAX);
-        let page = app.trail.list(&Mandate::owner(), request.clone()).await?;
+        let page = app.trail.list(&Principal::owner(), request.clone()).await?;
         let offered = page.items.len();
         let kept: Vec<_> = page.items.into_iter().take_while(&wanted).collect();
         let all = kept.len() == offered;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Context, Failure};
-use crate::account::{Mandate, UserDraft};
+use crate::account::{Principal, UserDraft};
 use crate::app::{self, Access, Addresses, App, Inherited, ServeOptions};
 use crate::config::{Config, Flag, Listen, Mode};
 use crate::model::ErrorKind;
@@ -132,7 +132,12 @@ async fn demo(app: &Arc<App>) -> Result<Demo, Failure> {
     };
     match app
         .users
-        .create(&Mandate::owner(), &draft, password.clone(), super::store::deadline(app))
+        .create(
+            &Principal::owner(),
+            &draft,
+            password.clone(),
+            super::store::deadline(app),
+        )
         .await
     {
         Ok(_) => Ok(Demo::Made(password)),

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::{Context, Failure, store};
-use crate::account::Mandate;
+use crate::account::Principal;
 use crate::grpc::convert;
 use crate::proto::{ListSessionsResponse, RevokeResponse};
 use crate::token::{RevokeRequest, RevokeTarget};
@@ -47,7 +47,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
     let (target, reason) = match command {
         Command::List { user } => {
             let id = store::user(&app, &user).await?.id.to_string();
-            let sessions = app.live.list(&Mandate::owner(), &id).await?;
+            let sessions = app.live.list(&Principal::owner(), &id).await?;
             let answer = ListSessionsResponse {
                 sessions: sessions.into_iter().map(convert::session).collect(),
             };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Context, Failure};
-use crate::account::Mandate;
+use crate::account::Principal;
 use crate::account::users::UserKey;
 use crate::app::{self, Access, App};
 use crate::model::audit::Origin;
@@ -32,7 +32,7 @@ pub(super) fn owner() -> Caller {
 
 /// The user of that name.
 pub(super) async fn user(app: &App, name: &str) -> Result<User, Failure> {
-    Ok(app.users.get(&Mandate::owner(), UserKey::Name(name)).await?)
+    Ok(app.users.get(&Principal::owner(), UserKey::Name(name)).await?)
 }
 
 /// Until when a hash is waited for: a moment of the clock's monotonic time.

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use super::renewal::{Life, Standing, Turns};
+use super::renewal::{Life, RenewalState, Turns};
 use crate::clock::Clock;
 use crate::proto::token_service_client::TokenServiceClient;
 use crate::proto::{ClientSecretCredential, IssueRequest, issue_request};
@@ -95,8 +95,8 @@ impl Bearer {
         secret: &SecretText,
         scope: &[String],
     ) -> Result<SecretText, Status> {
-        if let Some((token, standing)) = self.current() {
-            if standing == Standing::Due
+        if let Some((token, renewal_state)) = self.current() {
+            if renewal_state == RenewalState::Due
                 && let Some(turn) = self.turns.free(self.clock.now())
             {
                 let bearer = self.clone();
@@ -117,11 +117,11 @@ impl Bearer {
     }
 
     /// The token that is held, unless it is over.
-    fn current(&self) -> Option<(SecretText, Standing)> {
+    fn current(&self) -> Option<(SecretText, RenewalState)> {
         let held = self.held.lock();
         let held = held.as_ref()?;
-        let standing = held.life.standing(self.clock.now());
-        (standing != Standing::Over).then(|| (held.token.clone(), standing))
+        let renewal_state = held.life.renewal_state(self.clock.now());
+        (renewal_state != RenewalState::Over).then(|| (held.token.clone(), renewal_state))
     }
 
     async fn renew_own(&self) -> Result<(), Status> {

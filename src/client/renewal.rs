@@ -22,7 +22,7 @@ pub(super) struct Life {
 
 /// How a token stands at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum RenewalState {
     /// Nothing to do.
     Fresh,
     /// Good, and to be renewed meanwhile.
@@ -40,13 +40,13 @@ impl Life {
         }
     }
 
-    pub(super) fn standing(self, now: UnixMillis) -> Standing {
+    pub(super) fn renewal_state(self, now: UnixMillis) -> RenewalState {
         if now >= self.expires {
-            Standing::Over
+            RenewalState::Over
         } else if now >= self.refresh_after {
-            Standing::Due
+            RenewalState::Due
         } else {
-            Standing::Fresh
+            RenewalState::Fresh
         }
     }
 }
@@ -110,11 +110,24 @@ mod tests {
             access_expires_at: at(100),
             ..Tokens::default()
         });
-        let standing = |secs| life.standing(UnixMillis::from_secs(secs));
+        let renewal_state = |secs| life.renewal_state(UnixMillis::from_secs(secs));
         assert_eq!(
-            [standing(69), standing(70), standing(99), standing(100)],
-            [Standing::Fresh, Standing::Due, Standing::Due, Standing::Over]
+            [
+                renewal_state(69),
+                renewal_state(70),
+                renewal_state(99),
+                renewal_state(100)
+            ],
+            [
+                RenewalState::Fresh,
+                RenewalState::Due,
+                RenewalState::Due,
+                RenewalState::Over
+            ]
         );
-        assert_eq!(Life::of(&Tokens::default()).standing(UnixMillis(0)), Standing::Over);
+        assert_eq!(
+            Life::of(&Tokens::default()).renewal_state(UnixMillis(0)),
+            RenewalState::Over
+        );
     }
 }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tonic::{Code, Status};
 
 use super::calls::Client;
-use super::renewal::{Life, Standing, Turns};
+use super::renewal::{Life, RenewalState, Turns};
 use crate::proto::{RefreshRequest, Tokens};
 use crate::secret::SecretText;
 
@@ -76,8 +76,8 @@ impl Session {
     pub async fn access_token(&self) -> Result<SecretText, Status> {
         let shared = &self.shared;
         match shared.current()? {
-            (token, Standing::Fresh) => return Ok(token),
-            (token, Standing::Due) => {
+            (token, RenewalState::Fresh) => return Ok(token),
+            (token, RenewalState::Due) => {
                 if let Some(turn) = shared.turns.free(shared.client.clock().now()) {
                     let shared = shared.clone();
                     tokio::spawn(async move {
@@ -89,10 +89,10 @@ impl Session {
                 }
                 return Ok(token);
             }
-            (_, Standing::Over) => {}
+            (_, RenewalState::Over) => {}
         }
         let _turn = shared.turns.wait().await;
-        if let (token, Standing::Fresh | Standing::Due) = shared.current()? {
+        if let (token, RenewalState::Fresh | RenewalState::Due) = shared.current()? {
             return Ok(token);
         }
         shared.refresh().await?;
@@ -114,13 +114,13 @@ impl Session {
 }
 
 impl Shared {
-    fn current(&self) -> Result<(SecretText, Standing), Status> {
+    fn current(&self) -> Result<(SecretText, RenewalState), Status> {
         let held = self.held.lock();
         match &held.over {
             Some(over) => Err(over.clone()),
             None => Ok((
                 SecretText::new(held.tokens.access_token.clone()),
-                held.life.standing(self.client.clock().now()),
+                held.life.renewal_state(self.client.clock().now()),
             )),
         }
     }

@@ -11,7 +11,7 @@ use crate::clock::{Clock, UnixMillis};
 use crate::keys::cache::Known;
 use crate::model::{ClientId, ErrorKind, InactiveReason, Result, SessionContext};
 use crate::secret::SecretText;
-use crate::token::{Issued, RefreshRequest};
+use crate::token::{IssuedTokens, RefreshRequest};
 
 /// What the gateway lets through.
 #[derive(Clone, Debug)]
@@ -245,7 +245,7 @@ impl<J: Judge> Gateway<J> {
         }
     }
 
-    fn remember(&self, issued: &Issued) -> Vec<SetCookie> {
+    fn remember(&self, issued: &IssuedTokens) -> Vec<SetCookie> {
         let (Some(names), Some(refresh)) = (&self.config.cookies, &issued.refresh) else {
             return Vec::new();
         };

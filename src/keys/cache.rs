@@ -14,7 +14,7 @@ use crate::clock::UnixMillis;
 #[cfg(feature = "server")]
 use crate::model::Caller;
 use crate::model::Claims;
-use crate::model::revocation::Concerns;
+use crate::model::revocation::RevocationSubject;
 
 /// A token whose signature and claims were good.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Known {
     /// What it says.
     pub claims: Arc<Claims>,
     /// What it stands on.
-    pub concerns: Concerns,
+    pub revocation_subject: RevocationSubject,
     /// When it expires, leeway included.
     pub expires: UnixMillis,
     /// The version of the key ring that verified it.
@@ -43,7 +43,7 @@ impl Known {
     pub fn new(verified: Verified, ring: u64, leeway: std::time::Duration) -> Self {
         let Verified { claims, key_id } = verified;
         Self {
-            concerns: Concerns::of_claims(&claims, key_id),
+            revocation_subject: RevocationSubject::of_claims(&claims, key_id),
             expires: UnixMillis::from_secs(claims.exp).plus(leeway),
             claims: Arc::new(claims),
             ring,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::json;
 use super::jws::{Jws, MAX_LEN, Scratch};
-use super::verifying::{Standing, VerifyingKeys};
+use super::verifying::{KeyStatus, VerifyingKeys};
 use crate::clock::UnixMillis;
 use crate::model::claims::MAX_LIFE;
 use crate::model::{Claims, InactiveReason, KeyId};
@@ -79,10 +79,10 @@ pub fn genuine(token: &str, keys: &VerifyingKeys, policy: &Policy) -> Result<Ver
         return Err(InactiveReason::WrongType);
     }
     let known = jws.kid().and_then(|kid| keys.find(kid));
-    let (key_id, standing) = known.ok_or(InactiveReason::UnknownKey)?;
-    let (key, retired) = match standing {
-        Standing::Good { key, retired } => (key, *retired),
-        Standing::Revoked => return Err(InactiveReason::RevokedKey),
+    let (key_id, status) = known.ok_or(InactiveReason::UnknownKey)?;
+    let (key, retired) = match status {
+        KeyStatus::Good { key, retired } => (key, *retired),
+        KeyStatus::Revoked => return Err(InactiveReason::RevokedKey),
     };
     jws.check_signature(key)?;
     let issued = UnixMillis::from_secs(claims.iat);

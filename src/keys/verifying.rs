@@ -8,7 +8,7 @@ use super::public::PublicKey;
 
 /// A key, and what became of it.
 #[derive(Clone, Debug)]
-pub(super) enum Standing {
+pub(super) enum KeyStatus {
     /// Good for tokens that were issued until it retired.
     Good {
         key: PublicKey,
@@ -21,7 +21,7 @@ pub(super) enum Standing {
 /// Public keys by `kid`. A handful: looked up by comparing.
 #[derive(Clone, Debug, Default)]
 pub struct VerifyingKeys {
-    keys: Vec<(KeyId, Standing)>,
+    keys: Vec<(KeyId, KeyStatus)>,
 }
 
 impl VerifyingKeys {
@@ -41,16 +41,16 @@ impl VerifyingKeys {
     /// Adds a key, or replaces what was known of it.
     pub fn insert(&mut self, key: PublicKey, retired: Option<UnixMillis>) {
         let id = key.id().clone();
-        self.put(id, Standing::Good { key, retired });
+        self.put(id, KeyStatus::Good { key, retired });
     }
 
     /// Notes what became of a key (`KeySet.keys` of the API): RETIRED since `retired`, or REVOKED. A revoked key need not
     /// be in the set; anything else about an unknown key is ignored.
     pub fn note(&mut self, id: &KeyId, state: KeyState, retired: Option<UnixMillis>) {
         match state {
-            KeyState::Revoked => self.put(id.clone(), Standing::Revoked),
+            KeyState::Revoked => self.put(id.clone(), KeyStatus::Revoked),
             KeyState::Pending | KeyState::Active | KeyState::Retired => {
-                if let Some(Standing::Good { retired: known, .. }) = self.find_mut(id.as_str()) {
+                if let Some(KeyStatus::Good { retired: known, .. }) = self.find_mut(id.as_str()) {
                     *known = retired;
                 }
             }
@@ -75,7 +75,7 @@ impl VerifyingKeys {
         format!(r#"{{"keys":[{}]}}"#, keys.join(","))
     }
 
-    pub(super) fn find(&self, kid: &str) -> Option<&(KeyId, Standing)> {
+    pub(super) fn find(&self, kid: &str) -> Option<&(KeyId, KeyStatus)> {
         self.keys.iter().find(|(id, _)| id.as_str() == kid)
     }
 
@@ -84,22 +84,22 @@ impl VerifyingKeys {
         self.good().find(|key| key.token_header() == encoded)
     }
 
-    fn find_mut(&mut self, kid: &str) -> Option<&mut Standing> {
+    fn find_mut(&mut self, kid: &str) -> Option<&mut KeyStatus> {
         let found = self.keys.iter_mut().find(|(id, _)| id.as_str() == kid);
-        found.map(|(_, standing)| standing)
+        found.map(|(_, status)| status)
     }
 
-    fn put(&mut self, id: KeyId, standing: Standing) {
+    fn put(&mut self, id: KeyId, status: KeyStatus) {
         match self.find_mut(id.as_str()) {
-            Some(known) => *known = standing,
-            None => self.keys.push((id, standing)),
+            Some(known) => *known = status,
+            None => self.keys.push((id, status)),
         }
     }
 
     fn good(&self) -> impl Iterator<Item = &PublicKey> {
-        self.keys.iter().filter_map(|(_, standing)| match standing {
-            Standing::Good { key, .. } => Some(key),
-            Standing::Revoked => None,
+        self.keys.iter().filter_map(|(_, status)| match status {
+            KeyStatus::Good { key, .. } => Some(key),
+            KeyStatus::Revoked => None,
         })
     }
 }

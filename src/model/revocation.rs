@@ -146,7 +146,7 @@ pub struct Revocation {
 /// What a token or a session stands on: each of these can be revoked. In place for one party, as most have: it is kept with
 /// every verified token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Concerns {
+pub struct RevocationSubject {
     /// Access tokens: its own `jti`, its `root`, those of its actors.
     pub tokens: SmallVec<[TokenId; 1]>,
     /// Sessions: its own, those of its actors.
@@ -154,12 +154,12 @@ pub struct Concerns {
     /// The key that signed it.
     pub key: Option<KeyId>,
     /// Epochs, one entry for the subject and one an actor.
-    pub epochs: SmallVec<[Standing; 1]>,
+    pub epochs: SmallVec<[EpochSet; 1]>,
 }
 
 /// The epochs of one party to a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct EpochSet {
     /// The user, if the party is one.
     pub user: Option<UserId>,
     /// Whose epoch `epochs.client` is.
@@ -170,33 +170,33 @@ pub struct Standing {
     pub epochs: Epochs,
 }
 
-impl Concerns {
+impl RevocationSubject {
     /// What an access token stands on.
     #[must_use]
     pub fn of_claims(claims: &Claims, key: KeyId) -> Self {
-        let mut concerns = Self {
+        let mut revocation_subject = Self {
             tokens: smallvec![claims.jti],
             sessions: claims.sid.into_iter().collect(),
             key: Some(key),
-            epochs: smallvec![Standing {
+            epochs: smallvec![EpochSet {
                 user: claims.sub.parse().ok(),
                 client: claims.epo.client_id.clone(),
                 session: claims.sid,
                 epochs: claims.epo.epochs,
             }],
         };
-        concerns.tokens.extend(claims.root);
+        revocation_subject.tokens.extend(claims.root);
         for actor in claims.actors() {
-            concerns.tokens.extend(actor.jti);
-            concerns.sessions.extend(actor.sid);
-            concerns.epochs.push(Standing {
+            revocation_subject.tokens.extend(actor.jti);
+            revocation_subject.sessions.extend(actor.sid);
+            revocation_subject.epochs.push(EpochSet {
                 user: actor.sub.parse().ok(),
                 client: actor.epo.client_id.clone(),
                 session: actor.sid,
                 epochs: actor.epo.epochs,
             });
         }
-        concerns
+        revocation_subject
     }
 
     /// What a session stands on.
@@ -206,7 +206,7 @@ impl Concerns {
             tokens: SmallVec::new(),
             sessions: smallvec![session],
             key: None,
-            epochs: smallvec![Standing {
+            epochs: smallvec![EpochSet {
                 user: Some(user),
                 client,
                 session: Some(session),
@@ -217,7 +217,7 @@ impl Concerns {
 
     /// Whether `revocation` kills it. The one definition of *dead*; the index answers the same from its maps.
     #[must_use]
-    pub fn dead_by(&self, revocation: &Revocation) -> bool {
+    pub fn is_revoked_by(&self, revocation: &Revocation) -> bool {
         match &revocation.target {
             Target::Token(id) => self.tokens.contains(id),
             Target::Session(id) => self.sessions.contains(id),
@@ -260,7 +260,7 @@ mod tests {
                 user: epoch,
                 ..Epochs::default()
             };
-            Concerns::of_session(user, session(sid), ClientId::default(), epochs)
+            RevocationSubject::of_session(user, session(sid), ClientId::default(), epochs)
         };
         let keeping = row(
             Target::User {
@@ -269,11 +269,14 @@ mod tests {
             },
             10,
         );
-        assert!(of(8, 9).dead_by(&keeping));
-        assert!(!of(7, 9).dead_by(&keeping), "the kept session lives");
-        assert!(!of(8, 10).dead_by(&keeping), "a later login lives");
+        assert!(of(8, 9).is_revoked_by(&keeping));
+        assert!(!of(7, 9).is_revoked_by(&keeping), "the kept session lives");
+        assert!(!of(8, 10).is_revoked_by(&keeping), "a later login lives");
         let all = row(Target::User { id: user, keep: None }, 11);
-        assert!(of(7, 9).dead_by(&all), "a later row kills what an earlier one kept");
+        assert!(
+            of(7, 9).is_revoked_by(&all),
+            "a later row kills what an earlier one kept"
+        );
     }
 
     #[test]

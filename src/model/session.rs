@@ -6,7 +6,7 @@ use super::client::ReusePolicy;
 use super::epoch::Epochs;
 use super::grant::Allowed;
 use super::ids::{ClientId, SessionId, UserId};
-use super::revocation::Concerns;
+use super::revocation::RevocationSubject;
 use crate::clock::UnixMillis;
 
 /// How far ahead of the store a genuine token may be and still be followed: more lost rotations than a failover loses.
@@ -87,7 +87,7 @@ pub struct Created {
     pub idle_expires: UnixMillis,
     /// The user's other live sessions at the same client, oldest first; only if more than the limit's worth, counting
     /// the new one. The caller revokes the oldest that are still alive.
-    pub crowded: Vec<SessionView>,
+    pub over_limit: Vec<SessionView>,
 }
 
 /// A session, as people see it.
@@ -119,8 +119,8 @@ pub const LONGEST_SESSION: Duration = Duration::from_hours(24 * 3660);
 impl SessionView {
     /// What it stands on, as the session of `user`.
     #[must_use]
-    pub fn concerns(&self, user: UserId) -> Concerns {
-        Concerns::of_session(user, self.id, self.client.clone(), self.epochs)
+    pub fn revocation_subject(&self, user: UserId) -> RevocationSubject {
+        RevocationSubject::of_session(user, self.id, self.client.clone(), self.epochs)
     }
 }
 

@@ -37,14 +37,14 @@ impl Peppers {
 
 /// The cost of a new hash, and the peppers.
 #[derive(Clone, Debug)]
-pub struct Recipe {
+pub struct HashParameters {
     memory_kib: u32,
     iterations: u32,
     parallelism: u32,
     peppers: Peppers,
 }
 
-impl Recipe {
+impl HashParameters {
     /// The configured cost.
     #[must_use]
     pub fn new(config: &config::Password, peppers: Peppers) -> Self {
@@ -78,7 +78,12 @@ impl Recipe {
     }
 
     /// The PHC string of a new hash, with `keyid` naming the pepper.
-    pub(super) fn hash(&self, password: &SecretText, entropy: &dyn Entropy, memory: &mut Memory) -> Result<SecretText> {
+    pub(super) fn hash(
+        &self,
+        password: &SecretText,
+        entropy: &dyn Entropy,
+        memory: &mut ScratchMemory,
+    ) -> Result<SecretText> {
         let (cost, salt) = (self.cost(), random::<SALT_LEN>(entropy));
         let mut tag = Zeroizing::new([0; TAG_LEN]);
         cost.compute(
@@ -124,7 +129,7 @@ impl Cost {
         password: &[u8],
         salt: &[u8],
         peppers: &Peppers,
-        memory: &mut Memory,
+        memory: &mut ScratchMemory,
         tag: &mut [u8],
     ) -> Result<()> {
         let params = Params::new(self.memory_kib, self.iterations, self.parallelism, Some(tag.len()));
@@ -148,9 +153,9 @@ impl Cost {
 /// The memory of one hashing thread, kept from hash to hash: so the process needs threads × memory, whatever its
 /// allocator does with what is given back.
 #[derive(Debug, Default)]
-pub(super) struct Memory(Vec<Block>);
+pub(super) struct ScratchMemory(Vec<Block>);
 
-impl Memory {
+impl ScratchMemory {
     fn blocks(&mut self, kib: u32) -> Result<&mut [Block]> {
         let count = usize::try_from(kib).map_err(Error::internal)?;
         if let Some(missing) = count.checked_sub(self.0.len()) {
@@ -166,8 +171,8 @@ impl Memory {
     }
 
     /// Gives back what an imported hash needed beyond our own cost.
-    pub(super) fn trim(&mut self, recipe: &Recipe) {
-        let usual = usize::try_from(recipe.memory_kib).unwrap_or(usize::MAX);
+    pub(super) fn trim(&mut self, parameters: &HashParameters) {
+        let usual = usize::try_from(parameters.memory_kib).unwrap_or(usize::MAX);
         if self.0.len() > usual {
             self.0.truncate(usual);
             self.0.shrink_to_fit();

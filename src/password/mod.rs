@@ -14,7 +14,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use hash::{Peppers, Recipe};
+pub use hash::{HashParameters, Peppers};
 pub use policy::{MAX_BYTES, check_size};
 pub use pool::Pool;
 pub use stored::check_imported;

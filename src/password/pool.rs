@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
-use super::hash::{Memory, Peppers, Recipe};
+use super::hash::{HashParameters, Peppers, ScratchMemory};
 use super::policy::{Policy, check_guessable, check_size, words};
 use super::queue::{Queue, Refused, Waiting};
 use super::verify::Verdict;
@@ -39,7 +39,7 @@ pub struct Pool {
 
 struct Shared {
     queue: Queue<Job>,
-    recipe: ArcSwap<Recipe>,
+    parameters: ArcSwap<HashParameters>,
     policy: Policy,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -55,7 +55,7 @@ struct Job {
 /// A piece of work together with who waits for it.
 trait Work: Send {
     fn is_abandoned(&self) -> bool;
-    fn run(self: Box<Self>, recipe: &Recipe, memory: &mut Memory);
+    fn run(self: Box<Self>, parameters: &HashParameters, memory: &mut ScratchMemory);
 }
 
 struct Task<F, T> {
@@ -73,7 +73,7 @@ impl Pool {
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
             queue: Queue::new(config.queue),
-            recipe: ArcSwap::from_pointee(Recipe::new(config, peppers)),
+            parameters: ArcSwap::from_pointee(HashParameters::new(config, peppers)),
             policy: Policy::new(config),
             clock,
             entropy,
@@ -106,7 +106,7 @@ impl Pool {
     ) -> Result<()> {
         self.shared.policy.check_length(password, field)?;
         let (password, words) = (password.clone(), words(context));
-        let compute = move |_: &Recipe, _: &mut Memory| check_guessable(&password, field, &words);
+        let compute = move |_: &HashParameters, _: &mut ScratchMemory| check_guessable(&password, field, &words);
         self.run(deadline, compute).await
     }
 
@@ -125,7 +125,9 @@ impl Pool {
         deadline: Duration,
     ) -> Result<Verdict> {
         check_size(&password, "password")?;
-        let compute = move |recipe: &Recipe, memory: &mut Memory| recipe.verify(stored.as_ref(), &password, memory);
+        let compute = move |parameters: &HashParameters, memory: &mut ScratchMemory| {
+            parameters.verify(stored.as_ref(), &password, memory)
+        };
         self.run(deadline, compute).await
     }
 
@@ -136,14 +138,16 @@ impl Pool {
     pub async fn hash(&self, password: SecretText, deadline: Duration) -> Result<SecretText> {
         check_size(&password, "password")?;
         let entropy = Arc::clone(&self.shared.entropy);
-        let compute = move |recipe: &Recipe, memory: &mut Memory| recipe.hash(&password, entropy.as_ref(), memory);
+        let compute = move |parameters: &HashParameters, memory: &mut ScratchMemory| {
+            parameters.hash(&password, entropy.as_ref(), memory)
+        };
         self.run(deadline, compute).await
     }
 
     /// Uses these peppers from the next hash on.
     pub fn set_peppers(&self, peppers: Peppers) {
-        let recipe = self.shared.recipe.load().with_peppers(peppers);
-        self.shared.recipe.store(Arc::new(recipe));
+        let parameters = self.shared.parameters.load().with_peppers(peppers);
+        self.shared.parameters.store(Arc::new(parameters));
     }
 
     /// How many callers wait for a thread.
@@ -165,7 +169,7 @@ impl Pool {
     pub(super) async fn run<T, F>(&self, deadline: Duration, compute: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Recipe, &mut Memory) -> Result<T> + Send + 'static,
+        F: FnOnce(&HashParameters, &mut ScratchMemory) -> Result<T> + Send + 'static,
     {
         let left = deadline.saturating_sub(self.shared.clock.monotonic());
         if left.is_zero() {
@@ -212,11 +216,11 @@ impl fmt::Debug for Pool {
 impl Shared {
     fn work(&self) {
         lower_priority();
-        let mut memory = Memory::default();
+        let mut memory = ScratchMemory::default();
         while let Some(job) = self.queue.pop() {
-            let (recipe, started) = (self.recipe.load_full(), self.clock.monotonic());
-            job.work.run(&recipe, &mut memory);
-            memory.trim(&recipe);
+            let (parameters, started) = (self.parameters.load_full(), self.clock.monotonic());
+            job.work.run(&parameters, &mut memory);
+            memory.trim(&parameters);
             let took = self.clock.monotonic().saturating_sub(started);
             metrics::histogram!("countersign_password_hash_seconds").record(took.as_secs_f64());
         }
@@ -232,16 +236,16 @@ impl Waiting for Job {
 impl<F, T> Work for Task<F, T>
 where
     T: Send,
-    F: FnOnce(&Recipe, &mut Memory) -> Result<T> + Send,
+    F: FnOnce(&HashParameters, &mut ScratchMemory) -> Result<T> + Send,
 {
     fn is_abandoned(&self) -> bool {
         self.reply.is_closed()
     }
 
-    fn run(self: Box<Self>, recipe: &Recipe, memory: &mut Memory) {
+    fn run(self: Box<Self>, parameters: &HashParameters, memory: &mut ScratchMemory) {
         let Self { compute, reply } = *self;
         // A library that panics on some hash must not take the thread with it.
-        let result = catch_unwind(AssertUnwindSafe(|| compute(recipe, memory)));
+        let result = catch_unwind(AssertUnwindSafe(|| compute(parameters, memory)));
         let result = result.unwrap_or_else(|_| Err(Error::internal("hashing panicked")));
         // Nobody may be waiting any more.
         let _ = reply.send(result);

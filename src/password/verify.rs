@@ -2,7 +2,7 @@
 
 use aws_lc_rs::pbkdf2;
 
-use super::hash::{Memory, Peppers, Recipe, SALT_LEN, TAG_LEN, normalised};
+use super::hash::{HashParameters, Peppers, SALT_LEN, ScratchMemory, TAG_LEN, normalised};
 use super::stored::{Digest, Stored, Unfit};
 use crate::model::{Error, Result, UserId};
 use crate::secret::{SecretText, same};
@@ -28,14 +28,14 @@ impl Verdict {
     }
 }
 
-impl Recipe {
+impl HashParameters {
     /// Whether the password is the stored one. With nothing stored a hash of the current cost is computed all the same,
     /// so that the time does not tell whether there is such a user.
     pub(super) fn verify(
         &self,
         stored: Option<&SecretText>,
         password: &SecretText,
-        memory: &mut Memory,
+        memory: &mut ScratchMemory,
     ) -> Result<Verdict> {
         let stored = stored
             .filter(|stored| !stored.is_empty())
@@ -47,7 +47,7 @@ impl Recipe {
         }
     }
 
-    fn verify_stored(&self, stored: &Stored, password: &SecretText, memory: &mut Memory) -> Result<Verdict> {
+    fn verify_stored(&self, stored: &Stored, password: &SecretText, memory: &mut ScratchMemory) -> Result<Verdict> {
         let raw = password.expose().as_bytes();
         let (matches, current) = if let Stored::Argon2 { cost, salt, tag } = stored {
             let normal = normalised(password);
@@ -71,7 +71,7 @@ impl Recipe {
         &self,
         unfit: Option<&'static str>,
         password: &SecretText,
-        memory: &mut Memory,
+        memory: &mut ScratchMemory,
     ) -> Result<Verdict> {
         let dummy = Stored::Argon2 {
             cost: self.cost(),
@@ -89,7 +89,7 @@ impl Recipe {
 
 impl Stored {
     /// Whether it is the hash of these bytes.
-    pub(super) fn matches(&self, password: &[u8], peppers: &Peppers, memory: &mut Memory) -> Result<bool> {
+    pub(super) fn matches(&self, password: &[u8], peppers: &Peppers, memory: &mut ScratchMemory) -> Result<bool> {
         match self {
             Self::Argon2 { cost, salt, tag } => {
                 let mut computed = vec![0; tag.len()];

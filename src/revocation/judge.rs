@@ -15,7 +15,12 @@ pub fn judge(
     scopes: &[String],
 ) -> Result<(), InactiveReason> {
     // The index hears of a revoked key before the ring is loaded again.
-    if known.concerns.key.as_ref().is_some_and(|key| index.key_revoked(key)) {
+    if known
+        .revocation_subject
+        .key
+        .as_ref()
+        .is_some_and(|key| index.key_revoked(key))
+    {
         return Err(InactiveReason::RevokedKey);
     }
     if now >= known.expires {
@@ -27,7 +32,7 @@ pub fn judge(
     if !scopes.iter().all(|scope| known.claims.scope.contains(scope)) {
         return Err(InactiveReason::InsufficientScope);
     }
-    if index.kills(&known.concerns) {
+    if index.kills(&known.revocation_subject) {
         Err(InactiveReason::Revoked)
     } else {
         Ok(())

@@ -7,7 +7,7 @@ mod freshness;
 mod index;
 mod judge;
 #[cfg(feature = "server")]
-mod spread;
+mod publisher;
 #[cfg(feature = "server")]
 mod watch;
 
@@ -18,6 +18,6 @@ pub use freshness::Freshness;
 pub use index::{CHUNKS, Index, retained_until};
 pub use judge::judge;
 #[cfg(feature = "server")]
-pub use spread::Spreader;
+pub use publisher::RevocationPublisher;
 #[cfg(feature = "server")]
 pub use watch::{Watch, Watched};

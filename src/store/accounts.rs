@@ -43,7 +43,7 @@ pub struct RefreshView {
     pub user: Option<User>,
     /// The client, unless deleted.
     pub client: Option<Client>,
-    /// Whether a recorded revocation kills the session ([`crate::model::revocation::Concerns::dead_by`]).
+    /// Whether a recorded revocation kills the session ([`crate::model::revocation::RevocationSubject::is_revoked_by`]).
     pub revoked: bool,
     /// The signing key that is ACTIVE: a ring that differs is reloaded.
     pub active_key: Option<KeyId>,

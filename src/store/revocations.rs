@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::clock::UnixMillis;
-use crate::model::revocation::Concerns;
+use crate::model::revocation::RevocationSubject;
 use crate::model::{AuditEvent, Result, Revocation, Target};
 
 /// When what is revoked cannot be alive any more.
@@ -72,11 +72,14 @@ pub trait RevocationStore: Send + Sync {
     async fn revoke(&self, new: &NewRevocation, audit: &AuditEvent) -> Result<Recorded>;
 
     /// Which of these a recorded revocation kills, in one round trip.
-    async fn revoked(&self, concerns: &[Concerns]) -> Result<Vec<bool>>;
+    async fn revoked(&self, revocation_subject: &[RevocationSubject]) -> Result<Vec<bool>>;
 
     /// Whether a recorded revocation kills this (`CONSISTENCY_STRONG`).
-    async fn is_revoked(&self, concerns: &Concerns) -> Result<bool> {
-        Ok(self.revoked(std::slice::from_ref(concerns)).await?.contains(&true))
+    async fn is_revoked(&self, revocation_subject: &RevocationSubject) -> Result<bool> {
+        Ok(self
+            .revoked(std::slice::from_ref(revocation_subject))
+            .await?
+            .contains(&true))
     }
 
     /// Every row that was recorded after `since` and has not expired at the store's clock. Read in parts, each within the

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use self::line::Lines;
-pub use self::reservation::{Reservation, Standing};
+pub use self::reservation::{LimitState, Reservation};
 use crate::clock::Clock;
 use crate::keys::seal::Master;
 use crate::model::Username;

@@ -14,7 +14,7 @@ const REMEMBERED: Duration = Duration::from_hours(30 * 24);
 
 /// How an attempt stands before its password is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum LimitState {
     /// It may succeed.
     Open,
     /// It answers like a wrong password whatever the password.
@@ -29,7 +29,7 @@ pub struct Reservation<'t> {
     slots: Vec<Slot>,
     /// The limits that had no room for it.
     past: Vec<([u8; 16], Limit)>,
-    standing: Standing,
+    limit_state: LimitState,
 }
 
 impl Throttle {
@@ -44,7 +44,7 @@ impl Throttle {
             account: attempt.account.filter(|_| self.config.enabled),
             slots: Vec::new(),
             past: Vec::new(),
-            standing: Standing::Open,
+            limit_state: LimitState::Open,
         };
         if !self.config.enabled {
             return Ok(reservation);
@@ -88,14 +88,14 @@ impl Throttle {
             (account_source, self.account_source(), true),
         ];
         for (name, limit, holds) in limits {
-            let waits = holds && reservation.standing == Standing::Open;
+            let waits = holds && reservation.limit_state == LimitState::Open;
             if let Ok(slot) = self.slot(name, limit, patience.filter(|_| waits)).await? {
                 reservation.slots.push(slot);
                 continue;
             }
             reservation.past.push((name, limit));
             if holds {
-                reservation.standing = Standing::Locked;
+                reservation.limit_state = LimitState::Locked;
             }
         }
         Ok(())
@@ -213,8 +213,8 @@ impl Throttle {
 impl Reservation<'_> {
     /// How it stands.
     #[must_use]
-    pub const fn standing(&self) -> Standing {
-        self.standing
+    pub const fn limit_state(&self) -> LimitState {
+        self.limit_state
     }
 
     /// The attempt was good: it counts nowhere, and where it came from is remembered.

@@ -50,7 +50,7 @@ async fn at_once(throttle: &Arc<Throttle>, count: usize, good: bool) -> usize {
             let attempt = ada(&throttle, "here");
             let reservation = throttle.reserve(&attempt, HOUR).await.unwrap();
             tokio::task::yield_now().await;
-            let open = reservation.standing() == Standing::Open;
+            let open = reservation.limit_state() == LimitState::Open;
             if good && open {
                 reservation.succeeded().await;
             } else {
@@ -83,11 +83,11 @@ async fn whoever_goes_away_has_failed_and_what_was_never_looked_at_has_not() {
     }
     for _ in 0..10 {
         let reservation = throttle.reserve(&attempt, HOUR).await.unwrap();
-        assert_eq!(reservation.standing(), Standing::Open);
+        assert_eq!(reservation.limit_state(), LimitState::Open);
         drop(reservation);
     }
     let reservation = throttle.reserve(&attempt, HOUR).await.unwrap();
-    assert_eq!(reservation.standing(), Standing::Locked);
+    assert_eq!(reservation.limit_state(), LimitState::Locked);
 }
 
 #[tokio::test]
@@ -103,14 +103,14 @@ async fn a_known_source_is_not_held_by_the_account() {
         let attempt = ada(&throttle, &format!("{n}"));
         throttle.reserve(&attempt, HOUR).await.unwrap().failed().await;
     }
-    let standing = async |source: &str| {
+    let limit_state = async |source: &str| {
         let reservation = throttle.reserve(&ada(&throttle, source), HOUR).await.unwrap();
-        let standing = reservation.standing();
+        let limit_state = reservation.limit_state();
         reservation.undone().await;
-        standing
+        limit_state
     };
-    assert_eq!(standing("elsewhere").await, Standing::Locked);
-    assert_eq!(standing("home").await, Standing::Open);
+    assert_eq!(limit_state("elsewhere").await, LimitState::Locked);
+    assert_eq!(limit_state("home").await, LimitState::Open);
     for _ in 0..10 {
         throttle
             .reserve(&ada(&throttle, "home"), HOUR)
@@ -119,7 +119,11 @@ async fn a_known_source_is_not_held_by_the_account() {
             .failed()
             .await;
     }
-    assert_eq!(standing("home").await, Standing::Locked, "that exemption has a limit");
+    assert_eq!(
+        limit_state("home").await,
+        LimitState::Locked,
+        "that exemption has a limit"
+    );
 }
 
 #[tokio::test]
@@ -153,7 +157,7 @@ async fn a_source_is_turned_away_and_a_proof_counts_with_the_logins() {
             .await;
     }
     let login = throttle.reserve(&ada(&throttle, "there"), HOUR).await.unwrap();
-    assert_eq!(login.standing(), Standing::Locked);
+    assert_eq!(login.limit_state(), LimitState::Locked);
 }
 
 #[tokio::test]
@@ -170,7 +174,7 @@ async fn waiting_is_bounded_in_number_and_time() {
     assert_eq!(third.unwrap_err().kind, ErrorKind::Overloaded);
     first.succeeded().await;
     let reservation = throttle.reserve(&attempt, HOUR).await.unwrap();
-    assert_eq!(reservation.standing(), Standing::Open);
+    assert_eq!(reservation.limit_state(), LimitState::Open);
 }
 
 /// Counters that cannot be reached.

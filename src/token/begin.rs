@@ -1,7 +1,7 @@
 //! The beginning of a session.
 
 use super::Tokens;
-use super::mint::{Issued, Minting, Person, Refreshable, subject};
+use super::mint::{AccessTokenInput, IssuedRefreshToken, IssuedTokens, SubjectClaims, subject};
 use super::refresh_token::RefreshToken;
 use crate::model::session::NewSession;
 use crate::model::{
@@ -10,7 +10,7 @@ use crate::model::{
 use crate::secret::{SecretBytes, SecretText};
 
 /// A person who has proved who they are, with what was read before the proof.
-pub(super) struct Proven {
+pub(super) struct AuthenticatedUser {
     pub(super) user: User,
     pub(super) client: Client,
     pub(super) epochs: Epochs,
@@ -24,23 +24,23 @@ impl Tokens {
     pub(super) async fn begin(
         &self,
         caller: &Caller,
-        proven: Proven,
+        authenticated: AuthenticatedUser,
         scope: Vec<String>,
         audience: Vec<String>,
         context: SessionContext,
-    ) -> Result<Issued> {
-        let Proven {
+    ) -> Result<IssuedTokens> {
+        let AuthenticatedUser {
             user,
             client,
             epochs,
             era,
             rehash,
-        } = proven;
+        } = authenticated;
         let now = self.clock.now();
         let session = SessionId::generate(now, &*self.entropy);
         let expires = now.plus(self.config.session_ttl(&client));
         let access = self
-            .mint(Minting {
+            .mint(AccessTokenInput {
                 sub: subject(user.id),
                 client: client.id.clone(),
                 scope,
@@ -49,7 +49,7 @@ impl Tokens {
                     epochs,
                     client_id: client.id.clone(),
                 },
-                person: Some(Person::of(&user, session, now)),
+                person: Some(SubjectClaims::of(&user, session, now)),
                 act: None,
                 root: None,
                 ttl: self.config.access_ttl(&client),
@@ -93,18 +93,18 @@ impl Tokens {
             drop(self.sessions.end(user.id, session).await);
             return Err(error);
         }
-        if let Err(error) = self.evict(&user, &client, created.crowded).await {
+        if let Err(error) = self.enforce_session_limit(&user, &client, created.over_limit).await {
             // Better one login less than one session more than there may be.
             drop(self.sessions.end(user.id, session).await);
             return Err(error);
         }
-        let refresh = Refreshable {
+        let refresh = IssuedRefreshToken {
             token: token.encode(key_id, key),
             session,
             expires: created.idle_expires,
             session_expires: expires,
         };
-        Ok(Issued {
+        Ok(IssuedTokens {
             access,
             refresh: Some(refresh),
         })

@@ -2,7 +2,7 @@
 
 use super::Tokens;
 use super::allowed::{may_use, not_allowed};
-use super::mint::{Issued, Minting, Person};
+use super::mint::{AccessTokenInput, IssuedTokens, SubjectClaims};
 use super::validate::ValidateRequest;
 use crate::clock::UnixMillis;
 use crate::keys::cache::Known;
@@ -32,7 +32,7 @@ pub struct ExchangeRequest {
 impl Tokens {
     /// Issues a token with which the actor acts for the subject. It says who stands behind it, reaches no further than
     /// either side, lives no longer than either token, and dies with each of them.
-    pub async fn exchange(&self, caller: &Caller, request: ExchangeRequest) -> Result<Issued> {
+    pub async fn exchange(&self, caller: &Caller, request: ExchangeRequest) -> Result<IssuedTokens> {
         for (field, token) in [
             ("exchange.subject_token", &request.subject_token),
             ("exchange.actor_token", &request.actor_token),
@@ -87,13 +87,13 @@ impl Tokens {
         }
 
         let access = self
-            .mint(Minting {
+            .mint(AccessTokenInput {
                 sub: subject.sub.clone(),
                 client: client.id.clone(),
                 scope,
                 audience,
                 epochs: subject.epo.clone(),
-                person: Some(Person {
+                person: Some(SubjectClaims {
                     session: subject.sid,
                     auth_time: subject.auth_time,
                     roles: subject.roles.clone(),
@@ -115,7 +115,7 @@ impl Tokens {
             .with_detail("actor", client.id.as_str());
         event.session_id = subject.sid;
         self.durable.append_audit(&event).await?;
-        Ok(Issued { access, refresh: None })
+        Ok(IssuedTokens { access, refresh: None })
     }
 
     /// A token that the durable record itself says is good.

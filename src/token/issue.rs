@@ -7,15 +7,15 @@ use tracing::Instrument as _;
 
 use super::Tokens;
 use super::allowed::{may_log_in_at, may_use, source};
-use super::begin::Proven;
-use super::mint::Issued;
+use super::begin::AuthenticatedUser;
+use super::mint::IssuedTokens;
 use crate::model::audit::Outcome;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
 use crate::model::{AuditType, Caller, ClientId, Error, ErrorKind, Grant, Result, SessionContext, Username};
 use crate::password::{MAX_BYTES, Verdict};
 use crate::secret::SecretText;
 use crate::store::Login;
-use crate::throttle::Standing;
+use crate::throttle::LimitState;
 
 /// A login with a password.
 #[derive(Debug)]
@@ -45,7 +45,11 @@ struct Proof {
 
 impl Tokens {
     /// Logs a person in. Unknown user, wrong password and disabled are one answer, in code, bytes and time.
-    pub async fn issue_with_password(self: &Arc<Self>, caller: &Caller, request: PasswordRequest) -> Result<Issued> {
+    pub async fn issue_with_password(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: PasswordRequest,
+    ) -> Result<IssuedTokens> {
         let client_id = ClientId::parse_or_default(&request.client_id, "client_id")?;
         may_log_in_at(caller, &client_id)?;
         let username = Username::parse(&request.username, "password.username")?;
@@ -65,8 +69,8 @@ impl Tokens {
             password: request.password,
             deadline: request.deadline,
         };
-        let proven = self.prove(caller, proof, &client_id, source(caller, &context)).await?;
-        let (user, client) = (&proven.user, &proven.client);
+        let authenticated = self.prove(caller, proof, &client_id, source(caller, &context)).await?;
+        let (user, client) = (&authenticated.user, &authenticated.client);
         may_use(client, Grant::Password)?;
         let scope = if scope.is_empty() {
             client.default_scopes()
@@ -77,13 +81,19 @@ impl Tokens {
         let (scope, audience) = self.granted(client, &allowed, scope, audience)?;
         // A task of its own: a caller that goes away must not leave more sessions than there may be.
         let (this, caller) = (Arc::clone(self), caller.clone());
-        let begin = Box::pin(async move { this.begin(&caller, proven, scope, audience, context).await });
+        let begin = Box::pin(async move { this.begin(&caller, authenticated, scope, audience, context).await });
         let task = tokio::spawn(begin.in_current_span());
         task.await.map_err(Error::internal)?
     }
 
     /// Checks the password. The attempt is counted before that, and taken back if it was good.
-    async fn prove(&self, caller: &Caller, proof: Proof, client_id: &ClientId, source: &str) -> Result<Proven> {
+    async fn prove(
+        &self,
+        caller: &Caller,
+        proof: Proof,
+        client_id: &ClientId,
+        source: &str,
+    ) -> Result<AuthenticatedUser> {
         let attempt = self.throttle.person(&proof.username, source);
         let reservation = self.throttle.reserve(&attempt, proof.deadline).await?;
         let (login, verdict) = match self.look(&proof, client_id).await {
@@ -104,12 +114,12 @@ impl Tokens {
         if let Some((user, _)) = &user {
             verdict.log_unfit(&user.id, &caller.origin.request_id);
         }
-        let standing = reservation.standing();
-        let good = verdict.matches && standing == Standing::Open;
+        let limit_state = reservation.limit_state();
+        let good = verdict.matches && limit_state == LimitState::Open;
         let user = user.filter(|(user, _)| good && !user.disabled);
         let (Some((user, stored)), Some(client)) = (user, client) else {
             reservation.failed().await;
-            self.login_failed(caller, &proof.username, client_id, standing).await;
+            self.login_failed(caller, &proof.username, client_id, limit_state).await;
             return Err(ErrorKind::InvalidCredentials.into());
         };
         reservation.succeeded().await;
@@ -120,7 +130,7 @@ impl Tokens {
         } else {
             None
         };
-        Ok(Proven {
+        Ok(AuthenticatedUser {
             user,
             client,
             epochs,
@@ -141,10 +151,10 @@ impl Tokens {
         Ok((login, verdict))
     }
 
-    async fn login_failed(&self, caller: &Caller, username: &Username, client: &ClientId, standing: Standing) {
-        let kind = match standing {
-            Standing::Open => AuditType::TokenIssueFailed,
-            Standing::Locked => AuditType::Throttled,
+    async fn login_failed(&self, caller: &Caller, username: &Username, client: &ClientId, limit_state: LimitState) {
+        let kind = match limit_state {
+            LimitState::Open => AuditType::TokenIssueFailed,
+            LimitState::Locked => AuditType::Throttled,
         };
         let event = self
             .event(kind, &username, caller)

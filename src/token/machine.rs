@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Tokens;
 use super::allowed::may_use;
-use super::mint::{Issued, Minting};
+use super::mint::{AccessTokenInput, IssuedTokens};
 use crate::clock::UnixMillis;
 use crate::model::audit::Outcome;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
@@ -32,7 +32,7 @@ pub struct MachineRequest {
 
 impl Tokens {
     /// Issues a client's own token. Unknown client and wrong secret are one answer.
-    pub async fn issue_with_secret(&self, caller: &Caller, request: MachineRequest) -> Result<Issued> {
+    pub async fn issue_with_secret(&self, caller: &Caller, request: MachineRequest) -> Result<IssuedTokens> {
         let client_id = ClientId::parse_or_default(&request.client_id, "client_id")?;
         if request.secret.is_empty() || request.secret.expose().len() > MAX_SECRET {
             return Err(Error::invalid("client_secret.secret", "must be 1-256 bytes"));
@@ -80,7 +80,7 @@ impl Tokens {
         let allowed = Allowed::scopes_of_machine(&client.scopes);
         let (scope, audience) = self.granted(&client, &allowed, scope, audience)?;
         let access = self
-            .mint(Minting {
+            .mint(AccessTokenInput {
                 sub: client.id.to_string(),
                 client: client.id.clone(),
                 scope,
@@ -97,6 +97,6 @@ impl Tokens {
             })
             .await?;
         self.durable.append_audit(&event).await?;
-        Ok(Issued { access, refresh: None })
+        Ok(IssuedTokens { access, refresh: None })
     }
 }

@@ -15,16 +15,16 @@ const MAX_TOKEN: usize = 3584;
 
 /// Tokens just made.
 #[derive(Debug)]
-pub struct Issued {
+pub struct IssuedTokens {
     /// The access token.
-    pub access: Access,
+    pub access: IssuedAccessToken,
     /// The refresh token; none for a machine or an exchange.
-    pub refresh: Option<Refreshable>,
+    pub refresh: Option<IssuedRefreshToken>,
 }
 
 /// An access token just made.
 #[derive(Debug)]
-pub struct Access {
+pub struct IssuedAccessToken {
     /// The JWT.
     pub token: SecretText,
     /// When it expires.
@@ -39,7 +39,7 @@ pub struct Access {
 
 /// The refresh token of a session.
 #[derive(Debug)]
-pub struct Refreshable {
+pub struct IssuedRefreshToken {
     /// The refresh token.
     pub token: SecretText,
     /// The session.
@@ -52,13 +52,13 @@ pub struct Refreshable {
 
 /// What an access token is to say.
 #[derive(Debug)]
-pub(super) struct Minting {
+pub(super) struct AccessTokenInput {
     pub(super) sub: String,
     pub(super) client: ClientId,
     pub(super) scope: Vec<String>,
     pub(super) audience: Vec<String>,
     pub(super) epochs: TokenEpochs,
-    pub(super) person: Option<Person>,
+    pub(super) person: Option<SubjectClaims>,
     pub(super) act: Option<Box<Actor>>,
     pub(super) root: Option<TokenId>,
     pub(super) ttl: Duration,
@@ -68,14 +68,14 @@ pub(super) struct Minting {
 
 /// What a token says of a person.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Person {
+pub(super) struct SubjectClaims {
     pub(super) session: Option<SessionId>,
     pub(super) auth_time: Option<i64>,
     pub(super) roles: Vec<String>,
     pub(super) ext: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-impl Person {
+impl SubjectClaims {
     /// What a token of this session says of its user, as the user is now.
     pub(super) fn of(user: &User, session: SessionId, created: UnixMillis) -> Self {
         Self {
@@ -89,10 +89,10 @@ impl Person {
 
 impl Tokens {
     /// Signs an access token with the ACTIVE key. `INVALID_REQUEST` if it would be too large.
-    pub(super) async fn mint(&self, minting: Minting) -> Result<Access> {
+    pub(super) async fn mint(&self, token_input: AccessTokenInput) -> Result<IssuedAccessToken> {
         let ring = self.signing_ring().await?;
         let now = self.clock.now();
-        let claims = self.claims(minting, now);
+        let claims = self.claims(token_input, now);
         let key = ring.active().ok_or_else(|| Error::internal("no active signing key"))?;
         let token = SecretText::new(key.sign(&claims)?);
         if token.expose().len() > MAX_TOKEN {
@@ -101,7 +101,7 @@ impl Tokens {
         let expires = UnixMillis::from_secs(claims.exp);
         let life = expires.since(now);
         let refresh_after = now.plus(life.mul_f64(0.70 + 0.15 * self.unit()));
-        Ok(Access {
+        Ok(IssuedAccessToken {
             token,
             expires,
             refresh_after,
@@ -110,17 +110,17 @@ impl Tokens {
         })
     }
 
-    /// How many bytes of its payload a token would leave to scopes and audiences, of which `minting` has none yet.
-    pub(super) async fn room(&self, minting: Minting) -> Result<u32> {
+    /// How many bytes of its payload a token would leave to scopes and audiences, of which `token_input` has none yet.
+    pub(super) async fn room(&self, token_input: AccessTokenInput) -> Result<u32> {
         let ring = self.signing_ring().await?;
         let key = ring.active().ok_or_else(|| Error::internal("no active signing key"))?;
-        let claims = self.claims(minting, self.clock.now());
+        let claims = self.claims(token_input, self.clock.now());
         let said = serde_json::to_vec(&claims).map_err(Error::internal)?.len();
         u32::try_from(key.payload_within(MAX_TOKEN).saturating_sub(said)).map_err(Error::internal)
     }
 
-    fn claims(&self, minting: Minting, now: UnixMillis) -> Claims {
-        let Minting {
+    fn claims(&self, token_input: AccessTokenInput, now: UnixMillis) -> Claims {
+        let AccessTokenInput {
             sub,
             client,
             scope,
@@ -131,7 +131,7 @@ impl Tokens {
             root,
             ttl,
             ceiling,
-        } = minting;
+        } = token_input;
         let person = person.unwrap_or_default();
         Claims {
             iss: self.config.issuer.clone(),

@@ -5,7 +5,6 @@
 
 mod allowed;
 mod begin;
-mod evict;
 mod exchange;
 mod issue;
 mod machine;
@@ -13,6 +12,7 @@ mod mint;
 mod refresh;
 pub mod refresh_token;
 mod revoke;
+mod session_limit;
 mod validate;
 mod verdict;
 
@@ -22,7 +22,7 @@ use std::time::Duration;
 pub use exchange::ExchangeRequest;
 pub use issue::PasswordRequest;
 pub use machine::MachineRequest;
-pub use mint::Issued;
+pub use mint::IssuedTokens;
 pub use refresh::{RefreshRequest, Refreshed};
 pub use revoke::{RevokeRequest, RevokeTarget};
 pub use validate::{ValidateRequest, Validation};
@@ -33,7 +33,7 @@ use crate::keys::manager::Keys;
 use crate::keys::verify::Policy;
 use crate::model::{AuditEvent, AuditType, Caller, Client, ReusePolicy};
 use crate::password::Pool;
-use crate::revocation::{Feed, Spreader};
+use crate::revocation::{Feed, RevocationPublisher};
 use crate::secret::Entropy;
 use crate::store::{DurableStore, SessionStore};
 use crate::throttle::Throttle;
@@ -101,7 +101,7 @@ impl TokenConfig {
 pub struct Tokens {
     durable: Arc<dyn DurableStore>,
     sessions: Arc<dyn SessionStore>,
-    spreader: Arc<Spreader>,
+    publisher: Arc<RevocationPublisher>,
     keys: Arc<Keys>,
     feed: Arc<Feed>,
     hashing: Arc<Pool>,
@@ -127,7 +127,7 @@ impl std::fmt::Debug for Tokens {
 pub struct Parts {
     pub durable: Arc<dyn DurableStore>,
     pub sessions: Arc<dyn SessionStore>,
-    pub spreader: Arc<Spreader>,
+    pub publisher: Arc<RevocationPublisher>,
     pub keys: Arc<Keys>,
     pub feed: Arc<Feed>,
     pub hashing: Arc<Pool>,
@@ -144,7 +144,7 @@ impl Tokens {
         let Parts {
             durable,
             sessions,
-            spreader,
+            publisher,
             keys,
             feed,
             hashing,
@@ -161,7 +161,7 @@ impl Tokens {
         Self {
             durable,
             sessions,
-            spreader,
+            publisher,
             keys,
             feed,
             hashing,

@@ -7,7 +7,7 @@ use tracing::Instrument as _;
 
 use super::Tokens;
 use super::allowed::believes_address;
-use super::mint::{Issued, Minting, Person, Refreshable, subject};
+use super::mint::{AccessTokenInput, IssuedRefreshToken, IssuedTokens, SubjectClaims, subject};
 use super::refresh_token::RefreshToken;
 use super::verdict::{count_verdict, refused};
 use crate::clock::UnixMillis;
@@ -47,7 +47,7 @@ pub struct RefreshRequest {
 #[derive(Debug)]
 pub struct Refreshed {
     /// The tokens.
-    pub issued: Issued,
+    pub issued: IssuedTokens,
     /// Whether the same successor was given before: a retry.
     pub replayed: bool,
 }
@@ -82,7 +82,7 @@ impl Tokens {
         };
 
         let room = self
-            .room(self.minting(&user, &client, &token, self.clock.now()))
+            .room(self.token_input(&user, &client, &token, self.clock.now()))
             .await?;
         let ring = self.keys.current();
         let presented = Presented {
@@ -142,7 +142,13 @@ impl Tokens {
     }
 
     /// Makes the successor and the access token that a rotation gives.
-    async fn succeed(&self, user: &User, client: &Client, token: RefreshToken, rotated: Rotated) -> Result<Issued> {
+    async fn succeed(
+        &self,
+        user: &User,
+        client: &Client,
+        token: RefreshToken,
+        rotated: Rotated,
+    ) -> Result<IssuedTokens> {
         let Rotated {
             generation,
             refresh_key,
@@ -162,30 +168,30 @@ impl Tokens {
             .refresh_key(refresh_key)
             .ok_or_else(|| Error::store_unavailable("the successor's refresh key is not loaded yet"))?;
         let access = self
-            .mint(Minting {
+            .mint(AccessTokenInput {
                 scope,
                 audience,
                 ceiling: expires,
-                ..self.minting(user, client, &token, created)
+                ..self.token_input(user, client, &token, created)
             })
             .await?;
         let session = token.session;
         let successor = RefreshToken { generation, ..token };
-        let refresh = Refreshable {
+        let refresh = IssuedRefreshToken {
             token: successor.encode(refresh_key, key),
             session,
             expires: idle_expires,
             session_expires: expires,
         };
-        Ok(Issued {
+        Ok(IssuedTokens {
             access,
             refresh: Some(refresh),
         })
     }
 
     /// The access token that this refresh token gives, but for its scopes and audiences.
-    fn minting(&self, user: &User, client: &Client, token: &RefreshToken, created: UnixMillis) -> Minting {
-        Minting {
+    fn token_input(&self, user: &User, client: &Client, token: &RefreshToken, created: UnixMillis) -> AccessTokenInput {
+        AccessTokenInput {
             sub: subject(user.id),
             client: client.id.clone(),
             scope: Vec::new(),
@@ -194,7 +200,7 @@ impl Tokens {
                 epochs: token.epochs,
                 client_id: client.id.clone(),
             },
-            person: Some(Person::of(user, token.session, created)),
+            person: Some(SubjectClaims::of(user, token.session, created)),
             act: None,
             root: None,
             ttl: self.config.access_ttl(client),

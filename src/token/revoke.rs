@@ -9,7 +9,7 @@ use super::Tokens;
 use super::refresh_token::PREFIX;
 use crate::clock::UnixMillis;
 use crate::keys::verify::genuine;
-use crate::model::revocation::Concerns;
+use crate::model::revocation::RevocationSubject;
 use crate::model::{
     AuditEvent, AuditType, Caller, Claims, ClientId, Error, ErrorKind, Identity, Result, SessionId, Target,
     TokenEpochs, UserId,
@@ -122,8 +122,9 @@ impl Tokens {
         let event = with_reason(event.with_client(&held.client), reason);
         match (held.session, held.user) {
             (Some(session), Some(user)) => {
-                let concerns = Concerns::of_session(user, session, held.standing.client_id, held.standing.epochs);
-                let dead = self.feed.index().kills(&concerns);
+                let revocation_subject =
+                    RevocationSubject::of_session(user, session, held.standing.client_id, held.standing.epochs);
+                let dead = self.feed.index().kills(&revocation_subject);
                 let recorded = self.record(Target::Session(session), held.expires, event).await?;
                 let ended = end_live(&*self.sessions, user, session).await;
                 self.spread(&recorded).await;
@@ -163,12 +164,12 @@ impl Tokens {
     }
 
     /// What a genuine token of any age and generation stands for; none if we did not make it.
-    async fn held(&self, token: &str) -> Result<Option<Held>> {
+    async fn held(&self, token: &str) -> Result<Option<RevocableToken>> {
         if token.len() > MAX_TOKEN {
             return Ok(None);
         }
         if token.starts_with(PREFIX) {
-            return Ok(self.read_refresh_token(token).await?.map(|token| Held {
+            return Ok(self.read_refresh_token(token).await?.map(|token| RevocableToken {
                 subject: token.user.to_string(),
                 user: Some(token.user),
                 session: Some(token.session),
@@ -189,7 +190,7 @@ impl Tokens {
             Some(_) => Expiry::LongestSession,
             None => Expiry::At(UnixMillis::from_secs(claims.exp).plus(self.config.leeway)),
         };
-        Ok(Some(Held {
+        Ok(Some(RevocableToken {
             user: claims.sub.parse().ok(),
             session: claims.sid,
             token: claims.jti,
@@ -221,7 +222,7 @@ impl Tokens {
 
     async fn spread(&self, recorded: &Recorded) -> u32 {
         match &recorded.revocation {
-            Some(revocation) => self.spreader.spread(revocation).await,
+            Some(revocation) => self.publisher.spread(revocation).await,
             None => 0,
         }
     }
@@ -254,7 +255,7 @@ impl Tokens {
 }
 
 /// What a presented token stands for.
-struct Held {
+struct RevocableToken {
     subject: String,
     user: Option<UserId>,
     session: Option<SessionId>,

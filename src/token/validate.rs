@@ -46,7 +46,7 @@ impl Tokens {
         let now = self.clock.now();
         let as_of = self.feed.as_of(now)?;
         let verdict = match self.judge(request, now).await? {
-            Ok(known) if request.strong && self.durable.is_revoked(&known.concerns).await? => {
+            Ok(known) if request.strong && self.durable.is_revoked(&known.revocation_subject).await? => {
                 Err(InactiveReason::Revoked)
             }
             verdict => verdict,

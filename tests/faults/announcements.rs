@@ -10,10 +10,10 @@ use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::recording_client::{Held, login, revoke, validate};
 use crate::support::proxy::Weather;
 use crate::support::redis::command;
 use crate::support::{Caller, Fleet, History};
-use crate::witness::{Held, login, revoke, validate};
 
 const STREAM: &str = "cs:revocations";
 

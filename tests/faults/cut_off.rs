@@ -8,10 +8,10 @@ use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
+use crate::recording_client::{Held, login, revoke, validate};
 use crate::support::caller::reason;
 use crate::support::proxy::Weather;
 use crate::support::{Caller, Fleet, History, Load, eventually};
-use crate::witness::{Held, login, revoke, validate};
 
 const STALENESS: Duration = Duration::from_secs(8);
 

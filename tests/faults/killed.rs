@@ -8,9 +8,9 @@ use countersign::proto::revoke_request::Target;
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
+use crate::recording_client::{Held, below, insist, login, refresh, revoke, unique, validate};
 use crate::support::history::{Answer, Asked};
 use crate::support::{Caller, Fleet, History, assert_refused, eventually, size};
-use crate::witness::{Held, below, insist, login, refresh, revoke, unique, validate};
 
 /// How far into the calls a kill falls, at most.
 const LATEST: Duration = Duration::from_millis(20);

@@ -8,9 +8,9 @@ use countersign::proto::revoke_request::Target;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::time::{Instant, sleep};
 
+use crate::recording_client::{Held, login, revoke, validate};
 use crate::support::proxy::Weather;
 use crate::support::{Fleet, History, size};
-use crate::witness::{Held, login, revoke, validate};
 
 async fn run(connection: &mut PgConnection, sql: String) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.unwrap();

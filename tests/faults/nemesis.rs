@@ -9,9 +9,9 @@ use countersign::proto::revoke_request::Target;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::recording_client::{below, insist, login, refresh, revoke, unique, validate};
 use crate::support::history::Answer;
 use crate::support::{Caller, Fleet, History, size};
-use crate::witness::{below, insist, login, refresh, revoke, unique, validate};
 
 const CALLERS: usize = 6;
 

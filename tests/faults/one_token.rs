@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use crate::recording_client::below;
 use crate::support::caller::{generation, reason};
 use crate::support::{Caller, Fleet, size};
-use crate::witness::below;
 
 const CLIENTS: usize = 50;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::account::{Mandate, UserDraft};
+use countersign::account::{Principal, UserDraft};
 use countersign::app::App;
 use countersign::model::{Caller, Error, SessionContext, UserId};
 use countersign::proto::convert::reason;
@@ -42,7 +42,7 @@ impl System {
                 username: format!("model-{n}"),
                 ..UserDraft::default()
             };
-            let (owner, password) = (Mandate::owner(), PASSWORD.to_owned().into());
+            let (owner, password) = (Principal::owner(), PASSWORD.to_owned().into());
             let user = self.app.users.create(&owner, &draft, password, self.deadline()).await;
             people.ids.push(user.unwrap().id);
             people.names.push(draft.username);
@@ -126,7 +126,7 @@ impl System {
                 let id = people.ids[*user].to_string();
                 self.app
                     .users
-                    .set_disabled(&Mandate::owner(), &id, *disabled)
+                    .set_disabled(&Principal::owner(), &id, *disabled)
                     .await
                     .unwrap();
                 Verdict::Nothing

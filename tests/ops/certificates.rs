@@ -12,7 +12,7 @@ use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::pki::{Folder, Layout, Pair, Pki};
-use crate::side::{get_tls, value};
+use crate::side_port::{get_tls, value};
 use crate::support::deployment::for_tests;
 use crate::support::serve::Storage;
 use crate::support::{Countersign, eventually};

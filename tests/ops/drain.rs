@@ -14,7 +14,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-use crate::side::get;
+use crate::side_port::get;
 use crate::support::deployment::for_tests;
 use crate::support::serve::Storage;
 use crate::support::{Caller, Countersign, Deployment, PASSWORD, Shape, eventually};

@@ -10,7 +10,7 @@ use prost_types::FileDescriptorSet;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::side::get;
+use crate::side_port::get;
 use crate::support::deployment::for_tests;
 use crate::support::process::find;
 use crate::support::serve::Storage;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::side::get;
+use crate::side_port::get;
 use crate::support::deployment::for_tests;
 use crate::support::guard::{self, Ending};
 use crate::support::serve::Storage;
@@ -76,6 +76,6 @@ async fn without_file_descriptors_it_waits_and_then_goes_on() {
     drop(taken);
     let (status, scrape) = eventually("it goes on", Duration::from_secs(20), || get(http, "/metrics")).await;
     assert_eq!(status, 200);
-    let failures = crate::side::value(&scrape, "countersign_accept_failures_total").unwrap();
+    let failures = crate::side_port::value(&scrape, "countersign_accept_failures_total").unwrap();
     assert!((1.0..200.0).contains(&failures), "{failures} failures: it backs off");
 }

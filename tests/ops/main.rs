@@ -21,6 +21,6 @@ mod files;
 mod manager;
 mod pki;
 mod scrape;
-mod side;
+mod side_port;
 mod traces;
 mod versions;

@@ -83,7 +83,7 @@ async fn it_answers_on_the_sockets_that_it_was_started_with() {
     };
     let token = caller.login("ada").await.access_token;
     caller.assert_active(&token).await;
-    let ready = crate::side::get(http.local_addr().unwrap(), "/readyz").await;
+    let ready = crate::side_port::get(http.local_addr().unwrap(), "/readyz").await;
     assert_eq!(ready.map(|(status, _)| status), Some(200));
 
     for what in ["READY=1", "WATCHDOG=1", "WATCHDOG=1"] {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::pki::{Folder, Layout, Pki};
-use crate::side::{get_tls, value};
+use crate::side_port::{get_tls, value};
 use crate::support::deployment::for_tests;
 use crate::support::serve::Storage;
 use crate::support::{Database, KeySpace, eventually};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tonic::Request;
 
-use crate::side::{get, value};
+use crate::side_port::{get, value};
 use crate::support::collector::Collector;
 use crate::support::ports;
 use crate::support::serve::MASTER_KEY;

@@ -8,11 +8,11 @@ use std::time::Duration;
 pub use draft::ClientDraft;
 
 use super::secrets::{self, CLIENT_SECRET_PREFIX};
-use super::{Listing, Mandate, Trail, paging};
+use super::{Listing, Principal, Trail, paging};
 use crate::clock::{Clock, UnixMillis};
 use crate::model::grant::OWN_PREFIX;
 use crate::model::{AuditEvent, AuditType, Client, ClientId, Error, ErrorKind, Grant, Result, Revocation};
-use crate::revocation::Spreader;
+use crate::revocation::RevocationPublisher;
 use crate::secret::{Entropy, SecretText};
 use crate::store::ClientStore;
 
@@ -39,7 +39,7 @@ pub struct Clients {
     /// Where what was done is written down.
     pub trail: Trail,
     /// What follows a revocation.
-    pub spread: Arc<Spreader>,
+    pub spread: Arc<RevocationPublisher>,
     /// For `create_time`.
     pub clock: Arc<dyn Clock>,
     /// For secrets.
@@ -48,14 +48,14 @@ pub struct Clients {
 
 impl Clients {
     /// Makes a client. The secret is there only if one of its grants needs one.
-    pub async fn create(&self, mandate: &Mandate, draft: &ClientDraft) -> Result<(Client, Option<SecretText>)> {
-        mandate.require(SCOPE)?;
+    pub async fn create(&self, principal: &Principal, draft: &ClientDraft) -> Result<(Client, Option<SecretText>)> {
+        principal.require(SCOPE)?;
         let client = draft.check(self.clock.now())?;
-        may_grant(mandate, &client.scopes)?;
+        may_grant(principal, &client.scopes)?;
         let secret =
             needs_secret(&client.grants).then(|| secrets::generate(CLIENT_SECRET_PREFIX, self.entropy.as_ref()));
         let audit = self
-            .event(mandate, AuditType::ClientCreated, &client.id)
+            .event(principal, AuditType::ClientCreated, &client.id)
             .with_detail("grants", names(&client.grants))
             .with_detail("scopes", client.scopes.clone());
         let hash = secret.as_ref().map(|(_, hash)| *hash);
@@ -64,16 +64,16 @@ impl Clients {
     }
 
     /// One client.
-    pub async fn get(&self, mandate: &Mandate, id: &str) -> Result<Client> {
-        mandate.require(SCOPE)?;
+    pub async fn get(&self, principal: &Principal, id: &str) -> Result<Client> {
+        principal.require(SCOPE)?;
         let id = ClientId::parse(id, "client_id")?;
         let client = self.store.client(&id).await?;
         client.ok_or_else(|| ErrorKind::ClientNotFound.into())
     }
 
     /// Clients, by id.
-    pub async fn list(&self, mandate: &Mandate, page_size: i32, page_token: &str) -> Result<Listing<Client>> {
-        mandate.require(SCOPE)?;
+    pub async fn list(&self, principal: &Principal, page_size: i32, page_token: &str) -> Result<Listing<Client>> {
+        principal.require(SCOPE)?;
         let limit = paging::size(page_size)?;
         let query = paging::Query::new("clients", &[]);
         let after: Option<ClientId> = query.key(page_token)?;
@@ -84,19 +84,19 @@ impl Clients {
     /// Changes the fields that `mask` names; with `expected`, only if the client's `updated` is still that.
     pub async fn update(
         &self,
-        mandate: &Mandate,
+        principal: &Principal,
         draft: &ClientDraft,
         mask: &[String],
         expected: Option<UnixMillis>,
     ) -> Result<Client> {
-        mandate.require(SCOPE)?;
+        principal.require(SCOPE)?;
         let id = ClientId::parse(&draft.client_id, "client.client_id")?;
         let change = draft.change(mask)?;
         if let Some(scopes) = &change.scopes {
-            may_grant(mandate, scopes)?;
+            may_grant(principal, scopes)?;
         }
         let mut audit = self
-            .event(mandate, AuditType::ClientUpdated, &id)
+            .event(principal, AuditType::ClientUpdated, &id)
             .with_detail("fields", mask.to_vec());
         if let Some(scopes) = &change.scopes {
             audit = audit.with_detail("scopes", scopes.clone());
@@ -104,7 +104,7 @@ impl Clients {
         if let Some(disabled) = change.disabled {
             audit = audit.with_detail("disabled", disabled);
         }
-        let callable = mandate.callable();
+        let callable = principal.callable();
         let (client, revocation) = self
             .store
             .update_client(&id, &change, expected, callable.as_deref(), &audit)
@@ -114,11 +114,11 @@ impl Clients {
     }
 
     /// Deletes a client and ends everything at it.
-    pub async fn delete(&self, mandate: &Mandate, id: &str) -> Result<()> {
-        mandate.require(SCOPE)?;
+    pub async fn delete(&self, principal: &Principal, id: &str) -> Result<()> {
+        principal.require(SCOPE)?;
         let id = ClientId::parse(id, "client_id")?;
-        let audit = self.event(mandate, AuditType::ClientDeleted, &id);
-        let callable = mandate.callable();
+        let audit = self.event(principal, AuditType::ClientDeleted, &id);
+        let callable = principal.callable();
         let revocation = self.store.delete_client(&id, callable.as_deref(), &audit).await?;
         self.end(Some(&revocation)).await;
         Ok(())
@@ -126,8 +126,13 @@ impl Clients {
 
     /// Gives a client a new secret. The old one is good for `overlap` more (24 h where it is not said); with none,
     /// everything at the client that is older ends now.
-    pub async fn rotate_secret(&self, mandate: &Mandate, id: &str, overlap: Option<Duration>) -> Result<RotatedSecret> {
-        mandate.require(SCOPE)?;
+    pub async fn rotate_secret(
+        &self,
+        principal: &Principal,
+        id: &str,
+        overlap: Option<Duration>,
+    ) -> Result<RotatedSecret> {
+        principal.require(SCOPE)?;
         let id = ClientId::parse(id, "client_id")?;
         let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
         if overlap > MAX_OVERLAP {
@@ -135,9 +140,9 @@ impl Clients {
         }
         let (secret, hash) = secrets::generate(CLIENT_SECRET_PREFIX, self.entropy.as_ref());
         let audit = self
-            .event(mandate, AuditType::ClientSecretRotated, &id)
+            .event(principal, AuditType::ClientSecretRotated, &id)
             .with_detail("overlap_seconds", overlap.as_secs());
-        let callable = mandate.callable();
+        let callable = principal.callable();
         let (old_expires, revocation) = self
             .store
             .rotate_client_secret(&id, hash, overlap, callable.as_deref(), &audit)
@@ -146,8 +151,8 @@ impl Clients {
         Ok(RotatedSecret { secret, old_expires })
     }
 
-    fn event(&self, mandate: &Mandate, kind: AuditType, id: &ClientId) -> AuditEvent {
-        self.trail.event(kind, id, mandate.origin()).with_client(id)
+    fn event(&self, principal: &Principal, kind: AuditType, id: &ClientId) -> AuditEvent {
+        self.trail.event(kind, id, principal.origin()).with_client(id)
     }
 
     /// Ends at once, everywhere, what a recorded revocation kills.
@@ -165,8 +170,8 @@ impl std::fmt::Debug for Clients {
 }
 
 /// Nobody grants a right on Countersign that they lack themselves.
-fn may_grant(mandate: &Mandate, scopes: &[String]) -> Result<()> {
-    let lacking = |scope: &String| scope.starts_with(OWN_PREFIX) && !mandate.holds(scope);
+fn may_grant(principal: &Principal, scopes: &[String]) -> Result<()> {
+    let lacking = |scope: &String| scope.starts_with(OWN_PREFIX) && !principal.holds(scope);
     if scopes.iter().any(lacking) {
         return Err(Error::at(
             ErrorKind::CallerNotAllowed,

@@ -51,7 +51,7 @@ async fn nobody_hands_on_a_right_that_they_lack_or_touches_who_has_it() {
     assert_eq!(kind(made.map(|(client, _)| client)), ErrorKind::CallerNotAllowed);
     clients
         .create(
-            &Mandate::owner(),
+            &Principal::owner(),
             &draft("ops", &[Grant::ClientSecret], &["countersign:keys"]),
         )
         .await
@@ -86,7 +86,7 @@ async fn nobody_hands_on_a_right_that_they_lack_or_touches_who_has_it() {
     }
     assert_eq!(room.revocations().await, 0);
     let narrowed = clients
-        .update(&Mandate::owner(), &draft("ops", &[], &["read"]), &scopes, None)
+        .update(&Principal::owner(), &draft("ops", &[], &["read"]), &scopes, None)
         .await
         .unwrap();
     assert_eq!(narrowed.scopes, ["read"]);

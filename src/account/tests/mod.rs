@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::audit::AuditRequest;
-use super::mandate::tests::{anonymous, machine, person};
-use super::{Clients, Mandate, Trail, UserDraft, Users};
+use super::principal::tests::{anonymous, machine, person};
+use super::{Clients, Principal, Trail, UserDraft, Users};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Layers};
 use crate::keys::seal::Master;
 use crate::model::{Client, ErrorKind, Result, User, UserId};
 use crate::password::{Peppers, Pool};
-use crate::revocation::{Feed, FeedConfig, OnStale, Spreader};
+use crate::revocation::{Feed, FeedConfig, OnStale, RevocationPublisher};
 use crate::secret::{Entropy, SecretText, SystemEntropy};
 use crate::store::local::LocalThrottles;
 use crate::store::sqlite::{Database, Mode, SqliteStore};
@@ -57,7 +57,7 @@ impl Room {
                 timeout: Duration::from_secs(2),
             },
         );
-        let spread = Arc::new(Spreader::new(feed, Arc::new(database), None));
+        let spread = Arc::new(RevocationPublisher::new(feed, Arc::new(database), None));
         let trail = Trail::new(Arc::new(store.clone()), clock.clone(), entropy.clone());
         let mut config = Config::load(&Layers::default()).unwrap().password;
         (config.memory_kib, config.iterations) = (64, 1);
@@ -115,7 +115,7 @@ impl Room {
             ..UserDraft::default()
         };
         self.users
-            .create(&Mandate::owner(), &draft, text(GOOD), self.deadline())
+            .create(&Principal::owner(), &draft, text(GOOD), self.deadline())
             .await
             .unwrap()
     }
@@ -146,7 +146,7 @@ impl Room {
             subject: subject.to_string(),
             ..AuditRequest::default()
         };
-        let listed = self.trail.list(&Mandate::owner(), request).await.unwrap();
+        let listed = self.trail.list(&Principal::owner(), request).await.unwrap();
         listed.items.into_iter().map(|event| event.kind).collect()
     }
 }
@@ -159,7 +159,7 @@ fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.unwrap_err().kind
 }
 
-fn manager() -> Mandate {
+fn manager() -> Principal {
     machine(&["countersign:users", "countersign:clients"])
 }
 

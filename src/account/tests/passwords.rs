@@ -12,9 +12,9 @@ async fn a_change_needs_the_old_password_and_keeps_the_callers_session() {
     let ada = room.user("ada", &[]).await;
     let id = ada.id.to_string();
     let own = person(ada.id, session(), false, &[]);
-    let change = async |mandate: &Mandate, old: &str, new: &str, keep: &str| {
+    let change = async |principal: &Principal, old: &str, new: &str, keep: &str| {
         room.users
-            .change_password(mandate, &id, text(old), text(new), keep, room.deadline())
+            .change_password(principal, &id, text(old), text(new), keep, room.deadline())
             .await
     };
     assert_eq!(

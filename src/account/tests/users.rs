@@ -18,7 +18,7 @@ async fn a_name_is_taken_whatever_its_case_and_width() {
     for name in ["ada", "ADA", "ａｄａ"] {
         let again = room
             .users
-            .create(&Mandate::owner(), &draft(name), text(GOOD), room.deadline())
+            .create(&Principal::owner(), &draft(name), text(GOOD), room.deadline())
             .await;
         assert_eq!(kind(again), ErrorKind::UserExists, "{name}");
         assert_eq!(
@@ -32,9 +32,9 @@ async fn a_name_is_taken_whatever_its_case_and_width() {
 #[tokio::test]
 async fn who_may_make_users() {
     let closed = Room::new();
-    let create = async |room: &Room, mandate: Mandate, draft: UserDraft, password: &str| {
+    let create = async |room: &Room, principal: Principal, draft: UserDraft, password: &str| {
         room.users
-            .create(&mandate, &draft, text(password), room.deadline())
+            .create(&principal, &draft, text(password), room.deadline())
             .await
     };
     let refused = create(&closed, anonymous(), draft("eve"), GOOD).await;
@@ -48,7 +48,7 @@ async fn who_may_make_users() {
         ErrorKind::CallerNotAllowed
     );
     assert!(
-        create(&closed, Mandate::owner(), admin.clone(), GOOD)
+        create(&closed, Principal::owner(), admin.clone(), GOOD)
             .await
             .unwrap()
             .is_admin()

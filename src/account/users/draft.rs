@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::account::{Mandate, fields, unknown_path};
+use crate::account::{Principal, fields, unknown_path};
 use crate::clock::UnixMillis;
 use crate::model::user::ADMIN;
 use crate::model::{Error, ErrorKind, Result, User, UserId};
@@ -60,8 +60,8 @@ impl UserDraft {
     }
 
     /// The role `admin` is given by an admin only. The store checks it again, and what the row holds.
-    pub(super) fn check_roles(&self, mandate: &Mandate) -> Result<()> {
-        match (mandate.authority(), self.admin_at()) {
+    pub(super) fn check_roles(&self, principal: &Principal) -> Result<()> {
+        match (principal.authority(), self.admin_at()) {
             (Authority::Ordinary, Some(index)) => Err(Error::at(
                 ErrorKind::CallerNotAllowed,
                 format!("user.roles[{index}]"),
@@ -175,10 +175,10 @@ mod tests {
 
     #[test]
     fn only_an_admin_grants_admin_and_nobody_registers_with_rights() {
-        use crate::account::mandate::tests::machine;
+        use crate::account::principal::tests::machine;
         let mut draft = draft();
         draft.roles.push(ADMIN.into());
-        assert!(draft.check_roles(&Mandate::owner()).is_ok());
+        assert!(draft.check_roles(&Principal::owner()).is_ok());
         let error = draft.check_roles(&machine(&["countersign:users"])).unwrap_err();
         assert_eq!(
             (error.kind, &*error.violations[0].field),

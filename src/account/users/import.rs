@@ -3,7 +3,7 @@
 use futures_util::{Stream, StreamExt as _};
 
 use super::{SCOPE, UserDraft, Users};
-use crate::account::Mandate;
+use crate::account::Principal;
 use crate::model::{AuditType, Error, ErrorKind, Result, UserId};
 use crate::password;
 use crate::secret::SecretText;
@@ -50,13 +50,13 @@ impl Users {
     /// existing and goes on.
     pub async fn import(
         &self,
-        mandate: &Mandate,
+        principal: &Principal,
         rows: impl Stream<Item = Result<ImportRow>> + Send,
     ) -> Result<Imported> {
-        mandate.require(SCOPE)?;
+        principal.require(SCOPE)?;
         let mut done = Imported::default();
         // The store commits what waits together at once; the answers keep the order of the rows.
-        let written = rows.map(|row| self.import_row(mandate, row)).buffered(AT_ONCE);
+        let written = rows.map(|row| self.import_row(principal, row)).buffered(AT_ONCE);
         let mut written = std::pin::pin!(written.enumerate());
         while let Some((index, written)) = written.next().await {
             let Err(error) = written else {
@@ -84,7 +84,7 @@ impl Users {
         Ok(done)
     }
 
-    async fn import_row(&self, mandate: &Mandate, row: Result<ImportRow>) -> Result<()> {
+    async fn import_row(&self, principal: &Principal, row: Result<ImportRow>) -> Result<()> {
         let row = row?;
         if let Some(index) = row.user.admin_at() {
             return Err(Error::invalid(
@@ -99,7 +99,7 @@ impl Users {
         }
         let audit = self
             .trail
-            .event(AuditType::UserImported, &user.id, mandate.origin())
+            .event(AuditType::UserImported, &user.id, principal.origin())
             .with_detail("username", user.username.as_str())
             .with_detail("roles", user.roles.clone());
         let new = NewUser {

@@ -14,11 +14,11 @@ pub use passwords::ResetToken;
 pub use sessions::Sessions;
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::{Listing, Mandate, Trail, fields, paging};
+use super::{Listing, Principal, Trail, fields, paging};
 use crate::clock::{Clock, UnixMillis};
 use crate::model::{AuditEvent, AuditType, ErrorKind, Result, Revocation, User, UserId, Username};
 use crate::password::Pool;
-use crate::revocation::Spreader;
+use crate::revocation::RevocationPublisher;
 use crate::secret::{Entropy, SecretText};
 use crate::store::UserStore;
 use crate::store::accounts::{Authority, NewUser};
@@ -38,7 +38,7 @@ pub struct Users {
     /// Where what was done is written down.
     pub trail: Trail,
     /// What follows a revocation.
-    pub spread: Arc<Spreader>,
+    pub spread: Arc<RevocationPublisher>,
     /// For ids and times.
     pub clock: Arc<dyn Clock>,
     /// For ids and reset tokens.
@@ -61,20 +61,20 @@ impl Users {
     /// configuration lets them. Without a password the user cannot log in until one is set.
     pub async fn create(
         &self,
-        mandate: &Mandate,
+        principal: &Principal,
         draft: &UserDraft,
         password: SecretText,
         deadline: Duration,
     ) -> Result<User> {
-        let registers = !mandate.holds(SCOPE) && self.open_registration;
+        let registers = !principal.holds(SCOPE) && self.open_registration;
         if registers {
             draft.check_registration()?;
         } else {
-            mandate.require(SCOPE)?;
+            principal.require(SCOPE)?;
         }
         let now = self.clock.now();
         let user = draft.check(UserId::generate(now, self.entropy.as_ref()), now)?;
-        draft.check_roles(mandate)?;
+        draft.check_roles(principal)?;
         let password_hash = if password.is_empty() && !registers {
             SecretText::default()
         } else {
@@ -82,21 +82,21 @@ impl Users {
         };
         let audit = self
             .trail
-            .event(AuditType::UserCreated, &user.id, mandate.origin())
+            .event(AuditType::UserCreated, &user.id, principal.origin())
             .with_detail("username", user.username.as_str())
             .with_detail("roles", user.roles.clone())
             .with_detail("registered", registers);
         let new = NewUser { user, password_hash };
-        self.store.create_user(&new, mandate.authority(), &audit).await?;
+        self.store.create_user(&new, principal.authority(), &audit).await?;
         Ok(new.user)
     }
 
     /// One user; a person may read themselves.
-    pub async fn get(&self, mandate: &Mandate, key: UserKey<'_>) -> Result<User> {
+    pub async fn get(&self, principal: &Principal, key: UserKey<'_>) -> Result<User> {
         let found = match key {
             UserKey::Id(id) => {
                 let id = UserId::parse(id, "user_id")?;
-                mandate.require_or_self(SCOPE, id)?;
+                principal.require_or_self(SCOPE, id)?;
                 self.store.user(id).await?
             }
             UserKey::Name(name) => {
@@ -104,8 +104,8 @@ impl Users {
                 let found = self.store.user_by_name(&name).await?;
                 // Whether a name exists is told to those alone who manage users.
                 match &found {
-                    Some(user) => mandate.require_or_self(SCOPE, user.id)?,
-                    None => mandate.require(SCOPE)?,
+                    Some(user) => principal.require_or_self(SCOPE, user.id)?,
+                    None => principal.require(SCOPE)?,
                 }
                 found
             }
@@ -116,12 +116,12 @@ impl Users {
     /// Users in the order in which they were made, whose name or e-mail starts with `query`.
     pub async fn list(
         &self,
-        mandate: &Mandate,
+        principal: &Principal,
         page_size: i32,
         page_token: &str,
         query: &str,
     ) -> Result<Listing<User>> {
-        mandate.require(SCOPE)?;
+        principal.require(SCOPE)?;
         let limit = paging::size(page_size)?;
         let prefix = match Username::parse(query, "query") {
             // The form in which names are kept, so that case and width do not matter.
@@ -138,61 +138,61 @@ impl Users {
     /// Changes the fields that `mask` names; with `expected`, only if the user's `updated` is still that.
     pub async fn update(
         &self,
-        mandate: &Mandate,
+        principal: &Principal,
         id: &str,
         draft: &UserDraft,
         mask: &[String],
         expected: Option<UnixMillis>,
     ) -> Result<User> {
-        mandate.require(SCOPE)?;
+        principal.require(SCOPE)?;
         let id = UserId::parse(id, "user.user_id")?;
         let change = draft.change(mask)?;
         let mut audit = self
             .trail
-            .event(AuditType::UserUpdated, &id, mandate.origin())
+            .event(AuditType::UserUpdated, &id, principal.origin())
             .with_detail("fields", mask.to_vec());
         if let Some(roles) = &change.roles {
-            draft.check_roles(mandate)?;
+            draft.check_roles(principal)?;
             audit = audit.with_detail("roles", roles.clone());
         }
         if let Some(username) = &change.username {
             audit = audit.with_detail("username", username.as_str());
         }
-        let authority = mandate.authority();
+        let authority = principal.authority();
         let (user, revocation) = self.store.update_user(id, &change, expected, authority, &audit).await?;
         self.end(revocation.as_ref()).await;
         Ok(user)
     }
 
     /// Disables a user and ends everything of theirs, or enables one. Again changes nothing.
-    pub async fn set_disabled(&self, mandate: &Mandate, id: &str, disabled: bool) -> Result<User> {
+    pub async fn set_disabled(&self, principal: &Principal, id: &str, disabled: bool) -> Result<User> {
         let kind = if disabled {
             AuditType::UserDisabled
         } else {
             AuditType::UserEnabled
         };
-        let (id, audit) = self.managed(mandate, id, kind)?;
-        let authority = mandate.authority();
+        let (id, audit) = self.managed(principal, id, kind)?;
+        let authority = principal.authority();
         let (user, revocation) = self.store.set_user_disabled(id, disabled, authority, &audit).await?;
         self.end(revocation.as_ref()).await;
         Ok(user)
     }
 
     /// Deletes a user and ends everything of theirs. The trail keeps the name.
-    pub async fn delete(&self, mandate: &Mandate, id: &str) -> Result<()> {
-        let (id, audit) = self.managed(mandate, id, AuditType::UserDeleted)?;
+    pub async fn delete(&self, principal: &Principal, id: &str) -> Result<()> {
+        let (id, audit) = self.managed(principal, id, AuditType::UserDeleted)?;
         let user = self.existing(id).await?;
         let audit = audit.with_detail("username", user.username.as_str());
-        let revocation = self.store.delete_user(id, mandate.authority(), &audit).await?;
+        let revocation = self.store.delete_user(id, principal.authority(), &audit).await?;
         self.end(Some(&revocation)).await;
         Ok(())
     }
 
     /// What every rule that only a manager of users may ask for starts with.
-    fn managed(&self, mandate: &Mandate, id: &str, kind: AuditType) -> Result<(UserId, AuditEvent)> {
-        mandate.require(SCOPE)?;
+    fn managed(&self, principal: &Principal, id: &str, kind: AuditType) -> Result<(UserId, AuditEvent)> {
+        principal.require(SCOPE)?;
         let id = UserId::parse(id, "user_id")?;
-        Ok((id, self.trail.event(kind, &id, mandate.origin())))
+        Ok((id, self.trail.event(kind, &id, principal.origin())))
     }
 
     async fn existing(&self, id: UserId) -> Result<User> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Users, may_touch};
-use crate::account::mandate::Mandate;
+use crate::account::principal::Principal;
 use crate::account::secrets::{self, RESET_TOKEN_PREFIX};
 use crate::clock::UnixMillis;
 use crate::model::audit::{Origin, Outcome};
@@ -11,7 +11,7 @@ use crate::model::{AuditEvent, AuditType, Error, ErrorKind, Result, SessionId, U
 use crate::password::MAX_BYTES;
 use crate::secret::SecretText;
 use crate::store::accounts::{Authority, NewPassword};
-use crate::throttle::Standing;
+use crate::throttle::LimitState;
 
 /// How long a token for a reset is good.
 const RESET_LIFE: Duration = Duration::from_mins(15);
@@ -32,7 +32,7 @@ impl Users {
     /// caller is that user.
     pub async fn change_password(
         &self,
-        mandate: &Mandate,
+        principal: &Principal,
         id: &str,
         old: SecretText,
         new: SecretText,
@@ -40,8 +40,8 @@ impl Users {
         deadline: Duration,
     ) -> Result<()> {
         let id = UserId::parse(id, "user_id")?;
-        mandate.require_or_self(super::SCOPE, id)?;
-        let own = mandate.person().filter(|(user, _)| *user == id);
+        principal.require_or_self(super::SCOPE, id)?;
+        let own = principal.person().filter(|(user, _)| *user == id);
         let keep = match keep {
             "" => own.map(|(_, session)| session),
             keep => Some(SessionId::parse(keep, "keep_session_id")?),
@@ -50,14 +50,14 @@ impl Users {
             return Err(Error::invalid("old_password", format!("must be 1-{MAX_BYTES} bytes")));
         }
         // A person may always change their own password, even if they became an admin after their token was made.
-        let authority = own.map_or(mandate.authority(), |_| Authority::Admin);
+        let authority = own.map_or(principal.authority(), |_| Authority::Admin);
         let found = self.store.password_hash(id).await?;
         let (user, stored) = found.ok_or(ErrorKind::UserNotFound)?;
         may_touch(authority, &user)?;
         self.check_policy(&user, &new, "new_password", deadline).await?;
 
-        self.prove(mandate, &user, &stored, old, deadline).await?;
-        let audit = self.trail.event(AuditType::PasswordChanged, &id, mandate.origin());
+        self.prove(principal, &user, &stored, old, deadline).await?;
+        let audit = self.trail.event(AuditType::PasswordChanged, &id, principal.origin());
         let hash = self.hashing.hash(new, deadline).await?;
         let new = NewPassword {
             user: id,
@@ -71,13 +71,13 @@ impl Users {
     /// Checks the old password. Guessing it costs what guessing at a login costs: a stolen access token is no way round.
     async fn prove(
         &self,
-        mandate: &Mandate,
+        principal: &Principal,
         user: &User,
         stored: &SecretText,
         old: SecretText,
         deadline: Duration,
     ) -> Result<()> {
-        let attempt = self.throttle.proof(&user.username, &mandate.origin().ip_address);
+        let attempt = self.throttle.proof(&user.username, &principal.origin().ip_address);
         let reservation = self.throttle.reserve(&attempt, deadline).await?;
         let known = Some(stored.clone()).filter(|hash| !hash.is_empty());
         let verdict = match self.hashing.verify(known, old, deadline).await {
@@ -88,18 +88,18 @@ impl Users {
                 return Err(error);
             }
         };
-        verdict.log_unfit(&user.id, &mandate.origin().request_id);
-        let standing = reservation.standing();
-        if verdict.matches && standing == Standing::Open && !user.disabled {
+        verdict.log_unfit(&user.id, &principal.origin().request_id);
+        let limit_state = reservation.limit_state();
+        if verdict.matches && limit_state == LimitState::Open && !user.disabled {
             reservation.succeeded().await;
             return Ok(());
         }
         reservation.failed().await;
-        let kind = match standing {
-            Standing::Open => AuditType::PasswordChanged,
-            Standing::Locked => AuditType::Throttled,
+        let kind = match limit_state {
+            LimitState::Open => AuditType::PasswordChanged,
+            LimitState::Locked => AuditType::Throttled,
         };
-        let event = self.trail.event(kind, &user.id, mandate.origin());
+        let event = self.trail.event(kind, &user.id, principal.origin());
         // Nothing was changed: a trail that cannot be written must not turn the answer into an outage.
         let event = event.with_outcome(Outcome::Denied);
         if let Err(error) = self.trail.append(&event).await {
@@ -109,10 +109,16 @@ impl Users {
     }
 
     /// Sets a password without the old one.
-    pub async fn set_password(&self, mandate: &Mandate, id: &str, new: SecretText, deadline: Duration) -> Result<()> {
-        let (id, audit) = self.managed(mandate, id, AuditType::PasswordSet)?;
+    pub async fn set_password(
+        &self,
+        principal: &Principal,
+        id: &str,
+        new: SecretText,
+        deadline: Duration,
+    ) -> Result<()> {
+        let (id, audit) = self.managed(principal, id, AuditType::PasswordSet)?;
         let user = self.existing(id).await?;
-        may_touch(mandate.authority(), &user)?;
+        may_touch(principal.authority(), &user)?;
         let hash = self.hash_new(&user, new, "new_password", deadline).await?;
         let new = NewPassword {
             user: id,
@@ -120,15 +126,15 @@ impl Users {
             verified: None,
             keep: None,
         };
-        self.replace(&new, mandate.authority(), &audit).await
+        self.replace(&new, principal.authority(), &audit).await
     }
 
     /// Makes a one-time token for a reset. It replaces an outstanding one.
-    pub async fn begin_reset(&self, mandate: &Mandate, id: &str) -> Result<ResetToken> {
-        let (id, audit) = self.managed(mandate, id, AuditType::PasswordResetBegun)?;
+    pub async fn begin_reset(&self, principal: &Principal, id: &str) -> Result<ResetToken> {
+        let (id, audit) = self.managed(principal, id, AuditType::PasswordResetBegun)?;
         let expires = self.clock.now().plus(RESET_LIFE);
         let (token, hash) = secrets::generate(RESET_TOKEN_PREFIX, self.entropy.as_ref());
-        let authority = mandate.authority();
+        let authority = principal.authority();
         self.store
             .begin_password_reset(id, hash, expires, authority, &audit)
             .await?;
@@ -139,7 +145,7 @@ impl Users {
     /// the token up.
     pub async fn complete_reset(
         &self,
-        mandate: &Mandate,
+        principal: &Principal,
         token: &SecretText,
         new: SecretText,
         deadline: Duration,
@@ -157,7 +163,7 @@ impl Users {
         let hash = self.hash_new(&user, new, "new_password", deadline).await?;
         let origin = Origin {
             actor: user.id.to_string(),
-            ..mandate.origin().clone()
+            ..principal.origin().clone()
         };
         let audit = self.trail.event(AuditType::PasswordResetCompleted, &user.id, &origin);
         let revocation = self.store.complete_password_reset(token, &hash, &audit).await?;

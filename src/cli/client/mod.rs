@@ -6,7 +6,7 @@ mod rotate_secret;
 use clap::Subcommand;
 
 use super::{Context, Failure, store};
-use crate::account::{ClientDraft, Mandate};
+use crate::account::{ClientDraft, Principal};
 use crate::grpc::convert;
 use crate::proto;
 use fields::Fields;
@@ -81,7 +81,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
 async fn add(context: &Context, id: String, fields: Fields) -> Result<(), Failure> {
     let app = store::open(context).await?;
     let (draft, _) = fields.draft(id);
-    let (client, secret) = app.clients.create(&Mandate::owner(), &draft).await?;
+    let (client, secret) = app.clients.create(&Principal::owner(), &draft).await?;
     if secret.is_some() {
         context.out.note("keep the secret: it is shown this once");
     }
@@ -93,7 +93,7 @@ async fn add(context: &Context, id: String, fields: Fields) -> Result<(), Failur
 
 async fn list(context: &Context) -> Result<(), Failure> {
     let app = store::open(context).await?;
-    let (owner, mut clients, mut token) = (Mandate::owner(), Vec::new(), String::new());
+    let (owner, mut clients, mut token) = (Principal::owner(), Vec::new(), String::new());
     loop {
         let page = app.clients.list(&owner, PAGE, &token).await?;
         clients.extend(page.items.into_iter().map(convert::client));
@@ -115,7 +115,7 @@ async fn list(context: &Context) -> Result<(), Failure> {
 
 async fn show(context: &Context, id: &str) -> Result<(), Failure> {
     let app = store::open(context).await?;
-    let client = app.clients.get(&Mandate::owner(), id).await?;
+    let client = app.clients.get(&Principal::owner(), id).await?;
     context.out.message(&proto::GetClientResponse {
         client: Some(convert::client(client)),
     })
@@ -128,7 +128,7 @@ async fn update(context: &Context, draft: ClientDraft, mask: Vec<String>) -> Res
         ));
     }
     let app = store::open(context).await?;
-    let client = app.clients.update(&Mandate::owner(), &draft, &mask, None).await?;
+    let client = app.clients.update(&Principal::owner(), &draft, &mask, None).await?;
     context.out.message(&proto::UpdateClientResponse {
         client: Some(convert::client(client)),
     })
@@ -136,7 +136,7 @@ async fn update(context: &Context, draft: ClientDraft, mask: Vec<String>) -> Res
 
 async fn delete(context: &Context, id: &str) -> Result<(), Failure> {
     let app = store::open(context).await?;
-    app.clients.delete(&Mandate::owner(), id).await?;
+    app.clients.delete(&Principal::owner(), id).await?;
     context
         .out
         .note(&format!("{id} is deleted, and everything at it is ended"));

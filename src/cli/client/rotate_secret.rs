@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::account::Mandate;
+use crate::account::Principal;
 use crate::cli::{Context, Failure, store};
 use crate::config::parse_duration;
 use crate::proto::RotateClientSecretResponse;
@@ -22,7 +22,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let app = store::open(context).await?;
     let rotated = app
         .clients
-        .rotate_secret(&Mandate::owner(), &args.id, Some(args.overlap))
+        .rotate_secret(&Principal::owner(), &args.id, Some(args.overlap))
         .await?;
     context.out.note("keep the secret: it is shown this once");
     context.out.message(&RotateClientSecretResponse {

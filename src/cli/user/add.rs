@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::account::{Mandate, UserDraft};
+use crate::account::{Principal, UserDraft};
 use crate::cli::{Context, Failure, input, store};
 use crate::grpc::convert;
 use crate::model::user::ADMIN;
@@ -48,7 +48,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     };
     let user = app
         .users
-        .create(&Mandate::owner(), &draft, password, store::deadline(&app))
+        .create(&Principal::owner(), &draft, password, store::deadline(&app))
         .await?;
     context.out.message(&CreateUserResponse {
         user: Some(convert::user(user)),

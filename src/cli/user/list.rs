@@ -1,6 +1,6 @@
 //! `user list`.
 
-use crate::account::Mandate;
+use crate::account::Principal;
 use crate::cli::{Context, Failure, store};
 use crate::grpc::convert;
 use crate::proto::ListUsersResponse;
@@ -16,7 +16,7 @@ pub(in crate::cli) struct Args {
 
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let app = store::open(context).await?;
-    let (owner, mut users, mut token) = (Mandate::owner(), Vec::new(), String::new());
+    let (owner, mut users, mut token) = (Principal::owner(), Vec::new(), String::new());
     loop {
         let page = app.users.list(&owner, PAGE, &token, &args.query).await?;
         users.extend(page.items.into_iter().map(convert::user));

@@ -9,7 +9,7 @@ mod update;
 use clap::Subcommand;
 
 use super::{Context, Failure, store};
-use crate::account::Mandate;
+use crate::account::Principal;
 use crate::grpc::convert;
 use crate::proto;
 
@@ -67,7 +67,7 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
 async fn disable(context: &Context, name: &str) -> Result<(), Failure> {
     let app = store::open(context).await?;
     let id = store::user(&app, name).await?.id.to_string();
-    let user = app.users.set_disabled(&Mandate::owner(), &id, true).await?;
+    let user = app.users.set_disabled(&Principal::owner(), &id, true).await?;
     context.out.message(&proto::DisableUserResponse {
         user: Some(convert::user(user)),
     })
@@ -76,7 +76,7 @@ async fn disable(context: &Context, name: &str) -> Result<(), Failure> {
 async fn enable(context: &Context, name: &str) -> Result<(), Failure> {
     let app = store::open(context).await?;
     let id = store::user(&app, name).await?.id.to_string();
-    let user = app.users.set_disabled(&Mandate::owner(), &id, false).await?;
+    let user = app.users.set_disabled(&Principal::owner(), &id, false).await?;
     context.out.message(&proto::EnableUserResponse {
         user: Some(convert::user(user)),
     })
@@ -85,7 +85,7 @@ async fn enable(context: &Context, name: &str) -> Result<(), Failure> {
 async fn delete(context: &Context, name: &str) -> Result<(), Failure> {
     let app = store::open(context).await?;
     let id = store::user(&app, name).await?.id.to_string();
-    app.users.delete(&Mandate::owner(), &id).await?;
+    app.users.delete(&Principal::owner(), &id).await?;
     context
         .out
         .note(&format!("{name} is deleted, and their sessions are ended"));

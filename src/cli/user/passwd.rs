@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::account::Mandate;
+use crate::account::Principal;
 use crate::cli::{Context, Failure, input, store};
 use crate::proto::SetPasswordResponse;
 
@@ -21,7 +21,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let id = store::user(&app, &args.name).await?.id.to_string();
     let password = input::new_secret("new password", args.password_file.as_deref())?;
     app.users
-        .set_password(&Mandate::owner(), &id, password, store::deadline(&app))
+        .set_password(&Principal::owner(), &id, password, store::deadline(&app))
         .await?;
     context.out.note(&format!(
         "the password of {} is set, and their sessions are ended",

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::account::{Mandate, UserDraft};
+use crate::account::{Principal, UserDraft};
 use crate::cli::{Context, Failure, store};
 use crate::grpc::convert;
 use crate::model::User;
@@ -57,7 +57,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     // Roles are worked out from what was read: if they were changed meanwhile, that is said.
     let user = app
         .users
-        .update(&Mandate::owner(), &id, &draft, &mask, Some(user.updated))
+        .update(&Principal::owner(), &id, &draft, &mask, Some(user.updated))
         .await?;
     context.out.message(&UpdateUserResponse {
         user: Some(convert::user(user)),

@@ -85,7 +85,7 @@ pub fn encode_batch(answers: &[Answer], out: &mut impl BufMut) {
 }
 
 fn encoded_claims(known: &Known) -> Option<&Bytes> {
-    let key = known.concerns.key.as_ref()?;
+    let key = known.revocation_subject.key.as_ref()?;
     let encode = || Bytes::from(claims(&known.claims, key).encode_to_vec());
     Some(known.encoded.get_or_init(encode))
 }

@@ -7,8 +7,8 @@ use crate::proto::convert::claims::claims;
 use crate::proto::convert::time::timestamp;
 use crate::secret::SecretText;
 use crate::token::{
-    ExchangeRequest, Issued, MachineRequest, PasswordRequest, RefreshRequest, Refreshed, RevokeRequest, RevokeTarget,
-    ValidateRequest, Validation,
+    ExchangeRequest, IssuedTokens, MachineRequest, PasswordRequest, RefreshRequest, Refreshed, RevokeRequest,
+    RevokeTarget, ValidateRequest, Validation,
 };
 
 /// What a call to Issue asks for, by its credential.
@@ -64,8 +64,8 @@ pub fn issue(request: proto::IssueRequest, deadline: std::time::Duration) -> Res
 
 /// What a login gives.
 #[must_use]
-pub fn tokens(issued: Issued) -> proto::Tokens {
-    let Issued { access, refresh } = issued;
+pub fn tokens(issued: IssuedTokens) -> proto::Tokens {
+    let IssuedTokens { access, refresh } = issued;
     let mut tokens = proto::Tokens {
         access_token: access.token.expose().to_owned(),
         token_type: "Bearer".to_owned(),
@@ -161,7 +161,11 @@ pub fn validation(validation: &Validation) -> proto::ValidateResponse {
     match &validation.verdict {
         Ok(known) => proto::ValidateResponse {
             active: true,
-            claims: known.concerns.key.as_ref().map(|key| claims(&known.claims, key)),
+            claims: known
+                .revocation_subject
+                .key
+                .as_ref()
+                .map(|key| claims(&known.claims, key)),
             ..answer
         },
         Err(reason) => proto::ValidateResponse {

@@ -29,8 +29,8 @@ impl AuditService for AuditCalls {
         request: Request<ListAuditEventsRequest>,
     ) -> Result<Response<ListAuditEventsResponse>, Status> {
         let work = self.desk.take(request)?;
-        let mandate = work.mandate();
-        let page = self.trail.list(&mandate, audit_request(work.message)?).await?;
+        let principal = work.principal();
+        let page = self.trail.list(&principal, audit_request(work.message)?).await?;
         Ok(Response::new(ListAuditEventsResponse {
             events: page.items.into_iter().map(audit_event).collect(),
             next_page_token: page.next_page_token,

@@ -36,9 +36,9 @@ impl ClientService for ClientCalls {
         request: Request<CreateClientRequest>,
     ) -> Result<Response<CreateClientResponse>, Status> {
         let work = self.desk.take(request)?;
-        let mandate = work.mandate();
+        let principal = work.principal();
         let draft = client_draft(required(work.message.client, "client")?)?;
-        let (made, secret) = self.clients.create(&mandate, &draft).await?;
+        let (made, secret) = self.clients.create(&principal, &draft).await?;
         Ok(Response::new(CreateClientResponse {
             client: Some(client(made)),
             client_secret: secret.map(|secret| secret.expose().to_owned()).unwrap_or_default(),
@@ -47,7 +47,7 @@ impl ClientService for ClientCalls {
 
     async fn get_client(&self, request: Request<GetClientRequest>) -> Result<Response<GetClientResponse>, Status> {
         let work = self.desk.take(request)?;
-        let found = self.clients.get(&work.mandate(), &work.message.client_id).await?;
+        let found = self.clients.get(&work.principal(), &work.message.client_id).await?;
         Ok(Response::new(GetClientResponse {
             client: Some(client(found)),
         }))
@@ -61,7 +61,7 @@ impl ClientService for ClientCalls {
         let message = &work.message;
         let page = self
             .clients
-            .list(&work.mandate(), message.page_size, &message.page_token)
+            .list(&work.principal(), message.page_size, &message.page_token)
             .await?;
         Ok(Response::new(ListClientsResponse {
             clients: page.items.into_iter().map(client).collect(),
@@ -74,12 +74,12 @@ impl ClientService for ClientCalls {
         request: Request<UpdateClientRequest>,
     ) -> Result<Response<UpdateClientResponse>, Status> {
         let work = self.desk.take(request)?;
-        let mandate = work.mandate();
+        let principal = work.principal();
         let message = required(work.message.client, "client")?;
         let read = optional_moment(message.update_time.as_ref(), "client.update_time")?;
         let mask = paths(work.message.update_mask);
         let draft = client_draft(message)?;
-        let changed = self.clients.update(&mandate, &draft, &mask, read).await?;
+        let changed = self.clients.update(&principal, &draft, &mask, read).await?;
         Ok(Response::new(UpdateClientResponse {
             client: Some(client(changed)),
         }))
@@ -90,7 +90,7 @@ impl ClientService for ClientCalls {
         request: Request<DeleteClientRequest>,
     ) -> Result<Response<DeleteClientResponse>, Status> {
         let work = self.desk.take(request)?;
-        self.clients.delete(&work.mandate(), &work.message.client_id).await?;
+        self.clients.delete(&work.principal(), &work.message.client_id).await?;
         Ok(Response::new(DeleteClientResponse {}))
     }
 
@@ -102,7 +102,7 @@ impl ClientService for ClientCalls {
         let overlap = life(work.message.overlap, "overlap")?;
         let rotated = self
             .clients
-            .rotate_secret(&work.mandate(), &work.message.client_id, overlap)
+            .rotate_secret(&work.principal(), &work.message.client_id, overlap)
             .await?;
         Ok(Response::new(RotateClientSecretResponse {
             client_secret: rotated.secret.expose().to_owned(),

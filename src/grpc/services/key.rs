@@ -12,13 +12,13 @@ use crate::proto::key_service_server::KeyService;
 use crate::proto::{
     ListKeysRequest, ListKeysResponse, RevokeKeyRequest, RevokeKeyResponse, RotateKeyRequest, RotateKeyResponse,
 };
-use crate::revocation::{Feed, Spreader};
+use crate::revocation::{Feed, RevocationPublisher};
 
 pub(super) struct KeyCalls {
     desk: Desk,
     keys: Arc<Keys>,
     feed: Arc<Feed>,
-    spread: Arc<Spreader>,
+    spread: Arc<RevocationPublisher>,
 }
 
 impl KeyCalls {

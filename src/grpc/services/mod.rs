@@ -24,7 +24,7 @@ use self::user::UserCalls;
 use super::layers::{Call, Gate, Inbound, Pass, Routed, Routes};
 use super::policy::{Extras, MAX_REQUEST, Method};
 use super::reflection;
-use crate::account::{Clients, Mandate, Sessions, Trail, Users};
+use crate::account::{Clients, Principal, Sessions, Trail, Users};
 use crate::clock::Clock;
 use crate::gateway::Gateway;
 use crate::keys::manager::Keys;
@@ -34,7 +34,7 @@ use crate::proto::client_service_server::ClientServiceServer;
 use crate::proto::key_service_server::KeyServiceServer;
 use crate::proto::token_service_server::TokenServiceServer;
 use crate::proto::user_service_server::UserServiceServer;
-use crate::revocation::{Feed, Spreader};
+use crate::revocation::{Feed, RevocationPublisher};
 use crate::store::RevocationStore;
 use crate::token::Tokens;
 
@@ -56,7 +56,7 @@ pub struct Rules {
     pub clients: Arc<Clients>,
     pub trail: Trail,
     pub keys: Arc<Keys>,
-    pub spread: Arc<Spreader>,
+    pub spread: Arc<RevocationPublisher>,
     pub feed: Arc<Feed>,
     pub revocations: Arc<dyn RevocationStore>,
     pub clock: Arc<dyn Clock>,
@@ -193,7 +193,7 @@ impl Desk {
 
 impl<T> Working<T> {
     /// On whose behalf the rules of `account` run.
-    fn mandate(&self) -> Mandate {
-        Mandate::from(&self.caller)
+    fn principal(&self) -> Principal {
+        Principal::from(&self.caller)
     }
 }

@@ -40,10 +40,10 @@ impl UserCalls {
 impl UserService for UserCalls {
     async fn create_user(&self, request: Request<CreateUserRequest>) -> Result<Response<CreateUserResponse>, Status> {
         let work = self.desk.take(request)?;
-        let (mandate, deadline) = (work.mandate(), work.deadline);
+        let (principal, deadline) = (work.principal(), work.deadline);
         let draft = user_draft(required(work.message.user, "user")?)?;
         let password = work.message.password.into();
-        let made = self.users.create(&mandate, &draft, password, deadline).await?;
+        let made = self.users.create(&principal, &draft, password, deadline).await?;
         Ok(Response::new(CreateUserResponse { user: Some(user(made)) }))
     }
 
@@ -53,7 +53,7 @@ impl UserService for UserCalls {
             get_user_request::Key::UserId(id) => UserKey::Id(id),
             get_user_request::Key::Username(name) => UserKey::Name(name),
         };
-        let found = self.users.get(&work.mandate(), key).await?;
+        let found = self.users.get(&work.principal(), key).await?;
         Ok(Response::new(GetUserResponse {
             user: Some(user(found)),
         }))
@@ -64,7 +64,12 @@ impl UserService for UserCalls {
         let message = &work.message;
         let page = self
             .users
-            .list(&work.mandate(), message.page_size, &message.page_token, &message.query)
+            .list(
+                &work.principal(),
+                message.page_size,
+                &message.page_token,
+                &message.query,
+            )
             .await?;
         Ok(Response::new(ListUsersResponse {
             users: page.items.into_iter().map(user).collect(),
@@ -74,13 +79,13 @@ impl UserService for UserCalls {
 
     async fn update_user(&self, request: Request<UpdateUserRequest>) -> Result<Response<UpdateUserResponse>, Status> {
         let work = self.desk.take(request)?;
-        let mandate = work.mandate();
+        let principal = work.principal();
         let message = required(work.message.user, "user")?;
         let id = message.user_id.clone();
         let read = optional_moment(message.update_time.as_ref(), "user.update_time")?;
         let mask = paths(work.message.update_mask);
         let draft = user_draft(message)?;
-        let changed = self.users.update(&mandate, &id, &draft, &mask, read).await?;
+        let changed = self.users.update(&principal, &id, &draft, &mask, read).await?;
         Ok(Response::new(UpdateUserResponse {
             user: Some(user(changed)),
         }))
@@ -88,7 +93,7 @@ impl UserService for UserCalls {
 
     async fn delete_user(&self, request: Request<DeleteUserRequest>) -> Result<Response<DeleteUserResponse>, Status> {
         let work = self.desk.take(request)?;
-        self.users.delete(&work.mandate(), &work.message.user_id).await?;
+        self.users.delete(&work.principal(), &work.message.user_id).await?;
         Ok(Response::new(DeleteUserResponse {}))
     }
 
@@ -99,7 +104,7 @@ impl UserService for UserCalls {
         let work = self.desk.take(request)?;
         let changed = self
             .users
-            .set_disabled(&work.mandate(), &work.message.user_id, true)
+            .set_disabled(&work.principal(), &work.message.user_id, true)
             .await?;
         Ok(Response::new(DisableUserResponse {
             user: Some(user(changed)),
@@ -110,7 +115,7 @@ impl UserService for UserCalls {
         let work = self.desk.take(request)?;
         let changed = self
             .users
-            .set_disabled(&work.mandate(), &work.message.user_id, false)
+            .set_disabled(&work.principal(), &work.message.user_id, false)
             .await?;
         Ok(Response::new(EnableUserResponse {
             user: Some(user(changed)),
@@ -122,7 +127,7 @@ impl UserService for UserCalls {
         request: Request<ChangePasswordRequest>,
     ) -> Result<Response<ChangePasswordResponse>, Status> {
         let work = self.desk.take(request)?;
-        let (mandate, deadline) = (work.mandate(), work.deadline);
+        let (principal, deadline) = (work.principal(), work.deadline);
         let ChangePasswordRequest {
             user_id,
             old_password,
@@ -131,7 +136,7 @@ impl UserService for UserCalls {
         } = work.message;
         let (old, new) = (old_password.into(), new_password.into());
         self.users
-            .change_password(&mandate, &user_id, old, new, &keep_session_id, deadline)
+            .change_password(&principal, &user_id, old, new, &keep_session_id, deadline)
             .await?;
         Ok(Response::new(ChangePasswordResponse {}))
     }
@@ -141,10 +146,10 @@ impl UserService for UserCalls {
         request: Request<SetPasswordRequest>,
     ) -> Result<Response<SetPasswordResponse>, Status> {
         let work = self.desk.take(request)?;
-        let (mandate, deadline) = (work.mandate(), work.deadline);
+        let (principal, deadline) = (work.principal(), work.deadline);
         let SetPasswordRequest { user_id, new_password } = work.message;
         self.users
-            .set_password(&mandate, &user_id, new_password.into(), deadline)
+            .set_password(&principal, &user_id, new_password.into(), deadline)
             .await?;
         Ok(Response::new(SetPasswordResponse {}))
     }
@@ -154,7 +159,7 @@ impl UserService for UserCalls {
         request: Request<BeginPasswordResetRequest>,
     ) -> Result<Response<BeginPasswordResetResponse>, Status> {
         let work = self.desk.take(request)?;
-        let begun = self.users.begin_reset(&work.mandate(), &work.message.user_id).await?;
+        let begun = self.users.begin_reset(&work.principal(), &work.message.user_id).await?;
         Ok(Response::new(BeginPasswordResetResponse {
             reset_token: begun.token.expose().to_owned(),
             expire_time: Some(timestamp(begun.expires)),
@@ -166,14 +171,14 @@ impl UserService for UserCalls {
         request: Request<CompletePasswordResetRequest>,
     ) -> Result<Response<CompletePasswordResetResponse>, Status> {
         let work = self.desk.take(request)?;
-        let (mandate, deadline) = (work.mandate(), work.deadline);
+        let (principal, deadline) = (work.principal(), work.deadline);
         let CompletePasswordResetRequest {
             reset_token,
             new_password,
         } = work.message;
         let whose = self
             .users
-            .complete_reset(&mandate, &reset_token.into(), new_password.into(), deadline)
+            .complete_reset(&principal, &reset_token.into(), new_password.into(), deadline)
             .await?;
         Ok(Response::new(CompletePasswordResetResponse {
             user_id: whose.to_string(),
@@ -185,7 +190,7 @@ impl UserService for UserCalls {
         request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
         let work = self.desk.take(request)?;
-        let sessions = self.sessions.list(&work.mandate(), &work.message.user_id).await?;
+        let sessions = self.sessions.list(&work.principal(), &work.message.user_id).await?;
         Ok(Response::new(ListSessionsResponse {
             sessions: sessions.into_iter().map(session).collect(),
         }))
@@ -196,7 +201,7 @@ impl UserService for UserCalls {
         request: Request<Streaming<ImportUsersRequest>>,
     ) -> Result<Response<ImportUsersResponse>, Status> {
         let work = self.desk.take(request)?;
-        let mandate = work.mandate();
+        let principal = work.principal();
         // A row at fault is reported; a stream that breaks ends the import with what broke it.
         let mut broken = None;
         let rows = stream::unfold((work.message, &mut broken), |(mut messages, broken)| async {
@@ -210,7 +215,7 @@ impl UserService for UserCalls {
             };
             Some((row, (messages, broken)))
         });
-        let done = self.users.import(&mandate, rows.boxed()).await;
+        let done = self.users.import(&principal, rows.boxed()).await;
         if let Some(status) = broken {
             return Err(status);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::choose::{Due, due, over, successors};
+use super::select::{Due, due, over, successors};
 use super::{ALIVE, Keys};
 use crate::keys::ring::KeyRing;
 use crate::keys::rows::secret_row;

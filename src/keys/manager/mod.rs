@@ -1,11 +1,11 @@
 //! The keys of a running replica: the ring in force, and how it follows the store.
 
-mod change;
-mod choose;
-mod first;
+mod admin;
+mod bootstrap;
 mod freshness;
+mod lookup;
 mod maintain;
-mod unknown;
+mod select;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
-pub use self::change::Resealed;
-use self::first::{made, propose};
+pub use self::admin::Resealed;
+use self::bootstrap::{made, propose};
 use self::freshness::{Freshness, Moment};
-use self::unknown::Unknown;
+use self::lookup::Unknown;
 use super::ring::{KeyRing, ListedKey};
 use super::seal::{Master, Unopened};
 use super::verify::{Policy, Verified, claimed, verify};

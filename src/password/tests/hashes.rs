@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use rstest::rstest;
 use serde_json::Value;
 
-use super::super::hash::Memory;
+use super::super::hash::ScratchMemory;
 use super::super::stored::{Stored, check_imported};
 use super::*;
 use crate::model::ErrorKind;
@@ -15,7 +15,7 @@ use crate::secret::SystemEntropy;
 fn argon2_is_that_of_the_reference_implementation() {
     let file = include_str!("../../../tests/vectors/argon2/phc_reference.json");
     let vectors: Value = serde_json::from_str(file).unwrap();
-    let (recipe, mut memory, mut refused) = (recipe(&[], false), Memory::default(), 0);
+    let (parameters, mut memory, mut refused) = (parameters(&[], false), ScratchMemory::default(), 0);
     for vector in vectors["vectors"].as_array().unwrap() {
         let phc = vector["phc"].as_str().unwrap();
         if vector["m_kib"].as_u64().unwrap() > u64::from(crate::config::MAX_MEMORY_KIB) {
@@ -27,13 +27,13 @@ fn argon2_is_that_of_the_reference_implementation() {
         let password = vector["password"].as_str().unwrap();
         assert!(
             stored
-                .matches(password.as_bytes(), recipe.peppers(), &mut memory)
+                .matches(password.as_bytes(), parameters.peppers(), &mut memory)
                 .unwrap(),
             "{phc}"
         );
         if vector["m_kib"].as_u64().unwrap() < 1_024 {
             assert!(
-                !stored.matches(b"Password", recipe.peppers(), &mut memory).unwrap(),
+                !stored.matches(b"Password", parameters.peppers(), &mut memory).unwrap(),
                 "{phc}"
             );
         }
@@ -45,17 +45,17 @@ fn argon2_is_that_of_the_reference_implementation() {
 fn bcrypt_is_that_of_the_python_package() {
     let file = include_str!("../../../tests/vectors/bcrypt/pyca_bcrypt.json");
     let vectors: Value = serde_json::from_str(file).unwrap();
-    let (recipe, mut memory) = (recipe(&[], false), Memory::default());
+    let (parameters, mut memory) = (parameters(&[], false), ScratchMemory::default());
     for vector in vectors["vectors"].as_array().unwrap() {
         let hash = vector["hash"].as_str().unwrap();
         let password = STANDARD.decode(vector["password_b64"].as_str().unwrap()).unwrap();
         let stored = Stored::parse(hash).unwrap();
         assert!(
-            stored.matches(&password, recipe.peppers(), &mut memory).unwrap(),
+            stored.matches(&password, parameters.peppers(), &mut memory).unwrap(),
             "{hash}"
         );
         assert!(
-            !stored.matches(b"another", recipe.peppers(), &mut memory).unwrap(),
+            !stored.matches(b"another", parameters.peppers(), &mut memory).unwrap(),
             "{hash}"
         );
     }
@@ -84,13 +84,13 @@ fn bcrypt_is_that_of_the_python_package() {
     "$pbkdf2-sha256$i=1000$MDEyMzQ1Njc4OWFiY2RlZg$Fz1Vj63ZGE6wYY7Wu3tFLy1a22sNoGExejJJSRnq7hk"
 )]
 fn imported_hashes_match_and_are_to_be_replaced(#[case] password: &str, #[case] hash: &str) {
-    let recipe = recipe(&[], false);
-    assert_eq!(verify(&recipe, hash, password), (true, true));
-    assert_eq!(verify(&recipe, hash, "correct horsf"), (false, false));
+    let parameters = parameters(&[], false);
+    assert_eq!(verify(&parameters, hash, password), (true, true));
+    assert_eq!(verify(&parameters, hash, "correct horsf"), (false, false));
     check_imported(&text(hash), "password_hash").unwrap();
     let composed = "p\u{e4}ssw\u{f6}rd-\u{e5}ccented";
     assert_eq!(
-        verify(&recipe, hash, composed),
+        verify(&parameters, hash, composed),
         (false, false),
         "the bytes as they came count"
     );
@@ -98,9 +98,9 @@ fn imported_hashes_match_and_are_to_be_replaced(#[case] password: &str, #[case] 
 
 #[test]
 fn ours_is_one_password_however_it_is_typed() {
-    let recipe = recipe(&[], false);
-    let mut memory = Memory::default();
-    let hash = recipe
+    let parameters = parameters(&[], false);
+    let mut memory = ScratchMemory::default();
+    let hash = parameters
         .hash(&text("pa\u{308}ssword"), &SystemEntropy, &mut memory)
         .unwrap();
     assert!(
@@ -108,10 +108,10 @@ fn ours_is_one_password_however_it_is_typed() {
         "{}",
         hash.expose()
     );
-    assert_eq!(verify(&recipe, hash.expose(), "p\u{e4}ssword"), (true, false));
-    assert_eq!(verify(&recipe, hash.expose(), "pa\u{308}ssword"), (true, false));
-    assert_eq!(verify(&recipe, hash.expose(), "passsword"), (false, false));
-    let again = recipe
+    assert_eq!(verify(&parameters, hash.expose(), "p\u{e4}ssword"), (true, false));
+    assert_eq!(verify(&parameters, hash.expose(), "pa\u{308}ssword"), (true, false));
+    assert_eq!(verify(&parameters, hash.expose(), "passsword"), (false, false));
+    let again = parameters
         .hash(&text("pa\u{308}ssword"), &SystemEntropy, &mut memory)
         .unwrap();
     assert_ne!(hash.expose(), again.expose(), "salted");
@@ -119,22 +119,22 @@ fn ours_is_one_password_however_it_is_typed() {
 
 #[test]
 fn an_imported_argon2_hash_of_other_bytes_matches_and_is_replaced() {
-    let recipe = recipe(&[], false);
+    let parameters = parameters(&[], false);
     let (raw, salt, mut tag) = ("pa\u{308}ssword", [7; 16], [0; 32]);
-    let (cost, mut memory) = (recipe.cost(), Memory::default());
-    cost.compute(raw.as_bytes(), &salt, recipe.peppers(), &mut memory, &mut tag)
+    let (cost, mut memory) = (parameters.cost(), ScratchMemory::default());
+    cost.compute(raw.as_bytes(), &salt, parameters.peppers(), &mut memory, &mut tag)
         .unwrap();
     let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD_NO_PAD.encode(bytes);
     let hash = format!("$argon2id$v=19$m=64,t=1,p=1${}${}", encode(&salt), encode(&tag));
-    assert_eq!(verify(&recipe, &hash, raw), (true, true));
-    assert_eq!(verify(&recipe, &hash, "p\u{e4}ssword"), (false, false));
+    assert_eq!(verify(&parameters, &hash, raw), (true, true));
+    assert_eq!(verify(&parameters, &hash, "p\u{e4}ssword"), (false, false));
 }
 
 #[test]
 fn another_cost_asks_for_a_new_hash() {
-    let old = recipe(&[], false);
+    let old = parameters(&[], false);
     let hash = old
-        .hash(&text("password"), &SystemEntropy, &mut Memory::default())
+        .hash(&text("password"), &SystemEntropy, &mut ScratchMemory::default())
         .unwrap();
     for change in [
         |config: &mut crate::config::Password| config.memory_kib = 128,
@@ -143,7 +143,7 @@ fn another_cost_asks_for_a_new_hash() {
     ] {
         let mut config = config();
         change(&mut config);
-        let new = Recipe::new(&config, Peppers::default());
+        let new = HashParameters::new(&config, Peppers::default());
         assert_eq!(verify(&new, hash.expose(), "password"), (true, true));
         assert_eq!(verify(&new, hash.expose(), "passwort"), (false, false));
     }
@@ -151,14 +151,18 @@ fn another_cost_asks_for_a_new_hash() {
 
 #[test]
 fn a_pepper_is_named_by_the_hash_and_can_be_rotated() {
-    let (plain, first, second) = (recipe(&[], false), recipe(&[1], true), recipe(&[1, 2], true));
-    let mut memory = Memory::default();
+    let (plain, first, second) = (
+        parameters(&[], false),
+        parameters(&[1], true),
+        parameters(&[1, 2], true),
+    );
+    let mut memory = ScratchMemory::default();
     let hash = first.hash(&text("password"), &SystemEntropy, &mut memory).unwrap();
     assert!(hash.expose().contains(",keyid=AAAAAQ$"), "{}", hash.expose());
     assert_eq!(verify(&first, hash.expose(), "password"), (true, false));
     assert_eq!(verify(&second, hash.expose(), "password"), (true, true));
     assert_eq!(
-        verify(&recipe(&[1], false), hash.expose(), "password"),
+        verify(&parameters(&[1], false), hash.expose(), "password"),
         (true, true),
         "switched off"
     );
@@ -178,23 +182,25 @@ fn a_pepper_is_named_by_the_hash_and_can_be_rotated() {
 
 #[test]
 fn the_memory_of_a_large_hash_is_given_back() {
-    let (recipe, mut memory) = (recipe(&[], false), Memory::default());
+    let (parameters, mut memory) = (parameters(&[], false), ScratchMemory::default());
     let stored = Stored::parse("$argon2id$v=19$m=4096,t=1,p=1$c29tZXNhbHQ$9sTbSlTio3Biev89thdrlKKiCaYsjjYVJxGAL3swxpQ");
     stored
         .unwrap()
-        .matches(b"password", recipe.peppers(), &mut memory)
+        .matches(b"password", parameters.peppers(), &mut memory)
         .unwrap();
     assert_eq!(memory.blocks_held(), 4_096);
-    memory.trim(&recipe);
+    memory.trim(&parameters);
     assert_eq!(memory.blocks_held(), 64);
 }
 
 #[test]
 fn nobody_costs_what_somebody_costs() {
-    let recipe = recipe(&[], false);
+    let parameters = parameters(&[], false);
     for stored in [None, Some(text("")), Some(text("$argon2id$v=19$m=4294967295,t=1,p=1$"))] {
-        let mut memory = Memory::default();
-        let verdict = recipe.verify(stored.as_ref(), &text("password"), &mut memory).unwrap();
+        let mut memory = ScratchMemory::default();
+        let verdict = parameters
+            .verify(stored.as_ref(), &text("password"), &mut memory)
+            .unwrap();
         assert!(!verdict.matches && !verdict.rehash_needed);
         assert_eq!(memory.blocks_held(), 64);
     }

@@ -53,7 +53,7 @@ fn what_costs_too_much_is_refused(
         (error.kind, error.violations[0].field.as_ref()),
         (ErrorKind::InvalidRequest, "password_hash")
     );
-    assert_eq!(verify(&recipe(&[], false), &hash, "password"), (false, false));
+    assert_eq!(verify(&parameters(&[], false), &hash, "password"), (false, false));
 }
 
 #[rstest]
@@ -89,7 +89,7 @@ fn what_is_malformed_is_refused(
 ) {
     Stored::parse(hash).unwrap_err();
     check_imported(&text(hash), "password_hash").unwrap_err();
-    assert_eq!(verify(&recipe(&[], false), hash, "password"), (false, false));
+    assert_eq!(verify(&parameters(&[], false), hash, "password"), (false, false));
 }
 
 #[test]

@@ -3,7 +3,7 @@ mod hostile;
 mod policy;
 mod pool;
 
-use super::hash::{Memory, Peppers, Recipe};
+use super::hash::{HashParameters, Peppers, ScratchMemory};
 use crate::config::{Config, Layers};
 use crate::secret::{SecretBytes, SecretText};
 
@@ -14,11 +14,11 @@ fn config() -> crate::config::Password {
     config
 }
 
-fn recipe(peppers: &[u32], in_use: bool) -> Recipe {
+fn parameters(peppers: &[u32], in_use: bool) -> HashParameters {
     let keys = peppers
         .iter()
         .map(|id| (*id, SecretBytes::new([u8::try_from(*id).unwrap(); 32])));
-    Recipe::new(&config(), Peppers::new(keys, in_use))
+    HashParameters::new(&config(), Peppers::new(keys, in_use))
 }
 
 fn text(text: &str) -> SecretText {
@@ -26,8 +26,8 @@ fn text(text: &str) -> SecretText {
 }
 
 /// Matches, needs a new hash.
-fn verify(recipe: &Recipe, stored: &str, password: &str) -> (bool, bool) {
-    let verdict = recipe.verify(Some(&text(stored)), &text(password), &mut Memory::default());
+fn verify(parameters: &HashParameters, stored: &str, password: &str) -> (bool, bool) {
+    let verdict = parameters.verify(Some(&text(stored)), &text(password), &mut ScratchMemory::default());
     let verdict = verdict.unwrap();
     (verdict.matches, verdict.rehash_needed)
 }

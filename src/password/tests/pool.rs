@@ -25,7 +25,7 @@ async fn occupy(pool: &Arc<Pool>) -> (mpsc::Sender<()>, tokio::task::JoinHandle<
     let (says, running) = tokio::sync::oneshot::channel();
     let busy = Arc::clone(pool);
     let task = tokio::spawn(async move {
-        let work = move |_: &Recipe, _: &mut Memory| {
+        let work = move |_: &HashParameters, _: &mut ScratchMemory| {
             let _ = says.send(());
             let _ = held.recv();
             Ok(())
@@ -101,7 +101,7 @@ async fn who_has_gone_is_neither_hashed_nor_in_the_way() {
     let hashed = Arc::new(AtomicUsize::new(0));
     let (gone, count) = (Arc::clone(&pool), Arc::clone(&hashed));
     let gone = tokio::spawn(async move {
-        let work = move |_: &Recipe, _: &mut Memory| {
+        let work = move |_: &HashParameters, _: &mut ScratchMemory| {
             count.fetch_add(1, Ordering::SeqCst);
             Ok(())
         };
@@ -126,7 +126,7 @@ async fn who_cannot_be_served_in_time_is_not_hashed() {
     let (release, busy) = occupy(&pool).await;
     let hashed = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&hashed);
-    let work = move |_: &Recipe, _: &mut Memory| {
+    let work = move |_: &HashParameters, _: &mut ScratchMemory| {
         count.fetch_add(1, Ordering::SeqCst);
         Ok(())
     };
@@ -149,7 +149,7 @@ async fn who_cannot_be_served_in_time_is_not_hashed() {
 #[tokio::test]
 async fn a_panic_costs_one_call_and_no_thread() {
     let pool = pool(1, 8);
-    let work = |_: &Recipe, _: &mut Memory| -> Result<(), Error> { panic!("a library's defect") };
+    let work = |_: &HashParameters, _: &mut ScratchMemory| -> Result<(), Error> { panic!("a library's defect") };
     assert_eq!(pool.run(LONG, work).await.unwrap_err().kind, ErrorKind::Internal);
     pool.hash(text("goes on"), LONG).await.unwrap();
 }
@@ -162,9 +162,9 @@ async fn no_more_hashes_run_at_a_time_than_there_are_threads() {
         .map(|_| {
             let (pool, running, most) = (Arc::clone(&pool), Arc::clone(&running), Arc::clone(&most));
             tokio::spawn(async move {
-                let work = move |recipe: &Recipe, memory: &mut Memory| {
+                let work = move |parameters: &HashParameters, memory: &mut ScratchMemory| {
                     most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    let hash = recipe.hash(&text("password"), &SystemEntropy, memory);
+                    let hash = parameters.hash(&text("password"), &SystemEntropy, memory);
                     running.fetch_sub(1, Ordering::SeqCst);
                     hash
                 };
@@ -217,7 +217,7 @@ async fn peppers_are_used_from_the_next_hash_on() {
 #[tokio::test]
 async fn hashing_gives_way_to_serving() {
     let pool = pool(1, 8);
-    let nice = |_: &Recipe, _: &mut Memory| Ok(rustix::process::getpriority_process(None).unwrap());
+    let nice = |_: &HashParameters, _: &mut ScratchMemory| Ok(rustix::process::getpriority_process(None).unwrap());
     let here = rustix::process::getpriority_process(None).unwrap();
     assert!(pool.run(LONG, nice).await.unwrap() > here);
     assert_eq!(rustix::process::getpriority_process(None).unwrap(), here);

@@ -14,7 +14,7 @@ use self::rows::{EpochRow, Expires as _, KeptRow, Row, join, put, split, sweep};
 use self::shards::{SHARDS, Shards};
 use crate::clock::UnixMillis;
 use crate::model::claims::MAX_LIFE;
-use crate::model::revocation::{Concerns, Standing};
+use crate::model::revocation::{EpochSet, RevocationSubject};
 use crate::model::{ClientId, KeyId, Revocation, SessionId, Target, TokenId, UserId};
 
 /// The longest life of any access token, and what one that was being signed while its revocation was recorded may add.
@@ -122,13 +122,19 @@ impl Index {
         }
     }
 
-    /// Whether something revoked kills what stands on `concerns`: the same answer as [`Concerns::dead_by`] over all rows.
+    /// Whether something revoked kills what stands on `revocation_subject`: the same answer as [`RevocationSubject::is_revoked_by`] over all rows.
     #[must_use]
-    pub fn kills(&self, concerns: &Concerns) -> bool {
-        concerns.tokens.iter().any(|id| self.tokens.get(id.0).is_some())
-            || concerns.sessions.iter().any(|id| self.sessions.get(id.0).is_some())
-            || concerns.key.as_ref().is_some_and(|id| self.key_revoked(id))
-            || concerns.epochs.iter().any(|standing| self.outlived(standing))
+    pub fn kills(&self, revocation_subject: &RevocationSubject) -> bool {
+        revocation_subject
+            .tokens
+            .iter()
+            .any(|id| self.tokens.get(id.0).is_some())
+            || revocation_subject
+                .sessions
+                .iter()
+                .any(|id| self.sessions.get(id.0).is_some())
+            || revocation_subject.key.as_ref().is_some_and(|id| self.key_revoked(id))
+            || revocation_subject.epochs.iter().any(|standing| self.outlived(standing))
     }
 
     /// Whether a signing key is revoked.
@@ -137,7 +143,7 @@ impl Index {
         self.keys_len.load(Ordering::Acquire) > 0 && self.keys.read().contains_key(id)
     }
 
-    fn outlived(&self, standing: &Standing) -> bool {
+    fn outlived(&self, standing: &EpochSet) -> bool {
         if standing.epochs.global < self.global_epoch.load(Ordering::Acquire) {
             return true;
         }

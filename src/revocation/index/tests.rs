@@ -38,7 +38,7 @@ fn revocations() -> impl Strategy<Value = Revocation> {
     })
 }
 
-fn standings() -> impl Strategy<Value = Standing> {
+fn standings() -> impl Strategy<Value = EpochSet> {
     (
         proptest::option::of(0..4u8),
         0..4u8,
@@ -47,7 +47,7 @@ fn standings() -> impl Strategy<Value = Standing> {
         0..6i64,
         0..6i64,
     )
-        .prop_map(|(user, c, session, g, u, e)| Standing {
+        .prop_map(|(user, c, session, g, u, e)| EpochSet {
             user: user.map(|n| UserId(uuid(n))),
             client: client(c),
             session: session.map(|n| SessionId(uuid(n))),
@@ -59,14 +59,14 @@ fn standings() -> impl Strategy<Value = Standing> {
         })
 }
 
-fn concerns() -> impl Strategy<Value = Concerns> {
+fn revocation_subject() -> impl Strategy<Value = RevocationSubject> {
     (
         proptest::collection::vec(4..9u8, 0..3),
         proptest::collection::vec(3..8u8, 0..3),
         proptest::option::of(3..6u8),
         proptest::collection::vec(standings(), 1..3),
     )
-        .prop_map(|(tokens, sessions, k, epochs)| Concerns {
+        .prop_map(|(tokens, sessions, k, epochs)| RevocationSubject {
             tokens: tokens.into_iter().map(|n| TokenId(uuid(n))).collect(),
             sessions: sessions.into_iter().map(|n| SessionId(uuid(n))).collect(),
             key: k.map(key),
@@ -78,7 +78,7 @@ proptest! {
     #[test]
     fn the_index_answers_as_the_rows_do(
         rows in proptest::collection::vec(revocations(), 0..12),
-        asked in proptest::collection::vec(concerns(), 1..8),
+        asked in proptest::collection::vec(revocation_subject(), 1..8),
     ) {
         let index = Index::new();
         for row in &rows {
@@ -89,10 +89,10 @@ proptest! {
         for row in (0..CHUNKS).flat_map(|n| index.chunk(n)) {
             copy.insert(&row);
         }
-        for concerns in &asked {
-            let dead = rows.iter().any(|row| concerns.dead_by(row));
-            prop_assert_eq!(index.kills(concerns), dead);
-            prop_assert_eq!(copy.kills(concerns), dead);
+        for revocation_subject in &asked {
+            let dead = rows.iter().any(|row| revocation_subject.is_revoked_by(row));
+            prop_assert_eq!(index.kills(revocation_subject), dead);
+            prop_assert_eq!(copy.kills(revocation_subject), dead);
         }
         for row in &rows {
             prop_assert!(!index.insert(row), "a row that is known is not new");

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{Audited, tell};
 use crate::clock::UnixMillis;
-use crate::model::revocation::Concerns;
+use crate::model::revocation::RevocationSubject;
 use crate::model::{AuditEvent, Result};
 use crate::store::revocations::{Changes, Cursor, NewRevocation, Recorded, RevocationStore, Snapshot};
 
@@ -18,8 +18,8 @@ impl<S: RevocationStore> RevocationStore for Audited<S> {
         Ok(recorded)
     }
 
-    async fn revoked(&self, concerns: &[Concerns]) -> Result<Vec<bool>> {
-        self.0.revoked(concerns).await
+    async fn revoked(&self, revocation_subject: &[RevocationSubject]) -> Result<Vec<bool>> {
+        self.0.revoked(revocation_subject).await
     }
 
     async fn load_revocations(&self, since: UnixMillis) -> Result<Snapshot> {

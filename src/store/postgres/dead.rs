@@ -1,7 +1,7 @@
 //! What is dead: the one predicate, for a refresh and for everything else.
 
 use super::statement::{Statement, sql};
-use crate::model::revocation::{Concerns, Standing};
+use crate::model::revocation::{EpochSet, RevocationSubject};
 
 /// Whether a row of the level kills what is revoked once, by its id.
 macro_rules! is_dead {
@@ -43,8 +43,8 @@ macro_rules! party_is_dead {
 }
 pub(super) use party_is_dead;
 
-/// Which of these a row kills: [`Concerns::dead_by`] of every row, by way of the indexes. Answers their places, from 0.
-pub(super) fn dead(all: &[Concerns]) -> Statement {
+/// Which of these a row kills: [`RevocationSubject::is_revoked_by`] of every row, by way of the indexes. Answers their places, from 0.
+pub(super) fn dead(all: &[RevocationSubject]) -> Statement {
     const DEAD: &str = concat!(
         "SELECT n FROM unnest($1::bigint[], $2::text[]) AS token (n, id) WHERE ",
         is_dead!("token", "token.id"),
@@ -64,16 +64,20 @@ pub(super) fn dead(all: &[Concerns]) -> Statement {
             "party.global_epoch"
         )
     );
-    let parties = || numbered(all).flat_map(|(n, concerns)| concerns.epochs.iter().map(move |party| (n, party)));
-    let of = |read: fn(&Standing) -> i64| parties().map(|(_, party)| read(party)).collect::<Vec<_>>();
+    let parties = || {
+        numbered(all).flat_map(|(n, revocation_subject)| revocation_subject.epochs.iter().map(move |party| (n, party)))
+    };
+    let of = |read: fn(&EpochSet) -> i64| parties().map(|(_, party)| read(party)).collect::<Vec<_>>();
     let (tokens, sessions, keys) = (
-        ids(all, |concerns| {
-            concerns.tokens.iter().map(ToString::to_string).collect()
+        ids(all, |revocation_subject| {
+            revocation_subject.tokens.iter().map(ToString::to_string).collect()
         }),
-        ids(all, |concerns| {
-            concerns.sessions.iter().map(ToString::to_string).collect()
+        ids(all, |revocation_subject| {
+            revocation_subject.sessions.iter().map(ToString::to_string).collect()
         }),
-        ids(all, |concerns| concerns.key.iter().map(ToString::to_string).collect()),
+        ids(all, |revocation_subject| {
+            revocation_subject.key.iter().map(ToString::to_string).collect()
+        }),
     );
     sql(DEAD)
         .bind(tokens.0)
@@ -100,11 +104,12 @@ pub(super) fn dead(all: &[Concerns]) -> Statement {
 }
 
 /// The ids of a kind, each with the place of whom it concerns.
-fn ids(all: &[Concerns], of: fn(&Concerns) -> Vec<String>) -> (Vec<i64>, Vec<String>) {
-    let ids = numbered(all).flat_map(|(n, concerns)| of(concerns).into_iter().map(move |id| (n, id)));
+fn ids(all: &[RevocationSubject], of: fn(&RevocationSubject) -> Vec<String>) -> (Vec<i64>, Vec<String>) {
+    let ids =
+        numbered(all).flat_map(|(n, revocation_subject)| of(revocation_subject).into_iter().map(move |id| (n, id)));
     ids.unzip()
 }
 
-fn numbered(all: &[Concerns]) -> impl Iterator<Item = (i64, &Concerns)> {
+fn numbered(all: &[RevocationSubject]) -> impl Iterator<Item = (i64, &RevocationSubject)> {
     (0_i64..).zip(all)
 }

@@ -13,7 +13,7 @@ use super::rows::{now, revocation_columns};
 use super::statement::{Session, sql};
 use super::{PostgresStore, dead, registry};
 use crate::clock::UnixMillis;
-use crate::model::revocation::Concerns;
+use crate::model::revocation::RevocationSubject;
 use crate::model::{AuditEvent, Error, Level, Result, Revocation, Target};
 use crate::store::change::storable_event;
 use crate::store::revocations::PART;
@@ -55,14 +55,16 @@ impl RevocationStore for PostgresStore {
         })
     }
 
-    async fn revoked(&self, concerns: &[Concerns]) -> Result<Vec<bool>> {
-        let mut revoked = vec![false; concerns.len()];
-        if concerns.is_empty() {
+    async fn revoked(&self, revocation_subject: &[RevocationSubject]) -> Result<Vec<bool>> {
+        let mut revoked = vec![false; revocation_subject.len()];
+        if revocation_subject.is_empty() {
             return Ok(revoked);
         }
         let killed = self
             .db
-            .all(Repeatable, dead::dead(concerns), |row| Ok(row.try_get::<i64, _>(0)?))
+            .all(Repeatable, dead::dead(revocation_subject), |row| {
+                Ok(row.try_get::<i64, _>(0)?)
+            })
             .await?;
         for place in killed {
             let told = usize::try_from(place).ok().and_then(|place| revoked.get_mut(place));

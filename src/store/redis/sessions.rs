@@ -52,7 +52,7 @@ impl SessionStore for Redis {
         let mut row = self.run(&script::CREATE, self.user_key(new.user), args).await?.row()?;
         Ok(Created {
             idle_expires: row.time()?,
-            crowded: views(row.rows()?)?,
+            over_limit: views(row.rows()?)?,
         })
     }
 

@@ -5,7 +5,7 @@ use rusqlite::params;
 use super::Tx;
 use super::rows::{revocation, revocation_columns};
 use crate::clock::UnixMillis;
-use crate::model::revocation::Concerns;
+use crate::model::revocation::RevocationSubject;
 use crate::model::{ErrorKind, Level, Result, Revocation};
 use crate::store::revocations::PART;
 use crate::store::{Changes, Cursor, Snapshot};
@@ -97,8 +97,8 @@ pub(super) fn since(tx: &Tx<'_>, seen: &Place, as_of: UnixMillis) -> Result<Chan
     }))
 }
 
-/// Whether a row kills what stands on these: [`Concerns::dead_by`] of every row, by way of the indexes.
-pub(super) fn is_dead(tx: &Tx<'_>, concerns: &Concerns) -> Result<bool> {
+/// Whether a row kills what stands on these: [`RevocationSubject::is_revoked_by`] of every row, by way of the indexes.
+pub(super) fn is_dead(tx: &Tx<'_>, revocation_subject: &RevocationSubject) -> Result<bool> {
     let by_id = |level: Level, id: &dyn ToString| {
         let sql = "SELECT 1 FROM revocations WHERE level = ?1 AND id = ?2 AND epoch = 0";
         Ok::<_, crate::model::Error>(
@@ -114,22 +114,22 @@ pub(super) fn is_dead(tx: &Tx<'_>, concerns: &Concerns) -> Result<bool> {
                 .is_some(),
         )
     };
-    for token in &concerns.tokens {
+    for token in &revocation_subject.tokens {
         if by_id(Level::Token, token)? {
             return Ok(true);
         }
     }
-    for session in &concerns.sessions {
+    for session in &revocation_subject.sessions {
         if by_id(Level::Session, session)? {
             return Ok(true);
         }
     }
-    if let Some(key) = &concerns.key
+    if let Some(key) = &revocation_subject.key
         && by_id(Level::Key, key)?
     {
         return Ok(true);
     }
-    for party in &concerns.epochs {
+    for party in &revocation_subject.epochs {
         let session = party.session.map(|id| id.to_string());
         if let Some(user) = party.user
             && by_epoch(Level::User, &user.to_string(), party.epochs.user, session)?

@@ -5,7 +5,7 @@ use rusqlite::{Row, params};
 use super::Tx;
 use super::feed;
 use super::rows::{self, USER_COLUMNS, client_columns, unreadable, user_columns};
-use crate::model::revocation::Concerns;
+use crate::model::revocation::RevocationSubject;
 use crate::model::{ClientId, Epochs, Error, Result, SessionId, UserId, Username};
 use crate::secret::SecretText;
 use crate::store::{Login, MachineLogin, RefreshView};
@@ -62,8 +62,8 @@ pub(super) fn refresh_view(
     session: SessionId,
     epochs: Epochs,
 ) -> Result<RefreshView> {
-    let concerns = Concerns::of_session(user, session, client.clone(), epochs);
-    let revoked = feed::is_dead(tx, &concerns)?;
+    let revocation_subject = RevocationSubject::of_session(user, session, client.clone(), epochs);
+    let revoked = feed::is_dead(tx, &revocation_subject)?;
     tx.first(
         concat!(
             "SELECT meta.era, (SELECT id FROM signing_keys WHERE state = 'active'), ",

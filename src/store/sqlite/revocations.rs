@@ -10,7 +10,7 @@ use super::record::{audit as append, note_life, revoke};
 use super::rows::unreadable;
 use super::{SqliteStore, Tx};
 use crate::clock::UnixMillis;
-use crate::model::revocation::Concerns;
+use crate::model::revocation::RevocationSubject;
 use crate::model::{AuditEvent, Result};
 use crate::store::change::storable_event;
 use crate::store::revocations::PART;
@@ -32,10 +32,15 @@ impl RevocationStore for SqliteStore {
             .await
     }
 
-    async fn revoked(&self, concerns: &[Concerns]) -> Result<Vec<bool>> {
-        let concerns = concerns.to_vec();
+    async fn revoked(&self, revocation_subject: &[RevocationSubject]) -> Result<Vec<bool>> {
+        let revocation_subject = revocation_subject.to_vec();
         self.db
-            .read(move |tx| concerns.iter().map(|concerns| feed::is_dead(tx, concerns)).collect())
+            .read(move |tx| {
+                revocation_subject
+                    .iter()
+                    .map(|revocation_subject| feed::is_dead(tx, revocation_subject))
+                    .collect()
+            })
             .await
     }
 

@@ -20,10 +20,10 @@ impl SessionStore for Database {
             let mut others = of_user(tx, new.user)?;
             others.retain(|other| other.client == new.client && other.era == new.era && other.is_live(tx.now()));
             put(tx, &record)?;
-            let crowded = others.len() >= limit as usize;
+            let over_limit = others.len() >= limit as usize;
             Ok(Created {
                 idle_expires: record.idle_expires,
-                crowded: if crowded { views(&others) } else { Vec::new() },
+                over_limit: if over_limit { views(&others) } else { Vec::new() },
             })
         })
         .await

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use countersign::clock::UnixMillis;
-use countersign::model::revocation::{Concerns, Standing};
+use countersign::model::revocation::{EpochSet, RevocationSubject};
 use countersign::model::{AuditType, Epochs, Revocation, SessionId, Target, TokenId, UserId};
 use countersign::secret::{SystemEntropy, random};
 use countersign::store::{Expiry, NewRevocation};
@@ -215,7 +215,7 @@ async fn dead_is_what_the_model_calls_dead(fresh: Fresh) {
             .flat_map(|row| [row.epoch - 1, row.epoch, row.epoch + 1])
             .collect();
         around.push(0);
-        let mut asked: Vec<(Concerns, bool)> = Vec::new();
+        let mut asked: Vec<(RevocationSubject, bool)> = Vec::new();
         for _ in 0..40 {
             let mut epochs = || Epochs {
                 global: dice.pick(&around),
@@ -223,13 +223,13 @@ async fn dead_is_what_the_model_calls_dead(fresh: Fresh) {
                 client: dice.pick(&around),
             };
             let parties = [epochs(), epochs(), epochs()];
-            let concerns = Concerns {
+            let revocation_subject = RevocationSubject {
                 tokens: dice.maybe(&tokens).into_iter().collect(),
                 sessions: dice.maybe(&sessions).into_iter().collect(),
                 key: dice.maybe(&keys),
                 epochs: parties[..dice.roll(4)]
                     .iter()
-                    .map(|epochs| Standing {
+                    .map(|epochs| EpochSet {
                         user: dice.maybe(&users),
                         client: dice.pick(&clients),
                         session: dice.maybe(&sessions),
@@ -237,27 +237,28 @@ async fn dead_is_what_the_model_calls_dead(fresh: Fresh) {
                     })
                     .collect(),
             };
-            let dead = |concerns: &Concerns| rows.iter().any(|row| concerns.dead_by(row));
-            let answer = fresh.is_revoked(&concerns).await.unwrap();
+            let dead =
+                |revocation_subject: &RevocationSubject| rows.iter().any(|row| revocation_subject.is_revoked_by(row));
+            let answer = fresh.is_revoked(&revocation_subject).await.unwrap();
             assert_eq!(
                 answer,
-                dead(&concerns),
-                "seed {seed}, round {round}: {concerns:?}\n{rows:?}"
+                dead(&revocation_subject),
+                "seed {seed}, round {round}: {revocation_subject:?}\n{rows:?}"
             );
-            asked.push((concerns, answer));
+            asked.push((revocation_subject, answer));
 
             let (user, client, session) = (dice.pick(&users), dice.pick(&clients), dice.pick(&sessions));
             let view = fresh.refresh_view(user, &client, session, parties[0]).await.unwrap();
-            let concerns = Concerns::of_session(user, session, client, parties[0]);
+            let revocation_subject = RevocationSubject::of_session(user, session, client, parties[0]);
             assert_eq!(
                 view.revoked,
-                dead(&concerns),
-                "seed {seed}, round {round}: {concerns:?}\n{rows:?}"
+                dead(&revocation_subject),
+                "seed {seed}, round {round}: {revocation_subject:?}\n{rows:?}"
             );
         }
-        let (concerns, answers): (Vec<Concerns>, Vec<bool>) = asked.into_iter().unzip();
+        let (revocation_subject, answers): (Vec<RevocationSubject>, Vec<bool>) = asked.into_iter().unzip();
         assert_eq!(
-            fresh.revoked(&concerns).await.unwrap(),
+            fresh.revoked(&revocation_subject).await.unwrap(),
             answers,
             "asked together, seed {seed}"
         );

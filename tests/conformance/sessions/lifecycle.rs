@@ -27,7 +27,7 @@ pub async fn a_session_is_listed_as_it_was_made(world: World) {
         ..session()
     };
     let created = world.store.create(&new, 10).await.unwrap();
-    assert!(created.crowded.is_empty());
+    assert!(created.over_limit.is_empty());
     let listed = world.store.list(new.user, 1).await.unwrap();
     let view = SessionView {
         id: new.id,
@@ -98,14 +98,18 @@ pub async fn a_crowd_is_told_of_at_the_limit(world: World) {
     ));
 
     let (young, old) = (at(1), at(9));
-    assert!(world.store.create(&young, 2).await.unwrap().crowded.is_empty());
+    assert!(world.store.create(&young, 2).await.unwrap().over_limit.is_empty());
     assert!(
-        world.store.create(&old, 2).await.unwrap().crowded.is_empty(),
+        world.store.create(&old, 2).await.unwrap().over_limit.is_empty(),
         "at the limit"
     );
     let newest = at(0);
-    let crowded = world.store.create(&newest, 2).await.unwrap().crowded;
-    assert_eq!(ids(&crowded), [old.id, young.id], "past it: the others, oldest first");
+    let over_limit = world.store.create(&newest, 2).await.unwrap().over_limit;
+    assert_eq!(
+        ids(&over_limit),
+        [old.id, young.id],
+        "past it: the others, oldest first"
+    );
     assert_eq!(
         world.store.list(user, 1).await.unwrap().len(),
         4,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use futures_util::stream;
 
-use crate::account::Mandate;
+use crate::account::Principal;
 use crate::cli::output::{print, progress};
 use crate::cli::text::printable;
 use crate::cli::{Context, Failure, store};
@@ -33,7 +33,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let mut rows = Rows::read(kind, BufReader::new(progress.wrap_read(file)))
         .map_err(|problem| Failure::usage(format!("{path}: {problem}")))?;
     let app = store::open(context).await?;
-    let imported = app.users.import(&Mandate::owner(), stream::iter(rows.by_ref())).await;
+    let imported = app.users.import(&Principal::owner(), stream::iter(rows.by_ref())).await;
     progress.finish_and_clear();
     let answer = convert::imported(imported?);
     report(context, &answer, rows.lines())

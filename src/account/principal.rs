@@ -7,7 +7,7 @@ use crate::store::accounts::Authority;
 
 /// On whose behalf a rule runs: a caller over the network, or the owner of the store on the command line.
 #[derive(Clone, Debug)]
-pub struct Mandate {
+pub struct Principal {
     origin: Origin,
     /// The scopes held; none means the store's owner, who needs none.
     scopes: Option<Vec<String>>,
@@ -16,7 +16,7 @@ pub struct Mandate {
     person: Option<(UserId, SessionId)>,
 }
 
-impl Mandate {
+impl Principal {
     /// The owner of the store: whoever can open it may do anything to it.
     #[must_use]
     pub fn owner() -> Self {
@@ -93,7 +93,7 @@ impl Mandate {
     }
 }
 
-impl From<&Caller> for Mandate {
+impl From<&Caller> for Principal {
     fn from(caller: &Caller) -> Self {
         Self {
             origin: caller.origin.clone(),
@@ -112,8 +112,8 @@ pub(crate) mod tests {
     use uuid::Uuid;
 
     /// A machine that holds `scopes`.
-    pub(crate) fn machine(scopes: &[&str]) -> Mandate {
-        Mandate::from(&Caller {
+    pub(crate) fn machine(scopes: &[&str]) -> Principal {
+        Principal::from(&Caller {
             identity: Identity::Machine {
                 client: ClientId::default(),
             },
@@ -123,8 +123,8 @@ pub(crate) mod tests {
     }
 
     /// A person with their own token.
-    pub(crate) fn person(user: UserId, session: SessionId, admin: bool, scopes: &[&str]) -> Mandate {
-        Mandate::from(&Caller {
+    pub(crate) fn person(user: UserId, session: SessionId, admin: bool, scopes: &[&str]) -> Principal {
+        Principal::from(&Caller {
             identity: Identity::Person { user, session, admin },
             scopes: scopes.iter().map(ToString::to_string).collect(),
             origin: Origin::default(),
@@ -132,8 +132,8 @@ pub(crate) mod tests {
     }
 
     /// Nobody.
-    pub(crate) fn anonymous() -> Mandate {
-        Mandate::from(&Caller {
+    pub(crate) fn anonymous() -> Principal {
+        Principal::from(&Caller {
             identity: Identity::Anonymous,
             scopes: Vec::new(),
             origin: Origin::default(),
@@ -142,9 +142,9 @@ pub(crate) mod tests {
 
     #[test]
     fn only_the_owner_holds_everything_without_naming_it() {
-        assert!(Mandate::owner().holds("countersign:users"));
-        assert_eq!(Mandate::owner().callable(), None);
-        assert_eq!(Mandate::owner().authority(), Authority::Admin);
+        assert!(Principal::owner().holds("countersign:users"));
+        assert_eq!(Principal::owner().callable(), None);
+        assert_eq!(Principal::owner().authority(), Authority::Admin);
         let machine = machine(&["countersign:clients", "read"]);
         assert!(!machine.holds("countersign:users"));
         assert_eq!(machine.callable(), Some(vec!["countersign:clients".to_owned()]));
@@ -156,7 +156,7 @@ pub(crate) mod tests {
         let (own, other) = (UserId(Uuid::from_u128(1)), UserId(Uuid::from_u128(2)));
         let person = person(own, SessionId(Uuid::from_u128(3)), false, &[]);
         assert!(person.require_or_self("countersign:users", own).is_ok());
-        let kind = |mandate: &Mandate| mandate.require_or_self("countersign:users", other).unwrap_err().kind;
+        let kind = |principal: &Principal| principal.require_or_self("countersign:users", other).unwrap_err().kind;
         assert_eq!(kind(&person), ErrorKind::CallerNotAllowed);
         assert_eq!(kind(&anonymous()), ErrorKind::CallerUnauthenticated);
         assert!(

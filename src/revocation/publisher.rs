@@ -8,13 +8,13 @@ use crate::store::{Announcements, SessionStore};
 
 /// Carries a recorded revocation to everything that acts on it: this replica's index, the live sessions, the other
 /// replicas. The record is in force already, so all of it is best effort and none of it fails.
-pub struct Spreader {
+pub struct RevocationPublisher {
     feed: Arc<Feed>,
     sessions: Arc<dyn SessionStore>,
     announcements: Option<Arc<dyn Announcements>>,
 }
 
-impl std::fmt::Debug for Spreader {
+impl std::fmt::Debug for RevocationPublisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Spreader")
             .field("announces", &self.announcements.is_some())
@@ -22,7 +22,7 @@ impl std::fmt::Debug for Spreader {
     }
 }
 
-impl Spreader {
+impl RevocationPublisher {
     /// Spreads to these.
     #[must_use]
     pub fn new(

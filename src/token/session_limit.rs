@@ -2,21 +2,29 @@
 
 use super::Tokens;
 use crate::model::audit::Origin;
-use crate::model::revocation::Concerns;
+use crate::model::revocation::RevocationSubject;
 use crate::model::session::SessionView;
 use crate::model::{AuditEvent, AuditType, Client, Result, User};
 
 impl Tokens {
     /// Ends the oldest of the user's sessions at the client that are still alive, until the limit holds. Which are alive the
     /// durable record says: a record of a dead session may have outlived its place in the index.
-    pub(super) async fn evict(&self, user: &User, client: &Client, crowded: Vec<SessionView>) -> Result<()> {
+    pub(super) async fn enforce_session_limit(
+        &self,
+        user: &User,
+        client: &Client,
+        over_limit: Vec<SessionView>,
+    ) -> Result<()> {
         let limit = self.config.max_sessions(client) as usize;
-        if crowded.is_empty() {
+        if over_limit.is_empty() {
             return Ok(());
         }
-        let concerns: Vec<Concerns> = crowded.iter().map(|session| session.concerns(user.id)).collect();
-        let revoked = self.durable.revoked(&concerns).await?;
-        let alive: Vec<_> = crowded
+        let revocation_subject: Vec<RevocationSubject> = over_limit
+            .iter()
+            .map(|session| session.revocation_subject(user.id))
+            .collect();
+        let revoked = self.durable.revoked(&revocation_subject).await?;
+        let alive: Vec<_> = over_limit
             .into_iter()
             .zip(revoked)
             .filter(|(_, revoked)| !revoked)

@@ -10,7 +10,7 @@ use super::parts::App;
 use crate::config::Server;
 use crate::grpc::layers::{Authentication, Authenticator, Credential};
 use crate::model::audit::Origin;
-use crate::model::revocation::{Concerns, Standing};
+use crate::model::revocation::{EpochSet, RevocationSubject};
 use crate::model::{Caller, Client, ClientId, Epochs, Error, ErrorKind, Identity, Result};
 use crate::revocation::Feed;
 use smallvec::smallvec;
@@ -19,7 +19,7 @@ use smallvec::smallvec;
 const BELIEVED: Duration = Duration::from_secs(1);
 
 /// Tells who calls.
-pub(super) struct Gatekeeper {
+pub(super) struct CallerAuthenticator {
     app: Arc<App>,
     anonymous: Arc<Caller>,
     identities: BTreeMap<String, ClientId>,
@@ -30,13 +30,13 @@ pub(super) struct Gatekeeper {
 struct Reading {
     caller: Result<Arc<Caller>>,
     /// What of the client a later revocation would end.
-    concerns: Concerns,
+    revocation_subject: RevocationSubject,
     at: Duration,
     /// When the store was last asked for another reading.
     asked: Duration,
 }
 
-impl Gatekeeper {
+impl CallerAuthenticator {
     /// A gatekeeper with the certificates' names and the rights of nobody from the configuration.
     pub(super) fn new(app: Arc<App>, server: &Server) -> Result<Self> {
         let identities = server
@@ -95,12 +95,12 @@ impl Reading {
             return Self {
                 caller: Err(Error::from(ErrorKind::CallerUnauthenticated)
                     .because("the certificate's client is disabled or unknown")),
-                concerns: Concerns::default(),
+                revocation_subject: RevocationSubject::default(),
                 at,
                 asked: at,
             };
         };
-        let standing = Standing {
+        let standing = EpochSet {
             user: None,
             client: client.id.clone(),
             session: None,
@@ -120,9 +120,9 @@ impl Reading {
                 },
                 identity: Identity::Machine { client: client.id },
             })),
-            concerns: Concerns {
+            revocation_subject: RevocationSubject {
                 epochs: smallvec![standing],
-                ..Concerns::default()
+                ..RevocationSubject::default()
             },
             at,
             asked: at,
@@ -131,11 +131,11 @@ impl Reading {
 
     /// Whether it may count although the store could not be asked again.
     fn stands(&self, feed: &Feed) -> bool {
-        self.caller.is_ok() && feed.freshness().is_ok() && !feed.index().kills(&self.concerns)
+        self.caller.is_ok() && feed.freshness().is_ok() && !feed.index().kills(&self.revocation_subject)
     }
 }
 
-impl Authenticator for Gatekeeper {
+impl Authenticator for CallerAuthenticator {
     fn authenticate(&self, credential: Credential<'_>) -> Authentication {
         if let Some(bearer) = credential.bearer {
             if let Some(known) = self.app.tokens.authenticate_from_memory(bearer) {

@@ -1,8 +1,8 @@
 //! What people ask for: rotate, revoke, import, reseal.
 
-use super::choose::{is_asked_for, stand_in, successors};
-use super::first::generate;
-use super::{ALIVE, Keys, choose};
+use super::bootstrap::generate;
+use super::select::{is_asked_for, stand_in, successors};
+use super::{ALIVE, Keys, select};
 use crate::clock::millis;
 use crate::keys::ring::{KeyRing, ListedKey, Refused};
 use crate::keys::rows::{Provenance, signing_row};
@@ -141,7 +141,7 @@ impl Keys {
     /// Publishes a standby of the configured algorithm if there is none.
     pub(super) async fn ensure_standby(&self, origin: &Origin) -> Result<()> {
         let ring = self.current();
-        if choose::has_standby(&ring, self.config.algorithm) {
+        if select::has_standby(&ring, self.config.algorithm) {
             return Ok(());
         }
         let now = self.parts.clock.now();
