@@ -6,8 +6,8 @@ use crate::config::{self, Config};
 use crate::gateway::GatewayConfig;
 use crate::gateway::cookie::{CookieNames, SameSite};
 use crate::keys::manager::KeysConfig;
-use crate::model::claims::MAX_LIFE;
-use crate::model::session::LONGEST_SESSION;
+use crate::model::claims::MAX_ACCESS_TOKEN_TTL;
+use crate::model::session::MAX_SESSION_TTL;
 use crate::model::{ClientId, Result};
 use crate::revocation::{FeedConfig, OnStale};
 use crate::store::throttles::Rate;
@@ -44,9 +44,9 @@ pub(super) fn keys(config: &Config) -> KeysConfig {
         rotation_period: config.keys.rotation_period,
         prepublish: config.keys.prepublish,
         jwks_max_age: config.keys.jwks_max_age,
-        longest_access: MAX_LIFE,
+        longest_access: MAX_ACCESS_TOKEN_TTL,
         // A refresh key may have served the longest that there can be.
-        longest_session: LONGEST_SESSION,
+        longest_session: MAX_SESSION_TTL,
         pepper: config.password.pepper,
     }
 }

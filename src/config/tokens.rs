@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::check::{self, Checked};
 use super::error::ConfigError;
 use super::values::{algorithm, duration, reuse_policy};
-use crate::model::claims::MAX_LIFE;
-use crate::model::session::LONGEST_SESSION;
+use crate::model::claims::MAX_ACCESS_TOKEN_TTL;
+use crate::model::session::MAX_SESSION_TTL;
 use crate::model::{Algorithm, ReusePolicy};
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -63,14 +63,14 @@ impl Tokens {
                  this one",
             ));
         }
-        check::span("tokens.access_ttl", self.access_ttl, second..=MAX_LIFE)?;
+        check::span("tokens.access_ttl", self.access_ttl, second..=MAX_ACCESS_TOKEN_TTL)?;
         check::number("tokens.access_jitter", self.access_jitter, 0.0..=0.5)?;
         check::span(
             "tokens.refresh_idle_ttl",
             self.refresh_idle_ttl,
-            second..=LONGEST_SESSION,
+            second..=MAX_SESSION_TTL,
         )?;
-        check::span("tokens.session_ttl", self.session_ttl, second..=LONGEST_SESSION)?;
+        check::span("tokens.session_ttl", self.session_ttl, second..=MAX_SESSION_TTL)?;
         check::span("tokens.refresh_grace", self.refresh_grace, Duration::ZERO..=5 * MINUTE)?;
         check::span("tokens.leeway", self.leeway, Duration::ZERO..=5 * second)?;
         check::number("tokens.max_sessions_per_user", self.max_sessions_per_user, 1..=10_000)?;

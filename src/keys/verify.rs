@@ -6,7 +6,7 @@ use super::json;
 use super::jws::{Jws, MAX_LEN, Scratch};
 use super::verifying::{KeyStatus, VerifyingKeys};
 use crate::clock::UnixMillis;
-use crate::model::claims::MAX_LIFE;
+use crate::model::claims::MAX_ACCESS_TOKEN_TTL;
 use crate::model::{Claims, InactiveReason, KeyId};
 
 /// The media type of our access tokens (RFC 9068 §2.1).
@@ -132,7 +132,7 @@ pub fn claims_on_trust(token: &str) -> Option<Claims> {
 /// What the types of [`Claims`] do not say already (RFC 9068 §2.2).
 fn is_well_formed(claims: &Claims) -> bool {
     let life = i128::from(claims.exp) - i128::from(claims.iat);
-    !claims.sub.is_empty() && !claims.aud.is_empty() && life <= i128::from(MAX_LIFE.as_secs())
+    !claims.sub.is_empty() && !claims.aud.is_empty() && life <= i128::from(MAX_ACCESS_TOKEN_TTL.as_secs())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::epoch::TokenEpochs;
 use super::ids::{ClientId, SessionId, TokenId};
 
 /// The longest life of an access token: the ceiling of every access ttl, and `Validate` refuses longer ones as malformed.
-pub const MAX_LIFE: Duration = Duration::from_hours(24);
+pub const MAX_ACCESS_TOKEN_TTL: Duration = Duration::from_hours(24);
 
 /// What an access token says. Serialised as the JWT's payload; read back only by `keys::verify`, which checks much
 /// more than that the JSON fits.

@@ -130,7 +130,7 @@ pub fn narrow_audience(
 /// each audience in quotes with a comma between two and a backslash before a quote or backslash. The Lua script counts the
 /// same.
 #[must_use]
-pub fn weight(scope: &[String], audience: &[String]) -> usize {
+pub fn json_len(scope: &[String], audience: &[String]) -> usize {
     let names = |list: &[String]| list.iter().map(String::len).sum::<usize>() + list.len().saturating_sub(1);
     let escapes = |name: &String| name.bytes().filter(|b| matches!(b, b'"' | b'\\')).count();
     let member = if scope.is_empty() { 0 } else { r#","scope":"""#.len() };
@@ -219,7 +219,7 @@ mod tests {
             }
             let frame = r#"{"aud":[]}"#.len();
             assert_eq!(
-                weight(&scope, &audience),
+                json_len(&scope, &audience),
                 written.to_string().len() - frame,
                 "{written}"
             );

@@ -6,10 +6,11 @@
 
 use super::client::ReusePolicy;
 use super::epoch::Epochs;
-use super::grant::{Narrowing, narrow, narrow_audience, weight};
+use super::grant::{Narrowing, json_len, narrow, narrow_audience};
 use super::ids::{ClientId, SessionId, UserId};
 use super::session::{
-    Evidence, LINGER, MAX_FAST_FORWARD, NewSession, Presented, Refusal, Rotated, Rotation, SessionContext, SessionView,
+    EXPIRED_RECORD_TTL, Evidence, MAX_FAST_FORWARD, NewSession, Presented, Refusal, Rotated, Rotation, SessionContext,
+    SessionView,
 };
 use crate::clock::UnixMillis;
 use crate::secret::same;
@@ -113,7 +114,7 @@ impl SessionRecord {
     /// Whether it has been expired for so long that it counts as absent.
     #[must_use]
     pub fn is_absent(&self, now: UnixMillis) -> bool {
-        now >= self.idle_expires.plus(LINGER)
+        now >= self.idle_expires.plus(EXPIRED_RECORD_TTL)
     }
 
     /// As people see it.
@@ -223,7 +224,7 @@ impl SessionRecord {
             &self.scope,
         );
         let audience = take(audience, Refusal::WiderAudience, Refusal::LostAudience)?;
-        if weight(&scope, &audience) > presented.room as usize {
+        if json_len(&scope, &audience) > presented.max_claims_bytes as usize {
             return Err(Refusal::TooLarge);
         }
         Ok((scope, audience))

@@ -13,7 +13,7 @@ use crate::clock::UnixMillis;
 pub const MAX_FAST_FORWARD: u32 = 100;
 
 /// How long a session's record outlives its expiry, so that *expired* and *absent* differ.
-pub const LINGER: Duration = Duration::from_hours(1);
+pub const EXPIRED_RECORD_TTL: Duration = Duration::from_hours(1);
 
 /// Where a login came from, as its caller told. For people to recognise their sessions by; decides nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,7 +114,7 @@ pub struct SessionView {
 }
 
 /// The longest that any client may let a session last.
-pub const LONGEST_SESSION: Duration = Duration::from_hours(24 * 3660);
+pub const MAX_SESSION_TTL: Duration = Duration::from_hours(24 * 3660);
 
 impl SessionView {
     /// What it stands on, as the session of `user`.
@@ -157,8 +157,8 @@ pub struct Presented {
     pub allowed_audience: Allowed,
     /// Countersign's own audience: allowed besides where the grant holds a `countersign:*` scope.
     pub own_audience: String,
-    /// How many bytes of an access token's payload scopes and audiences may take ([`super::grant::weight`]).
-    pub room: u32,
+    /// How many bytes of an access token's payload scopes and audiences may take ([`super::grant::json_len`]).
+    pub max_claims_bytes: u32,
     /// The new context; empty fields leave the recorded ones.
     pub context: SessionContext,
 }

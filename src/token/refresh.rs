@@ -104,7 +104,7 @@ impl Tokens {
             allowed_scope: Allowed::scopes_of_person(&client.scopes, user.is_admin()),
             allowed_audience: self.audiences(&client),
             own_audience: self.config.caller_audience.clone(),
-            room,
+            max_claims_bytes: room,
             context: believed(caller, request.context).cut(),
         };
         // A task of its own: a caller that goes away must not leave a tombstone without its revocation.

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use crate::account::{fields, unknown_path};
 use crate::clock::UnixMillis;
-use crate::model::claims::MAX_LIFE;
+use crate::model::claims::MAX_ACCESS_TOKEN_TTL;
 use crate::model::grant::{OWN_PREFIX, OWN_SCOPES, parse_audiences, parse_scopes};
-use crate::model::session::LONGEST_SESSION;
+use crate::model::session::MAX_SESSION_TTL;
 use crate::model::{Client, ClientChange, ClientId, Error, Grant, Result, ReusePolicy};
 
 const SECOND: Duration = Duration::from_secs(1);
-const ACCESS_TTL: RangeInclusive<Duration> = SECOND..=MAX_LIFE;
+const ACCESS_TTL: RangeInclusive<Duration> = SECOND..=MAX_ACCESS_TOKEN_TTL;
 /// As for the configuration's: revocations are kept for as long as the longest session ever in force.
-const SESSION_TTL: RangeInclusive<Duration> = SECOND..=LONGEST_SESSION;
+const SESSION_TTL: RangeInclusive<Duration> = SECOND..=MAX_SESSION_TTL;
 const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(5);
 /// All sessions of a user lie in one record of the store, which every login reads.
 const MAX_SESSIONS: u32 = 10_000;

@@ -51,7 +51,7 @@ fn present(generation: u32, attempt: &str) -> Presented {
         allowed_scope: everything(),
         allowed_audience: everything(),
         own_audience: "countersign".into(),
-        room: 2000,
+        max_claims_bytes: 2000,
         context: SessionContext::default(),
     }
 }
@@ -238,9 +238,12 @@ fn what_is_not_this_session_is_unknown_and_what_is_over_is_expired() {
         Rotation::Rotated(_)
     ));
     assert_eq!(record.present(&present(0, ""), end).0, Rotation::Expired);
-    let lingers = end.plus(LINGER).minus(Duration::from_millis(1));
+    let lingers = end.plus(EXPIRED_RECORD_TTL).minus(Duration::from_millis(1));
     assert_eq!(record.present(&present(500, ""), lingers).0, Rotation::Expired);
-    assert_eq!(record.present(&present(0, ""), end.plus(LINGER)).0, Rotation::Unknown);
+    assert_eq!(
+        record.present(&present(0, ""), end.plus(EXPIRED_RECORD_TTL)).0,
+        Rotation::Unknown
+    );
 }
 
 #[test]

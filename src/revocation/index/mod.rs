@@ -13,12 +13,12 @@ use uuid::Uuid;
 use self::rows::{EpochRow, Expires as _, KeptRow, Row, join, put, split, sweep};
 use self::shards::{SHARDS, Shards};
 use crate::clock::UnixMillis;
-use crate::model::claims::MAX_LIFE;
+use crate::model::claims::MAX_ACCESS_TOKEN_TTL;
 use crate::model::revocation::{EpochSet, RevocationSubject};
 use crate::model::{ClientId, KeyId, Revocation, SessionId, Target, TokenId, UserId};
 
 /// The longest life of any access token, and what one that was being signed while its revocation was recorded may add.
-pub(super) const LONGEST_TOKEN: Duration = MAX_LIFE.saturating_add(Duration::from_mins(1));
+pub(super) const LONGEST_TOKEN: Duration = MAX_ACCESS_TOKEN_TTL.saturating_add(Duration::from_mins(1));
 
 /// How many parts [`Index::chunk`] gives.
 pub const CHUNKS: usize = SHARDS + 1;

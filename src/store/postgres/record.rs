@@ -6,7 +6,7 @@ use super::error::{Failure, Result};
 use super::rows::{self, json, now, revocation_columns};
 use super::statement::{Session, Statement, sql};
 use crate::clock::millis;
-use crate::model::session::LINGER;
+use crate::model::session::EXPIRED_RECORD_TTL;
 use crate::model::{AuditEvent, Error, Level, Revocation, Target};
 use crate::store::revocations::Expiry;
 
@@ -131,7 +131,7 @@ pub(super) fn revoking(target: &Target, expires: Expiry, event: &AuditEvent) -> 
         .bind(target.id())
         .bind(target.keep().map(|keep| keep.0))
         .bind(at)
-        .bind(millis(LINGER)))
+        .bind(millis(EXPIRED_RECORD_TTL)))
 }
 
 /// Records a revocation of something that this very transaction has locked, with the transaction's event.

@@ -12,7 +12,8 @@ use super::{Redis, script};
 use crate::clock::{UnixMillis, millis};
 use crate::model::grant::{Allowed, OWN_PREFIX};
 use crate::model::session::{
-    Created, Evidence, LINGER, MAX_FAST_FORWARD, NewSession, Presented, Refusal, Rotated, SessionContext, SessionView,
+    Created, EXPIRED_RECORD_TTL, Evidence, MAX_FAST_FORWARD, NewSession, Presented, Refusal, Rotated, SessionContext,
+    SessionView,
 };
 use crate::model::{Epochs, Error, Result, ReusePolicy, Rotation, SessionId, UserId};
 use crate::store::SessionStore;
@@ -32,7 +33,7 @@ impl SessionStore for Redis {
         let args = vec![
             id(new.id),
             number(limit.into()),
-            span(LINGER),
+            span(EXPIRED_RECORD_TTL),
             span(new.idle_ttl),
             Bytes::copy_from_slice(&new.secret_hash),
             number(new.refresh_key.into()),
@@ -70,7 +71,7 @@ impl SessionStore for Redis {
             text(&presented.context.user_agent)?,
             text(&presented.context.ip_address)?,
             text(&presented.context.device_name)?,
-            span(LINGER),
+            span(EXPIRED_RECORD_TTL),
             number(MAX_FAST_FORWARD.into()),
             Bytes::from_static(OWN_PREFIX.as_bytes()),
         ];
@@ -86,7 +87,7 @@ impl SessionStore for Redis {
             args.extend([names(requested)?, flag(*any), flag(*own), names(allowed)?]);
         }
         args.push(names(std::slice::from_ref(&presented.own_audience))?);
-        args.push(number(presented.room.into()));
+        args.push(number(presented.max_claims_bytes.into()));
         rotation(self.run(&script::ROTATE, self.user_key(presented.user), args).await?)
     }
 

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension as _, params};
 use super::Tx;
 use super::rows::{self, json, revocation_columns};
 use crate::clock::{UnixMillis, millis};
-use crate::model::session::LINGER;
+use crate::model::session::EXPIRED_RECORD_TTL;
 use crate::model::{AuditEvent, Error, Level, Result, Revocation, Target};
 use crate::store::revocations::{Expiry, Recorded};
 
@@ -121,5 +121,5 @@ fn longest(tx: &Tx<'_>) -> Result<UnixMillis> {
     let life: Option<i64> = tx
         .first("SELECT session_life FROM meta", [], |row| Ok(row.get(0).optional()?))?
         .flatten();
-    Ok(UnixMillis(tx.now().0.saturating_add(life.unwrap_or(0))).plus(LINGER))
+    Ok(UnixMillis(tx.now().0.saturating_add(life.unwrap_or(0))).plus(EXPIRED_RECORD_TTL))
 }

@@ -7,7 +7,7 @@ use rusqlite::{Row, params};
 use super::{Database, Tx};
 use crate::clock::UnixMillis;
 use crate::model::record::{Next, RecordState, SessionRecord};
-use crate::model::session::{Created, LINGER, NewSession, Presented, SessionContext, SessionView};
+use crate::model::session::{Created, EXPIRED_RECORD_TTL, NewSession, Presented, SessionContext, SessionView};
 use crate::model::{Epochs, Error, Result, Rotation, SessionId, UserId};
 use crate::store::SessionStore;
 
@@ -86,7 +86,7 @@ impl SessionStore for Database {
             let gone = tx.run(
                 "DELETE FROM sessions WHERE id IN
                  (SELECT id FROM sessions WHERE idle_expires <= ?1 ORDER BY idle_expires LIMIT ?2)",
-                params![now.minus(LINGER).0, limit],
+                params![now.minus(EXPIRED_RECORD_TTL).0, limit],
             )?;
             u32::try_from(gone).map_err(Error::internal)
         })

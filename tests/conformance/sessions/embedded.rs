@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign::clock::{Clock, UnixMillis, millis};
 use countersign::model::Rotation;
-use countersign::model::session::{LINGER, NewSession};
+use countersign::model::session::{EXPIRED_RECORD_TTL, NewSession};
 use countersign::store::SessionStore as _;
 use countersign::store::sqlite::{Database, Mode};
 
@@ -93,7 +93,7 @@ async fn a_session_ends_to_the_millisecond_and_lingers_an_hour() {
     it.clock.forward(MOMENT);
     assert!(it.store.list(session.user, 1).await.unwrap().is_empty());
     assert_eq!(it.store.rotate(&present(&session, 0)).await.unwrap(), Rotation::Expired);
-    it.clock.forward(just_before(LINGER));
+    it.clock.forward(just_before(EXPIRED_RECORD_TTL));
     assert_eq!(it.store.rotate(&present(&session, 0)).await.unwrap(), Rotation::Expired);
     it.clock.forward(MOMENT);
     assert_eq!(it.store.rotate(&present(&session, 0)).await.unwrap(), Rotation::Unknown);
@@ -139,7 +139,7 @@ async fn what_counts_as_absent_is_removed_in_batches() {
     it.clock.forward(IDLE);
     let alive = it.begin(session()).await;
     assert_eq!(it.store.purge_sessions(3).await.unwrap(), 0, "expired is not absent");
-    it.clock.forward(just_before(LINGER));
+    it.clock.forward(just_before(EXPIRED_RECORD_TTL));
     assert_eq!(it.store.purge_sessions(3).await.unwrap(), 0);
     it.clock.forward(MOMENT);
     let mut removed = Vec::new();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use countersign::clock::UnixMillis;
-use countersign::model::session::{LINGER, NewSession, SessionView};
+use countersign::model::session::{EXPIRED_RECORD_TTL, NewSession, SessionView};
 use countersign::model::{ClientId, Epochs, Rotation, SessionContext, SessionId};
 
 use super::world::{IDLE, World, attempt, now, present, session, session_of, successor, user};
@@ -214,7 +214,7 @@ pub async fn a_thousand_sessions_end_in_one_call(world: World) {
     }
     assert_eq!(world.store.list(user, 1).await.unwrap().len(), 1000);
     let long_ago = NewSession {
-        expires: UnixMillis(1).plus(LINGER),
+        expires: UnixMillis(1).plus(EXPIRED_RECORD_TTL),
         ..session_of(user)
     };
     world.begin(long_ago).await;

@@ -1,7 +1,7 @@
 //! What a refresh may ask for: the Lua script and the Rust function say the same.
 
 use countersign::model::Rotation;
-use countersign::model::grant::{Allowed, Narrowing, narrow, narrow_audience, weight};
+use countersign::model::grant::{Allowed, Narrowing, json_len, narrow, narrow_audience};
 use countersign::model::session::{NewSession, Presented, Refusal};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -85,9 +85,9 @@ pub async fn what_does_not_fit_moves_nothing(world: World) {
             ..session()
         })
         .await;
-    let needed = u32::try_from(weight(&names(&["read", "write"]), &audience)).unwrap();
-    let with = |generation, room| Presented {
-        room,
+    let needed = u32::try_from(json_len(&names(&["read", "write"]), &audience)).unwrap();
+    let with = |generation, max_claims_bytes| Presented {
+        max_claims_bytes,
         ..present(&session, generation)
     };
     let large = Rotation::Refused(Refusal::TooLarge);

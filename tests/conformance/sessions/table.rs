@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::model::session::{Evidence, LINGER, NewSession};
+use countersign::model::session::{EXPIRED_RECORD_TTL, Evidence, NewSession};
 use countersign::model::{ReusePolicy, Rotation, SessionId};
 use countersign::secret::SystemEntropy;
 
@@ -233,7 +233,7 @@ pub async fn expired_is_not_absent(world: World) {
         ..session()
     };
     let just_here = NewSession {
-        expires: now().minus(LINGER).plus(Duration::from_mins(1)),
+        expires: now().minus(EXPIRED_RECORD_TTL).plus(Duration::from_mins(1)),
         ..session()
     };
     for expired in [idle, over, just_here] {
@@ -245,7 +245,7 @@ pub async fn expired_is_not_absent(world: World) {
     }
     let user = user();
     let gone = NewSession {
-        expires: now().minus(LINGER),
+        expires: now().minus(EXPIRED_RECORD_TTL),
         ..super::world::session_of(user)
     };
     // Another session of the user keeps their records from being dropped together.

@@ -129,7 +129,7 @@ pub fn present(of: &NewSession, generation: u32) -> Presented {
         allowed_scope: anything.clone(),
         allowed_audience: anything,
         own_audience: "countersign".into(),
-        room: 2000,
+        max_claims_bytes: 2000,
         context: SessionContext::default(),
     }
 }
