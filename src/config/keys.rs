@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::alphabet::{Alphabet, STANDARD, URL_SAFE};
+use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -16,7 +16,7 @@ use crate::secret::{SecretBytes, SecretText};
 /// `[keys]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Keys {
-    /// Base64, with commas; see [`Keys::master_keys`].
+    /// The master keys; see [`parse_master_keys`].
     #[serde(default, with = "secret")]
     pub master_key: Option<SecretText>,
     /// How long a signing key signs.
@@ -31,15 +31,9 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The master keys: the first seals, all open. Empty if none is configured.
+    /// The configured master keys, in order: the first one seals, each of them opens. Empty if the option is not set.
     pub fn master_keys(&self) -> Result<Vec<SecretBytes<32>>, ConfigError> {
-        let Some(list) = &self.master_key else {
-            return Ok(Vec::new());
-        };
-        list.expose()
-            .split(',')
-            .map(|text| parse_master_key(text.trim()))
-            .collect()
+        self.master_key.as_ref().map_or(Ok(Vec::new()), parse_master_keys)
     }
 
     pub(super) fn check(&self) -> Checked {
@@ -56,16 +50,26 @@ impl Keys {
     }
 }
 
-/// Either alphabet, padded or not: tools differ. The text itself stays out of the message.
-fn parse_master_key(text: &str) -> Result<SecretBytes<32>, ConfigError> {
+/// Reads the value of `keys.master_key`: keys of 32 bytes in base64, separated by commas, with white space around them
+/// ignored. Either alphabet is accepted, with padding or without, because tools differ.
+///
+/// # Errors
+/// Names the option and the number of the malformed entry. The text of the entry is a secret and stays out of the message.
+pub fn parse_master_keys(list: &SecretText) -> Result<Vec<SecretBytes<32>>, ConfigError> {
     let any_padding = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let decode = |alphabet: &Alphabet| GeneralPurpose::new(alphabet, any_padding).decode(text);
-    let bytes = decode(&STANDARD).or_else(|_| decode(&URL_SAFE)).map(Zeroizing::new);
-    match bytes.as_ref().map(|bytes| <[u8; 32]>::try_from(bytes.as_slice())) {
-        Ok(Ok(key)) => Ok(SecretBytes::new(key)),
-        Ok(Err(_)) | Err(_) => Err(ConfigError::at(
-            "keys.master_key",
-            "must be 32 bytes in base64, or several with commas; make one with `openssl rand -base64 32`",
-        )),
-    }
+    let standard = GeneralPurpose::new(&STANDARD, any_padding);
+    let url_safe = GeneralPurpose::new(&URL_SAFE, any_padding);
+    let parse = |(index, entry): (usize, &str)| {
+        let entry = entry.trim();
+        let decoded = standard.decode(entry).or_else(|_| url_safe.decode(entry));
+        let decoded = decoded.map(Zeroizing::new).ok();
+        let key = decoded.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
+        key.map(SecretBytes::new).ok_or_else(|| {
+            let number = index + 1;
+            let problem =
+                format!("entry {number} is not 32 bytes in base64; make a key with `openssl rand -base64 32`");
+            ConfigError::at("keys.master_key", problem)
+        })
+    };
+    list.expose().split(',').enumerate().map(parse).collect()
 }

@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 pub use agent::Agent;
 pub use error::ConfigError;
 pub use gateway::{Gateway, SameSite};
-pub use keys::Keys;
+pub use keys::{Keys, parse_master_keys};
 pub use layers::{DEFAULTS, Flag, Layers, Source};
 pub use listen::Listen;
 pub use password::{MAX_ITERATIONS, MAX_MEMORY_KIB, MAX_PARALLELISM, MAX_WORK_KIB, Password};

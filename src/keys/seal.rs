@@ -4,27 +4,21 @@
 //! key's id and algorithm, the purpose and number of a symmetric secret) is associated data, so that no sealed text can be
 //! put in another's place. The master key itself encrypts nothing: HKDF-SHA256 (RFC 5869) derives one key a purpose.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::{hkdf, hmac};
 use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use crate::config::parse_master_keys;
 use crate::model::{Algorithm, Error, KeyId, Result};
 use crate::secret::{Entropy, SecretBytes, SecretText, random};
 use crate::store::keys::SecretPurpose;
 
 const VERSION: u8 = 1;
 const NAME_LEN: usize = 8;
-
-/// Standard base64, with or without padding: both are what `head -c 32 /dev/urandom | base64` and its relatives print.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// What a sealed text is the secret of.
 #[derive(Clone, Copy, Debug)]
@@ -80,30 +74,24 @@ pub struct Master {
 }
 
 impl Master {
-    /// Reads `keys.master_key`: keys of 32 bytes in base64, separated by commas. The error names the entry at fault.
+    /// Reads the value of `keys.master_key`; see [`parse_master_keys`] for what is accepted.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` at `keys.master_key`, with the number of the malformed entry.
     pub fn parse(text: &SecretText) -> Result<Self> {
-        let mut keys = Vec::new();
-        for (index, entry) in text.expose().split(',').enumerate() {
-            let at_fault = || {
-                let message = format!("entry {} is not 32 bytes of base64", index + 1);
-                Error::invalid("keys.master_key", message)
-            };
-            let bytes = Zeroizing::new(BASE64.decode(entry.trim()).map_err(|_| at_fault())?);
-            let bytes = <&[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| at_fault())?;
-            keys.push(MasterKey::derive(bytes)?);
-        }
-        let mut keys = keys.into_iter();
-        let none = || Error::invalid("keys.master_key", "is empty");
+        let keys = parse_master_keys(text).map_err(|error| Error::invalid(error.key, error.problem))?;
+        let mut keys = keys.iter().map(|key| MasterKey::derive(key.expose()));
+        let none = || Error::invalid("keys.master_key", "must not be empty");
         Ok(Self {
-            first: keys.next().ok_or_else(none)?,
-            others: keys.collect(),
+            first: keys.next().ok_or_else(none)??,
+            others: keys.collect::<Result<_>>()?,
         })
     }
 
     /// A fresh master key, as [`Master::parse`] reads it.
     #[must_use]
     pub fn generate(entropy: &dyn Entropy) -> SecretText {
-        SecretText::new(BASE64.encode(SecretBytes::<32>::generate(entropy).expose()))
+        SecretText::new(STANDARD.encode(SecretBytes::<32>::generate(entropy).expose()))
     }
 
     /// Seals under the first key.
@@ -115,7 +103,7 @@ impl Master {
     pub fn open(&self, subject: Subject<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
         let (prefix, rest) = split(sealed).ok_or(Unopened::Tampered)?;
         let key = self.keys().find(|key| key.prefix == prefix);
-        key.ok_or_else(|| Unopened::UnknownMaster(hex(&prefix)))?
+        key.ok_or_else(|| Unopened::UnknownMaster(hex(prefix)))?
             .open(subject, rest)
     }
 
@@ -176,7 +164,7 @@ impl MasterKey {
         prefix.copy_from_slice(&derived("name v1")?[..NAME_LEN]);
         Ok(Self {
             prefix,
-            name: hex(&prefix),
+            name: hex(prefix),
             seal: LessSafeKey::new(seal.map_err(|_| Error::internal("key derivation failed"))?),
             throttle: hmac::Key::new(hmac::HMAC_SHA256, &*derived("throttle names v1")?),
         })
@@ -215,12 +203,9 @@ fn split(sealed: &[u8]) -> Option<([u8; NAME_LEN], &[u8])> {
     Some((*prefix, rest))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// A master key's name as the check values, logs and error messages show it: 16 hexadecimal digits.
+fn hex(prefix: [u8; NAME_LEN]) -> String {
+    format!("{:016x}", u64::from_be_bytes(prefix))
 }
 
 #[cfg(test)]

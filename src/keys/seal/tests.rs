@@ -1,3 +1,6 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 use crate::secret::SystemEntropy;
 
@@ -58,7 +61,7 @@ fn a_master_key_of_the_wrong_length_is_named() {
         (format!("{},AAAA", good.expose()), "entry 2"),
         (format!("{},", good.expose()), "entry 2"),
         (format!("{}!", good.expose()), "entry 1"),
-        (BASE64.encode([0; 33]), "entry 1"),
+        (STANDARD.encode([0; 33]), "entry 1"),
     ] {
         let error = Master::parse(&SecretText::new(bad)).unwrap_err();
         assert!(
@@ -68,6 +71,24 @@ fn a_master_key_of_the_wrong_length_is_named() {
     }
     let spaced = format!(" {} , {}\n", good.expose(), good.expose().trim_end_matches('='));
     assert!(Master::parse(&SecretText::new(spaced)).is_ok());
+}
+
+#[test]
+fn a_master_key_in_either_base64_alphabet_padded_or_not_is_the_same_key() {
+    let standard = "3q2+7wECAwQFBgcICQoLDA0ODxAREhMUFRYXGBka/xw=";
+    let url_safe = standard.replace('+', "-").replace('/', "_");
+    assert_ne!(standard, url_safe);
+    let name = |text: &str| {
+        let master = Master::parse(&SecretText::new(text)).unwrap();
+        master.names().next().unwrap().to_owned()
+    };
+    for spelling in [
+        standard.trim_end_matches('='),
+        &url_safe,
+        url_safe.trim_end_matches('='),
+    ] {
+        assert_eq!(name(spelling), name(standard), "{spelling}");
+    }
 }
 
 #[test]
