@@ -1,7 +1,7 @@
-//! Makes the Rust side of `proto/`, without protoc: protox compiles, tonic-prost-build generates.
+//! Generates the Rust code of `proto/` without protoc: protox compiles, tonic-prost-build generates.
 //!
-//! Leaves in `OUT_DIR`: `countersign.v1.rs`, Envoy's `envoy.….rs` for the server, and `descriptors.bin` and `envoy.bin`,
-//! the descriptors that reflection serves.
+//! Writes to `OUT_DIR`: `countersign.v1.rs`, Envoy's `envoy.….rs` for the server, and the descriptors that reflection
+//! serves, `descriptors.bin` and `envoy.bin`.
 
 use std::env;
 use std::error::Error;
@@ -13,7 +13,7 @@ use prost_types::FileDescriptorSet;
 
 const FILES: [&str; 6] = ["token", "user", "client", "key", "audit", "reason"];
 
-/// Messages that hold a password, a token or another secret: `src/proto.rs` writes their `Debug` by hand.
+/// Messages with a password, a token or another secret. Their `Debug` is written by hand in `src/proto.rs`.
 const SECRET: [&str; 17] = [
     "PasswordCredential",
     "ClientSecretCredential",
@@ -30,15 +30,15 @@ const SECRET: [&str; 17] = [
     "ImportUsersRequest",
     "CreateClientResponse",
     "RotateClientSecretResponse",
-    // They hold whatever the page before and the stream before gave; nobody needs them in a log.
+    // Their tokens come from an earlier message and are of no use in a log.
     "WatchRevocationsRequest",
     "Heartbeat",
 ];
 
-/// What Envoy asks: the server's only.
+/// The protocol of Envoy's external authorization. Only the server needs it.
 const ENVOY: &str = "envoy/service/auth/v3/external_auth.proto";
 
-/// Of those, the messages that hold cookies and tokens.
+/// Messages of Envoy's protocol that contain cookies and tokens.
 const ENVOY_SECRET: [&str; 2] = [
     "service.auth.v3.AttributeContext.HttpRequest",
     "config.core.v3.HeaderValue",
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = FILES.map(|name| format!("countersign/v1/{name}.proto"));
     let mut descriptors = protox::compile(files, ["proto"])?;
 
-    // The command line finds a message's descriptor, and with it its JSON, by its name.
+    // The command line finds the descriptor of a message by its type name, to print the message as JSON.
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names();
 
@@ -60,26 +60,26 @@ fn main() -> Result<(), Box<dyn Error>> {
         .skip_debug(SECRET.map(|name| format!(".countersign.v1.{name}")))
         .compile_fds_with_config(descriptors.clone(), config)?;
 
-    keep_shapes("descriptors.bin", &mut descriptors)?;
+    write_descriptors("descriptors.bin", &mut descriptors)?;
 
     if env::var_os("CARGO_FEATURE_SERVER").is_some() {
         let mut descriptors = protox::compile([ENVOY], ["proto"])?;
         tonic_prost_build::configure()
-            // Served by hand; an agent asks its upstream, as a client.
+            // The server implements `Check` by hand. The client is for the agent, which asks its upstream.
             .build_client(true)
             .build_server(false)
-            // A dozen headers: a small tree is made sooner than a table that grows.
+            // For a dozen headers a BTreeMap is faster to build than a growing HashMap.
             .btree_map(".")
             .extern_path(".google.rpc.Status", "::tonic_types::Status")
             .skip_debug(ENVOY_SECRET.map(|name| format!(".envoy.{name}")))
             .compile_fds(descriptors.clone())?;
-        keep_shapes("envoy.bin", &mut descriptors)?;
+        write_descriptors("envoy.bin", &mut descriptors)?;
     }
     Ok(())
 }
 
-/// Comments are for readers of the files; reflection gives shapes, and the binary stays small.
-fn keep_shapes(name: &str, descriptors: &mut FileDescriptorSet) -> Result<(), Box<dyn Error>> {
+/// Writes the descriptors without comments: reflection does not need them, and the binary stays smaller.
+fn write_descriptors(name: &str, descriptors: &mut FileDescriptorSet) -> Result<(), Box<dyn Error>> {
     for file in &mut descriptors.file {
         file.source_code_info = None;
     }
