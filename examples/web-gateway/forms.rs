@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use axum::extract::Request;
-use countersign::gateway::origin::Provenance;
+use countersign::gateway::origin::RequestOrigin;
 use http::HeaderMap;
 
 /// Whether a request may count on cookies: it only reads, or comes from our own pages.
 pub(crate) fn is_trusted(request: &Request) -> bool {
     let text = |name: &str| text(request.headers(), name);
-    let provenance = Provenance {
+    let provenance = RequestOrigin {
         method: Some(request.method().as_str()),
         host: text("host"),
         fetch_site: text("sec-fetch-site"),

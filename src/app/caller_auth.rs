@@ -65,12 +65,12 @@ impl CallerAuthenticator {
         if let Some(reading) = self.read.lock().get_mut(&client) {
             let recent = |then: Duration| now.saturating_sub(then) < BELIEVED;
             if recent(reading.at) || recent(reading.asked) && reading.stands(&self.app.feed) {
-                return Authentication::Known(reading.caller.clone());
+                return Authentication::Ready(reading.caller.clone());
             }
             reading.asked = now;
         }
         let (app, read) = (self.app.clone(), self.read.clone());
-        Authentication::Asking(Box::pin(async move {
+        Authentication::Pending(Box::pin(async move {
             let found = match app.durable.client(&client).await {
                 Err(error) if error.kind == ErrorKind::StoreUnavailable => {
                     return match read.lock().get(&client) {
@@ -139,10 +139,10 @@ impl Authenticator for CallerAuthenticator {
     fn authenticate(&self, credential: Credential<'_>) -> Authentication {
         if let Some(bearer) = credential.bearer {
             if let Some(known) = self.app.tokens.authenticate_from_memory(bearer) {
-                return Authentication::Known(known);
+                return Authentication::Ready(known);
             }
             let (tokens, bearer) = (self.app.tokens.clone(), bearer.to_owned());
-            return Authentication::Asking(Box::pin(async move { tokens.authenticate(&bearer).await }));
+            return Authentication::Pending(Box::pin(async move { tokens.authenticate(&bearer).await }));
         }
         let mapped = credential
             .peer
@@ -151,11 +151,11 @@ impl Authenticator for CallerAuthenticator {
             .find_map(|name| self.identities.get(name.as_str()));
         match mapped {
             Some(client) => self.by_certificate(client.clone()),
-            None => Authentication::Known(Ok(self.anonymous.clone())),
+            None => Authentication::Ready(Ok(self.anonymous.clone())),
         }
     }
 
-    fn nobody(&self) -> Arc<Caller> {
+    fn anonymous(&self) -> Arc<Caller> {
         self.anonymous.clone()
     }
 }

@@ -2,8 +2,8 @@
 
 use super::parts::App;
 use super::stores::Meter;
-use crate::grpc::health::Parts;
-use crate::grpc::layers::Frame;
+use crate::grpc::health::ComponentHealth;
+use crate::grpc::layers::Pipeline;
 use crate::model::KeyState;
 
 /// Says what each metric of this room means, and makes those that count from the start exist from the start.
@@ -97,12 +97,12 @@ pub(super) fn describe() {
 
 /// Looks at everything.
 #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
-pub(super) fn look(app: &App, frame: &Frame, meter: &Meter, parts: Parts) {
+pub(super) fn look(app: &App, pipeline: &Pipeline, meter: &Meter, parts: ComponentHealth) {
     let (tokens, bytes) = app.tokens.cache_size();
     metrics::gauge!("countersign_token_cache_entries").set(tokens as f64);
     metrics::gauge!("countersign_token_cache_bytes").set(bytes as f64);
     metrics::gauge!("countersign_revocation_index_entries").set(app.feed.index().len() as f64);
-    metrics::gauge!("countersign_calls_in_flight").set(frame.calls_in_flight() as f64);
+    metrics::gauge!("countersign_calls_in_flight").set(pipeline.calls_in_flight() as f64);
     // Counted here: a queue that forgets callers who are gone changes without anybody coming or going.
     metrics::gauge!("countersign_password_queued").set(app.hashing.queued() as f64);
     if let Some(fresh) = app.feed.last() {

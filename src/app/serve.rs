@@ -18,12 +18,12 @@ use super::supervisor;
 use super::tls::{self, Tls};
 use crate::clock::UnixMillis;
 use crate::config::{Config, Listen};
-use crate::grpc::connection::Grpc;
-use crate::grpc::health::{Health, Parts};
-use crate::grpc::layers::{Deadlines, Frame, FrameParts, RequestIds};
-use crate::grpc::policy::{Extras, Policy};
+use crate::grpc::connection::GrpcHandler;
+use crate::grpc::health::{ComponentHealth, Health};
+use crate::grpc::layers::{Deadlines, Pipeline, PipelineParts, RequestIds};
+use crate::grpc::policy::{OptionalServices, Policy};
 use crate::grpc::services::{Rules, Services};
-use crate::http::{self, Facts, ForwardAuth, Http, Metadata};
+use crate::http::{self, ForwardAuth, HttpHandler, Metadata, SidePortData};
 use crate::listener::{self, Limits, connection_cap};
 use crate::shutdown::Stop;
 use crate::telemetry::Metrics;
@@ -96,15 +96,15 @@ pub async fn serve(
         tracing::warn!(%error, "the counters of the store of sessions cannot be compared yet");
     }
     let (health, health_service) = Health::new(stop.clone()).await;
-    let extras = Extras {
+    let optional = OptionalServices {
         reflection: config.server.reflection(),
         ext_authz: config.gateway.ext_authz,
     };
-    let services = Services::new(&rules(&app), health_service, extras)?;
-    let frame = Arc::new(Frame::new(FrameParts {
+    let services = Services::new(&rules(&app), health_service, optional)?;
+    let pipeline = Arc::new(Pipeline::new(PipelineParts {
         routes: Box::new(services),
         authenticator: Arc::new(CallerAuthenticator::new(app.clone(), &config.server)?),
-        policy: Policy::new(extras),
+        policy: Policy::new(optional),
         deadlines: Deadlines {
             default: config.server.default_deadline,
             max: config.server.max_deadline,
@@ -112,17 +112,22 @@ pub async fn serve(
         ids: RequestIds::new(&*app.entropy),
         stop: stop.clone(),
     }));
-    background.spawn(watch_health(app.clone(), frame.clone(), health.clone(), halt.clone()));
-    let grpc = Arc::new(Grpc::new(frame, app.entropy.clone()));
+    background.spawn(watch_health(
+        app.clone(),
+        pipeline.clone(),
+        health.clone(),
+        halt.clone(),
+    ));
+    let grpc = Arc::new(GrpcHandler::new(pipeline, app.entropy.clone()));
     let metadata = Metadata {
         issuer: config.tokens.issuer.clone(),
     };
-    let facts = Arc::new(Told {
+    let data = Arc::new(Told {
         app: app.clone(),
         metrics: metrics.clone(),
         stop: stop.clone(),
     });
-    let http = Http::new(facts, &metadata, config.keys.jwks_max_age);
+    let http = HttpHandler::new(data, &metadata, config.keys.jwks_max_age);
     let http = Arc::new(match forward_auth(config, &app) {
         Some(auth) => http.with_forward_auth(auth),
         None => http,
@@ -214,20 +219,20 @@ fn write_ready_file(path: &Path, addresses: &Addresses) -> std::io::Result<()> {
     std::fs::rename(&draft, path)
 }
 
-async fn watch_health(app: Arc<App>, frame: Arc<Frame>, health: Health, halt: CancellationToken) {
+async fn watch_health(app: Arc<App>, pipeline: Arc<Pipeline>, health: Health, halt: CancellationToken) {
     metrics::describe();
     loop {
         let (users, sessions) = tokio::join!(
             tokio::time::timeout(HEALTH, crate::store::RevocationStore::ping(&*app.durable)),
             tokio::time::timeout(HEALTH, app.sessions.ping()),
         );
-        let parts = Parts {
+        let parts = ComponentHealth {
             users: matches!(users, Ok(Ok(()))),
             sessions: matches!(sessions, Ok(Ok(()))),
             revocations: app.feed.freshness().is_ok(),
         };
         health.report(parts).await;
-        metrics::look(&app, &frame, &app.meter, parts);
+        metrics::look(&app, &pipeline, &app.meter, parts);
         tokio::select! {
             () = halt.cancelled() => return,
             () = tokio::time::sleep(HEALTH) => {}
@@ -241,7 +246,7 @@ struct Told {
     stop: Stop,
 }
 
-impl Facts for Told {
+impl SidePortData for Told {
     fn jwks(&self) -> (String, String) {
         let ring = self.app.keys.current();
         (ring.jwks_json().to_owned(), ring.etag().to_owned())

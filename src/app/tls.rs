@@ -64,7 +64,7 @@ async fn on_hangup(certificates: Option<Arc<Certificates>>, halt: CancellationTo
     };
     while let Some(Some(())) = halt.run_until_cancelled(hangup.recv()).await {
         if let Some(certificates) = &certificates {
-            certificates.hurry();
+            certificates.reload_now();
         } else {
             tracing::info!("SIGHUP: there are no TLS files to read again");
         }

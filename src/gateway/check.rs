@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::asked::{Asked, Bearer, Route};
 use super::cookie::{CookieNames, Cookies, SetCookie};
+use super::decision::{Admitted, Decision, Refusal, RefusalReason};
 use super::judge::{Judge, Renews};
-use super::verdict::{Admitted, Refusal, Verdict, Why};
+use super::request::{Bearer, ProxiedRequest, Route};
 use crate::clock::{Clock, UnixMillis};
 use crate::keys::cache::Known;
 use crate::model::{ClientId, ErrorKind, InactiveReason, Result, SessionContext};
@@ -41,26 +41,26 @@ pub struct Gateway<J> {
 pub type Renewer<'a, R> = &'a (dyn Fn() -> Result<Option<R>> + Sync);
 
 /// What the route wants, defaults filled in.
-struct Wanted<'a> {
+struct Requirements<'a> {
     audience: &'a str,
     scopes: Vec<String>,
     streaming: bool,
 }
 
 /// The token that a request stands on.
-enum Found<'a> {
+enum PresentedCredential<'a> {
     Bearer(&'a str),
     Cookies(Cookies<'a>),
 }
 
 /// What came of it.
-struct Outcome {
-    judged: Result<Arc<Known>, Why>,
+struct CheckOutcome {
+    judged: Result<Arc<Known>, RefusalReason>,
     set_cookies: Vec<SetCookie>,
 }
 
-impl Outcome {
-    fn of(judged: Result<Arc<Known>, Why>) -> Self {
+impl CheckOutcome {
+    fn of(judged: Result<Arc<Known>, RefusalReason>) -> Self {
         Self {
             judged,
             set_cookies: Vec::new(),
@@ -82,24 +82,26 @@ impl<J: Judge> Gateway<J> {
     /// Whether a request may pass. An error means that this cannot be told, and is never an answer about the token.
     pub async fn check<R: Renews>(
         &self,
-        asked: &Asked<'_>,
+        asked: &ProxiedRequest<'_>,
         route: Route<'_>,
         renewer: Renewer<'_, R>,
-    ) -> Result<Verdict> {
-        let wanted = self.wanted(route);
-        let Outcome { judged, set_cookies } = match self.find(asked) {
-            Ok(Found::Bearer(token)) => {
-                let judged = self.judge(token, &wanted).await?;
-                Outcome::of(judged.map_err(|reason| explain(reason, &wanted)))
+    ) -> Result<Decision> {
+        let requirements = self.requirements(route);
+        let CheckOutcome { judged, set_cookies } = match self.find(asked) {
+            Ok(PresentedCredential::Bearer(token)) => {
+                let judged = self.judge(token, &requirements).await?;
+                CheckOutcome::of(judged.map_err(|reason| explain(reason, &requirements)))
             }
-            Ok(Found::Cookies(cookies)) => self.by_cookies(asked, cookies, &wanted, renewer).await?,
-            Err(why) => Outcome::of(Err(why)),
+            Ok(PresentedCredential::Cookies(cookies)) => {
+                self.by_cookies(asked, cookies, &requirements, renewer).await?
+            }
+            Err(why) => CheckOutcome::of(Err(why)),
         };
         Ok(match judged {
-            Ok(known) => Verdict::Admitted(self.admit(asked, known, set_cookies)),
-            Err(why) => Verdict::Refused(Refusal {
-                why,
-                realm: wanted.audience.to_owned(),
+            Ok(known) => Decision::Admitted(self.admit(asked, known, set_cookies)),
+            Err(why) => Decision::Refused(Refusal {
+                reason: why,
+                realm: requirements.audience.to_owned(),
                 set_cookies,
             }),
         })
@@ -114,8 +116,8 @@ impl<J: Judge> Gateway<J> {
     /// What is wanted of a token on this route, defaults filled in: its audience, and its scopes with spaces between.
     #[must_use]
     pub fn wants(&self, route: Route<'_>) -> (String, String) {
-        let wanted = self.wanted(route);
-        (wanted.audience.to_owned(), wanted.scopes.join(" "))
+        let requirements = self.requirements(route);
+        (requirements.audience.to_owned(), requirements.scopes.join(" "))
     }
 
     /// What it lets through.
@@ -124,9 +126,9 @@ impl<J: Judge> Gateway<J> {
         &self.config
     }
 
-    fn wanted<'a>(&'a self, route: Route<'a>) -> Wanted<'a> {
+    fn requirements<'a>(&'a self, route: Route<'a>) -> Requirements<'a> {
         let scopes: Vec<String> = route.scopes.split_ascii_whitespace().map(str::to_owned).collect();
-        Wanted {
+        Requirements {
             audience: if route.audience.is_empty() {
                 &self.config.audience
             } else {
@@ -142,43 +144,43 @@ impl<J: Judge> Gateway<J> {
     }
 
     /// The credential that counts: a bearer token, else our cookies. A bad bearer token is not made good by a cookie.
-    fn find<'a>(&self, asked: &'a Asked<'_>) -> Result<Found<'a>, Why> {
+    fn find<'a>(&self, asked: &'a ProxiedRequest<'_>) -> Result<PresentedCredential<'a>, RefusalReason> {
         match asked.bearer() {
-            Bearer::Token(token) => return Ok(Found::Bearer(token)),
-            Bearer::Broken => return Err(Why::BadToken("authorization must hold one access token")),
+            Bearer::Token(token) => return Ok(PresentedCredential::Bearer(token)),
+            Bearer::Broken => return Err(RefusalReason::BadToken("authorization must hold one access token")),
             Bearer::None => {}
         }
-        let names = self.config.cookies.as_ref().ok_or(Why::NoToken)?;
+        let names = self.config.cookies.as_ref().ok_or(RefusalReason::NoToken)?;
         let cookies = names
             .read(asked.cookie())
-            .map_err(|_| Why::BadToken("a cookie was given more than once"))?;
+            .map_err(|_| RefusalReason::BadToken("a cookie was given more than once"))?;
         if cookies.access().or(cookies.refresh()).is_none() {
-            return Err(Why::NoToken);
+            return Err(RefusalReason::NoToken);
         }
-        if !asked.provenance().is_trusted() {
-            return Err(Why::CrossSite);
+        if !asked.origin().is_trusted() {
+            return Err(RefusalReason::CrossSite);
         }
-        Ok(Found::Cookies(cookies))
+        Ok(PresentedCredential::Cookies(cookies))
     }
 
     async fn by_cookies<R: Renews>(
         &self,
-        asked: &Asked<'_>,
+        asked: &ProxiedRequest<'_>,
         cookies: Cookies<'_>,
-        wanted: &Wanted<'_>,
+        requirements: &Requirements<'_>,
         renewer: Renewer<'_, R>,
-    ) -> Result<Outcome> {
+    ) -> Result<CheckOutcome> {
         let reason = match cookies.access() {
-            Some(access) => match self.judge(access, wanted).await? {
-                Ok(known) => return Ok(Outcome::of(Ok(known))),
+            Some(access) => match self.judge(access, requirements).await? {
+                Ok(known) => return Ok(CheckOutcome::of(Ok(known))),
                 Err(reason) => reason,
             },
             None => InactiveReason::Expired, // and the browser has forgotten it
         };
-        let why = explain(reason, wanted);
+        let why = explain(reason, requirements);
         let refresh = match reason {
             // The token is good, and another would say the same.
-            InactiveReason::WrongAudience | InactiveReason::InsufficientScope => return Ok(Outcome::of(Err(why))),
+            InactiveReason::WrongAudience | InactiveReason::InsufficientScope => return Ok(CheckOutcome::of(Err(why))),
             // What ended the token ended its session.
             InactiveReason::Revoked => None,
             InactiveReason::Malformed
@@ -192,13 +194,13 @@ impl<J: Judge> Gateway<J> {
             | InactiveReason::Expired => cookies.refresh(),
         };
         let Some(refresh) = refresh else {
-            return Ok(Outcome::of(Err(why)).with(self.forget()));
+            return Ok(CheckOutcome::of(Err(why)).with(self.forget()));
         };
-        if wanted.streaming {
-            return Ok(Outcome::of(Err(why)));
+        if requirements.streaming {
+            return Ok(CheckOutcome::of(Err(why)));
         }
         let Some(renewal) = renewer()? else {
-            return Ok(Outcome::of(Err(why)));
+            return Ok(CheckOutcome::of(Err(why)));
         };
         let request = RefreshRequest {
             refresh_token: SecretText::new(refresh),
@@ -215,26 +217,31 @@ impl<J: Judge> Gateway<J> {
         match renewal.renew(request).await {
             Ok(refreshed) => {
                 // The browser gets what was made for it whatever becomes of this request: it has nothing else now.
-                let judged = self.judge(refreshed.issued.access.token.expose(), wanted).await?;
-                let judged = judged.map_err(|reason| explain(reason, wanted));
-                Ok(Outcome::of(judged).with(self.remember(&refreshed.issued)))
+                let judged = self.judge(refreshed.issued.access.token.expose(), requirements).await?;
+                let judged = judged.map_err(|reason| explain(reason, requirements));
+                Ok(CheckOutcome::of(judged).with(self.remember(&refreshed.issued)))
             }
             Err(error) => match over(error.kind) {
-                Some(description) => Ok(Outcome::of(Err(Why::BadToken(description))).with(self.forget())),
+                Some(description) => {
+                    Ok(CheckOutcome::of(Err(RefusalReason::BadToken(description))).with(self.forget()))
+                }
                 None => Err(error),
             },
         }
     }
 
-    async fn judge(&self, token: &str, wanted: &Wanted<'_>) -> Result<Result<Arc<Known>, InactiveReason>> {
-        let known = self.judge.judge(token, wanted.audience, &wanted.scopes).await?;
+    async fn judge(&self, token: &str, requirements: &Requirements<'_>) -> Result<Result<Arc<Known>, InactiveReason>> {
+        let known = self
+            .judge
+            .judge(token, requirements.audience, &requirements.scopes)
+            .await?;
         Ok(known.and_then(|known| match &self.config.client {
             Some(client) if known.claims.client_id != *client => Err(InactiveReason::WrongAudience),
             Some(_) | None => Ok(known),
         }))
     }
 
-    fn admit(&self, asked: &Asked<'_>, known: Arc<Known>, set_cookies: Vec<SetCookie>) -> Admitted {
+    fn admit(&self, asked: &ProxiedRequest<'_>, known: Arc<Known>, set_cookies: Vec<SetCookie>) -> Admitted {
         let names = self.config.cookies.as_ref();
         Admitted {
             known,
@@ -263,19 +270,19 @@ impl<J: Judge> Gateway<J> {
 }
 
 /// What is told of a token that is not active.
-fn explain(reason: InactiveReason, wanted: &Wanted<'_>) -> Why {
+fn explain(reason: InactiveReason, requirements: &Requirements<'_>) -> RefusalReason {
     match reason {
-        InactiveReason::InsufficientScope => Why::MissingScope(wanted.scopes.clone()),
-        InactiveReason::Expired => Why::BadToken("the access token expired"),
-        InactiveReason::Revoked | InactiveReason::RevokedKey => Why::BadToken("the access token was revoked"),
-        InactiveReason::WrongAudience => Why::BadToken("the access token is not for this service"),
+        InactiveReason::InsufficientScope => RefusalReason::MissingScope(requirements.scopes.clone()),
+        InactiveReason::Expired => RefusalReason::BadToken("the access token expired"),
+        InactiveReason::Revoked | InactiveReason::RevokedKey => RefusalReason::BadToken("the access token was revoked"),
+        InactiveReason::WrongAudience => RefusalReason::BadToken("the access token is not for this service"),
         InactiveReason::Malformed
         | InactiveReason::Unsupported
         | InactiveReason::WrongType
         | InactiveReason::UnknownKey
         | InactiveReason::BadSignature
         | InactiveReason::WrongIssuer
-        | InactiveReason::NotYetValid => Why::BadToken("the access token is not valid"),
+        | InactiveReason::NotYetValid => RefusalReason::BadToken("the access token is not valid"),
     }
 }
 

@@ -40,8 +40,8 @@ impl CookieNames {
     /// Reads the `Cookie` header of a request.
     ///
     /// # Errors
-    /// [`Doubled`] if one of ours is there twice: somebody planted one, and which is the browser's own cannot be told.
-    pub fn read<'a>(&self, header: &'a str) -> Result<Cookies<'a>, Doubled> {
+    /// [`DuplicateCookie`] if one of ours is there twice: somebody planted one, and which is the browser's own cannot be told.
+    pub fn read<'a>(&self, header: &'a str) -> Result<Cookies<'a>, DuplicateCookie> {
         let mut cookies = Cookies::default();
         for (name, value) in pairs(header) {
             let place = if name == self.access {
@@ -52,7 +52,7 @@ impl CookieNames {
                 continue;
             };
             if place.replace(value).is_some() {
-                return Err(Doubled);
+                return Err(DuplicateCookie);
             }
         }
         Ok(cookies)
@@ -140,7 +140,7 @@ impl fmt::Debug for Cookies<'_> {
 
 /// One of our cookies came twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Doubled;
+pub struct DuplicateCookie;
 
 /// The value of a `Set-Cookie` header. It holds a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,7 +183,7 @@ fn trimmed(text: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn read(header: &str) -> Result<(Option<&str>, Option<&str>), Doubled> {
+    fn read(header: &str) -> Result<(Option<&str>, Option<&str>), DuplicateCookie> {
         let cookies = CookieNames::default().read(header)?;
         Ok((cookies.access(), cookies.refresh()))
     }
@@ -206,8 +206,8 @@ mod tests {
 
     #[test]
     fn a_doubled_one_is_refused_and_a_thousand_others_are_not() {
-        assert_eq!(read("__Host-cs_at=A; __Host-cs_at=A"), Err(Doubled));
-        assert_eq!(read("__Host-cs_rt=; x=y; __Host-cs_rt=R"), Err(Doubled));
+        assert_eq!(read("__Host-cs_at=A; __Host-cs_at=A"), Err(DuplicateCookie));
+        assert_eq!(read("__Host-cs_rt=; x=y; __Host-cs_rt=R"), Err(DuplicateCookie));
         let many = "same=1; ".repeat(1000) + "__Host-cs_at=A";
         assert_eq!(read(&many), Ok((Some("A"), None)));
     }

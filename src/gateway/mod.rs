@@ -7,19 +7,19 @@ pub mod cookie;
 pub mod origin;
 
 #[cfg(feature = "server")]
-mod asked;
-#[cfg(feature = "server")]
 mod check;
+#[cfg(feature = "server")]
+mod decision;
 #[cfg(feature = "server")]
 mod judge;
 #[cfg(feature = "server")]
-mod verdict;
+mod request;
 
-#[cfg(feature = "server")]
-pub use asked::{Asked, Route};
 #[cfg(feature = "server")]
 pub use check::{Gateway, GatewayConfig, Renewer};
 #[cfg(feature = "server")]
+pub use decision::{Admitted, Decision, IDENTITY, Refusal};
+#[cfg(feature = "server")]
 pub use judge::{Judge, Renewal, Renews};
 #[cfg(feature = "server")]
-pub use verdict::{Admitted, IDENTITY, Refusal, Verdict};
+pub use request::{ProxiedRequest, Route};

@@ -6,7 +6,7 @@
 
 /// What a request tells of where it comes from. `None`: not told.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Provenance<'a> {
+pub struct RequestOrigin<'a> {
     /// The method.
     pub method: Option<&'a str>,
     /// Whom the browser meant to ask: `Host`.
@@ -19,7 +19,7 @@ pub struct Provenance<'a> {
     pub upgrade: bool,
 }
 
-impl Provenance<'_> {
+impl RequestOrigin<'_> {
     /// Whether it may count on cookies: it changes nothing (RFC 9110 §9.2.1), or comes from our own pages. A method that
     /// is not told may be any.
     #[must_use]
@@ -46,7 +46,7 @@ impl Provenance<'_> {
 mod tests {
     use super::*;
 
-    const POST: Provenance<'_> = Provenance {
+    const POST: RequestOrigin<'_> = RequestOrigin {
         method: Some("POST"),
         host: Some("app.example"),
         fetch_site: None,
@@ -57,13 +57,13 @@ mod tests {
     #[test]
     fn what_only_reads_may_come_from_anywhere() {
         for method in ["GET", "HEAD", "OPTIONS"] {
-            let request = Provenance {
+            let request = RequestOrigin {
                 method: Some(method),
                 fetch_site: Some("cross-site"),
                 ..POST
             };
             assert!(request.is_trusted(), "{method}");
-            let socket = Provenance {
+            let socket = RequestOrigin {
                 upgrade: true,
                 ..request
             };
@@ -79,7 +79,7 @@ mod tests {
             Some(""),
         ] {
             assert!(
-                !Provenance { method, ..POST }.is_trusted(),
+                !RequestOrigin { method, ..POST }.is_trusted(),
                 "{method:?} that tells nothing"
             );
         }
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn the_browser_says_where_from() {
         let from = |fetch_site, origin| {
-            Provenance {
+            RequestOrigin {
                 fetch_site,
                 origin,
                 ..POST
@@ -112,7 +112,7 @@ mod tests {
         ] {
             assert!(!from(None, Some(origin)), "{origin}");
         }
-        let nobody = Provenance {
+        let nobody = RequestOrigin {
             host: Some(""),
             origin: Some("https://"),
             ..POST

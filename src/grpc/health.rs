@@ -8,7 +8,7 @@ use crate::shutdown::Stop;
 
 /// What can fail on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parts {
+pub struct ComponentHealth {
     /// The store of users, clients and keys answers.
     pub users: bool,
     /// The store of sessions answers.
@@ -17,7 +17,7 @@ pub struct Parts {
     pub revocations: bool,
 }
 
-const NONE: Parts = Parts {
+const NONE: ComponentHealth = ComponentHealth {
     users: false,
     sessions: false,
     revocations: false,
@@ -44,12 +44,12 @@ impl Health {
     ///
     /// The whole (the empty name) serves as long as `Validate` does: a replica that is cut off from a store still
     /// answers most calls, and taking every replica out of a load balancer would make an outage of a degradation.
-    pub async fn report(&self, parts: Parts) {
-        let Parts {
+    pub async fn report(&self, components: ComponentHealth) {
+        let ComponentHealth {
             users,
             sessions,
             revocations,
-        } = if self.stop.is_draining() { NONE } else { parts };
+        } = if self.stop.is_draining() { NONE } else { components };
         for (name, serves) in [
             ("store.users", users),
             ("store.sessions", sessions),

@@ -8,13 +8,13 @@ pub mod policy;
 pub mod reflection;
 pub mod services;
 pub mod status;
-mod wire;
+mod write_coalescing;
 
 use std::sync::Arc;
 
 use crate::listener::{self, Limits, Listener, Security};
 use crate::shutdown::Stop;
-use connection::Grpc;
+use connection::GrpcHandler;
 use health::Health;
 
 /// Serves gRPC until `stop`, then drains: tells health's watchers, stops accepting, ends every connection politely, and
@@ -23,7 +23,7 @@ pub async fn serve(
     listener: impl Into<Listener>,
     security: Security,
     limits: Limits,
-    grpc: Arc<Grpc>,
+    grpc: Arc<GrpcHandler>,
     health: &Health,
     stop: &Stop,
 ) {

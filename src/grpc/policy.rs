@@ -26,7 +26,7 @@ pub struct Method {
     /// Who may call it.
     pub access: Access,
     /// How long it may take.
-    pub pace: Pace,
+    pub time_limit: TimeLimit,
     /// The largest message that it takes, in bytes; the transport answers a larger one with `OUT_OF_RANGE`.
     pub max_request: usize,
 }
@@ -68,7 +68,7 @@ impl Access {
 
 /// How long a method may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub enum TimeLimit {
     /// As long as the caller waits, within the configured bounds.
     Deadline,
     /// As long as it goes on: neither side may be silent for longer than this.
@@ -77,14 +77,14 @@ pub enum Pace {
 
 /// What is served only where it is wanted.
 #[derive(Clone, Copy, Debug)]
-pub struct Extras {
+pub struct OptionalServices {
     /// Reflection.
     pub reflection: bool,
     /// Envoy's external authorization.
     pub ext_authz: bool,
 }
 
-impl Extras {
+impl OptionalServices {
     fn wants(self, service: &str) -> bool {
         match service.split('.').next_back() {
             Some("ServerReflection") => self.reflection,
@@ -103,8 +103,8 @@ pub struct Policy {
 impl Policy {
     /// Every method that is served; of the extras, those that are wanted.
     #[must_use]
-    pub fn new(extras: Extras) -> Self {
-        Self::serving(|method| extras.wants(method.service))
+    pub fn new(optional: OptionalServices) -> Self {
+        Self::serving(|method| optional.wants(method.service))
     }
 
     /// The methods that this picks.
@@ -142,7 +142,7 @@ const fn method(service: &'static str, name: &'static str, path: &'static str, a
         name,
         path,
         access,
-        pace: Pace::Deadline,
+        time_limit: TimeLimit::Deadline,
         max_request: MAX_REQUEST,
     }
 }
@@ -150,13 +150,13 @@ const fn method(service: &'static str, name: &'static str, path: &'static str, a
 use Access::{Anyone, Rule, RuleOrCredential, Scope, ScopeOrOwn};
 
 /// The next user of an import must come within this.
-const IMPORT_IDLE: Pace = Pace::Idle(Duration::from_secs(30));
+const IMPORT_IDLE: TimeLimit = TimeLimit::Idle(Duration::from_secs(30));
 /// A heartbeat goes out each second: silence means that something is broken.
-const WATCH_IDLE: Pace = Pace::Idle(Duration::from_secs(30));
+const WATCH_IDLE: TimeLimit = TimeLimit::Idle(Duration::from_secs(30));
 /// Health rarely changes; this is longer than any connection lives, which is the limit that counts.
-const HEALTH_IDLE: Pace = Pace::Idle(Duration::from_hours(1));
+const HEALTH_IDLE: TimeLimit = TimeLimit::Idle(Duration::from_hours(1));
 /// Somebody at a terminal.
-const REFLECTION_IDLE: Pace = Pace::Idle(Duration::from_mins(1));
+const REFLECTION_IDLE: TimeLimit = TimeLimit::Idle(Duration::from_mins(1));
 
 methods! {
     "countersign.v1.TokenService" {
@@ -167,7 +167,7 @@ methods! {
         "Revoke": Rule;
         "Validate": Scope("countersign:validate");
         "ValidateBatch": Scope("countersign:validate"), max_request = MAX_BATCH;
-        "WatchRevocations": Scope("countersign:watch"), pace = WATCH_IDLE;
+        "WatchRevocations": Scope("countersign:watch"), time_limit = WATCH_IDLE;
         "GetKeys": Anyone;
     }
     "countersign.v1.UserService" {
@@ -185,7 +185,7 @@ methods! {
         // The one-time token is the right.
         "CompletePasswordReset": Anyone;
         "ListSessions": ScopeOrOwn("countersign:users");
-        "ImportUsers": Scope("countersign:users"), pace = IMPORT_IDLE, max_request = MAX_IMPORT;
+        "ImportUsers": Scope("countersign:users"), time_limit = IMPORT_IDLE, max_request = MAX_IMPORT;
     }
     "countersign.v1.ClientService" {
         "CreateClient": Scope("countersign:clients");
@@ -209,13 +209,13 @@ methods! {
     }
     "grpc.health.v1.Health" {
         "Check": Anyone;
-        "Watch": Anyone, pace = HEALTH_IDLE;
+        "Watch": Anyone, time_limit = HEALTH_IDLE;
     }
     "grpc.reflection.v1.ServerReflection" {
-        "ServerReflectionInfo": Anyone, pace = REFLECTION_IDLE;
+        "ServerReflectionInfo": Anyone, time_limit = REFLECTION_IDLE;
     }
     "grpc.reflection.v1alpha.ServerReflection" {
-        "ServerReflectionInfo": Anyone, pace = REFLECTION_IDLE;
+        "ServerReflectionInfo": Anyone, time_limit = REFLECTION_IDLE;
     }
 }
 
@@ -250,7 +250,7 @@ mod tests {
                 }
             }
         }
-        let streams = |method: &Method| matches!(method.pace, Pace::Idle(_));
+        let streams = |method: &Method| matches!(method.time_limit, TimeLimit::Idle(_));
         let listed: BTreeSet<_> = METHODS
             .iter()
             .map(|method| (method.path.to_owned(), streams(method)))
@@ -283,8 +283,8 @@ mod tests {
     #[test]
     fn extras_are_served_only_when_they_are_wanted() {
         let served = |path: &str, reflection, ext_authz| {
-            let extras = Extras { reflection, ext_authz };
-            Policy::new(extras).method(path).is_some()
+            let optional = OptionalServices { reflection, ext_authz };
+            Policy::new(optional).method(path).is_some()
         };
         let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
         assert!(served(path, true, false) && !served(path, false, true));

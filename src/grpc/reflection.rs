@@ -3,12 +3,12 @@
 use tonic_reflection::server::{Builder, Error};
 use tonic_reflection::server::{v1, v1alpha};
 
-use super::policy::Extras;
+use super::policy::OptionalServices;
 
 /// The descriptors: of ours, of health, and of `google.rpc`'s details, without which tools cannot print errors.
-fn shapes(extras: Extras) -> Builder<'static> {
+fn shapes(optional: OptionalServices) -> Builder<'static> {
     let shapes = Builder::configure();
-    let shapes = if extras.ext_authz {
+    let shapes = if optional.ext_authz {
         shapes.register_encoded_file_descriptor_set(crate::proto::envoy::FILE_DESCRIPTOR_SET)
     } else {
         shapes
@@ -27,16 +27,18 @@ fn shapes(extras: Extras) -> Builder<'static> {
 ///
 /// # Errors
 /// If the descriptors cannot be read, which a test rules out.
-pub fn current(extras: Extras) -> Result<v1::ServerReflectionServer<impl v1::ServerReflection>, Error> {
-    shapes(extras).build_v1()
+pub fn current(optional: OptionalServices) -> Result<v1::ServerReflectionServer<impl v1::ServerReflection>, Error> {
+    shapes(optional).build_v1()
 }
 
 /// The one before, which many tools still speak.
 ///
 /// # Errors
 /// As [`current`].
-pub fn alpha(extras: Extras) -> Result<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>, Error> {
-    shapes(extras).build_v1alpha()
+pub fn alpha(
+    optional: OptionalServices,
+) -> Result<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>, Error> {
+    shapes(optional).build_v1alpha()
 }
 
 #[cfg(test)]
@@ -46,11 +48,11 @@ mod tests {
     #[test]
     fn the_descriptors_can_be_read() {
         for ext_authz in [false, true] {
-            let extras = Extras {
+            let optional = OptionalServices {
                 reflection: true,
                 ext_authz,
             };
-            assert!(current(extras).is_ok() && alpha(extras).is_ok());
+            assert!(current(optional).is_ok() && alpha(optional).is_ok());
         }
     }
 }

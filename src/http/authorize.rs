@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use serde_json::json;
 
 use crate::gateway::cookie::SetCookie;
-use crate::gateway::{Admitted, Asked, Gateway, IDENTITY, Refusal, Renewal, Route, Verdict};
+use crate::gateway::{Admitted, Decision, Gateway, IDENTITY, ProxiedRequest, Refusal, Renewal, Route};
 use crate::model::audit::Origin;
 use crate::model::{Caller, ErrorKind, Identity, Result};
 use crate::secret::{SecretText, same};
@@ -59,8 +59,8 @@ pub struct ForwardAuth {
 
 pub(super) async fn authorize(State(auth): State<Arc<ForwardAuth>>, uri: Uri, headers: HeaderMap) -> Response {
     let answer = if auth.is_proxy(&headers) {
-        match wanted(uri.query().unwrap_or_default()) {
-            Ok(wanted) => auth.answer(&wanted, &headers).await,
+        match parse_query(uri.query().unwrap_or_default()) {
+            Ok(parse_query) => auth.answer(&parse_query, &headers).await,
             Err(why) => refuse(StatusCode::BAD_REQUEST, "invalid_request", why),
         }
     } else {
@@ -81,7 +81,7 @@ impl ForwardAuth {
         same(given, secret.expose().as_bytes())
     }
 
-    async fn answer(&self, wanted: &Wanted<'_>, headers: &HeaderMap) -> Response {
+    async fn answer(&self, parse_query: &RouteQuery<'_>, headers: &HeaderMap) -> Response {
         let text = |name: HeaderName| {
             headers
                 .get(name)
@@ -92,20 +92,20 @@ impl ForwardAuth {
         let all = headers
             .iter()
             .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));
-        let asked = Asked::new(text(METHOD), text(HOST), address, all);
+        let asked = ProxiedRequest::new(text(METHOD), text(HOST), address, all);
         let route = Route {
-            audience: &wanted.audience,
-            scopes: &wanted.scopes,
-            streaming: wanted.streaming,
+            audience: &parse_query.audience,
+            scopes: &parse_query.scopes,
+            streaming: parse_query.streaming,
         };
         let renewer = || self.renewer(address);
         match tokio::time::timeout(self.deadline, self.gateway.check(&asked, route, &renewer)).await {
-            Ok(Ok(Verdict::Admitted(admitted))) => {
+            Ok(Ok(Decision::Admitted(admitted))) => {
                 // Whole, where there is nothing of ours in it: a proxy may take its absence for an empty one.
                 let cookie = admitted.cookie.as_deref().unwrap_or(asked.cookie());
                 admit(&admitted, self.gateway.reads_cookies().then_some(cookie))
             }
-            Ok(Ok(Verdict::Refused(refusal))) => deny(&refusal),
+            Ok(Ok(Decision::Refused(refusal))) => deny(&refusal),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "/authorize could not be answered");
                 let code = if error.kind == ErrorKind::Internal {
@@ -119,11 +119,11 @@ impl ForwardAuth {
         }
     }
 
-    fn renewer(&self, address: &str) -> Result<Option<Renewal<Place<'_>>>> {
+    fn renewer(&self, address: &str) -> Result<Option<Renewal<RenewalPermit<'_>>>> {
         if !self.renews {
             return Ok(None);
         }
-        let pass = Place(&self.renewals);
+        let pass = RenewalPermit(&self.renewals);
         if self.renewals.fetch_add(1, Ordering::Relaxed) >= MAX_RENEWALS {
             return Err(ErrorKind::Overloaded.into());
         }
@@ -142,9 +142,9 @@ impl ForwardAuth {
 }
 
 /// One renewal under way.
-struct Place<'a>(&'a AtomicUsize);
+struct RenewalPermit<'a>(&'a AtomicUsize);
 
-impl Drop for Place<'_> {
+impl Drop for RenewalPermit<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -152,21 +152,21 @@ impl Drop for Place<'_> {
 
 /// What the route wants, as the proxy's configuration says in the query.
 #[derive(Default)]
-struct Wanted<'a> {
+struct RouteQuery<'a> {
     audience: Cow<'a, str>,
     scopes: Cow<'a, str>,
     streaming: bool,
 }
 
 /// A word that is not known is refused: a slip of the pen must not open a route.
-fn wanted(query: &str) -> Result<Wanted<'_>, &'static str> {
-    let mut wanted = Wanted::default();
+fn parse_query(query: &str) -> Result<RouteQuery<'_>, &'static str> {
+    let mut parse_query = RouteQuery::default();
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         let place = match &*key {
-            "audience" => &mut wanted.audience,
-            "scopes" => &mut wanted.scopes,
+            "audience" => &mut parse_query.audience,
+            "scopes" => &mut parse_query.scopes,
             "streaming" if value == "true" || value == "false" => {
-                wanted.streaming = value == "true";
+                parse_query.streaming = value == "true";
                 continue;
             }
             _ => return Err("the query takes audience, scopes and streaming (true or false)"),
@@ -176,7 +176,7 @@ fn wanted(query: &str) -> Result<Wanted<'_>, &'static str> {
         }
         *place = value;
     }
-    Ok(wanted)
+    Ok(parse_query)
 }
 
 fn admit(admitted: &Admitted, cookie: Option<&str>) -> Response {
@@ -252,14 +252,14 @@ mod tests {
 
     #[test]
     fn the_route_says_what_it_wants_and_nothing_else() {
-        let asked = wanted("audience=api&scopes=read+write%3Aall&streaming=true").unwrap();
+        let asked = parse_query("audience=api&scopes=read+write%3Aall&streaming=true").unwrap();
         assert_eq!(
             (&*asked.audience, &*asked.scopes, asked.streaming),
             ("api", "read write:all", true)
         );
-        assert!(wanted("").unwrap().audience.is_empty());
+        assert!(parse_query("").unwrap().audience.is_empty());
         for bad in ["scope=read", "audience=a&audience=b", "streaming=yes", "x", "Scopes=a"] {
-            assert!(wanted(bad).is_err(), "{bad}");
+            assert!(parse_query(bad).is_err(), "{bad}");
         }
     }
 }

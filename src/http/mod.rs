@@ -19,26 +19,26 @@ pub use authorize::ForwardAuth;
 pub use metadata::Metadata;
 
 use crate::clock::UnixMillis;
-use crate::listener::{Connections, Io, Peer};
+use crate::listener::{ConnectionHandler, Io, Peer};
 use crate::shutdown::Stop;
 
 /// How long the head of a request may take, and how long a connection may be idle.
-const HEAD: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How old a connection may become before it is asked to end.
-const MAX_AGE: Duration = Duration::from_mins(1);
+const MAX_CONNECTION_AGE: Duration = Duration::from_mins(1);
 /// How long the answer that is on its way then may take.
-const GRACE: Duration = Duration::from_secs(10);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// The head of a request, in bytes.
-const MAX_HEAD: usize = 16 * 1024;
+const MAX_HEADER_BYTES: usize = 16 * 1024;
 
 /// 1970 to 9999: what `Date` can say (RFC 9110 §5.6.7), in Unix milliseconds.
-const YEARS: std::ops::Range<i64> = 0..253_402_300_800_000;
+const HTTP_DATE_RANGE: std::ops::Range<i64> = 0..253_402_300_800_000;
 
 /// The most connections at once; the callers are few: verifiers' caches, scrapers, probes.
 pub const MAX_CONNECTIONS: usize = 256;
 
 /// What the side port tells.
-pub trait Facts: Send + Sync + 'static {
+pub trait SidePortData: Send + Sync + 'static {
     /// The JSON Web Key Set and its entity tag, with the quotation marks.
     fn jwks(&self) -> (String, String);
 
@@ -54,13 +54,13 @@ pub trait Facts: Send + Sync + 'static {
 
 /// HTTP/1.1 on every connection of a listener.
 #[derive(Debug)]
-pub struct Http {
+pub struct HttpHandler {
     router: Router,
-    facts: Told,
+    data: Told,
 }
 
 /// The facts, which have nothing to show of themselves.
-struct Told(Arc<dyn Facts>);
+struct Told(Arc<dyn SidePortData>);
 
 impl std::fmt::Debug for Told {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -68,13 +68,13 @@ impl std::fmt::Debug for Told {
     }
 }
 
-impl Http {
+impl HttpHandler {
     /// Tells these facts. `jwks_max_age` is how long verifiers may keep the key set.
     #[must_use]
-    pub fn new(facts: Arc<dyn Facts>, metadata: &Metadata, jwks_max_age: Duration) -> Self {
+    pub fn new(data: Arc<dyn SidePortData>, metadata: &Metadata, jwks_max_age: Duration) -> Self {
         Self {
-            router: routes::router(facts.clone(), metadata, jwks_max_age),
-            facts: Told(facts),
+            router: routes::router(data.clone(), metadata, jwks_max_age),
+            data: Told(data),
         }
     }
 
@@ -87,9 +87,9 @@ impl Http {
     }
 }
 
-impl Connections for Http {
-    async fn speak(&self, io: Io, _peer: Arc<Peer>, stop: Stop) {
-        if !YEARS.contains(&self.facts.0.now().0) {
+impl ConnectionHandler for HttpHandler {
+    async fn handle(&self, io: Io, _peer: Arc<Peer>, stop: Stop) {
+        if !HTTP_DATE_RANGE.contains(&self.data.0.now().0) {
             // Hyper dates every answer, and panics over what a date cannot say.
             tracing::debug!("the clock says a time that HTTP knows no date for: nothing is answered");
             return;
@@ -97,11 +97,11 @@ impl Connections for Http {
         let service = TowerToHyperService::new(self.router.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
-            .max_buf_size(MAX_HEAD)
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(MAX_HEADER_BYTES)
             .serve_connection(TokioIo::new(io), service);
         let mut connection = pin!(connection);
-        let mut end = pin!(tokio::time::sleep(MAX_AGE));
+        let mut end = pin!(tokio::time::sleep(MAX_CONNECTION_AGE));
         let mut leaving = false;
         loop {
             tokio::select! {
@@ -118,12 +118,12 @@ impl Connections for Http {
                     }
                     connection.as_mut().graceful_shutdown();
                     leaving = true;
-                    end.as_mut().reset(Instant::now() + GRACE);
+                    end.as_mut().reset(Instant::now() + SHUTDOWN_GRACE);
                 }
                 () = stop.draining(), if !leaving => {
                     connection.as_mut().graceful_shutdown();
                     leaving = true;
-                    end.as_mut().reset(Instant::now() + GRACE);
+                    end.as_mut().reset(Instant::now() + SHUTDOWN_GRACE);
                 }
             }
         }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::{Facts, Metadata};
+use super::{Metadata, SidePortData};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// RFC 7517 §8.5.
@@ -20,14 +20,14 @@ const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4
 const METADATA_MAX_AGE: Duration = Duration::from_hours(1);
 
 #[derive(Clone)]
-struct Told {
-    facts: Arc<dyn Facts>,
+struct RouteState {
+    data: Arc<dyn SidePortData>,
     jwks_max_age: HeaderValue,
 }
 
-pub(super) fn router(facts: Arc<dyn Facts>, metadata: &Metadata, jwks_max_age: Duration) -> Router {
-    let told = Told {
-        facts,
+pub(super) fn router(data: Arc<dyn SidePortData>, metadata: &Metadata, jwks_max_age: Duration) -> Router {
+    let state = RouteState {
+        data,
         jwks_max_age: public(jwks_max_age),
     };
     Router::new()
@@ -37,11 +37,11 @@ pub(super) fn router(facts: Arc<dyn Facts>, metadata: &Metadata, jwks_max_age: D
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(told)
+        .with_state(state)
 }
 
-async fn jwks(State(told): State<Told>, request: HeaderMap) -> Response {
-    let (json, tag) = told.facts.jwks();
+async fn jwks(State(state): State<RouteState>, request: HeaderMap) -> Response {
+    let (json, tag) = state.data.jwks();
     let known = request.get(header::IF_NONE_MATCH);
     let mut response = if known.is_some_and(|known| matches(known, &tag)) {
         StatusCode::NOT_MODIFIED.into_response()
@@ -49,25 +49,25 @@ async fn jwks(State(told): State<Told>, request: HeaderMap) -> Response {
         ([(header::CONTENT_TYPE, JWKS)], json).into_response()
     };
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, told.jwks_max_age);
+    headers.insert(header::CACHE_CONTROL, state.jwks_max_age);
     if let Ok(tag) = HeaderValue::try_from(tag) {
         headers.insert(header::ETAG, tag);
     }
     response
 }
 
-async fn metrics(State(told): State<Told>) -> Response {
-    ([(header::CONTENT_TYPE, METRICS)], told.facts.metrics()).into_response()
+async fn metrics(State(state): State<RouteState>) -> Response {
+    ([(header::CONTENT_TYPE, METRICS)], state.data.metrics()).into_response()
 }
 
-async fn ready(State(told): State<Told>) -> Response {
-    match told.facts.ready() {
+async fn ready(State(state): State<RouteState>) -> Response {
+    match state.data.ready() {
         Ok(()) => "ready\n".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
     }
 }
 
-fn document(json: String) -> axum::routing::MethodRouter<Told> {
+fn document(json: String) -> axum::routing::MethodRouter<RouteState> {
     let age = public(METADATA_MAX_AGE);
     get(move || async move { ([(header::CONTENT_TYPE, JSON), (header::CACHE_CONTROL, age)], json) })
 }

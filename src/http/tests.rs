@@ -17,7 +17,7 @@ struct Known {
     now: AtomicI64,
 }
 
-impl Facts for Known {
+impl SidePortData for Known {
     fn jwks(&self) -> (String, String) {
         (r#"{"keys":[]}"#.to_owned(), "\"tag-1\"".to_owned())
     }
@@ -53,7 +53,7 @@ impl Side {
         let metadata = Metadata {
             issuer: "https://issuer.example/".to_owned(),
         };
-        let http = Http::new(known.clone(), &metadata, Duration::from_mins(5));
+        let http = HttpHandler::new(known.clone(), &metadata, Duration::from_mins(5));
         let limits = Limits {
             max_connections: 8,
             drain_timeout: Duration::from_secs(1),
@@ -154,7 +154,7 @@ async fn operators_see_health_and_metrics() {
         "text/plain; version=0.0.4; charset=utf-8"
     );
     assert_eq!(side.get("/", &[]).await.0, StatusCode::NOT_FOUND);
-    let long = "x".repeat(2 * MAX_HEAD);
+    let long = "x".repeat(2 * MAX_HEADER_BYTES);
     let (status, ..) = side.get("/healthz", &[(header::USER_AGENT, &long)]).await;
     assert_eq!(status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::socket::Accepted;
-use super::{HANDSHAKE, Io, Listener, Peer, Security, UNACKNOWLEDGED};
+use super::{HANDSHAKE_TIMEOUT, Io, Listener, Peer, Security, TCP_USER_TIMEOUT};
 use crate::shutdown::Stop;
 
 /// What a listener may take.
@@ -24,14 +24,14 @@ pub struct Limits {
 }
 
 /// What speaks on the connections.
-pub trait Connections: Send + Sync + 'static {
+pub trait ConnectionHandler: Send + Sync + 'static {
     /// Speaks on one until it ends. When `stop` drains it finishes what was begun; when it does not, it is dropped.
-    fn speak(&self, io: Io, peer: Arc<Peer>, stop: Stop) -> impl Future<Output = ()> + Send;
+    fn handle(&self, io: Io, peer: Arc<Peer>, stop: Stop) -> impl Future<Output = ()> + Send;
 }
 
 /// Accepts connections until `stop`, then drains: returns once all have ended, at the latest after
 /// [`Limits::drain_timeout`], and at once if `stop` says now.
-pub async fn serve<C: Connections>(
+pub async fn serve<C: ConnectionHandler>(
     listener: impl Into<Listener>,
     security: Security,
     limits: Limits,
@@ -62,7 +62,7 @@ pub async fn serve<C: Connections>(
     open.shutdown().await;
 }
 
-async fn accept<C: Connections>(
+async fn accept<C: ConnectionHandler>(
     listener: &Listener,
     security: &Security,
     limits: Limits,
@@ -94,7 +94,7 @@ async fn accept<C: Connections>(
                 Accepted::Unix(stream) => Ok((Io::Unix(stream), Peer::local())),
             };
             match secured {
-                Ok((io, peer)) => connections.speak(io, Arc::new(peer), stop).await,
+                Ok((io, peer)) => connections.handle(io, Arc::new(peer), stop).await,
                 Err(error) => tracing::debug!(%error, "no TLS session came about"),
             }
         });
@@ -121,7 +121,7 @@ impl Drop for Counted {
 /// Small answers go out at once, and a peer that vanished is noticed even while we only write.
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED))
+    SockRef::from(stream).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))
 }
 
 async fn secure(stream: TcpStream, address: std::net::SocketAddr, security: &Security) -> io::Result<(Io, Peer)> {
@@ -132,7 +132,7 @@ async fn secure(stream: TcpStream, address: std::net::SocketAddr, security: &Sec
         return Ok((Io::Plain(stream), Peer::anonymous(address)));
     };
     let acceptor = TlsAcceptor::from(config.load_full());
-    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let peer = certificate.map_or_else(
         || Peer::anonymous(address),

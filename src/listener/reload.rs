@@ -13,7 +13,7 @@ use crate::clock::Clock;
 
 /// How often the files are read. Reading them is the one way that sees every kind of replacement: written in place,
 /// renamed over, or a folder's symbolic link pointed elsewhere, as Kubernetes does it.
-pub const RELOAD_EVERY: Duration = Duration::from_secs(1);
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The certificates of the listeners. New handshakes take what the files hold now; open connections go on.
 ///
@@ -31,7 +31,7 @@ pub struct Certificates {
 
 /// What the last reading came to.
 #[derive(Debug, PartialEq, Eq)]
-enum Seen {
+enum FilesState {
     /// In force.
     Good([u8; 32]),
     /// Refused, for this reason; complained about or not yet.
@@ -61,7 +61,7 @@ impl Certificates {
             tracing::error!(problem, "the certificate is served all the same: replace it");
         }
         describe();
-        show(&material);
+        record_expiry(&material);
         Ok(new)
     }
 
@@ -75,41 +75,41 @@ impl Certificates {
     }
 
     /// Has the files read at once.
-    pub fn hurry(&self) {
+    pub fn reload_now(&self) {
         self.now.notify_one();
     }
 
     /// Follows the files until `stop`.
     pub async fn follow(&self, stop: CancellationToken) {
-        let mut seen = Seen::Good(self.loaded);
+        let mut seen = FilesState::Good(self.loaded);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(RELOAD_EVERY) => {}
+                () = tokio::time::sleep(RELOAD_INTERVAL) => {}
                 () = self.now.notified() => {}
             }
-            seen = self.look(seen).await;
+            seen = self.reload(seen).await;
         }
     }
 
-    async fn look(&self, before: Seen) -> Seen {
+    async fn reload(&self, before: FilesState) -> FilesState {
         let files = self.files.clone();
         // A file on a network volume may take its time.
         let read = tokio::task::spawn_blocking(move || files.read()).await;
         let read = read.unwrap_or_else(|error| Err(error.to_string()));
         let material = match read {
-            Ok(material) if before == Seen::Good(material.fingerprint()) => return before,
+            Ok(material) if before == FilesState::Good(material.fingerprint()) => return before,
             Ok(material) => material,
-            Err(problem) => return refuse(problem, &before),
+            Err(problem) => return reject(problem, &before),
         };
-        match self.take(&material) {
-            Ok(()) => Seen::Good(material.fingerprint()),
-            Err(problem) => refuse(problem, &before),
+        match self.apply(&material) {
+            Ok(()) => FilesState::Good(material.fingerprint()),
+            Err(problem) => reject(problem, &before),
         }
     }
 
     /// Puts it in force, for all listeners or for none.
-    fn take(&self, material: &TlsMaterial) -> Result<(), String> {
+    fn apply(&self, material: &TlsMaterial) -> Result<(), String> {
         self.is_current(material)?;
         let configs: Vec<_> = self
             .listeners
@@ -119,7 +119,7 @@ impl Certificates {
         for ((_, current), new) in self.listeners.iter().zip(configs) {
             current.store(Arc::new(new));
         }
-        show(material);
+        record_expiry(material);
         metrics::counter!("countersign_tls_reloads_total", "outcome" => "taken").increment(1);
         metrics::gauge!("countersign_tls_files_refused").set(0.0);
         tracing::info!("new TLS files are in force");
@@ -147,9 +147,9 @@ impl Certificates {
 }
 
 /// Keeps what is in force, and complains if this problem is not new and was not complained about.
-fn refuse(problem: String, before: &Seen) -> Seen {
+fn reject(problem: String, before: &FilesState) -> FilesState {
     let complained = match before {
-        Seen::Bad(known, complained) if *known == problem => {
+        FilesState::Bad(known, complained) if *known == problem => {
             if !complained {
                 metrics::counter!("countersign_tls_reloads_total", "outcome" => "refused").increment(1);
                 metrics::gauge!("countersign_tls_files_refused").set(1.0);
@@ -160,9 +160,9 @@ fn refuse(problem: String, before: &Seen) -> Seen {
             }
             true
         }
-        Seen::Good(_) | Seen::Bad(..) => false,
+        FilesState::Good(_) | FilesState::Bad(..) => false,
     };
-    Seen::Bad(problem, complained)
+    FilesState::Bad(problem, complained)
 }
 
 fn describe() {
@@ -185,7 +185,7 @@ fn describe() {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
-fn show(material: &TlsMaterial) {
+fn record_expiry(material: &TlsMaterial) {
     let set = |what: &'static str, validity: Validity| {
         metrics::gauge!("countersign_tls_certificate_expiry_timestamp_seconds", "of" => what)
             .set(validity.until.0 as f64 / 1000.0);

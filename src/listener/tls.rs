@@ -59,7 +59,7 @@ impl TlsFiles {
     /// # Errors
     /// With one line that names the file and what is wrong with it.
     pub fn read(&self) -> Result<TlsMaterial, String> {
-        let read = |path: &PathBuf| std::fs::read(path).map_err(|error| complaint(path, &error));
+        let read = |path: &PathBuf| std::fs::read(path).map_err(|error| file_error(path, &error));
         Ok(TlsMaterial {
             cert: read(&self.cert)?,
             key: Zeroizing::new(read(&self.key)?),
@@ -85,7 +85,7 @@ impl TlsMaterial {
     pub fn config(&self, alpn: &[u8]) -> Result<ServerConfig, String> {
         let files = &self.files;
         let chain = certificates(&files.cert, &self.cert)?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| complaint(&files.key, &error))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| file_error(&files.key, &error))?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -94,19 +94,19 @@ impl TlsMaterial {
             (Some(path), Some(pem)) => {
                 let mut roots = RootCertStore::empty();
                 for ca in certificates(path, pem)? {
-                    roots.add(ca).map_err(|error| complaint(path, &error))?;
+                    roots.add(ca).map_err(|error| file_error(path, &error))?;
                 }
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                     .allow_unauthenticated()
                     .build()
-                    .map_err(|error| complaint(path, &error))?;
+                    .map_err(|error| file_error(path, &error))?;
                 builder.with_client_cert_verifier(verifier)
             }
             _ => builder.with_no_client_auth(),
         };
         let mut config = builder
             .with_single_cert(chain, key)
-            .map_err(|error| complaint(&files.cert, &error))?;
+            .map_err(|error| file_error(&files.cert, &error))?;
         config.alpn_protocols = vec![alpn.to_vec()];
         Ok(config)
     }
@@ -119,8 +119,8 @@ impl TlsMaterial {
         let path = &self.files.cert;
         let chain = certificates(path, &self.cert)?;
         chain.first().map_or_else(
-            || Err(complaint(path, &"holds no certificate")),
-            |own| validity(own).map_err(|error| complaint(path, &error)),
+            || Err(file_error(path, &"holds no certificate")),
+            |own| validity(own).map_err(|error| file_error(path, &error)),
         )
     }
 
@@ -136,7 +136,7 @@ impl TlsMaterial {
         let all = certificates(path, pem)?;
         let all: Vec<_> = all
             .iter()
-            .map(|ca| validity(ca).map_err(|error| complaint(path, &error)))
+            .map(|ca| validity(ca).map_err(|error| file_error(path, &error)))
             .collect::<Result<_, _>>()?;
         Ok(all.into_iter().max_by_key(|validity| validity.until))
     }
@@ -165,9 +165,9 @@ impl std::fmt::Debug for TlsMaterial {
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let list: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| complaint(path, &error))?;
+        .map_err(|error| file_error(path, &error))?;
     if list.is_empty() {
-        return Err(complaint(path, &"holds no certificate"));
+        return Err(file_error(path, &"holds no certificate"));
     }
     Ok(list)
 }
@@ -181,7 +181,7 @@ fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, String> {
     })
 }
 
-fn complaint(path: &Path, error: &dyn std::fmt::Display) -> String {
+fn file_error(path: &Path, error: &dyn std::fmt::Display) -> String {
     format!("{}: {error}", path.display())
 }
 
@@ -248,8 +248,8 @@ mod tests {
             ),
         ];
         for (named, files) in bad {
-            let complaint = files.load(b"h2").unwrap_err();
-            assert!(complaint.contains(named), "{complaint}");
+            let file_error = files.load(b"h2").unwrap_err();
+            assert!(file_error.contains(named), "{file_error}");
         }
     }
 }

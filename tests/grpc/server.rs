@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use countersign::grpc::connection::Grpc;
-use countersign::grpc::health::{Health, Parts};
+use countersign::grpc::connection::GrpcHandler;
+use countersign::grpc::health::{ComponentHealth, Health};
 use countersign::grpc::layers::{
-    Authentication, Authenticator, Call, Credential, Deadlines, Frame, FrameParts, Inbound, RequestIds, Routed, Routes,
+    Authentication, Authenticator, Call, Credential, Deadlines, Pipeline, PipelineParts, RequestBody, RequestIds,
+    ResponseFuture, Routes,
 };
-use countersign::grpc::policy::{Extras, Method, Policy};
+use countersign::grpc::policy::{Method, OptionalServices, Policy};
 use countersign::listener::{Limits, PeerName, Security};
 use countersign::model::audit::Origin;
 use countersign::model::{Caller, ErrorKind, Identity};
@@ -89,16 +90,16 @@ impl Server {
         let seen = Arc::new(Seen::default());
         let (health, health_server) = Health::new(stop.clone()).await;
         health
-            .report(Parts {
+            .report(ComponentHealth {
                 users: true,
                 sessions: true,
                 revocations: true,
             })
             .await;
-        let frame = Frame::new(FrameParts {
+        let pipeline = Pipeline::new(PipelineParts {
             routes: Box::new(Obedient::new(seen.clone(), health_server)),
             authenticator: Arc::new(Names(seen.clone())),
-            policy: Policy::new(Extras {
+            policy: Policy::new(OptionalServices {
                 reflection: setup.reflection,
                 ext_authz: false,
             }),
@@ -106,7 +107,7 @@ impl Server {
             ids: RequestIds::new(&SystemEntropy),
             stop: stop.clone(),
         });
-        let grpc = Arc::new(Grpc::new(Arc::new(frame), Arc::new(SystemEntropy)));
+        let grpc = Arc::new(GrpcHandler::new(Arc::new(pipeline), Arc::new(SystemEntropy)));
         let limits = Limits {
             max_connections: setup.max_connections,
             drain_timeout: setup.drain_timeout,
@@ -153,7 +154,7 @@ impl Authenticator for Names {
         };
         let good = !self.0.faded.load(Ordering::SeqCst);
         let names: Vec<_> = credential.peer.names.iter().map(PeerName::as_str).collect();
-        Authentication::Known(match (credential.bearer, names.as_slice()) {
+        Authentication::Ready(match (credential.bearer, names.as_slice()) {
             (Some("validator"), _) => machine(&["countersign:validate"]),
             (Some("user-manager"), _) => machine(&["countersign:users"]),
             (Some("fading"), _) if good => machine(&["countersign:watch"]),
@@ -167,7 +168,7 @@ impl Authenticator for Names {
                 origin: Origin::default(),
             })),
             (Some("slow"), _) => {
-                return Authentication::Asking(Box::pin(async {
+                return Authentication::Pending(Box::pin(async {
                     tokio::time::sleep(Duration::from_millis(30)).await;
                     Err(ErrorKind::StoreUnavailable.into())
                 }));
@@ -179,7 +180,7 @@ impl Authenticator for Names {
                 } else {
                     Err(ErrorKind::CallerUnauthenticated.into())
                 };
-                return Authentication::Asking(Box::pin(async move {
+                return Authentication::Pending(Box::pin(async move {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                     caller
                 }));
@@ -192,7 +193,7 @@ impl Authenticator for Names {
         })
     }
 
-    fn nobody(&self) -> Arc<Caller> {
+    fn anonymous(&self) -> Arc<Caller> {
         Arc::new(Caller {
             identity: Identity::Anonymous,
             scopes: Vec::new(),
@@ -204,19 +205,19 @@ impl Authenticator for Names {
 /// Does as the refresh token of `Refresh` says; `WatchRevocations` is silent.
 struct Obedient {
     token: TokenServiceServer<Service>,
-    health: Box<dyn Fn(http::Request<Inbound>) -> Routed + Send + Sync>,
-    reflection: Box<dyn Fn(http::Request<Inbound>) -> Routed + Send + Sync>,
-    reflection_alpha: Box<dyn Fn(http::Request<Inbound>) -> Routed + Send + Sync>,
+    health: Box<dyn Fn(http::Request<RequestBody>) -> ResponseFuture + Send + Sync>,
+    reflection: Box<dyn Fn(http::Request<RequestBody>) -> ResponseFuture + Send + Sync>,
+    reflection_alpha: Box<dyn Fn(http::Request<RequestBody>) -> ResponseFuture + Send + Sync>,
 }
 
 impl Obedient {
     fn new(seen: Arc<Seen>, health: HealthServer<impl tonic_health::pb::health_server::Health>) -> Self {
-        let extras = Extras {
+        let optional = OptionalServices {
             reflection: true,
             ext_authz: false,
         };
-        let current = countersign::grpc::reflection::current(extras).unwrap();
-        let alpha = countersign::grpc::reflection::alpha(extras).unwrap();
+        let current = countersign::grpc::reflection::current(optional).unwrap();
+        let alpha = countersign::grpc::reflection::alpha(optional).unwrap();
         Self {
             token: TokenServiceServer::new(Service(seen)),
             health: Box::new(move |request| health.clone().call(request)),
@@ -227,7 +228,7 @@ impl Obedient {
 }
 
 impl Routes for Obedient {
-    fn route(&self, method: &'static Method, request: http::Request<Inbound>) -> Routed {
+    fn route(&self, method: &'static Method, request: http::Request<RequestBody>) -> ResponseFuture {
         match method.service {
             "countersign.v1.TokenService" => self
                 .token

@@ -7,7 +7,7 @@ use tonic::{Code, Request, Status};
 
 use super::calls::{AgentCalls, no_help, passed_on};
 use crate::gateway::{Gateway, IDENTITY, Renews};
-use crate::grpc::convert::check_request::Question;
+use crate::grpc::convert::check_request::EncodedCheckRequest;
 use crate::grpc::services::authorization::{Checked, Checks};
 use crate::model::{ErrorKind, Result};
 use crate::proto::envoy::service::auth::v3::CheckResponse;
@@ -26,8 +26,8 @@ impl AgentChecks {
     }
 
     /// Has the upstream decide, by what the agent wants of the route: its own configuration may want less.
-    async fn forward(&self, question: Question, wants: (String, String)) -> Result<Result<Checked, Status>> {
-        let mut request = question.whole()?;
+    async fn forward(&self, question: EncodedCheckRequest, wants: (String, String)) -> Result<Result<Checked, Status>> {
+        let mut request = question.decode()?;
         let (upstream, _) = self.calls.following()?;
         let (audience, scopes) = wants;
         if let Some(attributes) = &mut request.attributes {
@@ -83,7 +83,7 @@ impl Renews for Nobody {
 }
 
 impl Checks for AgentChecks {
-    async fn check(&self, request: Request<Question>) -> Result<Checked> {
+    async fn check(&self, request: Request<EncodedCheckRequest>) -> Result<Checked> {
         let question = request.into_inner();
         let to_renew = AtomicBool::new(false);
         let renewer = || {

@@ -22,9 +22,9 @@ use crate::client::{Client, Credential, RetryPolicy, Verifier, VerifierConfig};
 use crate::clock::SystemClock;
 use crate::config::{Config, Listen, OnStale};
 use crate::gateway::Gateway;
-use crate::grpc::connection::Grpc;
-use crate::grpc::health::{Health, Parts};
-use crate::grpc::layers::{Deadlines, Frame, FrameParts, RequestIds};
+use crate::grpc::connection::GrpcHandler;
+use crate::grpc::health::{ComponentHealth, Health};
+use crate::grpc::layers::{Deadlines, Pipeline, PipelineParts, RequestIds};
 use crate::grpc::policy::Policy;
 use crate::keys::verify::claims_on_trust;
 use crate::listener::{Limits, Security, connection_cap};
@@ -63,7 +63,7 @@ pub async fn agent(
     let gateway = Gateway::new(calls.clone(), Arc::new(SystemClock::new()), settings::gateway(config)?);
     let checks = AgentChecks::new(gateway, calls.clone());
     let ext_authz = config.gateway.ext_authz;
-    let frame = Frame::new(FrameParts {
+    let pipeline = Pipeline::new(PipelineParts {
         routes: Box::new(AgentRoutes::new(calls.clone(), checks, health_service)),
         authenticator: Arc::new(Neighbours::default()),
         policy: Policy::serving(|method| {
@@ -78,7 +78,7 @@ pub async fn agent(
         ids: RequestIds::new(&*entropy),
         stop: stop.clone(),
     });
-    let grpc = Arc::new(Grpc::new(Arc::new(frame), entropy));
+    let grpc = Arc::new(GrpcHandler::new(Arc::new(pipeline), entropy));
     let limits = Limits {
         max_connections: connection_cap(config.server.max_connections),
         drain_timeout: config.server.drain_timeout,
@@ -128,7 +128,7 @@ async fn follow(config: &Config, upstream: &str, calls: &AgentCalls, health: &He
     loop {
         let fresh = verifier.staleness().is_some_and(|age| age <= max_staleness);
         health
-            .report(Parts {
+            .report(ComponentHealth {
                 users: false,
                 sessions: false,
                 revocations: fresh,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::calls::AgentCalls;
 use super::edge::AgentChecks;
-use crate::grpc::layers::{Authentication, Authenticator, Credential, Inbound, Routed, Routes};
+use crate::grpc::layers::{Authentication, Authenticator, Credential, RequestBody, ResponseFuture, Routes};
 use crate::grpc::policy::Method;
 use crate::grpc::services::{Boxed, authorization, boxed, validate};
 use crate::model::audit::Origin;
@@ -32,7 +32,7 @@ impl AgentRoutes {
 }
 
 impl Routes for AgentRoutes {
-    fn route(&self, method: &'static Method, request: http::Request<Inbound>) -> Routed {
+    fn route(&self, method: &'static Method, request: http::Request<RequestBody>) -> ResponseFuture {
         match method.service {
             "grpc.health.v1.Health" => (self.health)(request),
             "envoy.service.auth.v3.Authorization" => authorization::serve(&self.checks, method, request),
@@ -56,10 +56,10 @@ impl Default for Neighbours {
 
 impl Authenticator for Neighbours {
     fn authenticate(&self, _: Credential<'_>) -> Authentication {
-        Authentication::Known(Ok(self.0.clone()))
+        Authentication::Ready(Ok(self.0.clone()))
     }
 
-    fn nobody(&self) -> Arc<Caller> {
+    fn anonymous(&self) -> Arc<Caller> {
         self.0.clone()
     }
 }

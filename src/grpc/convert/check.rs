@@ -6,7 +6,7 @@ use prost_types::Struct;
 use tonic::Code;
 use tonic_types::Status;
 
-use crate::gateway::{Admitted, IDENTITY, Refusal, Verdict};
+use crate::gateway::{Admitted, Decision, IDENTITY, Refusal};
 use crate::model::Claims;
 use crate::proto::convert::json::to_struct;
 use crate::proto::envoy::config::core::v3::header_value_option::HeaderAppendAction;
@@ -17,14 +17,14 @@ use crate::proto::envoy::r#type::v3::HttpStatus;
 
 /// What Envoy is told.
 #[must_use]
-pub fn verdict(verdict: &Verdict) -> CheckResponse {
-    match verdict {
-        Verdict::Admitted(admitted) => CheckResponse {
+pub fn check_response(check_response: &Decision) -> CheckResponse {
+    match check_response {
+        Decision::Admitted(admitted) => CheckResponse {
             status: Some(said(Code::Ok)),
             dynamic_metadata: Some(metadata(&admitted.known.claims)),
             http_response: Some(HttpResponse::OkResponse(pass(admitted))),
         },
-        Verdict::Refused(refusal) => CheckResponse {
+        Decision::Refused(refusal) => CheckResponse {
             status: Some(said(match refusal.status() {
                 401 => Code::Unauthenticated,
                 _ => Code::PermissionDenied,
@@ -36,24 +36,24 @@ pub fn verdict(verdict: &Verdict) -> CheckResponse {
 }
 
 /// The longest answer that is kept: the cache counts with what is usual, and attributes may be long as they are told here.
-const MOST_KEPT: usize = 4096;
+const MAX_CACHED_RESPONSE: usize = 4096;
 
 /// Writes what Envoy is told. Where a request goes on as it came, that depends on the token alone: it is kept with it.
-pub fn write(verdict: &Verdict, out: &mut impl BufMut) {
-    match verdict {
-        Verdict::Admitted(admitted) if admitted.is_plain() => {
+pub fn write(check_response: &Decision, out: &mut impl BufMut) {
+    match check_response {
+        Decision::Admitted(admitted) if admitted.is_plain() => {
             let kept = &admitted.known.passed;
             if let Some(bytes) = kept.get() {
                 return out.put_slice(bytes);
             }
-            let bytes = Bytes::from(self::verdict(verdict).encode_to_vec());
+            let bytes = Bytes::from(self::check_response(check_response).encode_to_vec());
             out.put_slice(&bytes);
-            if bytes.len() <= MOST_KEPT {
+            if bytes.len() <= MAX_CACHED_RESPONSE {
                 // Somebody else may have put the same there meanwhile.
                 let _ = kept.set(bytes);
             }
         }
-        Verdict::Admitted(_) | Verdict::Refused(_) => self::verdict(verdict).encode_raw(out),
+        Decision::Admitted(_) | Decision::Refused(_) => self::check_response(check_response).encode_raw(out),
     }
 }
 

@@ -9,21 +9,21 @@ use prost::Message as _;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use super::required;
-use crate::gateway::{Asked, Route};
+use crate::gateway::{ProxiedRequest, Route};
 use crate::model::{Error, Result};
 use crate::proto::envoy::service::auth::v3::CheckRequest;
 
 /// An encoded `CheckRequest`. It holds tokens.
 #[derive(Clone)]
-pub struct Question(Bytes);
+pub struct EncodedCheckRequest(Bytes);
 
-impl fmt::Debug for Question {
+impl fmt::Debug for EncodedCheckRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Question").field(&self.0.len()).finish()
     }
 }
 
-impl Question {
+impl EncodedCheckRequest {
     /// What came, of which nothing is known yet.
     #[must_use]
     pub const fn new(bytes: Bytes) -> Self {
@@ -31,8 +31,8 @@ impl Question {
     }
 
     /// The request that is asked about, and what its route wants.
-    pub fn read(&self) -> Result<(Asked<'_>, Route<'_>)> {
-        let mut parts = Parts::default();
+    pub fn read(&self) -> Result<(ProxiedRequest<'_>, Route<'_>)> {
+        let mut parts = CheckRequestFields::default();
         parts.request(&self.0).map_err(|_| no_message())?;
         required(parts.has_attributes.then_some(()), "attributes")?;
         required(parts.has_http.then_some(()), "attributes.request.http")?;
@@ -49,12 +49,12 @@ impl Question {
             scopes: parts.scopes,
             streaming,
         };
-        let asked = Asked::new(parts.method, parts.host, parts.source, parts.headers);
+        let asked = ProxiedRequest::new(parts.method, parts.host, parts.source, parts.headers);
         Ok((asked, route))
     }
 
     /// All of it, to be passed on.
-    pub fn whole(self) -> Result<CheckRequest> {
+    pub fn decode(self) -> Result<CheckRequest> {
         CheckRequest::decode(self.0).map_err(|_| no_message())
     }
 }
@@ -69,7 +69,7 @@ fn no_message() -> Error {
 /// What is looked at. Where a field comes again the last one counts, and what a message holds adds up, as
 /// <https://protobuf.dev/programming-guides/encoding/#last-one-wins> has it; but a header that comes again is another value.
 #[derive(Default)]
-struct Parts<'a> {
+struct CheckRequestFields<'a> {
     has_attributes: bool,
     has_http: bool,
     method: &'a str,
@@ -82,11 +82,11 @@ struct Parts<'a> {
 }
 
 /// Not a message.
-struct Broken;
+struct InvalidEncoding;
 
-type Read = Result<(), Broken>;
+type Read = Result<(), InvalidEncoding>;
 
-impl<'a> Parts<'a> {
+impl<'a> CheckRequestFields<'a> {
     fn request(&mut self, bytes: &'a [u8]) -> Read {
         fields(bytes, |number, field| match number {
             1 => self.attributes(field),
@@ -172,7 +172,7 @@ impl<'a> Parts<'a> {
 }
 
 /// Of a `map<string, string>`.
-fn entry(bytes: &[u8]) -> Result<(&str, &str), Broken> {
+fn entry(bytes: &[u8]) -> Result<(&str, &str), InvalidEncoding> {
     let (mut key, mut value) = ("", "");
     fields(bytes, |number, field| {
         match number {
@@ -185,22 +185,22 @@ fn entry(bytes: &[u8]) -> Result<(&str, &str), Broken> {
     Ok((key, value))
 }
 
-fn text(bytes: &[u8]) -> Result<&str, Broken> {
-    std::str::from_utf8(bytes).map_err(|_| Broken)
+fn text(bytes: &[u8]) -> Result<&str, InvalidEncoding> {
+    std::str::from_utf8(bytes).map_err(|_| InvalidEncoding)
 }
 
 /// Calls `each` with the number and the bytes of every field that has a length; no other kind is looked at here.
 fn fields<'a>(mut bytes: &'a [u8], mut each: impl FnMut(u32, &'a [u8]) -> Read) -> Read {
     while !bytes.is_empty() {
-        let (number, wire) = decode_key(&mut bytes).map_err(|_| Broken)?;
+        let (number, wire) = decode_key(&mut bytes).map_err(|_| InvalidEncoding)?;
         if wire == WireType::LengthDelimited {
-            let length = decode_varint(&mut bytes).map_err(|_| Broken)?;
-            let length = usize::try_from(length).map_err(|_| Broken)?;
-            let (field, rest) = bytes.split_at_checked(length).ok_or(Broken)?;
+            let length = decode_varint(&mut bytes).map_err(|_| InvalidEncoding)?;
+            let length = usize::try_from(length).map_err(|_| InvalidEncoding)?;
+            let (field, rest) = bytes.split_at_checked(length).ok_or(InvalidEncoding)?;
             bytes = rest;
             each(number, field)?;
         } else {
-            skip_field(wire, number, &mut bytes, DecodeContext::default()).map_err(|_| Broken)?;
+            skip_field(wire, number, &mut bytes, DecodeContext::default()).map_err(|_| InvalidEncoding)?;
         }
     }
     Ok(())

@@ -47,8 +47,8 @@ prop_compose! {
     }
 }
 
-fn parts(bytes: &[u8]) -> Option<Parts<'_>> {
-    let mut parts = Parts::default();
+fn parts(bytes: &[u8]) -> Option<CheckRequestFields<'_>> {
+    let mut parts = CheckRequestFields::default();
     parts.request(bytes).is_ok().then_some(parts)
 }
 
@@ -117,6 +117,6 @@ fn texts_are_utf_8() {
 
 #[test]
 fn debug_shows_no_header() {
-    let shown = format!("{:?}", Question::new(Bytes::from_static(b"canary")));
+    let shown = format!("{:?}", EncodedCheckRequest::new(Bytes::from_static(b"canary")));
     assert_eq!(shown, "Question(6)");
 }

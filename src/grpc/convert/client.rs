@@ -45,10 +45,10 @@ pub fn client_draft(message: proto::Client) -> Result<ClientDraft> {
         grants: grants
             .map(|(index, grant)| model_grant(index, *grant))
             .collect::<Result<_>>()?,
-        access_token_ttl: life(message.access_token_ttl, "client.access_token_ttl")?,
-        refresh_idle_ttl: life(message.refresh_idle_ttl, "client.refresh_idle_ttl")?,
-        session_ttl: life(message.session_ttl, "client.session_ttl")?,
-        refresh_grace: life(message.refresh_grace, "client.refresh_grace")?,
+        access_token_ttl: optional_duration(message.access_token_ttl, "client.access_token_ttl")?,
+        refresh_idle_ttl: optional_duration(message.refresh_idle_ttl, "client.refresh_idle_ttl")?,
+        session_ttl: optional_duration(message.session_ttl, "client.session_ttl")?,
+        refresh_grace: optional_duration(message.refresh_grace, "client.refresh_grace")?,
         reuse_policy: model_policy(message.reuse_policy)?,
         client_id: message.client_id,
         display_name: message.display_name,
@@ -60,7 +60,7 @@ pub fn client_draft(message: proto::Client) -> Result<ClientDraft> {
 }
 
 /// The span that an optional message holds; unset is the configuration's.
-pub fn life(duration: Option<prost_types::Duration>, field: &'static str) -> Result<Option<Duration>> {
+pub fn optional_duration(duration: Option<prost_types::Duration>, field: &'static str) -> Result<Option<Duration>> {
     duration.map(|duration| span(&duration, field)).transpose()
 }
 

@@ -12,7 +12,7 @@ pub mod token;
 mod user;
 
 pub use audit::{audit_event, audit_request};
-pub use client::{client, client_draft, life};
+pub use client::{client, client_draft, optional_duration};
 pub use key::{key, key_set, reason};
 pub use session::{context, session};
 pub use user::{import_row, imported, user, user_draft};

@@ -29,15 +29,15 @@ pub trait Authenticator: Send + Sync + 'static {
 
     /// The caller of a method that anyone may call: nobody is asked who they are there, so that neither a token that has
     /// expired nor a store that is down keeps anyone from it.
-    fn nobody(&self) -> Arc<Caller>;
+    fn anonymous(&self) -> Arc<Caller>;
 }
 
 /// The answer of an [`Authenticator`].
 pub enum Authentication {
     /// Known from memory: the rule, on which the speed of every call depends.
-    Known(Result<Arc<Caller>>),
+    Ready(Result<Arc<Caller>>),
     /// A store has to be asked first.
-    Asking(BoxFuture<'static, Result<Arc<Caller>>>),
+    Pending(BoxFuture<'static, Result<Arc<Caller>>>),
 }
 
 /// The bearer token of a request (RFC 6750 §2.1), if there is one.

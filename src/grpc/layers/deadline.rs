@@ -7,7 +7,7 @@ use http::HeaderValue;
 use crate::model::{Error, ErrorKind, Result};
 
 /// Left for the answer's way back: it is worth nothing once the caller has given up.
-const SHAVE: Duration = Duration::from_millis(20);
+const RESPONSE_MARGIN: Duration = Duration::from_millis(20);
 
 /// How long calls may take.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ pub(super) fn of_stream(timeout: Option<&HeaderValue>) -> Result<Option<Duration
     };
     let given = parse(timeout.as_bytes())
         .ok_or_else(|| Error::invalid("grpc-timeout", "must be 1-8 digits and one of H M S m u n"))?;
-    match given.checked_sub(SHAVE) {
+    match given.checked_sub(RESPONSE_MARGIN) {
         Some(left) if !left.is_zero() => Ok(Some(left)),
         _ => Err(ErrorKind::DeadlineExceeded.into()),
     }

@@ -10,16 +10,16 @@
 //! 4. the service, until the deadline passes; a panic becomes `INTERNAL`;
 //! 5. outcome counted and logged, request id echoed.
 
-mod answer;
 mod authenticate;
 mod call;
+mod concurrency;
 mod deadline;
-mod future;
-mod gate;
-mod inbound;
 mod metrics;
+mod request_body;
 mod request_id;
-mod stall;
+mod response_body;
+mod serve_call;
+mod unread;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -27,17 +27,17 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 
-pub use answer::Answer;
 pub use authenticate::{Authentication, Authenticator, Credential};
 pub use call::Call;
+pub use concurrency::{ConcurrencyLimit, Permit};
 pub use deadline::Deadlines;
-pub use future::CallFuture;
-pub use gate::{Gate, Pass};
-pub use inbound::Inbound;
+pub use request_body::RequestBody;
 pub use request_id::{REQUEST_ID, RequestIds};
-pub(crate) use stall::{TICK, Untaken};
+pub use response_body::ResponseBody;
+pub use serve_call::ServeCall;
+pub(crate) use unread::{TICK_INTERVAL, UnreadResponses};
 
-use super::policy::{METHODS, Method, Pace, Policy};
+use super::policy::{METHODS, Method, Policy, TimeLimit};
 use crate::listener::Peer;
 use crate::model::Result;
 use crate::shutdown::Stop;
@@ -49,28 +49,28 @@ const MAX_CALLS: usize = 16 * 1024;
 /// Where a call goes once the frame let it pass.
 pub trait Routes: Send + Sync + 'static {
     /// The answer of the service that has this method; its own limit on messages must be the method's.
-    fn route(&self, method: &'static Method, request: http::Request<Inbound>) -> Routed;
+    fn route(&self, method: &'static Method, request: http::Request<RequestBody>) -> ResponseFuture;
 }
 
 /// The future that generated services answer with.
-pub type Routed = BoxFuture<'static, Result<http::Response<tonic::body::Body>, Infallible>>;
+pub type ResponseFuture = BoxFuture<'static, Result<http::Response<tonic::body::Body>, Infallible>>;
 
 /// The frame. One for all connections; see the module.
-pub struct Frame {
+pub struct Pipeline {
     routes: Box<dyn Routes>,
     authenticator: Arc<dyn Authenticator>,
     policy: Policy,
     deadlines: Deadlines,
     ids: RequestIds,
     stop: Stop,
-    calls: Gate,
+    calls: ConcurrencyLimit,
     metrics: Metrics,
 }
 
-/// What a [`Frame`] is made of.
+/// What a [`Pipeline`] is made of.
 #[expect(missing_debug_implementations, reason = "taken apart at once by Frame::new")]
 #[expect(missing_docs, reason = "each is documented at its type")]
-pub struct FrameParts {
+pub struct PipelineParts {
     pub routes: Box<dyn Routes>,
     pub authenticator: Arc<dyn Authenticator>,
     pub policy: Policy,
@@ -79,10 +79,10 @@ pub struct FrameParts {
     pub stop: Stop,
 }
 
-impl Frame {
+impl Pipeline {
     /// A frame. Made after the metrics recorder is installed, or its metrics record nothing.
     #[must_use]
-    pub fn new(parts: FrameParts) -> Self {
+    pub fn new(parts: PipelineParts) -> Self {
         Self {
             routes: parts.routes,
             authenticator: parts.authenticator,
@@ -90,7 +90,7 @@ impl Frame {
             deadlines: parts.deadlines,
             ids: parts.ids,
             stop: parts.stop,
-            calls: Gate::new(MAX_CALLS),
+            calls: ConcurrencyLimit::new(MAX_CALLS),
             metrics: Metrics::new(),
         }
     }
@@ -98,11 +98,11 @@ impl Frame {
     /// How many calls have not ended.
     #[must_use]
     pub fn calls_in_flight(&self) -> usize {
-        self.calls.inside()
+        self.calls.in_use()
     }
 }
 
-impl std::fmt::Debug for Frame {
+impl std::fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Frame")
             .field("deadlines", &self.deadlines)
@@ -113,27 +113,27 @@ impl std::fmt::Debug for Frame {
 
 /// The frame on one connection.
 #[derive(Clone, Debug)]
-pub(crate) struct OnConnection(Arc<Connection>);
+pub(crate) struct ConnectionService(Arc<ConnectionContext>);
 
 #[derive(Debug)]
-struct Connection {
-    frame: Arc<Frame>,
+struct ConnectionContext {
+    pipeline: Arc<Pipeline>,
     peer: Arc<Peer>,
-    untaken: Arc<Untaken>,
+    unread: Arc<UnreadResponses>,
 }
 
-impl OnConnection {
-    pub(crate) fn new(frame: Arc<Frame>, peer: Arc<Peer>, untaken: Arc<Untaken>) -> Self {
-        Self(Arc::new(Connection { frame, peer, untaken }))
+impl ConnectionService {
+    pub(crate) fn new(pipeline: Arc<Pipeline>, peer: Arc<Peer>, unread: Arc<UnreadResponses>) -> Self {
+        Self(Arc::new(ConnectionContext { pipeline, peer, unread }))
     }
 }
 
-impl hyper::service::Service<http::Request<Incoming>> for OnConnection {
-    type Response = http::Response<Answer>;
+impl hyper::service::Service<http::Request<Incoming>> for ConnectionService {
+    type Response = http::Response<ResponseBody>;
     type Error = Infallible;
-    type Future = CallFuture;
+    type Future = ServeCall;
 
-    fn call(&self, request: http::Request<Incoming>) -> CallFuture {
-        CallFuture::begin(Arc::clone(&self.0), request)
+    fn call(&self, request: http::Request<Incoming>) -> ServeCall {
+        ServeCall::begin(Arc::clone(&self.0), request)
     }
 }

@@ -32,7 +32,7 @@ impl RequestIds {
     /// The caller's id if it is a decent one, else one of ours.
     pub(super) fn of(&self, headers: &HeaderMap) -> HeaderValue {
         match headers.get(REQUEST_ID) {
-            Some(id) if is_decent(id.as_bytes()) => id.clone(),
+            Some(id) if is_valid(id.as_bytes()) => id.clone(),
             _ => self.make(),
         }
     }
@@ -59,7 +59,7 @@ fn hex(number: u64, out: &mut [u8]) {
 }
 
 /// Visible ASCII, so that it can neither forge a log line nor move a terminal's cursor.
-fn is_decent(id: &[u8]) -> bool {
+fn is_valid(id: &[u8]) -> bool {
     (1..=MAX_LEN).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
 
@@ -87,6 +87,6 @@ mod tests {
         let ids = RequestIds::new(&SystemEntropy);
         let made: std::collections::HashSet<_> = (0..1000).map(|_| ids.of(&HeaderMap::new())).collect();
         assert_eq!(made.len(), 1000);
-        assert!(made.iter().all(|id| is_decent(id.as_bytes())));
+        assert!(made.iter().all(|id| is_valid(id.as_bytes())));
     }
 }

@@ -9,11 +9,11 @@ use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
 
 use super::Desk;
-use super::by_hand::{ByHand, Written};
-use crate::gateway::{Gateway, Renewal, Verdict};
+use super::codec::{EncodeResponse, HotPathCodec};
+use crate::gateway::{Decision, Gateway, Renewal};
 use crate::grpc::convert::check;
-use crate::grpc::convert::check_request::Question;
-use crate::grpc::layers::{Call, Inbound, Routed};
+use crate::grpc::convert::check_request::EncodedCheckRequest;
+use crate::grpc::layers::{Call, RequestBody, ResponseFuture};
 use crate::grpc::policy::Method;
 use crate::model::Result;
 use crate::proto::envoy::service::auth::v3::CheckResponse;
@@ -23,7 +23,7 @@ use crate::token::Tokens;
 #[derive(Debug)]
 pub enum Checked {
     /// What was decided here.
-    Judged(Box<Verdict>),
+    Judged(Box<Decision>),
     /// As another Countersign told it.
     Told(Box<CheckResponse>),
 }
@@ -31,14 +31,14 @@ pub enum Checked {
 /// What answers Check.
 pub trait Checks: Send + Sync + 'static {
     /// Whether the request may pass.
-    fn check(&self, request: Request<Question>) -> impl Future<Output = Result<Checked>> + Send;
+    fn check(&self, request: Request<EncodedCheckRequest>) -> impl Future<Output = Result<Checked>> + Send;
 }
 
 /// Answers a call of Check.
-pub fn serve<C: Checks>(by: &Arc<C>, method: &'static Method, request: http::Request<Inbound>) -> Routed {
+pub fn serve<C: Checks>(by: &Arc<C>, method: &'static Method, request: http::Request<RequestBody>) -> ResponseFuture {
     let by = Arc::clone(by);
     Box::pin(async move {
-        let mut grpc = Grpc::new(ByHand::<Question, _>::default());
+        let mut grpc = Grpc::new(HotPathCodec::<EncodedCheckRequest, _>::default());
         grpc = grpc.apply_max_message_size_config(Some(method.max_request), None);
         Ok(grpc.unary(One(by), request).await)
     })
@@ -46,22 +46,22 @@ pub fn serve<C: Checks>(by: &Arc<C>, method: &'static Method, request: http::Req
 
 struct One<C>(Arc<C>);
 
-impl<C: Checks> UnaryService<Question> for One<C> {
+impl<C: Checks> UnaryService<EncodedCheckRequest> for One<C> {
     type Response = Checked;
     type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Checked>, Status>> + Send>>;
 
-    fn call(&mut self, request: Request<Question>) -> Self::Future {
+    fn call(&mut self, request: Request<EncodedCheckRequest>) -> Self::Future {
         let by = Arc::clone(&self.0);
         Box::pin(async move { Ok(Response::new(by.check(request).await?)) })
     }
 }
 
-impl Written for Checked {
-    const ROOM: usize = 2048;
+impl EncodeResponse for Checked {
+    const INITIAL_CAPACITY: usize = 2048;
 
     fn write(self, out: &mut EncodeBuf<'_>) {
         match self {
-            Self::Judged(verdict) => check::write(&verdict, out),
+            Self::Judged(decision) => check::write(&decision, out),
             Self::Told(response) => response.encode_raw(out),
         }
     }
@@ -81,7 +81,7 @@ impl AuthorizationCalls {
 }
 
 impl Checks for AuthorizationCalls {
-    async fn check(&self, request: Request<Question>) -> Result<Checked> {
+    async fn check(&self, request: Request<EncodedCheckRequest>) -> Result<Checked> {
         let call = Call::of(&request)?;
         // Memory answers at once, and is never too busy to; the stores are asked by so many at a time.
         let renewer = || {
@@ -90,13 +90,13 @@ impl Checks for AuthorizationCalls {
                 Ok(Renewal {
                     tokens: self.tokens.clone(),
                     caller: call.caller(),
-                    pass: self.desk.gate.enter()?,
+                    pass: self.desk.gate.acquire()?,
                 })
             };
             caller.has("countersign:refresh").then(renewal).transpose()
         };
         let (asked, route) = request.get_ref().read()?;
-        let verdict = self.gateway.check(&asked, route, &renewer).await?;
-        Ok(Checked::Judged(Box::new(verdict)))
+        let decision = self.gateway.check(&asked, route, &renewer).await?;
+        Ok(Checked::Judged(Box::new(decision)))
     }
 }

@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Desk, Rules};
 use crate::account::Clients;
-use crate::grpc::convert::{client, client_draft, life, optional_moment, paths, required};
+use crate::grpc::convert::{client, client_draft, optional_duration, optional_moment, paths, required};
 use crate::proto::client_service_server::ClientService;
 use crate::proto::convert::time::timestamp;
 use crate::proto::{
@@ -99,7 +99,7 @@ impl ClientService for ClientCalls {
         request: Request<RotateClientSecretRequest>,
     ) -> Result<Response<RotateClientSecretResponse>, Status> {
         let work = self.desk.take(request)?;
-        let overlap = life(work.message.overlap, "overlap")?;
+        let overlap = optional_duration(work.message.overlap, "overlap")?;
         let rotated = self
             .clients
             .rotate_secret(&work.principal(), &work.message.client_id, overlap)

@@ -2,8 +2,8 @@
 
 mod audit;
 pub mod authorization;
-mod by_hand;
 mod client;
+mod codec;
 mod key;
 mod token;
 mod user;
@@ -21,8 +21,8 @@ use self::client::ClientCalls;
 use self::key::KeyCalls;
 use self::token::{TokenCalls, ValidateCalls};
 use self::user::UserCalls;
-use super::layers::{Call, Gate, Inbound, Pass, Routed, Routes};
-use super::policy::{Extras, MAX_REQUEST, Method};
+use super::layers::{Call, ConcurrencyLimit, Permit, RequestBody, ResponseFuture, Routes};
+use super::policy::{MAX_REQUEST, Method, OptionalServices};
 use super::reflection;
 use crate::account::{Clients, Principal, Sessions, Trail, Users};
 use crate::clock::Clock;
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Rules {
 }
 
 /// A service of any type.
-pub type Boxed = Box<dyn Fn(Request<Inbound>) -> Routed + Send + Sync>;
+pub type Boxed = Box<dyn Fn(Request<RequestBody>) -> ResponseFuture + Send + Sync>;
 
 /// Every service, behind the path of its methods.
 pub struct Services {
@@ -93,14 +93,14 @@ impl Services {
     pub fn new(
         rules: &Rules,
         health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
-        extras: Extras,
+        optional: OptionalServices,
     ) -> Result<Self> {
         let desk = Desk {
-            gate: Gate::new(MAX_WORK),
+            gate: ConcurrencyLimit::new(MAX_WORK),
             clock: rules.clock.clone(),
         };
-        let current = reflection::current(extras).map_err(Error::internal)?;
-        let alpha = reflection::alpha(extras).map_err(Error::internal)?;
+        let current = reflection::current(optional).map_err(Error::internal)?;
+        let alpha = reflection::alpha(optional).map_err(Error::internal)?;
         Ok(Self {
             validate: Arc::new(ValidateCalls::new(desk.clone(), rules)),
             token: TokenServiceServer::new(TokenCalls::new(desk.clone(), rules.clone())),
@@ -127,7 +127,7 @@ impl std::fmt::Debug for Services {
 }
 
 impl Routes for Services {
-    fn route(&self, method: &'static Method, request: Request<Inbound>) -> Routed {
+    fn route(&self, method: &'static Method, request: Request<RequestBody>) -> ResponseFuture {
         let max = method.max_request;
         match method.service {
             "countersign.v1.TokenService" if method.name.starts_with("Validate") => {
@@ -150,10 +150,10 @@ impl Routes for Services {
 pub fn boxed<S>(service: S) -> Boxed
 where
     S: Service<
-            Request<Inbound>,
+            Request<RequestBody>,
             Response = http::Response<tonic::body::Body>,
             Error = std::convert::Infallible,
-            Future = Routed,
+            Future = ResponseFuture,
         > + Clone
         + Send
         + Sync
@@ -165,7 +165,7 @@ where
 /// Where calls come in that have more to do than look something up in memory.
 #[derive(Clone, Debug)]
 struct Desk {
-    gate: Gate,
+    gate: ConcurrencyLimit,
     clock: Arc<dyn Clock>,
 }
 
@@ -175,12 +175,12 @@ struct Working<T> {
     caller: Caller,
     /// Until when the caller waits: a moment of the clock's monotonic time.
     deadline: Duration,
-    _pass: Pass,
+    _pass: Permit,
 }
 
 impl Desk {
     fn take<T>(&self, request: tonic::Request<T>) -> Result<Working<T>> {
-        let pass = self.gate.enter()?;
+        let pass = self.gate.acquire()?;
         let call = Call::of(&request)?;
         Ok(Working {
             caller: call.caller(),

@@ -62,7 +62,7 @@ impl Validates for ValidateCalls {
     async fn validate(&self, request: &ValidateRequest, asked: Duration) -> Result<Answer, Error> {
         let request = token::validate(request, asked)?;
         // Memory answers at once, and is never too busy to; the store is asked by so many at a time.
-        let _pass = request.strong.then(|| self.desk.gate.enter()).transpose()?;
+        let _pass = request.strong.then(|| self.desk.gate.acquire()).transpose()?;
         Ok(Answer::Judged(self.tokens.validate(request).await?))
     }
 }

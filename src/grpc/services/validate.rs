@@ -9,9 +9,9 @@ use tonic::codec::EncodeBuf;
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
 
-use super::by_hand::{ByHand, Written};
+use super::codec::{EncodeResponse, HotPathCodec};
 use crate::grpc::convert::answer::{Answer, encode_batch};
-use crate::grpc::layers::{Inbound, Routed};
+use crate::grpc::layers::{RequestBody, ResponseFuture};
 use crate::grpc::policy::Method;
 use crate::model::{Error, Result};
 use crate::proto::{ValidateBatchRequest, ValidateRequest};
@@ -36,18 +36,22 @@ pub trait Validates: Send + Sync + 'static {
 }
 
 /// Answers a call of Validate or `ValidateBatch`.
-pub fn serve<V: Validates>(by: &Arc<V>, method: &'static Method, request: http::Request<Inbound>) -> Routed {
+pub fn serve<V: Validates>(
+    by: &Arc<V>,
+    method: &'static Method,
+    request: http::Request<RequestBody>,
+) -> ResponseFuture {
     let by = Arc::clone(by);
     let max = Some(method.max_request);
     if method.name == "ValidateBatch" {
         return Box::pin(async move {
-            let mut grpc = Grpc::new(ByHand::<ValidateBatchRequest, _>::default());
+            let mut grpc = Grpc::new(HotPathCodec::<ValidateBatchRequest, _>::default());
             grpc = grpc.apply_max_message_size_config(max, None);
             Ok(grpc.unary(Batch(by), request).await)
         });
     }
     Box::pin(async move {
-        let mut grpc = Grpc::new(ByHand::<ValidateRequest, _>::default());
+        let mut grpc = Grpc::new(HotPathCodec::<ValidateRequest, _>::default());
         grpc = grpc.apply_max_message_size_config(max, None);
         Ok(grpc.unary(One(by), request).await)
     })
@@ -152,16 +156,16 @@ fn within(mut error: Error, index: usize) -> Error {
     error
 }
 
-impl Written for Answer {
-    const ROOM: usize = 1024;
+impl EncodeResponse for Answer {
+    const INITIAL_CAPACITY: usize = 1024;
 
     fn write(self, out: &mut EncodeBuf<'_>) {
         self.encode(out);
     }
 }
 
-impl Written for Vec<Answer> {
-    const ROOM: usize = 16 * 1024;
+impl EncodeResponse for Vec<Answer> {
+    const INITIAL_CAPACITY: usize = 16 * 1024;
 
     fn write(self, out: &mut EncodeBuf<'_>) {
         encode_batch(&self, out);

@@ -3,7 +3,7 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// What stores, logs and files need beside connections.
-const RESERVE: u64 = 256;
+const RESERVED_FILES: u64 = 256;
 
 /// The most connections at once: `wanted`, or what the limit on open files leaves. The soft limit is first raised to
 /// the hard one.
@@ -24,7 +24,7 @@ pub fn connection_cap(wanted: usize) -> usize {
 
 fn cap_under(wanted: usize, files: u64) -> usize {
     // A tiny limit is shared half and half, so that something still works.
-    let reserve = RESERVE.min(files / 2);
+    let reserve = RESERVED_FILES.min(files / 2);
     let left = usize::try_from(files - reserve).unwrap_or(usize::MAX);
     wanted.min(left).max(1)
 }

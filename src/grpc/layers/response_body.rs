@@ -13,64 +13,64 @@ use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status};
 
 use super::authenticate::{Authentication, Credential};
-use super::gate::Pass;
-use super::stall::Waiting;
-use super::{Frame as Layers, Peer};
+use super::concurrency::Permit;
+use super::unread::UnreadResponse;
+use super::{Peer, Pipeline};
 use crate::grpc::policy::{Access, METHODS};
 use crate::grpc::status::{log, status};
 use crate::model::{Caller, Error, ErrorKind, Result};
 use crate::secret::SecretText;
 
 /// How often a stream is looked at: whether it is idle, over, draining, and whether its caller is still good.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An answer's body.
-pub struct Answer {
+pub struct ResponseBody {
     body: tonic::body::Body,
-    kind: Kind,
+    state: BodyState,
 }
 
-enum Kind {
+enum BodyState {
     /// Of a unary call: made at once, and to be taken soon.
-    Unary { _waiting: Waiting },
+    Unary { _waiting: UnreadResponse },
     /// Of a stream, which is looked after until it ends.
-    Stream(Box<Stream>),
+    StreamState(Box<StreamState>),
     /// Ended by us: the trailers have been sent.
     Ended,
 }
 
 /// What is known of a stream.
-pub(super) struct Stream {
-    pub(super) layers: Arc<Layers>,
+pub(super) struct StreamState {
+    pub(super) pipeline: Arc<Pipeline>,
     pub(super) method: usize,
     pub(super) request_id: http::HeaderValue,
     pub(super) bearer: Option<SecretText>,
     pub(super) peer: Arc<Peer>,
     pub(super) idle: Duration,
     pub(super) deadline: Option<Instant>,
-    pub(super) moved: Instant,
-    pub(super) look: Pin<Box<Sleep>>,
+    pub(super) last_activity: Instant,
+    pub(super) check_timer: Pin<Box<Sleep>>,
     /// Asks a store whether the caller is still good.
-    pub(super) asking: Option<BoxFuture<'static, Result<Arc<Caller>>>>,
+    pub(super) pending_auth: Option<BoxFuture<'static, Result<Arc<Caller>>>>,
     pub(super) code: Option<Code>,
-    pub(super) _pass: Pass,
+    pub(super) _pass: Permit,
 }
 
-impl Answer {
-    pub(super) fn unary(body: tonic::body::Body, waiting: Waiting) -> Self {
-        let kind = Kind::Unary { _waiting: waiting };
-        Self { body, kind }
+impl ResponseBody {
+    pub(super) fn unary(body: tonic::body::Body, waiting: UnreadResponse) -> Self {
+        let state = BodyState::Unary { _waiting: waiting };
+        Self { body, state }
     }
 
-    pub(super) fn stream(body: tonic::body::Body, stream: Stream) -> Self {
-        let kind = Kind::Stream(Box::new(stream));
-        Self { body, kind }
+    pub(super) fn stream(body: tonic::body::Body, stream: StreamState) -> Self {
+        let state = BodyState::StreamState(Box::new(stream));
+        Self { body, state }
     }
 }
 
-impl Stream {
+impl StreamState {
     pub(super) fn timer() -> Pin<Box<Sleep>> {
-        Box::pin(tokio::time::sleep(LOOK))
+        Box::pin(tokio::time::sleep(CHECK_INTERVAL))
     }
 
     /// What of the stream goes to the peer next: what the service gave, or the end that it has come to.
@@ -78,24 +78,24 @@ impl Stream {
         let now = Instant::now();
         let given = match polled {
             Poll::Ready(given) => {
-                self.moved = now;
-                if now < self.look.deadline() {
+                self.last_activity = now;
+                if now < self.check_timer.deadline() {
                     return Poll::Ready(Next::Given(given));
                 }
                 Some(given)
             }
             Poll::Pending => None,
         };
-        while self.look.as_mut().poll(cx).is_ready() {
-            self.look.as_mut().reset(now + LOOK);
+        while self.check_timer.as_mut().poll(cx).is_ready() {
+            self.check_timer.as_mut().reset(now + CHECK_INTERVAL);
             if let Err(error) = self.may_go_on(now) {
                 return Poll::Ready(Next::Ended(status(error)));
             }
         }
-        if let Some(asking) = &mut self.asking
-            && let Poll::Ready(caller) = asking.as_mut().poll(cx)
+        if let Some(pending_auth) = &mut self.pending_auth
+            && let Poll::Ready(caller) = pending_auth.as_mut().poll(cx)
         {
-            self.asking = None;
+            self.pending_auth = None;
             if let Err(error) = self.judge(caller) {
                 return Poll::Ready(Next::Ended(status(error)));
             }
@@ -104,13 +104,13 @@ impl Stream {
     }
 
     fn may_go_on(&mut self, now: Instant) -> Result<()> {
-        if self.layers.stop.is_draining() {
+        if self.pipeline.stop.is_draining() {
             return Err(ErrorKind::ShuttingDown.into());
         }
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return Err(ErrorKind::DeadlineExceeded.into());
         }
-        if now.saturating_duration_since(self.moved) >= self.idle {
+        if now.saturating_duration_since(self.last_activity) >= self.idle {
             return Err(Error::new(
                 ErrorKind::DeadlineExceeded,
                 "the stream was idle for too long",
@@ -128,9 +128,9 @@ impl Stream {
             bearer: self.bearer.as_ref().map(SecretText::expose),
             peer: &self.peer,
         };
-        match self.layers.authenticator.authenticate(credential) {
-            Authentication::Known(caller) => self.judge(caller)?,
-            Authentication::Asking(asking) => self.asking = Some(asking),
+        match self.pipeline.authenticator.authenticate(credential) {
+            Authentication::Ready(caller) => self.judge(caller)?,
+            Authentication::Pending(pending_auth) => self.pending_auth = Some(pending_auth),
         }
         Ok(())
     }
@@ -153,23 +153,23 @@ enum Next {
     Ended(Status),
 }
 
-impl Drop for Stream {
+impl Drop for StreamState {
     fn drop(&mut self) {
         let code = self.code.unwrap_or(Code::Cancelled);
-        self.layers.metrics.ended(self.method, code);
+        self.pipeline.metrics.ended(self.method, code);
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Status;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Given> {
         let this = self.get_mut();
-        let stream = match &mut this.kind {
-            Kind::Unary { .. } => return Pin::new(&mut this.body).poll_frame(cx),
-            Kind::Ended => return Poll::Ready(None),
-            Kind::Stream(stream) => stream,
+        let stream = match &mut this.state {
+            BodyState::Unary { .. } => return Pin::new(&mut this.body).poll_frame(cx),
+            BodyState::Ended => return Poll::Ready(None),
+            BodyState::StreamState(stream) => stream,
         };
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         let next = std::task::ready!(stream.next(polled, cx));
@@ -186,7 +186,7 @@ impl Body for Answer {
                 let id = stream.request_id.to_str().unwrap_or_default();
                 log(&status, METHODS[stream.method].path, id);
                 stream.code = Some(status.code());
-                this.kind = Kind::Ended;
+                this.state = BodyState::Ended;
                 // What the service still had to say is dropped with its body.
                 this.body = tonic::body::Body::empty();
                 let mut trailers = HeaderMap::new();
@@ -197,18 +197,18 @@ impl Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        match self.kind {
-            Kind::Unary { .. } => self.body.is_end_stream(),
+        match self.state {
+            BodyState::Unary { .. } => self.body.is_end_stream(),
             // Asked for the next frame, it may say how the stream ended.
-            Kind::Stream(_) => false,
-            Kind::Ended => true,
+            BodyState::StreamState(_) => false,
+            BodyState::Ended => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.kind {
-            Kind::Unary { .. } => self.body.size_hint(),
-            Kind::Stream(_) | Kind::Ended => SizeHint::default(),
+        match self.state {
+            BodyState::Unary { .. } => self.body.size_hint(),
+            BodyState::StreamState(_) | BodyState::Ended => SizeHint::default(),
         }
     }
 }

@@ -15,10 +15,12 @@ use tonic::{Code, Status};
 use tracing::Span;
 use tracing::field::Empty;
 
-use super::answer::Stream;
 use super::authenticate::{Authentication, Credential, bearer};
 use super::deadline::of_stream;
-use super::{Answer, Call, Connection, Inbound, METHODS, Pace, Pass, REQUEST_ID, Routed};
+use super::response_body::StreamState;
+use super::{
+    Call, ConnectionContext, METHODS, Permit, REQUEST_ID, RequestBody, ResponseBody, ResponseFuture, TimeLimit,
+};
 use crate::grpc::policy::Access;
 use crate::grpc::status::{log, status};
 use crate::model::audit::Origin;
@@ -28,8 +30,8 @@ use crate::spans::SPANS;
 use crate::telemetry::adopt;
 
 /// One call.
-pub struct CallFuture {
-    on: Arc<Connection>,
+pub struct ServeCall {
+    connection: Arc<ConnectionContext>,
     /// The place of its method in [`METHODS`]; none if it is not served.
     method: Option<usize>,
     request_id: HeaderValue,
@@ -39,7 +41,7 @@ pub struct CallFuture {
     timer: Option<Pin<Box<Sleep>>>,
     /// Kept by streams, whose caller is looked at again and again.
     bearer: Option<SecretText>,
-    pass: Option<Pass>,
+    pass: Option<Permit>,
     /// What traces see of it; nothing where none are sent.
     span: Span,
     stage: Stage,
@@ -52,18 +54,22 @@ pub(super) enum Stage {
     /// It is not even gRPC.
     NotGrpc(StatusCode),
     /// A store is asked who calls.
-    Asking(BoxFuture<'static, Result<Arc<Caller>>>, Option<Box<Request<Incoming>>>),
+    Pending(BoxFuture<'static, Result<Arc<Caller>>>, Option<Box<Request<Incoming>>>),
     /// A service works on it.
-    Running(Routed),
+    Running(ResponseFuture),
     /// Its answer has begun.
     Answered,
 }
 
-impl CallFuture {
-    pub(super) fn begin(on: Arc<Connection>, request: Request<Incoming>) -> Self {
+impl ServeCall {
+    pub(super) fn begin(connection: Arc<ConnectionContext>, request: Request<Incoming>) -> Self {
         let mut call = Self {
-            method: on.frame.policy.method(request.uri().path()).map(|(index, _)| index),
-            request_id: on.frame.ids.of(request.headers()),
+            method: connection
+                .pipeline
+                .policy
+                .method(request.uri().path())
+                .map(|(index, _)| index),
+            request_id: connection.pipeline.ids.of(request.headers()),
             began: Instant::now(),
             deadline: None,
             timer: None,
@@ -71,7 +77,7 @@ impl CallFuture {
             pass: None,
             span: Span::none(),
             stage: Stage::Answered,
-            on,
+            connection,
         };
         call.span = call.span(request.headers());
         call.stage = match not_grpc(&request) {
@@ -105,32 +111,32 @@ impl CallFuture {
     fn admit(&mut self, request: Request<Incoming>) -> Result<Stage> {
         let index = self.method.ok_or(ErrorKind::Unimplemented)?;
         let timeout = request.headers().get("grpc-timeout");
-        let left = match METHODS[index].pace {
-            Pace::Deadline => Some(self.on.frame.deadlines.of_unary(timeout)?),
-            Pace::Idle(_) => of_stream(timeout)?,
+        let left = match METHODS[index].time_limit {
+            TimeLimit::Deadline => Some(self.connection.pipeline.deadlines.of_unary(timeout)?),
+            TimeLimit::Idle(_) => of_stream(timeout)?,
         };
         self.deadline = left.and_then(|left| self.began.checked_add(left));
-        self.pass = Some(self.on.frame.calls.enter()?);
+        self.pass = Some(self.connection.pipeline.calls.acquire()?);
         if METHODS[index].access == Access::Anyone {
-            let nobody = self.on.frame.authenticator.nobody();
-            return self.enter(index, nobody, request);
+            let anonymous = self.connection.pipeline.authenticator.anonymous();
+            return self.enter(index, anonymous, request);
         }
         let answer = match bearer(request.headers()) {
             Ok(bearer) => {
-                if matches!(METHODS[index].pace, Pace::Idle(_)) {
+                if matches!(METHODS[index].time_limit, TimeLimit::Idle(_)) {
                     self.bearer = bearer.map(SecretText::new);
                 }
                 let credential = Credential {
                     bearer,
-                    peer: &self.on.peer,
+                    peer: &self.connection.peer,
                 };
-                self.on.frame.authenticator.authenticate(credential)
+                self.connection.pipeline.authenticator.authenticate(credential)
             }
-            Err(error) => Authentication::Known(Err(error)),
+            Err(error) => Authentication::Ready(Err(error)),
         };
         match answer {
-            Authentication::Known(caller) => self.enter(index, unproved(index, caller)?, request),
-            Authentication::Asking(asking) => Ok(Stage::Asking(asking, Some(Box::new(request)))),
+            Authentication::Ready(caller) => self.enter(index, or_anonymous(index, caller)?, request),
+            Authentication::Pending(asking) => Ok(Stage::Pending(asking, Some(Box::new(request)))),
         }
     }
 
@@ -142,16 +148,16 @@ impl CallFuture {
         request.headers_mut().remove(header::AUTHORIZATION);
         request.extensions_mut().insert(Call {
             caller,
-            peer: Arc::clone(&self.on.peer),
+            peer: Arc::clone(&self.connection.peer),
             request_id: self.request_id.clone(),
             deadline: self.deadline,
         });
-        let idle = match method.pace {
-            Pace::Deadline => None,
-            Pace::Idle(limit) => Some(limit),
+        let idle = match method.time_limit {
+            TimeLimit::Deadline => None,
+            TimeLimit::Idle(limit) => Some(limit),
         };
-        let request = request.map(|body| Inbound::new(body, idle));
-        Ok(Stage::Running(self.on.frame.routes.route(method, request)))
+        let request = request.map(|body| RequestBody::new(body, idle));
+        Ok(Stage::Running(self.connection.pipeline.routes.route(method, request)))
     }
 
     /// The next step; pending while somebody is waited for.
@@ -162,11 +168,11 @@ impl CallFuture {
                     let refusal = refusal.take();
                     return Poll::Ready(Err(refusal.unwrap_or_else(|| Box::new(defect("answered twice")))));
                 }
-                Stage::Asking(asking, request) => {
+                Stage::Pending(asking, request) => {
                     let caller = std::task::ready!(asking.as_mut().poll(cx));
                     let entered = match (request.take(), self.method) {
                         (Some(request), Some(index)) => {
-                            unproved(index, caller).and_then(|caller| self.enter(index, caller, *request))
+                            or_anonymous(index, caller).and_then(|caller| self.enter(index, caller, *request))
                         }
                         _ => Err(Error::internal("the request was taken before its caller was known")),
                     };
@@ -197,7 +203,7 @@ impl CallFuture {
     }
 
     /// Sends the answer on its way: names it, counts it, logs what the caller is not told.
-    fn finish(&mut self, answer: Result<Response<tonic::body::Body>, Box<Status>>) -> Response<Answer> {
+    fn finish(&mut self, answer: Result<Response<tonic::body::Body>, Box<Status>>) -> Response<ResponseBody> {
         // What was at work ends here, at the latest: before the answer is on its way.
         self.stage = Stage::Answered;
         let mut answer = answer.unwrap_or_else(|status| status.into_http());
@@ -217,14 +223,14 @@ impl CallFuture {
                 self.span.record("otel.status_code", "ERROR");
             }
         }
-        let metrics = &self.on.frame.metrics;
-        match self.method.map(|index| (index, METHODS[index].pace)) {
+        let metrics = &self.connection.pipeline.metrics;
+        match self.method.map(|index| (index, METHODS[index].time_limit)) {
             // It has only begun: its end is counted when it comes.
-            Some((index, Pace::Idle(idle))) if code == Code::Ok => {
+            Some((index, TimeLimit::Idle(idle))) if code == Code::Ok => {
                 let stream = self.stream(index, idle);
                 answer.map(|body| match stream {
-                    Some(stream) => Answer::stream(body, stream),
-                    None => Answer::unary(body, self.on.untaken.add()),
+                    Some(stream) => ResponseBody::stream(body, stream),
+                    None => ResponseBody::unary(body, self.connection.unread.add()),
                 })
             }
             known => {
@@ -232,31 +238,31 @@ impl CallFuture {
                     Some((index, _)) => metrics.answered(index, code, self.began.elapsed()),
                     None => metrics.unknown(),
                 }
-                answer.map(|body| Answer::unary(body, self.on.untaken.add()))
+                answer.map(|body| ResponseBody::unary(body, self.connection.unread.add()))
             }
         }
     }
 
-    fn stream(&mut self, method: usize, idle: Duration) -> Option<Stream> {
-        Some(Stream {
-            layers: Arc::clone(&self.on.frame),
+    fn stream(&mut self, method: usize, idle: Duration) -> Option<StreamState> {
+        Some(StreamState {
+            pipeline: Arc::clone(&self.connection.pipeline),
             method,
             request_id: self.request_id.clone(),
             bearer: self.bearer.take(),
-            peer: Arc::clone(&self.on.peer),
+            peer: Arc::clone(&self.connection.peer),
             idle,
             deadline: self.deadline,
-            moved: Instant::now(),
-            look: Stream::timer(),
-            asking: None,
+            last_activity: Instant::now(),
+            check_timer: StreamState::timer(),
+            pending_auth: None,
             code: None,
             _pass: self.pass.take()?,
         })
     }
 }
 
-impl Future for CallFuture {
-    type Output = Result<Response<Answer>, Infallible>;
+impl Future for ServeCall {
+    type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -264,7 +270,10 @@ impl Future for CallFuture {
         let _entered = span.enter();
         if let Stage::NotGrpc(code) = this.stage {
             this.stage = Stage::Answered;
-            let mut answer = Response::new(Answer::unary(tonic::body::Body::empty(), this.on.untaken.add()));
+            let mut answer = Response::new(ResponseBody::unary(
+                tonic::body::Body::empty(),
+                this.connection.unread.add(),
+            ));
             *answer.status_mut() = code;
             return Poll::Ready(Ok(answer));
         }
@@ -280,12 +289,12 @@ impl Future for CallFuture {
     }
 }
 
-impl Drop for CallFuture {
+impl Drop for ServeCall {
     fn drop(&mut self) {
-        if let (Stage::Running(_) | Stage::Asking(..), Some(index)) = (&self.stage, self.method) {
+        if let (Stage::Running(_) | Stage::Pending(..), Some(index)) = (&self.stage, self.method) {
             // The caller went away.
             let took = self.began.elapsed();
-            self.on.frame.metrics.answered(index, Code::Cancelled, took);
+            self.connection.pipeline.metrics.answered(index, Code::Cancelled, took);
         }
     }
 }
@@ -297,7 +306,7 @@ impl Stage {
 }
 
 /// Who could not prove who they are is nobody where the request may prove it instead.
-fn unproved(index: usize, caller: Result<Arc<Caller>>) -> Result<Arc<Caller>> {
+fn or_anonymous(index: usize, caller: Result<Arc<Caller>>) -> Result<Arc<Caller>> {
     match caller {
         Err(error)
             if error.kind == ErrorKind::CallerUnauthenticated && METHODS[index].access == Access::RuleOrCredential =>

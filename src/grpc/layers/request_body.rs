@@ -16,7 +16,7 @@ use crate::model::{Error, ErrorKind};
 /// A request's body. That of a stream ends with an error when its sender is silent for too long; for unary calls the
 /// deadline does that.
 #[derive(Debug)]
-pub struct Inbound<B = Incoming> {
+pub struct RequestBody<B = Incoming> {
     body: B,
     idle: Option<Idle>,
 }
@@ -27,7 +27,7 @@ struct Idle {
     timer: Pin<Box<Sleep>>,
 }
 
-impl<B> Inbound<B> {
+impl<B> RequestBody<B> {
     pub(super) fn new(body: B, idle: Option<Duration>) -> Self {
         Self {
             body,
@@ -39,7 +39,7 @@ impl<B> Inbound<B> {
     }
 }
 
-impl<B> Body for Inbound<B>
+impl<B> Body for RequestBody<B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<tonic::codegen::StdError>,
@@ -94,7 +94,7 @@ mod tests {
     async fn only_silence_ends_a_stream() {
         let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
         let body = StreamBody::new(ReceiverStream::new(receiver));
-        let mut body = Inbound::new(body, Some(Duration::from_secs(30)));
+        let mut body = RequestBody::new(body, Some(Duration::from_secs(30)));
         for _ in 0..3 {
             let (frame, ()) = tokio::join!(body.frame(), async {
                 tokio::time::sleep(Duration::from_secs(29)).await;

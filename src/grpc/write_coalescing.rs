@@ -16,26 +16,26 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection whose first bytes were read already, and are said again. It writes only while its [`Turns`] go on.
-pub(super) struct Wire<I> {
+/// A connection whose first bytes were read already, and are said again. It writes only while its [`PollCounter`] go on.
+pub(super) struct CoalescingIo<I> {
     io: I,
-    hello: &'static [u8],
-    turns: Arc<AtomicU64>,
-    writing: Writing,
+    preface: &'static [u8],
+    polls: Arc<AtomicU64>,
+    writing: WriteState,
 }
 
 /// How far what is to be written has come.
-enum Writing {
+enum WriteState {
     /// Nothing waits since this turn, in which all could be written.
     Open(u64),
     /// It waits since this turn, and the task has been woken for another.
-    Held(u64),
+    Deferred(u64),
 }
 
-/// The turns of a connection's task, of which its [`Wire`] must know.
-pub(super) struct Turns(Arc<AtomicU64>);
+/// The turns of a connection's task, of which its [`CoalescingIo`] must know.
+pub(super) struct PollCounter(Arc<AtomicU64>);
 
-impl Turns {
+impl PollCounter {
     /// One turn of the connection that this wire belongs to.
     pub(super) fn poll<F: Future>(&self, connection: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
         // One task alone counts and reads.
@@ -44,45 +44,45 @@ impl Turns {
     }
 }
 
-impl<I> Wire<I> {
-    /// The rest of `io`, after `hello`.
-    pub(super) fn new(hello: &'static [u8], io: I) -> (Self, Turns) {
-        let turns = Arc::new(AtomicU64::new(0));
+impl<I> CoalescingIo<I> {
+    /// The rest of `io`, after `preface`.
+    pub(super) fn new(preface: &'static [u8], io: I) -> (Self, PollCounter) {
+        let polls = Arc::new(AtomicU64::new(0));
         let wire = Self {
             io,
-            hello,
-            turns: Arc::clone(&turns),
-            writing: Writing::Open(0),
+            preface,
+            polls: Arc::clone(&polls),
+            writing: WriteState::Open(0),
         };
-        (wire, Turns(turns))
+        (wire, PollCounter(polls))
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
+impl<I: AsyncRead + Unpin> AsyncRead for CoalescingIo<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.hello.is_empty() {
+        if self.preface.is_empty() {
             return Pin::new(&mut self.io).poll_read(cx, buf);
         }
-        let (now, later) = self.hello.split_at(self.hello.len().min(buf.remaining()));
+        let (now, later) = self.preface.split_at(self.preface.len().min(buf.remaining()));
         buf.put_slice(now);
-        self.hello = later;
+        self.preface = later;
         Poll::Ready(Ok(()))
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
+impl<I: AsyncWrite + Unpin> AsyncWrite for CoalescingIo<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let turn = self.turns.load(Ordering::Relaxed);
+        let turn = self.polls.load(Ordering::Relaxed);
         match self.writing {
-            Writing::Open(now) if now == turn => {}
-            Writing::Open(_) => {
+            WriteState::Open(now) if now == turn => {}
+            WriteState::Open(_) => {
                 // A task that wakes itself goes to the end of its queue.
-                self.writing = Writing::Held(turn);
+                self.writing = WriteState::Deferred(turn);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            Writing::Held(since) if since == turn => return Poll::Pending,
-            Writing::Held(_) => self.writing = Writing::Open(turn),
+            WriteState::Deferred(since) if since == turn => return Poll::Pending,
+            WriteState::Deferred(_) => self.writing = WriteState::Open(turn),
         }
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
@@ -122,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_read_is_said_again() {
-        let (mut wire, _) = Wire::new(b"hello ", &b"world"[..]);
+        let (mut wire, _) = CoalescingIo::new(b"hello ", &b"world"[..]);
         let mut all = String::new();
         wire.read_to_string(&mut all).await.unwrap();
         assert_eq!(all, "hello world");
@@ -176,9 +176,9 @@ mod tests {
                 Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from_static(&[7; 330]))))
             };
             let server = http2::Builder::new(TokioExecutor::new());
-            let (wire, turns) = Wire::new(b"", Counting(io, writes));
+            let (wire, polls) = CoalescingIo::new(b"", Counting(io, writes));
             let mut connection = pin!(server.serve_connection(TokioIo::new(wire), service_fn(answer)));
-            let _ = poll_fn(|cx| turns.poll(connection.as_mut(), cx)).await;
+            let _ = poll_fn(|cx| polls.poll(connection.as_mut(), cx)).await;
         });
         (runtime, address)
     }

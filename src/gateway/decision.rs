@@ -19,7 +19,7 @@ pub const IDENTITY: [&str; 5] = [
 
 /// The answer of [`super::Gateway::check`].
 #[derive(Debug)]
-pub enum Verdict {
+pub enum Decision {
     /// The request goes on.
     Admitted(Admitted),
     /// It does not.
@@ -67,7 +67,7 @@ impl Admitted {
 /// Why a request does not go on.
 #[derive(Debug)]
 pub struct Refusal {
-    pub(super) why: Why,
+    pub(super) reason: RefusalReason,
     /// The audience that the route wants.
     pub(super) realm: String,
     /// For the browser.
@@ -76,7 +76,7 @@ pub struct Refusal {
 
 /// The reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum RefusalReason {
     /// It shows no token.
     NoToken,
     /// What it shows is no good.
@@ -91,40 +91,40 @@ impl Refusal {
     /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> u16 {
-        match self.why {
-            Why::NoToken | Why::BadToken(_) => 401,
-            Why::MissingScope(_) | Why::CrossSite => 403,
+        match self.reason {
+            RefusalReason::NoToken | RefusalReason::BadToken(_) => 401,
+            RefusalReason::MissingScope(_) | RefusalReason::CrossSite => 403,
         }
     }
 
     /// `WWW-Authenticate` (RFC 6750 §3).
     #[must_use]
     pub fn challenge(&self) -> Option<String> {
-        match &self.why {
-            Why::NoToken => Some(format!("Bearer realm={}", quoted(&self.realm))),
-            Why::BadToken(description) => Some(format!(
+        match &self.reason {
+            RefusalReason::NoToken => Some(format!("Bearer realm={}", quoted(&self.realm))),
+            RefusalReason::BadToken(description) => Some(format!(
                 "Bearer error=\"invalid_token\", error_description={}",
                 quoted(description)
             )),
-            Why::MissingScope(scopes) => Some(format!(
+            RefusalReason::MissingScope(scopes) => Some(format!(
                 "Bearer error=\"insufficient_scope\", scope={}",
                 quoted(&scopes.join(" "))
             )),
-            Why::CrossSite => None,
+            RefusalReason::CrossSite => None,
         }
     }
 
     /// The body, as JSON.
     #[must_use]
     pub fn body(&self) -> String {
-        let (error, description) = match &self.why {
-            Why::NoToken => ("unauthenticated", "an access token is needed"),
-            Why::BadToken(description) => ("invalid_token", *description),
-            Why::MissingScope(_) => ("insufficient_scope", "the access token lacks a scope"),
-            Why::CrossSite => ("cross_site", "this must be asked from a page of the same origin"),
+        let (error, description) = match &self.reason {
+            RefusalReason::NoToken => ("unauthenticated", "an access token is needed"),
+            RefusalReason::BadToken(description) => ("invalid_token", *description),
+            RefusalReason::MissingScope(_) => ("insufficient_scope", "the access token lacks a scope"),
+            RefusalReason::CrossSite => ("cross_site", "this must be asked from a page of the same origin"),
         };
         let mut body = json!({"error": error, "error_description": description});
-        if let Why::MissingScope(scopes) = &self.why {
+        if let RefusalReason::MissingScope(scopes) = &self.reason {
             body["scope"] = scopes.join(" ").into();
         }
         body.to_string()
@@ -140,9 +140,9 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn told(why: Why) -> (u16, String, String) {
+    fn told(reason: RefusalReason) -> (u16, String, String) {
         let refusal = Refusal {
-            why,
+            reason,
             realm: "a\"p\\i".to_owned(),
             set_cookies: Vec::new(),
         };
@@ -155,11 +155,11 @@ mod tests {
 
     #[test]
     fn a_refusal_is_that_of_rfc_6750() {
-        let (status, challenge, body) = told(Why::NoToken);
+        let (status, challenge, body) = told(RefusalReason::NoToken);
         assert_eq!((status, challenge.as_str()), (401, r#"Bearer realm="a\"p\\i""#));
         assert!(body.contains("unauthenticated"));
 
-        let (status, challenge, body) = told(Why::BadToken("it expired"));
+        let (status, challenge, body) = told(RefusalReason::BadToken("it expired"));
         assert_eq!(
             (status, challenge.as_str()),
             (401, r#"Bearer error="invalid_token", error_description="it expired""#)
@@ -167,14 +167,14 @@ mod tests {
         assert_eq!(body, r#"{"error":"invalid_token","error_description":"it expired"}"#);
 
         let scopes = vec!["read".to_owned(), "write".to_owned()];
-        let (status, challenge, body) = told(Why::MissingScope(scopes));
+        let (status, challenge, body) = told(RefusalReason::MissingScope(scopes));
         assert_eq!(
             (status, challenge.as_str()),
             (403, r#"Bearer error="insufficient_scope", scope="read write""#)
         );
         assert!(body.contains(r#""scope":"read write""#), "{body}");
 
-        let (status, challenge, _) = told(Why::CrossSite);
+        let (status, challenge, _) = told(RefusalReason::CrossSite);
         assert_eq!((status, challenge.as_str()), (403, ""));
     }
 }

@@ -9,31 +9,31 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// The length of a tick.
-pub(crate) const TICK: Duration = Duration::from_secs(5);
+pub(crate) const TICK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// An answer may wait for at least `TICKS - 1` ticks and at most `TICKS`.
 const TICKS: usize = 4;
 
 /// The untaken answers of one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Untaken {
+pub(crate) struct UnreadResponses {
     now: AtomicU32,
     made: [AtomicU32; TICKS],
 }
 
 /// One untaken answer; taken, or given up, when dropped.
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    of: Arc<Untaken>,
+pub(crate) struct UnreadResponse {
+    of: Arc<UnreadResponses>,
     slot: usize,
 }
 
-impl Untaken {
+impl UnreadResponses {
     /// Counts an answer from now on.
-    pub(crate) fn add(self: &Arc<Self>) -> Waiting {
+    pub(crate) fn add(self: &Arc<Self>) -> UnreadResponse {
         let slot = self.now.load(Ordering::Relaxed) as usize % TICKS;
         self.made[slot].fetch_add(1, Ordering::Relaxed);
-        Waiting {
+        UnreadResponse {
             of: Arc::clone(self),
             slot,
         }
@@ -48,7 +48,7 @@ impl Untaken {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for UnreadResponse {
     fn drop(&mut self) {
         self.of.made[self.slot].fetch_sub(1, Ordering::Relaxed);
     }
@@ -60,16 +60,16 @@ mod tests {
 
     #[test]
     fn an_answer_that_nobody_takes_is_noticed() {
-        let untaken = Arc::new(Untaken::default());
-        let waiting = untaken.add();
+        let unread = Arc::new(UnreadResponses::default());
+        let waiting = unread.add();
         for _ in 1..TICKS {
-            drop(untaken.add());
-            assert!(!untaken.tick());
+            drop(unread.add());
+            assert!(!unread.tick());
         }
-        assert!(untaken.tick());
+        assert!(unread.tick());
         drop(waiting);
         for _ in 0..2 * TICKS {
-            assert!(!untaken.tick());
+            assert!(!unread.tick());
         }
     }
 }

@@ -7,23 +7,23 @@ use crate::model::{ErrorKind, Result};
 
 /// Lets so many in at once.
 #[derive(Clone, Debug)]
-pub struct Gate {
-    inside: Arc<AtomicUsize>,
+pub struct ConcurrencyLimit {
+    in_use: Arc<AtomicUsize>,
     limit: usize,
 }
 
 /// One who is in; leaves when dropped.
 #[derive(Debug)]
-pub struct Pass {
-    inside: Arc<AtomicUsize>,
+pub struct Permit {
+    in_use: Arc<AtomicUsize>,
 }
 
-impl Gate {
+impl ConcurrencyLimit {
     /// A gate that lets `limit` in at once.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
-            inside: Arc::default(),
+            in_use: Arc::default(),
             limit,
         }
     }
@@ -32,11 +32,11 @@ impl Gate {
     ///
     /// # Errors
     /// `OVERLOADED` if it is full.
-    pub fn enter(&self) -> Result<Pass> {
-        let pass = Pass {
-            inside: Arc::clone(&self.inside),
+    pub fn acquire(&self) -> Result<Permit> {
+        let pass = Permit {
+            in_use: Arc::clone(&self.in_use),
         };
-        if self.inside.fetch_add(1, Ordering::Relaxed) < self.limit {
+        if self.in_use.fetch_add(1, Ordering::Relaxed) < self.limit {
             Ok(pass)
         } else {
             Err(ErrorKind::Overloaded.into())
@@ -45,14 +45,14 @@ impl Gate {
 
     /// How many are in.
     #[must_use]
-    pub fn inside(&self) -> usize {
-        self.inside.load(Ordering::Relaxed)
+    pub fn in_use(&self) -> usize {
+        self.in_use.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Pass {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.inside.fetch_sub(1, Ordering::Relaxed);
+        self.in_use.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -62,12 +62,12 @@ mod tests {
 
     #[test]
     fn as_many_as_the_limit_and_again_after_they_left() {
-        let gate = Gate::new(2);
-        let passes = (gate.enter().unwrap(), gate.enter().unwrap());
-        assert_eq!(gate.enter().unwrap_err().kind, ErrorKind::Overloaded);
-        assert_eq!(gate.inside(), 2, "who was refused is not in");
+        let gate = ConcurrencyLimit::new(2);
+        let passes = (gate.acquire().unwrap(), gate.acquire().unwrap());
+        assert_eq!(gate.acquire().unwrap_err().kind, ErrorKind::Overloaded);
+        assert_eq!(gate.in_use(), 2, "who was refused is not in");
         drop(passes);
-        assert!(gate.enter().is_ok());
-        assert_eq!(gate.inside(), 0);
+        assert!(gate.acquire().is_ok());
+        assert_eq!(gate.in_use(), 0);
     }
 }

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::origin::Provenance;
-use super::verdict::IDENTITY;
+use super::decision::IDENTITY;
+use super::origin::RequestOrigin;
 
 /// A request that a proxy asks about, taken apart.
 #[derive(Default)]
-pub struct Asked<'a> {
+pub struct ProxiedRequest<'a> {
     method: Option<&'a str>,
     host: Option<&'a str>,
     authorization: Authorization<'a>,
@@ -22,7 +22,7 @@ pub struct Asked<'a> {
     address: &'a str,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ProxiedRequest<'a> {
     /// The request with these headers: names in any case, every value for itself and in order. Empty texts are not told.
     #[must_use]
     pub fn new(
@@ -72,8 +72,8 @@ impl<'a> Asked<'a> {
     }
 
     /// Where it comes from.
-    pub(super) fn provenance(&self) -> Provenance<'_> {
-        Provenance {
+    pub(super) fn origin(&self) -> RequestOrigin<'_> {
+        RequestOrigin {
             method: self.method,
             host: self.host,
             fetch_site: self.fetch_site.as_deref(),
@@ -126,7 +126,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-impl std::fmt::Debug for Asked<'_> {
+impl std::fmt::Debug for ProxiedRequest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Asked")
             .field("method", &self.method)
@@ -187,9 +187,9 @@ mod tests {
 
     type Given = [(&'static str, &'static str)];
 
-    fn with(method: &'static str, headers: &'static Given) -> Asked<'static> {
+    fn with(method: &'static str, headers: &'static Given) -> ProxiedRequest<'static> {
         let headers = headers.iter().map(|(name, value)| (*name, Cow::Borrowed(*value)));
-        Asked::new(method, "", "192.0.2.1", headers)
+        ProxiedRequest::new(method, "", "192.0.2.1", headers)
     }
 
     fn bearer(values: &'static Given) -> String {
@@ -232,7 +232,7 @@ mod tests {
         ];
         let asked = with("POST", given);
         assert_eq!(asked.cookie(), "a=b; c=d");
-        assert!(!asked.provenance().is_trusted() && asked.provenance().upgrade);
+        assert!(!asked.origin().is_trusted() && asked.origin().upgrade);
         assert_eq!(asked.lookalikes(), ["x_auth_subject", "X-Auth_Roles"]);
         assert_eq!((asked.host, asked.address()), (None, "192.0.2.1"));
     }
