@@ -1,82 +1,82 @@
-//! The audit trail: one road for every event, and reading it back.
+//! The audit trail: writing events and listing them.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Listing, Principal, fields, paging};
+use super::{ListPage, Principal, fields, paging};
 use crate::clock::{Clock, UnixMillis};
 use crate::model::audit::Origin;
-use crate::model::{AuditEvent, AuditType, Error, Result};
+use crate::model::{AuditEvent, AuditType, CallerScope, Error, Result};
 use crate::secret::Entropy;
 use crate::store::{AuditQuery, AuditStore};
 
-/// Makes audit events and sees them into the trail.
+/// Creates audit events, and writes and lists them.
 ///
-/// An event that belongs to a change is handed to the store with it, so that neither is without the other; an event of its
-/// own goes through [`Trail::append`].
+/// An event about a change goes to the store in the same call as the change, so that one transaction writes both. An event
+/// without a change goes through [`AuditTrail::append`].
 #[derive(Clone)]
-pub struct Trail {
+pub struct AuditTrail {
     store: Arc<dyn AuditStore>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
 
-impl Trail {
-    /// A trail that is kept in `store`.
+impl AuditTrail {
+    /// An audit trail that is kept in `store`.
     #[must_use]
     pub fn new(store: Arc<dyn AuditStore>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         Self { store, clock, entropy }
     }
 
-    /// A successful event of now; add to it with its `with_` methods.
+    /// A new successful event with the current time. Its `with_` methods add details.
     #[must_use]
     pub fn event(&self, kind: AuditType, subject: &impl ToString, origin: &Origin) -> AuditEvent {
         AuditEvent::new(kind, subject, origin, self.clock.now(), self.entropy.as_ref())
     }
 
-    /// Writes an event that belongs to no other change.
+    /// Writes an event that belongs to no change in the store.
     pub async fn append(&self, event: &AuditEvent) -> Result<()> {
         self.store.append_audit(event).await
     }
 
-    /// Events, newest first.
-    pub async fn list(&self, principal: &Principal, request: AuditRequest) -> Result<Listing<AuditEvent>> {
-        principal.require("countersign:audit")?;
+    /// Lists events, newest first.
+    pub async fn list(&self, principal: &Principal, request: AuditRequest) -> Result<ListPage<AuditEvent>> {
+        principal.require(CallerScope::Audit)?;
         let limit = paging::size(request.page_size)?;
-        let query = request.query()?;
-        let place = request.place();
-        let before: Option<Uuid> = place.key(&request.page_token)?;
-        let page = self.store.list_audit(&query, before, limit).await?;
-        Ok(Listing::of(page, &place))
+        let filter = request.filter()?;
+        let query = request.list_query();
+        let before: Option<Uuid> = query.page_key(&request.page_token)?;
+        let page = self.store.list_audit(&filter, before, limit).await?;
+        Ok(ListPage::of(page, &query))
     }
 }
 
-impl std::fmt::Debug for Trail {
+impl std::fmt::Debug for AuditTrail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Trail")
+        f.write_str("AuditTrail")
     }
 }
 
-/// Which events of the trail, and which page of them. Empty fields are not looked at.
+/// Which events to list, and which page of them. An empty field does not filter.
 #[derive(Clone, Debug, Default)]
 pub struct AuditRequest {
-    /// 0 means 50; at most 1,000.
+    /// Events on a page: 0 means 50, more than 1,000 means 1,000.
     pub page_size: i32,
-    /// Of the page before.
+    /// The token that the previous page returned; empty for the first page.
     pub page_token: String,
-    /// On whom: a user's, client's or key's id.
+    /// The id of the user, client or key that the event is about.
     pub subject: String,
-    /// Of which type; one that ends in `.` or `*` is a prefix.
+    /// The type of the event. A value that ends in `.` or `*` is a prefix.
     pub kind: String,
-    /// Not before.
+    /// The earliest time, inclusive.
     pub since: Option<UnixMillis>,
-    /// Before.
+    /// The latest time, exclusive.
     pub until: Option<UnixMillis>,
 }
 
 impl AuditRequest {
-    fn query(&self) -> Result<AuditQuery> {
+    fn filter(&self) -> Result<AuditQuery> {
         if let (Some(since), Some(until)) = (self.since, self.until)
             && until < since
         {
@@ -90,11 +90,11 @@ impl AuditRequest {
         })
     }
 
-    fn place(&self) -> paging::Query {
-        let moment = |at: Option<UnixMillis>| at.map(|at| at.0.to_string()).unwrap_or_default();
-        paging::Query::new(
+    fn list_query(&self) -> paging::ListQuery {
+        let text = |time: Option<UnixMillis>| time.map(|time| time.0.to_string()).unwrap_or_default();
+        paging::ListQuery::new(
             "audit",
-            &[&self.subject, &self.kind, &moment(self.since), &moment(self.until)],
+            &[&self.subject, &self.kind, &text(self.since), &text(self.until)],
         )
     }
 }

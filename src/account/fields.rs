@@ -1,4 +1,4 @@
-//! What a field of a request may hold. Each function names the field's path in the error, never the value.
+//! Checks of request fields. An error names the path of the field and never contains its value.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use unicode_security::{RestrictionLevel, RestrictionLevelDetection as _};
 use crate::model::user::{MAX_ATTRIBUTES, MAX_ROLES};
 use crate::model::{Error, Result, Username};
 
-/// The longest text for people (a display name, a reason), in bytes.
+/// The longest free text (a display name, a reason), in bytes.
 pub(super) const MAX_TEXT: usize = 256;
-/// RFC 5321 §4.5.3.1.3: a path is 256 octets with its angle brackets.
+/// In bytes. RFC 5321 §4.5.3.1.3: a path is 256 octets with its angle brackets.
 const MAX_EMAIL: usize = 254;
 const MAX_LOCAL_PART: usize = 64;
 const MAX_ROLE: usize = 64;
 const MAX_ATTRIBUTE_DEPTH: usize = 8;
 
-/// A name for a new account. Beyond RFC 8265 it must not mix scripts in the way that look-alikes do (UTS 39 §5.2,
-/// moderately restrictive): a Cyrillic "а" among Latin letters is refused, "ада" is not.
+/// Checks the username of a new account. Beyond RFC 8265 it must not mix scripts in the way that look-alike names do (UTS 39
+/// §5.2, moderately restrictive): a Cyrillic "а" among Latin letters is refused, "ада" is accepted.
 pub(super) fn username(text: &str, field: &'static str) -> Result<Username> {
     let name = Username::parse(text, field)?;
     let letters: String = name
@@ -39,7 +39,7 @@ pub(super) fn username(text: &str, field: &'static str) -> Result<Username> {
     Ok(name)
 }
 
-/// Text that people read: no control characters, nothing that reorders the text around it.
+/// Checks free text: no control characters and nothing that changes the order of the text around it. Returns its NFC form.
 pub(super) fn text(text: &str, field: impl Into<Cow<'static, str>>) -> Result<String> {
     if text.len() > MAX_TEXT {
         return Err(Error::invalid(field, format!("must be at most {MAX_TEXT} bytes")));
@@ -55,7 +55,7 @@ fn is_unprintable(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// An e-mail address, or empty. Only the shape is checked: whether it takes mail is for a message to find out.
+/// Checks an e-mail address; empty is accepted. Only the syntax is checked, not whether the address receives mail.
 pub(super) fn email(text: &str, field: &'static str) -> Result<String> {
     if text.is_empty() {
         return Ok(String::new());
@@ -83,7 +83,7 @@ fn is_domain(domain: &str) -> bool {
     })
 }
 
-/// Roles: visible ASCII, sorted, without duplicates.
+/// Checks roles: visible ASCII. Returns them sorted and without duplicates.
 pub(super) fn roles(list: &[String], field: &'static str) -> Result<Vec<String>> {
     let shape = |role: &String| (1..=MAX_ROLE).contains(&role.len()) && role.bytes().all(|b| b.is_ascii_graphic());
     if let Some(index) = list.iter().position(|role| !shape(role)) {
@@ -101,7 +101,7 @@ pub(super) fn roles(list: &[String], field: &'static str) -> Result<Vec<String>>
     Ok(roles)
 }
 
-/// Attributes: small, flat enough, and without NUL, which no database keeps in text.
+/// Checks attributes: size, depth, and no NUL characters, which Postgres cannot store in text.
 pub(super) fn attributes(map: &Map<String, Value>, field: &'static str) -> Result<Map<String, Value>> {
     let length = serde_json::to_string(map).map_err(Error::internal)?.len();
     if length > MAX_ATTRIBUTES {
@@ -137,7 +137,7 @@ fn is_plain(value: &Value, depth: usize) -> bool {
     }
 }
 
-/// A length of time within a range, in whole milliseconds; none means that the configuration decides.
+/// Checks that a duration is within `range` and rounds it down to milliseconds. `None` means the configured value.
 pub(super) fn duration(
     value: Option<Duration>,
     field: &'static str,
@@ -148,8 +148,8 @@ pub(super) fn duration(
     if range.contains(&value) {
         return Ok(Some(value));
     }
-    let (least, most) = (range.start().as_secs(), range.end().as_secs());
-    Err(Error::invalid(field, format!("must be between {least} s and {most} s")))
+    let (min, max) = (range.start().as_secs(), range.end().as_secs());
+    Err(Error::invalid(field, format!("must be between {min} s and {max} s")))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ fn usernames_do_not_mix_scripts() {
 }
 
 #[test]
-fn text_for_people_holds_nothing_that_hides() {
+fn free_text_holds_no_control_characters() {
     assert_eq!(
         text("Ada \u{1f600} Lovelace", "user.display_name").unwrap(),
         "Ada \u{1f600} Lovelace"
@@ -50,7 +50,7 @@ fn text_for_people_holds_nothing_that_hides() {
 }
 
 #[test]
-fn emails_have_the_shape_of_one() {
+fn emails_are_checked_for_their_syntax() {
     for good in [
         "",
         "a@b",
@@ -84,7 +84,7 @@ fn emails_have_the_shape_of_one() {
 }
 
 #[test]
-fn roles_are_sorted_and_named_one_by_one_when_wrong() {
+fn roles_are_sorted_and_an_error_names_the_bad_one() {
     let list = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(roles(&list(&["b", "a", "b"]), "user.roles").unwrap(), list(&["a", "b"]));
     for bad in ["", "a b", "é", "a\0", &"x".repeat(65)] {

@@ -1,9 +1,8 @@
-//! The rules of users, clients and the audit trail: what is checked before a store is asked, and what must follow
-//! when it has answered.
+//! Managing users, clients and the audit trail: checks before a store is asked, and side effects after its answer.
 //!
-//! Every rule takes a [`Principal`]: on whose behalf it runs. The edge makes it of the caller, the command line is the
-//! store's owner. What must hold against the row as it is *then* (the role `admin`, a client's `countersign:*`
-//! scopes) is checked by the store inside its transaction; the rules check what the request alone tells.
+//! Every operation takes a [`Principal`]. The gRPC services make it from the caller; the command line acts as the owner of
+//! the store. Checks that need only the request are done here. Checks against the current row (the role `admin`, the
+//! `countersign:*` scopes of a client) are done by the store inside its transaction.
 
 pub mod audit;
 pub mod clients;
@@ -15,7 +14,7 @@ mod secrets;
 mod tests;
 pub mod users;
 
-pub use audit::Trail;
+pub use audit::AuditTrail;
 pub use clients::{ClientDraft, Clients};
 pub use principal::Principal;
 pub use secrets::{CLIENT_SECRET_PREFIX, RESET_TOKEN_PREFIX};
@@ -24,26 +23,26 @@ pub use users::{Sessions, UserDraft, UserKey, Users};
 use crate::model::{Error, Result};
 use crate::store::Page;
 
-/// A page as it goes to the caller: `next_page_token` is empty at the end.
+/// One page of a list, for the caller.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Listing<T> {
-    /// The rows.
+pub struct ListPage<T> {
+    /// The rows of this page.
     pub items: Vec<T>,
-    /// Opaque; good for the same query only.
+    /// The opaque token of the next page, valid for the same query only; empty on the last page.
     pub next_page_token: String,
 }
 
-impl<T> Listing<T> {
-    fn of(page: Page<T>, query: &paging::Query) -> Self {
+impl<T> ListPage<T> {
+    fn of(page: Page<T>, query: &paging::ListQuery) -> Self {
         Self {
             items: page.items,
-            next_page_token: page.next.map(|key| query.token(&key)).unwrap_or_default(),
+            next_page_token: page.next.map(|key| query.page_token(&key)).unwrap_or_default(),
         }
     }
 }
 
-/// The path in the request's update mask, or the error that names it.
-fn unknown_path(mask: &[String], known: &[&str]) -> Result<()> {
+/// Checks that an update mask is not empty and holds only `known` paths.
+fn check_update_mask(mask: &[String], known: &[&str]) -> Result<()> {
     if mask.is_empty() {
         return Err(Error::invalid(
             "update_mask",

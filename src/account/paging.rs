@@ -1,7 +1,7 @@
-//! Page tokens: opaque, and good for the query that they came from only.
+//! Page tokens: opaque, and valid only for the query that returned them.
 //!
-//! A token is a place in a list that its holder may read anyway, so it carries a digest against mistakes, not a
-//! signature against forgery.
+//! A page token is a position in a list that its caller may read anyway. It needs no signature against forgery; a digest of
+//! the query detects tokens that are used with another query by mistake.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,18 +12,18 @@ use crate::secret::sha256;
 const DEFAULT_SIZE: u32 = 50;
 const MAX_SIZE: u32 = 1000;
 const DIGEST_LEN: usize = 9;
-/// Longer than any key of ours; a longer token is not one that we gave out.
+/// In characters: more than any token that this module makes.
 const MAX_TOKEN_LEN: usize = 512;
 
-/// What a list was asked for, except which page of it.
-pub(super) struct Query(Vec<u8>);
+/// The query of a list without the page: makes and reads the page tokens of that query.
+pub(super) struct ListQuery(Vec<u8>);
 
-impl Query {
-    /// The query `list` with these parameters, in an order of the list's own.
+impl ListQuery {
+    /// The query of `list` with these parameters, which must always be in the same order.
     pub(super) fn new(list: &str, parameters: &[&str]) -> Self {
         let mut bytes = Vec::new();
         for part in std::iter::once(&list).chain(parameters) {
-            // With its length, so that no two lists of parameters read the same.
+            // The length first, so that different parameters never give the same bytes.
             bytes.extend_from_slice(&part.len().to_be_bytes());
             bytes.extend_from_slice(part.as_bytes());
         }
@@ -31,14 +31,17 @@ impl Query {
     }
 
     /// The token of the page that starts after `key`.
-    pub(super) fn token(&self, key: &str) -> String {
+    pub(super) fn page_token(&self, key: &str) -> String {
         let mut bytes = self.digest(key).to_vec();
         bytes.extend_from_slice(key.as_bytes());
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The key after which the page of this token starts; none for an empty token, which is the first page.
-    pub(super) fn key<K: std::str::FromStr>(&self, token: &str) -> Result<Option<K>> {
+    /// The key after which the page of this token starts; `None` for an empty token, which means the first page.
+    ///
+    /// # Errors
+    /// `PAGE_TOKEN_INVALID` if the token is not one of this query.
+    pub(super) fn page_key<K: std::str::FromStr>(&self, token: &str) -> Result<Option<K>> {
         if token.is_empty() {
             return Ok(None);
         }
@@ -65,7 +68,7 @@ impl Query {
     }
 }
 
-/// How many rows a request's `page_size` means: 0 is the default, more than the most is the most (AIP-158).
+/// The number of rows for a request's `page_size`: 0 means 50, and more than 1,000 means 1,000 (AIP-158).
 pub(super) fn size(requested: i32) -> Result<u32> {
     match u32::try_from(requested) {
         Ok(0) => Ok(DEFAULT_SIZE),
@@ -79,37 +82,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_good_for_its_own_query_only() {
-        let query = Query::new("users", &["ada", ""]);
-        let token = query.token("key-1");
-        assert_eq!(query.key::<String>(&token).unwrap().as_deref(), Some("key-1"));
-        assert_eq!(query.key::<String>("").unwrap(), None);
+    fn a_page_token_is_valid_for_its_own_query_only() {
+        let query = ListQuery::new("users", &["ada", ""]);
+        let token = query.page_token("key-1");
+        assert_eq!(query.page_key::<String>(&token).unwrap().as_deref(), Some("key-1"));
+        assert_eq!(query.page_key::<String>("").unwrap(), None);
         for other in [
-            Query::new("users", &["ad", "a"]),
-            Query::new("users", &["", "ada"]),
-            Query::new("clients", &["ada", ""]),
+            ListQuery::new("users", &["ad", "a"]),
+            ListQuery::new("users", &["", "ada"]),
+            ListQuery::new("clients", &["ada", ""]),
         ] {
             assert_eq!(
-                other.key::<String>(&token).unwrap_err().kind,
+                other.page_key::<String>(&token).unwrap_err().kind,
                 ErrorKind::PageTokenInvalid
             );
         }
     }
 
     #[test]
-    fn anything_else_is_not_a_token() {
-        let query = Query::new("users", &[]);
-        let mut damaged = query.token("0190b6a8-1111-7000-8000-000000000000");
+    fn other_text_is_not_a_page_token() {
+        let query = ListQuery::new("users", &[]);
+        let mut damaged = query.page_token("0190b6a8-1111-7000-8000-000000000000");
         damaged.replace_range(20..21, if &damaged[20..21] == "A" { "B" } else { "A" });
         for bad in [damaged.as_str(), "x", "====", "AAAA", "é\0", &"A".repeat(10_000)] {
             assert_eq!(
-                query.key::<String>(bad).unwrap_err().kind,
+                query.page_key::<String>(bad).unwrap_err().kind,
                 ErrorKind::PageTokenInvalid,
                 "{bad}"
             );
         }
         assert!(
-            query.key::<u32>(&query.token("not a number")).is_err(),
+            query.page_key::<u32>(&query.page_token("not a number")).is_err(),
             "a key of another kind"
         );
     }

@@ -1,71 +1,73 @@
-//! On whose behalf a rule runs, and what that allows.
+//! On whose behalf an operation runs, and what that allows.
 
 use crate::model::audit::Origin;
-use crate::model::grant::OWN_PREFIX;
-use crate::model::{Caller, ErrorKind, Result, SessionId, UserId};
+use crate::model::scope::has_caller_prefix;
+use crate::model::{Caller, CallerScope, ErrorKind, Result, SessionId, UserId};
 use crate::store::accounts::Authority;
 
-/// On whose behalf a rule runs: a caller over the network, or the owner of the store on the command line.
+/// On whose behalf an operation runs: a caller over the network, or the owner of the store on the command line.
 #[derive(Clone, Debug)]
 pub struct Principal {
     origin: Origin,
-    /// The scopes held; none means the store's owner, who needs none.
+    /// The scopes held; `None` for the owner of the store, who needs no scopes.
     scopes: Option<Vec<String>>,
     admin: bool,
-    authenticated: bool,
+    /// Why an operation that is not allowed is refused.
+    refusal: ErrorKind,
     person: Option<(UserId, SessionId)>,
 }
 
 impl Principal {
-    /// The owner of the store: whoever can open it may do anything to it.
+    /// The owner of the store. An operator who can open the store may do everything to it.
     #[must_use]
     pub fn owner() -> Self {
         Self {
             origin: Origin::cli(),
             scopes: None,
             admin: true,
-            authenticated: true,
+            refusal: ErrorKind::CallerNotAllowed,
             person: None,
         }
     }
 
-    /// For the audit trail.
+    /// The origin for the audit trail.
     #[must_use]
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// The person who calls with their own token, and in which session.
+    /// The user and session, if the caller is a user with their own access token.
     #[must_use]
     pub fn person(&self) -> Option<(UserId, SessionId)> {
         self.person
     }
 
-    /// Whether they hold `scope`.
+    /// Whether the principal holds `scope`.
     #[must_use]
-    pub fn holds(&self, scope: &str) -> bool {
+    pub fn holds(&self, scope: CallerScope) -> bool {
         self.scopes
             .as_ref()
-            .is_none_or(|scopes| scopes.iter().any(|held| held == scope))
+            .is_none_or(|scopes| scopes.iter().any(|held| held == scope.as_str()))
     }
 
-    /// Refuses who lacks `scope`.
-    pub fn require(&self, scope: &str) -> Result<()> {
+    /// Returns an error unless the principal holds `scope`: `CALLER_UNAUTHENTICATED` for an anonymous caller, else
+    /// `CALLER_NOT_ALLOWED`.
+    pub fn require(&self, scope: CallerScope) -> Result<()> {
         if self.holds(scope) {
             return Ok(());
         }
-        Err(self.refusal().into())
+        Err(self.refusal.into())
     }
 
-    /// Refuses who neither holds `scope` nor is `user` with their own token.
-    pub fn require_or_self(&self, scope: &str, user: UserId) -> Result<()> {
+    /// Like [`Principal::require`], but `user` with their own access token needs no scope.
+    pub fn require_or_self(&self, scope: CallerScope, user: UserId) -> Result<()> {
         if self.person.is_some_and(|(own, _)| own == user) {
             return Ok(());
         }
         self.require(scope)
     }
 
-    /// What the store checks against the row of a user.
+    /// The authority that the store checks against the row of a user: whether the principal may change an admin.
     #[must_use]
     pub fn authority(&self) -> Authority {
         if self.admin {
@@ -75,21 +77,13 @@ impl Principal {
         }
     }
 
-    /// The `countersign:*` scopes that they may hand on; none means all (the store's owner).
+    /// The caller scopes that the principal may grant to a client; `None` means all (the owner of the store).
     #[must_use]
-    pub fn callable(&self) -> Option<Vec<String>> {
-        let own = |scope: &&String| scope.starts_with(OWN_PREFIX);
+    pub fn caller_scopes(&self) -> Option<Vec<String>> {
+        let own = |scope: &&String| has_caller_prefix(scope);
         self.scopes
             .as_ref()
             .map(|scopes| scopes.iter().filter(own).cloned().collect())
-    }
-
-    fn refusal(&self) -> ErrorKind {
-        if self.authenticated {
-            ErrorKind::CallerNotAllowed
-        } else {
-            ErrorKind::CallerUnauthenticated
-        }
     }
 }
 
@@ -99,7 +93,7 @@ impl From<&Caller> for Principal {
             origin: caller.origin.clone(),
             scopes: Some(caller.scopes.clone()),
             admin: caller.is_admin(),
-            authenticated: caller.is_authenticated(),
+            refusal: caller.refusal(),
             person: caller.person(),
         }
     }
@@ -111,7 +105,7 @@ pub(crate) mod tests {
     use crate::model::{ClientId, Identity};
     use uuid::Uuid;
 
-    /// A machine that holds `scopes`.
+    /// A client with its own token and these scopes.
     pub(crate) fn machine(scopes: &[&str]) -> Principal {
         Principal::from(&Caller {
             identity: Identity::Machine {
@@ -122,7 +116,7 @@ pub(crate) mod tests {
         })
     }
 
-    /// A person with their own token.
+    /// A user with their own token.
     pub(crate) fn person(user: UserId, session: SessionId, admin: bool, scopes: &[&str]) -> Principal {
         Principal::from(&Caller {
             identity: Identity::Person { user, session, admin },
@@ -131,7 +125,7 @@ pub(crate) mod tests {
         })
     }
 
-    /// Nobody.
+    /// An anonymous caller.
     pub(crate) fn anonymous() -> Principal {
         Principal::from(&Caller {
             identity: Identity::Anonymous,
@@ -141,27 +135,27 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn only_the_owner_holds_everything_without_naming_it() {
-        assert!(Principal::owner().holds("countersign:users"));
-        assert_eq!(Principal::owner().callable(), None);
+    fn only_the_owner_holds_every_scope_without_listing_it() {
+        assert!(Principal::owner().holds(CallerScope::Users));
+        assert_eq!(Principal::owner().caller_scopes(), None);
         assert_eq!(Principal::owner().authority(), Authority::Admin);
         let machine = machine(&["countersign:clients", "read"]);
-        assert!(!machine.holds("countersign:users"));
-        assert_eq!(machine.callable(), Some(vec!["countersign:clients".to_owned()]));
+        assert!(!machine.holds(CallerScope::Users));
+        assert_eq!(machine.caller_scopes(), Some(vec!["countersign:clients".to_owned()]));
         assert_eq!(machine.authority(), Authority::Ordinary, "no scope makes an admin");
     }
 
     #[test]
-    fn people_have_their_own_account_and_no_other() {
+    fn a_user_may_use_their_own_account_and_no_other() {
         let (own, other) = (UserId(Uuid::from_u128(1)), UserId(Uuid::from_u128(2)));
         let person = person(own, SessionId(Uuid::from_u128(3)), false, &[]);
-        assert!(person.require_or_self("countersign:users", own).is_ok());
-        let kind = |principal: &Principal| principal.require_or_self("countersign:users", other).unwrap_err().kind;
+        assert!(person.require_or_self(CallerScope::Users, own).is_ok());
+        let kind = |principal: &Principal| principal.require_or_self(CallerScope::Users, other).unwrap_err().kind;
         assert_eq!(kind(&person), ErrorKind::CallerNotAllowed);
         assert_eq!(kind(&anonymous()), ErrorKind::CallerUnauthenticated);
         assert!(
             machine(&["countersign:users"])
-                .require_or_self("countersign:users", other)
+                .require_or_self(CallerScope::Users, other)
                 .is_ok()
         );
     }

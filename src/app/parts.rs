@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::error::StartError;
 use super::settings;
 use super::stores::{Access, Meter, Stores};
-use crate::account::{Clients, Sessions, Trail, Users};
+use crate::account::{Clients, Sessions, AuditTrail, Users};
 use crate::clock::Clock;
 use crate::config::{Config, Mode, Registration};
 use crate::gateway::Gateway;
 use crate::keys::manager::{Keys, KeysParts};
-use crate::keys::seal::Master;
+use crate::keys::seal::MasterKeyring;
 use crate::model::audit::Origin;
 use crate::model::{AuditEvent, AuditType, Client, ClientId, Grant};
 use crate::password::{Peppers, Pool};
@@ -48,7 +48,7 @@ pub struct App {
     /// The rules of sessions as people see them.
     pub live: Arc<Sessions>,
     /// The audit trail.
-    pub trail: Trail,
+    pub trail: AuditTrail,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The randomness.
@@ -96,7 +96,7 @@ impl App {
             // A command is no replica: it signs nothing, nobody waits for it, and its configuration may be another.
             Access::Beside => Keys::open(parts, keys).await?,
         });
-        let trail = Trail::new(durable.clone(), clock.clone(), entropy.clone());
+        let trail = AuditTrail::new(durable.clone(), clock.clone(), entropy.clone());
         ensure_default_client(&*durable, &*clock, &*entropy).await?;
         durable.note_session_life(config.tokens.session_ttl).await?;
 
@@ -137,7 +137,7 @@ impl App {
             hashing: hashing.clone(),
             throttle,
             trail: trail.clone(),
-            spread: publisher.clone(),
+            publisher: publisher.clone(),
             clock: clock.clone(),
             entropy: entropy.clone(),
             open_registration: config.users.registration == Registration::Open,
@@ -145,7 +145,7 @@ impl App {
         let clients = Arc::new(Clients {
             store: durable.clone(),
             trail: trail.clone(),
-            spread: publisher.clone(),
+            publisher: publisher.clone(),
             clock: clock.clone(),
             entropy: entropy.clone(),
         });
@@ -213,9 +213,9 @@ async fn ensure_default_client(
 }
 
 /// The master keyring: from the configuration; embedded, a file that the first start makes.
-fn master(config: &Config, fresh: bool, entropy: &dyn Entropy) -> Result<Master, StartError> {
+fn master(config: &Config, fresh: bool, entropy: &dyn Entropy) -> Result<MasterKeyring, StartError> {
     match (&config.keys.master_key, config.mode()) {
-        (Some(text), _) => Ok(Master::parse(text)?),
+        (Some(text), _) => Ok(MasterKeyring::parse(text)?),
         (None, Mode::Clustered) => Err(StartError::Config(
             "keys.master_key: needed with storage.database_url; every replica has the same \
              (make one: head -c32 /dev/urandom | base64)"
@@ -232,19 +232,19 @@ fn master(config: &Config, fresh: bool, entropy: &dyn Entropy) -> Result<Master,
             }
             let text = master_file(&path, entropy)
                 .map_err(|error| StartError::unreachable(&path.display().to_string(), error))?;
-            Ok(Master::parse(&text)?)
+            Ok(MasterKeyring::parse(&text)?)
         }
     }
 }
 
 /// The master keyring as far as it is there already; nothing is made.
-pub(super) fn known_master(config: &Config) -> Result<Option<Master>, StartError> {
+pub(super) fn known_master(config: &Config) -> Result<Option<MasterKeyring>, StartError> {
     if let Some(text) = &config.keys.master_key {
-        return Ok(Some(Master::parse(text)?));
+        return Ok(Some(MasterKeyring::parse(text)?));
     }
     let path = config.storage.data_dir.join(MASTER_FILE);
     match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some(Master::parse(&SecretText::new(text.trim_end()))?)),
+        Ok(text) => Ok(Some(MasterKeyring::parse(&SecretText::new(text.trim_end()))?)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(StartError::unreachable(&path.display().to_string(), error)),
     }
@@ -261,7 +261,7 @@ fn master_file(path: &std::path::Path, entropy: &dyn Entropy) -> std::io::Result
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         read => return read.map(|text| SecretText::new(text.trim_end())),
     }
-    let key = Master::generate(entropy);
+    let key = MasterKeyring::generate(entropy);
     let draft = path.with_extension(format!("key.{}", std::process::id()));
     let mut file = std::fs::OpenOptions::new()
         .write(true)

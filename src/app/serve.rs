@@ -25,6 +25,7 @@ use crate::grpc::policy::{OptionalServices, Policy};
 use crate::grpc::services::{Rules, Services};
 use crate::http::{self, ForwardAuth, HttpHandler, Metadata, SidePortData};
 use crate::listener::{self, Limits, connection_cap};
+use crate::model::CallerScope;
 use crate::shutdown::Stop;
 use crate::telemetry::Metrics;
 
@@ -200,7 +201,8 @@ fn forward_auth(config: &Config, app: &App) -> Option<ForwardAuth> {
         gateway: app.gateway.clone(),
         tokens: app.tokens.clone(),
         secret: gateway.forward_auth_secret.clone(),
-        renews: gateway.forward_auth_secret.is_some() || anonymous.iter().any(|scope| scope == "countersign:refresh"),
+        renews: gateway.forward_auth_secret.is_some()
+            || anonymous.iter().any(|scope| scope == CallerScope::Refresh.as_str()),
         deadline: config.server.default_deadline,
         renewals: AtomicUsize::new(0),
     })

@@ -1,4 +1,4 @@
-//! The commands that work on the stores themselves: whoever can open those may do anything.
+//! Opening the stores for the commands that work on them directly. An operator who can open the stores may do everything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,34 +8,33 @@ use crate::account::Principal;
 use crate::account::users::UserKey;
 use crate::app::{self, Access, App};
 use crate::model::audit::Origin;
-use crate::model::grant::OWN_SCOPES;
-use crate::model::{Caller, Identity, User};
+use crate::model::{Caller, CallerScope, Identity, User};
 
-/// A hash takes a fraction of a second, and there is no queue here.
-const HASHING: Duration = Duration::from_secs(30);
+/// A hash takes a fraction of a second, and no other command waits for the hashing pool.
+const HASH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Opens the configured stores, beside a server or without one.
+/// Opens the configured stores, whether or not a server runs on them.
 pub(super) async fn open(context: &Context) -> Result<Arc<App>, Failure> {
     let config = context.config(Vec::new())?;
     let stores = app::open(&config, Access::Beside).await?;
     Ok(App::build(&config, stores).await?)
 }
 
-/// The owner of the store, where a rule wants a caller.
+/// The owner of the store as a caller, for operations that take one.
 pub(super) fn owner() -> Caller {
     Caller {
         identity: Identity::Anonymous,
-        scopes: OWN_SCOPES.map(str::to_owned).to_vec(),
+        scopes: CallerScope::ALL.map(|scope| scope.as_str().to_owned()).to_vec(),
         origin: Origin::cli(),
     }
 }
 
-/// The user of that name.
+/// The user with this username.
 pub(super) async fn user(app: &App, name: &str) -> Result<User, Failure> {
     Ok(app.users.get(&Principal::owner(), UserKey::Name(name)).await?)
 }
 
-/// Until when a hash is waited for: a moment of the clock's monotonic time.
+/// The deadline for hashing a password, as monotonic time of the clock.
 pub(super) fn deadline(app: &App) -> Duration {
-    app.clock.monotonic() + HASHING
+    app.clock.monotonic() + HASH_TIMEOUT
 }

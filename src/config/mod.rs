@@ -48,6 +48,8 @@ pub use tokens::Tokens;
 pub use users::{Registration, Users};
 pub use values::redact_url;
 
+use crate::model::CallerScope;
+
 /// Where the facts are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -142,7 +144,7 @@ impl Config {
         self.revocation.check()?;
         let anonymous = self.server.anonymous_scopes().iter();
         self.gateway
-            .check(anonymous.clone().any(|scope| scope == "countersign:validate"))?;
+            .check(anonymous.clone().any(|scope| scope == CallerScope::Validate.as_str()))?;
         self.agent.check()?;
         self.telemetry.check()?;
         if self.mode() == Mode::Clustered && self.keys.master_key.is_none() {

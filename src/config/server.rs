@@ -1,4 +1,4 @@
-//! `[server]`: where it listens, with which TLS, and its limits.
+//! `[server]`: listeners, TLS and limits.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,69 +11,49 @@ use super::check::{self, Checked};
 use super::error::ConfigError;
 use super::listen::Listen;
 use super::values::{duration, optional, optional_list, table};
+use crate::model::CallerScope;
 
-/// The scopes that a caller may hold (without their prefix), and whether an anonymous one may hold them off loopback.
-const CALLER_SCOPES: [(&str, bool); 9] = [
-    ("issue", true),
-    ("refresh", true),
-    ("revoke", true),
-    ("validate", true),
-    ("watch", true),
-    ("users", false),
-    ("clients", false),
-    ("keys", false),
-    ("audit", false),
-];
-
-/// What an anonymous caller may do where it is a first try on one's own machine.
-const FIRST_TRY: [&str; 4] = [
-    "countersign:issue",
-    "countersign:refresh",
-    "countersign:revoke",
-    "countersign:validate",
-];
-
-/// `[server]`.
+/// The section `[server]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Server {
-    /// gRPC.
+    /// The address of the gRPC listener.
     pub listen: Listen,
-    /// JWKS, metrics, health.
+    /// The address of the HTTP listener: JWKS, metrics, health.
     pub http_listen: SocketAddr,
-    /// gRPC reflection; set after loading.
+    /// Whether gRPC reflection is served. Always set after loading.
     #[serde(default)]
     pub reflection: Option<bool>,
-    /// What a caller without a token may do; set after loading.
+    /// The scopes of a caller without a token. Always set after loading.
     #[serde(default, deserialize_with = "optional_list")]
     pub anonymous_scopes: Option<Vec<String>>,
-    /// How long a stop waits for calls in flight.
+    /// How long a shutdown waits for calls in flight.
     #[serde(with = "duration")]
     pub drain_timeout: Duration,
-    /// Open connections.
+    /// The most open connections.
     pub max_connections: usize,
-    /// Of a call that brings none.
+    /// The deadline of a call that names none.
     #[serde(with = "duration")]
     pub default_deadline: Duration,
-    /// The longest that is obeyed.
+    /// The longest deadline that a call may name.
     #[serde(with = "duration")]
     pub max_deadline: Duration,
     /// TLS of both listeners.
     pub tls: Tls,
 }
 
-/// `[server.tls]`.
+/// The section `[server.tls]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tls {
-    /// PEM file of the certificate chain.
+    /// PEM file with the certificate chain.
     #[serde(default, deserialize_with = "optional")]
     pub cert: Option<PathBuf>,
-    /// PEM file of its private key.
+    /// PEM file with the private key of the certificate.
     #[serde(default, deserialize_with = "optional")]
     pub key: Option<PathBuf>,
-    /// PEM file of the authorities of client certificates.
+    /// PEM file with the authorities that sign client certificates.
     #[serde(default, deserialize_with = "optional")]
     pub client_ca: Option<PathBuf>,
-    /// URI or DNS name of a certificate → client id.
+    /// Client ids by the URI or DNS name in the client's certificate.
     #[serde(deserialize_with = "table")]
     pub client_identities: BTreeMap<String, String>,
 }
@@ -91,31 +71,32 @@ impl Server {
         self.reflection.unwrap_or(false)
     }
 
-    /// What a caller without a token may do.
+    /// The scopes of a caller without a token.
     #[must_use]
     pub fn anonymous_scopes(&self) -> &[String] {
         self.anonymous_scopes.as_deref().unwrap_or_default()
     }
 
-    /// Refuses what would put an open service on the network: a listener off loopback without TLS, or administration
-    /// without a token. For `serve` without `--insecure`.
+    /// Refuses a configuration that would expose an open service to the network: a listener off loopback without TLS, or
+    /// administrative scopes for anonymous callers. `serve --insecure` skips this check.
     pub fn check_exposure(&self) -> Result<(), ConfigError> {
-        let side = Listen::Tcp(self.http_listen);
-        for (key, address) in [("server.listen", &self.listen), ("server.http_listen", &side)] {
+        let http_listen = Listen::Tcp(self.http_listen);
+        for (key, address) in [("server.listen", &self.listen), ("server.http_listen", &http_listen)] {
             if !address.is_local() && self.tls.cert.is_none() {
                 let problem = format!(
                     "{address} is not loopback and there is no TLS: set server.tls.cert and server.tls.key, \
-                     or give --insecure if something in front of it does TLS"
+                     or give --insecure if a proxy in front of it does TLS"
                 );
                 return Err(ConfigError::at(key, problem));
             }
         }
-        let open = |scope: &&String| CALLER_SCOPES.iter().any(|(name, safe)| !safe && is_own(scope, name));
-        match self.anonymous_scopes().iter().find(open) {
+        let administrative = |scope: &&String| CallerScope::parse(scope).is_some_and(CallerScope::is_administrative);
+        match self.anonymous_scopes().iter().find(administrative) {
             Some(scope) if !self.is_loopback() => Err(ConfigError::at(
                 "server.anonymous_scopes",
                 format!(
-                    "{scope} would let anyone on the network administer this service (--insecure to do it all the same)"
+                    "{scope} would allow every caller on the network to administer this service; remove it, or give \
+                     --insecure to serve nevertheless"
                 ),
             )),
             Some(_) | None => Ok(()),
@@ -139,16 +120,15 @@ impl Server {
             self.max_deadline,
         )?;
         for scope in self.anonymous_scopes() {
-            if !CALLER_SCOPES.iter().any(|(name, _)| is_own(scope, name)) {
-                let names: Vec<_> = CALLER_SCOPES.iter().map(|(name, _)| *name).collect();
-                let problem = format!("{scope:?} is none of countersign: {}", names.join(", "));
+            if CallerScope::parse(scope).is_none() {
+                let problem = format!("{scope:?} is not one of {}", CallerScope::list());
                 return Err(ConfigError::at("server.anonymous_scopes", problem));
             }
         }
         self.tls.check()
     }
 
-    /// Sets what depends on the mode.
+    /// Sets the options that have no fixed default and were not set. Returns their keys.
     pub(super) fn derive(&mut self, embedded: bool) -> Vec<&'static str> {
         let mut derived = Vec::new();
         if self.reflection.is_none() {
@@ -156,9 +136,12 @@ impl Server {
             derived.push("server.reflection");
         }
         if self.anonymous_scopes.is_none() {
-            let first_try = embedded && self.is_loopback();
-            let scopes = if first_try { &FIRST_TRY[..] } else { &[] };
-            self.anonymous_scopes = Some(scopes.iter().map(ToString::to_string).collect());
+            let scopes = if embedded && self.is_loopback() {
+                &CallerScope::ANONYMOUS_ON_LOOPBACK[..]
+            } else {
+                &[]
+            };
+            self.anonymous_scopes = Some(scopes.iter().map(|scope| scope.as_str().to_owned()).collect());
             derived.push("server.anonymous_scopes");
         }
         derived
@@ -170,7 +153,7 @@ impl Tls {
         check::pem_path("server.tls.cert", self.cert.as_deref())?;
         check::pem_path("server.tls.key", self.key.as_deref())?;
         check::pem_path("server.tls.client_ca", self.client_ca.as_deref())?;
-        let needs = |key: &str, what: &str| Err(ConfigError::at(key, format!("needs {what} too")));
+        let needs = |key: &str, other: &str| Err(ConfigError::at(key, format!("needs {other} too")));
         match self {
             Self {
                 cert: Some(_),
@@ -195,8 +178,4 @@ impl Tls {
             Self { .. } => Ok(()),
         }
     }
-}
-
-fn is_own(scope: &str, name: &str) -> bool {
-    scope.strip_prefix(crate::model::grant::OWN_PREFIX) == Some(name)
 }

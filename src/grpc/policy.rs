@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::model::scope::CallerScope;
 use crate::model::{Caller, ErrorKind};
 
 /// The largest request, in bytes, unless a row says otherwise.
@@ -37,9 +38,9 @@ pub enum Access {
     /// Anybody.
     Anyone,
     /// Who holds this scope.
-    Scope(&'static str),
+    Scope(CallerScope),
     /// Who holds this scope, and a person on their own account; whose it is, the rule checks.
-    ScopeOrOwn(&'static str),
+    ScopeOrOwn(CallerScope),
     /// It depends on what is asked for: the rule decides.
     Rule,
     /// As [`Access::Rule`], and what is asked with may be an identity of its own: a caller whose token is no good any more
@@ -58,11 +59,7 @@ impl Access {
             Self::Scope(scope) => caller.has(scope),
             Self::ScopeOrOwn(scope) => caller.has(scope) || caller.person().is_some(),
         };
-        match (may, caller.is_authenticated()) {
-            (true, _) => Ok(()),
-            (false, true) => Err(ErrorKind::CallerNotAllowed),
-            (false, false) => Err(ErrorKind::CallerUnauthenticated),
-        }
+        if may { Ok(()) } else { Err(caller.refusal()) }
     }
 }
 
@@ -148,6 +145,7 @@ const fn method(service: &'static str, name: &'static str, path: &'static str, a
 }
 
 use Access::{Anyone, Rule, RuleOrCredential, Scope, ScopeOrOwn};
+use CallerScope::{Audit, Clients, Keys, Refresh, Users, Validate, Watch};
 
 /// The next user of an import must come within this.
 const IMPORT_IDLE: TimeLimit = TimeLimit::Idle(Duration::from_secs(30));
@@ -162,50 +160,50 @@ methods! {
     "countersign.v1.TokenService" {
         // With a password `countersign:issue`, or a client for itself; else the credential is the identity.
         "Issue": RuleOrCredential;
-        "Refresh": Scope("countersign:refresh");
+        "Refresh": Scope(Refresh);
         // `countersign:revoke`; `everything` needs `countersign:keys`; people end their own sessions.
         "Revoke": Rule;
-        "Validate": Scope("countersign:validate");
-        "ValidateBatch": Scope("countersign:validate"), max_request = MAX_BATCH;
-        "WatchRevocations": Scope("countersign:watch"), time_limit = WATCH_IDLE;
+        "Validate": Scope(Validate);
+        "ValidateBatch": Scope(Validate), max_request = MAX_BATCH;
+        "WatchRevocations": Scope(Watch), time_limit = WATCH_IDLE;
         "GetKeys": Anyone;
     }
     "countersign.v1.UserService" {
         // `countersign:users`, or anybody where registration is open.
         "CreateUser": Rule;
-        "GetUser": ScopeOrOwn("countersign:users");
-        "ListUsers": Scope("countersign:users");
-        "UpdateUser": Scope("countersign:users");
-        "DeleteUser": Scope("countersign:users");
-        "DisableUser": Scope("countersign:users");
-        "EnableUser": Scope("countersign:users");
-        "ChangePassword": ScopeOrOwn("countersign:users");
-        "SetPassword": Scope("countersign:users");
-        "BeginPasswordReset": Scope("countersign:users");
+        "GetUser": ScopeOrOwn(Users);
+        "ListUsers": Scope(Users);
+        "UpdateUser": Scope(Users);
+        "DeleteUser": Scope(Users);
+        "DisableUser": Scope(Users);
+        "EnableUser": Scope(Users);
+        "ChangePassword": ScopeOrOwn(Users);
+        "SetPassword": Scope(Users);
+        "BeginPasswordReset": Scope(Users);
         // The one-time token is the right.
         "CompletePasswordReset": Anyone;
-        "ListSessions": ScopeOrOwn("countersign:users");
-        "ImportUsers": Scope("countersign:users"), time_limit = IMPORT_IDLE, max_request = MAX_IMPORT;
+        "ListSessions": ScopeOrOwn(Users);
+        "ImportUsers": Scope(Users), time_limit = IMPORT_IDLE, max_request = MAX_IMPORT;
     }
     "countersign.v1.ClientService" {
-        "CreateClient": Scope("countersign:clients");
-        "GetClient": Scope("countersign:clients");
-        "ListClients": Scope("countersign:clients");
-        "UpdateClient": Scope("countersign:clients");
-        "DeleteClient": Scope("countersign:clients");
-        "RotateClientSecret": Scope("countersign:clients");
+        "CreateClient": Scope(Clients);
+        "GetClient": Scope(Clients);
+        "ListClients": Scope(Clients);
+        "UpdateClient": Scope(Clients);
+        "DeleteClient": Scope(Clients);
+        "RotateClientSecret": Scope(Clients);
     }
     "countersign.v1.KeyService" {
-        "ListKeys": Scope("countersign:keys");
-        "RotateKey": Scope("countersign:keys");
-        "RevokeKey": Scope("countersign:keys");
+        "ListKeys": Scope(Keys);
+        "RotateKey": Scope(Keys);
+        "RevokeKey": Scope(Keys);
     }
     "countersign.v1.AuditService" {
-        "ListAuditEvents": Scope("countersign:audit");
+        "ListAuditEvents": Scope(Audit);
     }
     "envoy.service.auth.v3.Authorization" {
         // Renewing cookies needs `countersign:refresh` too.
-        "Check": Scope("countersign:validate");
+        "Check": Scope(Validate);
     }
     "grpc.health.v1.Health" {
         "Check": Anyone;
@@ -274,7 +272,9 @@ mod tests {
         ];
         for method in METHODS {
             match method.access {
-                Access::Scope(scope) | Access::ScopeOrOwn(scope) => assert!(SCOPES.contains(&scope), "{}", method.path),
+                Access::Scope(scope) | Access::ScopeOrOwn(scope) => {
+                    assert!(SCOPES.contains(&scope.as_str()), "{}", method.path);
+                }
                 Access::Anyone | Access::Rule | Access::RuleOrCredential => {}
             }
         }
@@ -315,15 +315,15 @@ mod tests {
             },
             ..machine(&[])
         };
-        let validate = Scope("countersign:validate");
+        let validate = Scope(Validate);
         assert_eq!(validate.check(&nobody), Ok(()), "anonymous scopes count");
         assert_eq!(validate.check(&machine(&[])), Err(ErrorKind::CallerNotAllowed));
-        let users = Scope("countersign:users");
+        let users = Scope(Users);
         assert_eq!(users.check(&nobody), Err(ErrorKind::CallerUnauthenticated));
         assert_eq!(users.check(&person), Err(ErrorKind::CallerNotAllowed));
-        assert_eq!(ScopeOrOwn("countersign:users").check(&person), Ok(()));
+        assert_eq!(ScopeOrOwn(Users).check(&person), Ok(()));
         assert_eq!(
-            ScopeOrOwn("countersign:users").check(&machine(&[])),
+            ScopeOrOwn(Users).check(&machine(&[])),
             Err(ErrorKind::CallerNotAllowed),
             "a machine has no account"
         );

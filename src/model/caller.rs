@@ -1,49 +1,51 @@
-//! Who calls us, once they have proved it.
+//! The authenticated or anonymous caller of an RPC.
 
 use super::audit::Origin;
 use super::claims::Claims;
+use super::error::ErrorKind;
 use super::ids::{ClientId, SessionId, UserId};
+use super::scope::CallerScope;
 use super::user::ADMIN;
 
 /// Who a caller is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// Nobody proved anything; holds what `server.anonymous_scopes` gives.
+    /// A caller without credentials. It holds the scopes of `server.anonymous_scopes`.
     Anonymous,
-    /// A person with their own token.
+    /// A user with their own access token.
     Person {
-        /// Who.
+        /// The user.
         user: UserId,
-        /// In which of their sessions.
+        /// The session of the access token.
         session: SessionId,
         /// Whether the token carries the role `admin`.
         admin: bool,
     },
-    /// A client with its own token, or by its TLS certificate.
+    /// A client with its own access token, or identified by its TLS certificate.
     Machine {
-        /// Which.
+        /// The client.
         client: ClientId,
     },
-    /// A client with an exchanged token: acts for somebody, and never on their account.
+    /// A client with an exchanged token. It acts for the subject of the token, but never on the subject's account.
     Delegate {
-        /// Which.
+        /// The client.
         client: ClientId,
     },
 }
 
-/// A caller: who, with which rights, from where.
+/// A caller: its identity, its scopes and where it calls from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Who.
+    /// Who it is.
     pub identity: Identity,
-    /// The scopes that the token carries, or that the client or the configuration gives.
+    /// The scopes of the access token, of the client, or of the configuration for anonymous callers.
     pub scopes: Vec<String>,
-    /// For the audit trail; `ip_address` is the peer's.
+    /// For the audit trail; `ip_address` is the address of the peer.
     pub origin: Origin,
 }
 
 impl Caller {
-    /// The caller whose access token was verified and said `claims`.
+    /// The caller that presented a verified access token with these claims.
     #[must_use]
     pub fn of_claims(claims: &Claims, origin: Origin) -> Self {
         let identity = match (claims.sid, claims.sub.parse()) {
@@ -69,25 +71,36 @@ impl Caller {
         }
     }
 
-    /// Whether it holds the scope.
+    /// Whether it holds `scope`.
     #[must_use]
-    pub fn has(&self, scope: &str) -> bool {
-        self.scopes.iter().any(|held| held == scope)
+    pub fn has(&self, scope: CallerScope) -> bool {
+        self.scopes.iter().any(|held| held == scope.as_str())
     }
 
-    /// Whether it proved who it is.
+    /// Why a call that it may not make is refused: `CALLER_UNAUTHENTICATED` for an anonymous caller, else
+    /// `CALLER_NOT_ALLOWED`.
+    #[must_use]
+    pub fn refusal(&self) -> ErrorKind {
+        if self.is_authenticated() {
+            ErrorKind::CallerNotAllowed
+        } else {
+            ErrorKind::CallerUnauthenticated
+        }
+    }
+
+    /// Whether it is not anonymous.
     #[must_use]
     pub fn is_authenticated(&self) -> bool {
         self.identity != Identity::Anonymous
     }
 
-    /// Whether it is a person who holds the role `admin`.
+    /// Whether it is a user with the role `admin`.
     #[must_use]
     pub fn is_admin(&self) -> bool {
         matches!(self.identity, Identity::Person { admin: true, .. })
     }
 
-    /// The user, if it is that person with their own token.
+    /// The user and the session, if the caller is a user with their own token.
     #[must_use]
     pub fn person(&self) -> Option<(UserId, SessionId)> {
         match self.identity {

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use super::ids::ClientId;
+use super::scope::has_caller_prefix;
 use crate::clock::UnixMillis;
 
-/// A way to get tokens.
+/// A way for a client to get tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Grant {
-    /// Log a person in with name and password.
+    /// Log a user in with username and password.
     Password,
-    /// The client's own token, for its secret (RFC 6749 §4.4).
+    /// Get the client's own token with its secret (RFC 6749 §4.4).
     ClientSecret,
-    /// Act for somebody whose token it holds (RFC 8693).
+    /// Exchange a token that it received for one with which it acts for the token's subject (RFC 8693).
     Exchange,
 }
 
@@ -20,7 +21,7 @@ impl Grant {
     /// Every grant.
     pub const ALL: [Self; 3] = [Self::Password, Self::ClientSecret, Self::Exchange];
 
-    /// As stored and as written on the command line.
+    /// The grant as stored and as written on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -37,18 +38,21 @@ impl Grant {
     }
 }
 
-/// What a second presentation of the previous refresh token within the grace needs.
+/// When a refresh token that was already used is accepted again within the grace period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ReusePolicy {
-    /// The same `attempt_id` as the first presentation, exactly.
+    /// Only with the same `attempt_id` as the first time.
     #[default]
     Strict,
-    /// Nothing.
+    /// With any `attempt_id`.
     Tolerant,
 }
 
 impl ReusePolicy {
-    /// As stored and as configured.
+    /// Every policy.
+    pub const ALL: [Self; 2] = [Self::Strict, Self::Tolerant];
+
+    /// The policy as stored and as configured.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -60,73 +64,70 @@ impl ReusePolicy {
     /// The reverse of [`ReusePolicy::as_str`].
     #[must_use]
     pub fn named(text: &str) -> Option<Self> {
-        [Self::Strict, Self::Tolerant]
-            .into_iter()
-            .find(|policy| policy.as_str() == text)
+        Self::ALL.into_iter().find(|policy| policy.as_str() == text)
     }
 }
 
-/// A client as stored. Its secrets are not here: the store compares their hashes.
+/// A client as stored, without its secrets: only the store sees their hashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Chosen by its creator.
+    /// The id, chosen by the creator of the client.
     pub id: ClientId,
-    /// For people.
+    /// A name for users and operators.
     pub display_name: String,
-    /// Sorted, without duplicates.
+    /// How it may get tokens; sorted, without duplicates.
     pub grants: Vec<Grant>,
-    /// Whom its tokens may be for; `*` is anyone.
+    /// The audiences that its tokens may have; `*` allows every audience.
     pub audiences: Vec<String>,
-    /// What its tokens may carry; `*` is anything but `countersign:*`.
+    /// The scopes that its tokens may have; `*` allows every scope except caller scopes (`countersign:*`).
     pub scopes: Vec<String>,
-    /// How long its access tokens live; none means the configuration's. The other lifetimes likewise.
+    /// The lifetime of its access tokens. `None` means the configured value, here and in the next four fields.
     pub access_token_ttl: Option<Duration>,
     /// How long a session may go without a refresh.
     pub refresh_idle_ttl: Option<Duration>,
-    /// How long a session may last at all.
+    /// The longest duration of a session.
     pub session_ttl: Option<Duration>,
-    /// How long the previous refresh token may be presented again.
+    /// How long the previous refresh token is accepted again.
     pub refresh_grace: Option<Duration>,
-    /// What presenting it again needs; none means the configuration's.
+    /// When the previous refresh token is accepted again.
     pub reuse_policy: Option<ReusePolicy>,
-    /// The most live sessions of one user here; 0 means the configuration's.
+    /// The most live sessions of one user at this client; 0 means the configured value.
     pub max_sessions_per_user: u32,
-    /// Gets no tokens.
+    /// Whether the client is refused tokens.
     pub disabled: bool,
-    /// When the row was made.
+    /// When the row was created.
     pub created: UnixMillis,
-    /// When the row was last changed: the optimistic lock of an update.
+    /// When the row was last changed. An update may require this value (optimistic lock).
     pub updated: UnixMillis,
 }
 
 impl Client {
-    /// Whether it may get tokens in this way.
+    /// Whether it may use this grant.
     #[must_use]
     pub fn may(&self, grant: Grant) -> bool {
         self.grants.contains(&grant)
     }
 
-    /// The scopes that an empty request means: the listed ones without `*` and without `countersign:*`.
+    /// The scopes of a token whose request names none: the listed ones without `*` and without caller scopes.
     #[must_use]
     pub fn default_scopes(&self) -> Vec<String> {
-        let own = super::grant::OWN_PREFIX;
         self.scopes
             .iter()
-            .filter(|scope| *scope != "*" && !scope.starts_with(own))
+            .filter(|scope| *scope != "*" && !has_caller_prefix(scope))
             .cloned()
             .collect()
     }
 
-    /// The `countersign:*` scopes that it lists: its rights as a caller.
+    /// The caller scopes that it lists: its rights on Countersign itself.
     pub fn caller_scopes(&self) -> impl Iterator<Item = &str> {
         self.scopes
             .iter()
             .map(String::as_str)
-            .filter(|scope| scope.starts_with(super::grant::OWN_PREFIX))
+            .filter(|scope| has_caller_prefix(scope))
     }
 }
 
-/// What an update of a client changes; `None` leaves a field alone.
+/// The new values of an update of a client; a field that is `None` stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are Client's")]
 pub struct ClientChange {

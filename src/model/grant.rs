@@ -1,25 +1,10 @@
-//! What a session may ask for: scopes and audiences, and how a later request is narrowed.
+//! Scopes and audiences: parsing, what a client or user may have, and how a refresh narrows what a session was granted.
 //!
-//! A session keeps what it was granted for life. What a token gets is the grant ∩ what the client may have *now*
-//! (RFC 6749 §6: a refresh may narrow, never widen).
+//! A session keeps its granted scopes and audiences for life. Each access token gets those of them that the client and
+//! user may still have when the token is issued (RFC 6749 §6: a refresh may narrow the grant, never widen it).
 
 use super::error::{Error, ErrorKind, Result};
-
-/// Scopes of this prefix are rights on Countersign itself; `*` never covers them.
-pub const OWN_PREFIX: &str = "countersign:";
-
-/// Every scope of that prefix that there is.
-pub const OWN_SCOPES: [&str; 9] = [
-    "countersign:issue",
-    "countersign:refresh",
-    "countersign:revoke",
-    "countersign:validate",
-    "countersign:watch",
-    "countersign:users",
-    "countersign:clients",
-    "countersign:keys",
-    "countersign:audit",
-];
+use super::scope::has_caller_prefix;
 
 /// The most scopes, audiences or required scopes that one request or client may name.
 pub const MAX_NAMES: usize = 64;
@@ -27,19 +12,19 @@ pub const MAX_NAMES: usize = 64;
 /// The longest scope or audience, in bytes.
 pub const MAX_NAME_LEN: usize = 256;
 
-/// What may be asked for now.
+/// The names (scopes or audiences) that may be requested now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowed {
-    /// Everything, except what starts with [`OWN_PREFIX`] (the list has `*`).
+    /// Every name without the prefix of caller scopes, because the list holds `*`.
     pub any: bool,
-    /// What starts with [`OWN_PREFIX`], all of it (the person holds the role `admin`).
+    /// Every name with the prefix of caller scopes, because the user has the role `admin`.
     pub own: bool,
-    /// These by name.
+    /// These names.
     pub names: Vec<String>,
 }
 
 impl Allowed {
-    /// What a client's list of audiences allows.
+    /// The audiences that a client's list of audiences allows.
     #[must_use]
     pub fn audiences(list: &[String]) -> Self {
         let names = list.iter().filter(|name| *name != "*").cloned().collect();
@@ -50,43 +35,44 @@ impl Allowed {
         }
     }
 
-    /// What a client's list of scopes allows a person. `countersign:*` scopes come from the role `admin` alone.
+    /// The scopes that a client's list of scopes allows to a user. Caller scopes come from the role `admin` only.
     #[must_use]
     pub fn scopes_of_person(list: &[String], admin: bool) -> Self {
         let mut allowed = Self::audiences(list);
-        allowed.names.retain(|name| !name.starts_with(OWN_PREFIX));
+        allowed.names.retain(|name| !has_caller_prefix(name));
         allowed.own = admin;
         allowed
     }
 
-    /// What a client's list of scopes allows the client itself: `countersign:*` scopes only by name.
+    /// The scopes that a client's list of scopes allows to the client itself. It gets a caller scope only by name.
     #[must_use]
     pub fn scopes_of_machine(list: &[String]) -> Self {
         Self::audiences(list)
     }
 
-    /// Whether `name` may be had.
+    /// Whether `name` is allowed.
     #[must_use]
     pub fn allows(&self, name: &str) -> bool {
-        let own = name.starts_with(OWN_PREFIX);
-        (if own { self.own } else { self.any }) || self.names.iter().any(|n| n == name)
+        let covered = if has_caller_prefix(name) { self.own } else { self.any };
+        covered || self.names.iter().any(|n| n == name)
     }
 }
 
-/// What became of a request for scopes or audiences of an existing grant.
+/// The result of narrowing the scopes or audiences of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Narrowing {
-    /// The token gets these.
+    /// The token gets these names.
     To(Vec<String>),
-    /// This one was never granted.
+    /// This requested name was never granted.
     Wider(String),
-    /// This one was granted and has been lost since.
+    /// This name was granted but is no longer allowed.
     Lost(String),
 }
 
-/// Narrows `granted` to what is `requested` and still `allowed`. With an empty request a loss is silent.
+/// Narrows `granted` to the names that are `requested` and still `allowed`. An empty request asks for everything that is
+/// still allowed; names that are no longer allowed are then left out without an error.
 ///
-/// The Lua script of the Redis store does the same; the conformance cases hold the two together.
+/// The Lua script of the Redis store does the same. The conformance tests compare the two.
 #[must_use]
 pub fn narrow(requested: &[String], granted: &[String], allowed: &Allowed) -> Narrowing {
     if requested.is_empty() {
@@ -103,11 +89,11 @@ pub fn narrow(requested: &[String], granted: &[String], allowed: &Allowed) -> Na
     Narrowing::To(requested.to_vec())
 }
 
-/// Narrows audiences, as [`narrow`] does scopes. A token is for somebody: where nothing is left, the first that was granted
-/// is what was lost.
+/// Narrows audiences as [`narrow`] does scopes. A token needs an audience: if none is left, the first granted audience is
+/// reported as lost.
 ///
-/// `own` is Countersign's own audience. A grant with a right on Countersign brought it along, whatever the client lists; the
-/// right is looked at on its own.
+/// `own` is Countersign's own audience (`tokens.caller_audience`). It is allowed whenever a caller scope was granted,
+/// whatever audiences the client lists; whether that scope itself is still allowed is checked separately.
 #[must_use]
 pub fn narrow_audience(
     requested: &[String],
@@ -117,7 +103,7 @@ pub fn narrow_audience(
     granted_scope: &[String],
 ) -> Narrowing {
     let mut allowed = allowed.clone();
-    if granted_scope.iter().any(|scope| scope.starts_with(OWN_PREFIX)) {
+    if granted_scope.iter().any(|scope| has_caller_prefix(scope)) {
         allowed.names.push(own.to_owned());
     }
     match (narrow(requested, granted, &allowed), granted.first()) {
@@ -126,34 +112,46 @@ pub fn narrow_audience(
     }
 }
 
-/// How many bytes these take in an access token's payload (JSON): the scopes, if any, as a member with a space between two;
-/// each audience in quotes with a comma between two and a backslash before a quote or backslash. The Lua script counts the
-/// same.
+/// The bytes that these scopes and audiences take in the JSON of an access token's payload: the member `scope` with
+/// single spaces between the scopes (nothing if there are none), and each audience in quotes with commas between.
+///
+/// The Lua script of the Redis store counts the same. [`parse_scopes`] and [`parse_audiences`] refuse quotes and
+/// backslashes, so no name needs an escape. Only a session from before audiences had this rule can hold such a character;
+/// the result is then one byte too small for each of them. That is safe, because the size of a token is checked again
+/// when it is signed: the refresh fails, and no token over the limit leaves the service.
 #[must_use]
 pub fn json_len(scope: &[String], audience: &[String]) -> usize {
     let names = |list: &[String]| list.iter().map(String::len).sum::<usize>() + list.len().saturating_sub(1);
-    let escapes = |name: &String| name.bytes().filter(|b| matches!(b, b'"' | b'\\')).count();
-    let member = if scope.is_empty() { 0 } else { r#","scope":"""#.len() };
-    member + names(scope) + names(audience) + audience.len() * 2 + audience.iter().map(escapes).sum::<usize>()
+    let scope_member = if scope.is_empty() { 0 } else { r#","scope":"""#.len() };
+    scope_member + names(scope) + names(audience) + audience.len() * r#""""#.len()
 }
 
-/// Reads a request's scopes: RFC 6749 §3.3 tokens, without duplicates, in the order given.
+/// Reads the scopes of a request or client: RFC 6749 §3.3 tokens, without duplicates, in the order given.
 pub fn parse_scopes(list: &[String], field: &'static str) -> Result<Vec<String>> {
-    parse_names(list, field, |b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+    parse_names(list, field)
 }
 
-/// Reads a request's audiences: visible ASCII, without duplicates, in the order given.
+/// Reads the audiences of a request or client: visible ASCII without quotes and backslashes, without duplicates, in the
+/// order given.
 pub fn parse_audiences(list: &[String], field: &'static str) -> Result<Vec<String>> {
-    parse_names(list, field, |b| b.is_ascii_graphic())
+    parse_names(list, field)
 }
 
-fn parse_names(list: &[String], field: &'static str, allowed: fn(u8) -> bool) -> Result<Vec<String>> {
+/// Whether `name` is a valid scope or audience: 1 to [`MAX_NAME_LEN`] bytes of visible ASCII without quotes and
+/// backslashes (RFC 6749 §3.3), so that JSON carries it without escapes.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let allowed = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    (1..=MAX_NAME_LEN).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+fn parse_names(list: &[String], field: &'static str) -> Result<Vec<String>> {
     if list.len() > MAX_NAMES {
         return Err(Error::invalid(field, format!("at most {MAX_NAMES} values")));
     }
     let mut names: Vec<String> = Vec::with_capacity(list.len());
     for (index, name) in list.iter().enumerate() {
-        if name.is_empty() || name.len() > MAX_NAME_LEN || !name.bytes().all(allowed) {
+        if !is_name(name) {
             return Err(Error::at(
                 ErrorKind::InvalidRequest,
                 format!("{field}[{index}]"),
@@ -176,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_star_never_covers_our_own_scopes() {
+    fn the_star_never_covers_caller_scopes() {
         let any = Allowed::scopes_of_machine(&names(&["*"]));
         assert!(any.allows("read") && !any.allows("countersign:users"));
         let named = Allowed::scopes_of_machine(&names(&["*", "countersign:issue"]));
@@ -187,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn narrowing_tells_never_granted_from_lost() {
+    fn narrowing_distinguishes_never_granted_from_lost() {
         let granted = names(&["read", "write"]);
         let now = Allowed::scopes_of_person(&names(&["read", "extra"]), false);
         assert_eq!(narrow(&[], &granted, &now), Narrowing::To(names(&["read"])));
@@ -206,10 +204,10 @@ mod tests {
     }
 
     #[test]
-    fn the_weight_is_what_json_takes() {
+    fn json_len_is_the_length_of_the_json() {
         for (scope, audience) in [
             (&["read", "write"][..], &["api"][..]),
-            (&["read"], &["a\"b", "c\\d", "e"]),
+            (&["read"], &["a'b", "c/d", "e"]),
             (&[], &["api"]),
         ] {
             let (scope, audience) = (names(scope), names(audience));
@@ -217,24 +215,27 @@ mod tests {
             if !scope.is_empty() {
                 written["scope"] = scope.join(" ").into();
             }
-            let frame = r#"{"aud":[]}"#.len();
+            let empty = r#"{"aud":[]}"#.len();
             assert_eq!(
                 json_len(&scope, &audience),
-                written.to_string().len() - frame,
+                written.to_string().len() - empty,
                 "{written}"
             );
         }
     }
 
     #[test]
-    fn names_are_visible_ascii() {
+    fn names_are_visible_ascii_without_quotes_and_backslashes() {
         assert_eq!(
             parse_scopes(&names(&["a", "b", "a"]), "scope").unwrap(),
             names(&["a", "b"])
         );
         for bad in ["", "a b", "a\"b", "a\\b", "é", "a\0", "a\r\n"] {
-            let error = parse_scopes(&names(&["ok", bad]), "scope").unwrap_err();
+            let list = names(&["ok", bad]);
+            let error = parse_scopes(&list, "scope").unwrap_err();
             assert_eq!(error.violations[0].field, "scope[1]", "{bad:?}");
+            let error = parse_audiences(&list, "audience").unwrap_err();
+            assert_eq!(error.violations[0].field, "audience[1]", "{bad:?}");
         }
     }
 }

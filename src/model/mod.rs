@@ -1,5 +1,5 @@
-//! What everything else speaks of: ids, epochs, scopes, claims, sessions, users, clients, keys, revocations, audit
-//! events, and the one error type. Plain data: no I/O, no async, no transport.
+//! The data types of the service: ids, epochs, scopes, claims, sessions, users, clients, keys, revocations, audit events,
+//! and the error type. Plain data without I/O, async code or transport.
 
 pub mod audit;
 #[cfg(feature = "server")]
@@ -15,6 +15,7 @@ pub mod key;
 #[cfg(feature = "server")]
 pub mod record;
 pub mod revocation;
+pub mod scope;
 pub mod session;
 #[cfg(feature = "server")]
 pub mod user;
@@ -31,6 +32,7 @@ pub use ids::{ClientId, KeyId, SessionId, TokenId, UserId, new_uuid};
 pub use inactive::InactiveReason;
 pub use key::{Algorithm, KeyState};
 pub use revocation::{Level, Revocation, Target};
+pub use scope::CallerScope;
 pub use session::{Rotation, SessionContext};
 #[cfg(feature = "server")]
 pub use user::{User, Username};

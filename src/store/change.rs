@@ -4,7 +4,7 @@
 use super::accounts::{Authority, UserChange};
 use super::keys::{KeyRows, SigningRow};
 use crate::clock::UnixMillis;
-use crate::model::grant::OWN_PREFIX;
+use crate::model::scope::CALLER_SCOPE_PREFIX;
 use crate::model::user::ADMIN;
 use crate::model::{AuditEvent, Client, ClientChange, Error, ErrorKind, KeyId, KeyState, Result, User};
 
@@ -101,7 +101,7 @@ pub(super) fn may_call(client: &Client, callable: Option<&[String]>) -> Result<(
     }
     Err(Error::new(
         ErrorKind::CallerNotAllowed,
-        format!("the client has a `{OWN_PREFIX}*` scope that the caller lacks"),
+        format!("the client has a `{CALLER_SCOPE_PREFIX}*` scope that the caller lacks"),
     ))
 }
 

@@ -1,7 +1,8 @@
 //! What may be asked for, by whom, from where.
 
 use super::Tokens;
-use crate::model::grant::{Allowed, OWN_PREFIX, OWN_SCOPES};
+use crate::model::grant::Allowed;
+use crate::model::scope::{CallerScope, has_caller_prefix};
 use crate::model::{Caller, Client, ClientId, Error, ErrorKind, Grant, Identity, Result, SessionContext};
 
 impl Tokens {
@@ -14,11 +15,11 @@ impl Tokens {
         audience: Vec<String>,
     ) -> Result<(Vec<String>, Vec<String>)> {
         // A right that does not exist is nobody's, the administrator's neither.
-        let is_real = |name: &String| !name.starts_with(OWN_PREFIX) || OWN_SCOPES.contains(&name.as_str());
+        let is_real = |name: &String| !has_caller_prefix(name) || CallerScope::parse(name).is_some();
         if let Some(refused) = scope.iter().position(|name| !(allowed.allows(name) && is_real(name))) {
             return Err(not_allowed(ErrorKind::ScopeNotAllowed, "scope", refused));
         }
-        let own = scope.iter().any(|name| name.starts_with(OWN_PREFIX));
+        let own = scope.iter().any(|name| has_caller_prefix(name));
         let audience = match (audience.is_empty(), own) {
             (true, true) => vec![self.config.caller_audience.clone()],
             (true, false) => vec![self.config.default_audience.clone()],
@@ -54,12 +55,10 @@ impl Tokens {
 /// A client that calls with its own token but without `countersign:issue` logs people in at itself only.
 pub(super) fn may_log_in_at(caller: &Caller, client: &ClientId) -> Result<()> {
     let own = matches!(&caller.identity, Identity::Machine { client: own } if own == client);
-    if own || caller.has("countersign:issue") {
+    if own || caller.has(CallerScope::Issue) {
         Ok(())
-    } else if caller.is_authenticated() {
-        Err(ErrorKind::CallerNotAllowed.into())
     } else {
-        Err(ErrorKind::CallerUnauthenticated.into())
+        Err(caller.refusal().into())
     }
 }
 
@@ -75,7 +74,7 @@ pub(super) fn source<'a>(caller: &'a Caller, context: &'a SessionContext) -> &'a
 
 /// Whether this caller is believed when it says where a person is.
 pub(super) fn believes_address(caller: &Caller) -> bool {
-    caller.is_authenticated() && caller.has("countersign:issue")
+    caller.is_authenticated() && caller.has(CallerScope::Issue)
 }
 
 /// Whether the client, which has proved who it is or whose user has, may get tokens in this way.

@@ -6,7 +6,8 @@ use super::mint::{AccessTokenInput, IssuedTokens, SubjectClaims};
 use super::validate::ValidateRequest;
 use crate::clock::UnixMillis;
 use crate::keys::cache::Known;
-use crate::model::grant::{Allowed, OWN_PREFIX, parse_audiences, parse_scopes};
+use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
+use crate::model::scope::has_caller_prefix;
 use crate::model::{Actor, AuditType, Caller, Claims, ClientId, Error, ErrorKind, Grant, Result};
 use crate::secret::SecretText;
 use std::sync::Arc;
@@ -64,7 +65,7 @@ impl Tokens {
         }
 
         let mine = Allowed::scopes_of_machine(&client.scopes);
-        let may = |name: &String| !name.starts_with(OWN_PREFIX) && subject.scope.contains(name) && mine.allows(name);
+        let may = |name: &String| !has_caller_prefix(name) && subject.scope.contains(name) && mine.allows(name);
         if let Some(refused) = scope.iter().position(|name| !may(name)) {
             return Err(not_allowed(ErrorKind::ScopeNotAllowed, "scope", refused));
         }

@@ -10,9 +10,9 @@ use super::refresh_token::PREFIX;
 use crate::clock::UnixMillis;
 use crate::keys::verify::genuine;
 use crate::model::revocation::RevocationSubject;
+use crate::model::scope::CallerScope;
 use crate::model::{
-    AuditEvent, AuditType, Caller, Claims, ClientId, Error, ErrorKind, Identity, Result, SessionId, Target,
-    TokenEpochs, UserId,
+    AuditEvent, AuditType, Caller, Claims, ClientId, Error, Result, SessionId, Target, TokenEpochs, UserId,
 };
 use crate::secret::SecretText;
 use crate::store::{Expiry, NewRevocation, Recorded, SessionStore};
@@ -62,7 +62,7 @@ impl Tokens {
                 "must be at most 256 bytes without control characters",
             ));
         }
-        let all = caller.has("countersign:revoke");
+        let all = caller.has(CallerScope::Revoke);
         match target {
             RevokeTarget::Token(token) if token.is_empty() => Err(Error::invalid("token", "must not be empty")),
             RevokeTarget::Token(token) => self.revoke_token(caller, all, &token, &reason).await,
@@ -94,7 +94,7 @@ impl Tokens {
                     .await
             }
             RevokeTarget::Everything => {
-                permit(caller, caller.has("countersign:keys"))?;
+                permit(caller, caller.has(CallerScope::Keys))?;
                 let event = with_reason(self.event(AuditType::EverythingRevoked, &"", caller), &reason);
                 self.record_and_spread(Target::Global, Expiry::LongestSession, event)
                     .await
@@ -146,7 +146,7 @@ impl Tokens {
         let subject = caller.person().map(|(user, _)| user);
         if !all {
             // A person names their own sessions only: whether it is theirs, the store of sessions knows.
-            let user = subject.ok_or_else(|| refusal(caller))?;
+            let user = subject.ok_or_else(|| caller.refusal())?;
             let era = self.durable.era().await?.0;
             if !self
                 .sessions
@@ -281,15 +281,5 @@ fn with_reason(event: AuditEvent, reason: &str) -> AuditEvent {
 }
 
 fn permit(caller: &Caller, may: bool) -> Result<()> {
-    if may { Ok(()) } else { Err(refusal(caller)) }
-}
-
-/// Why this caller may not: nobody is told to prove who they are, somebody that it does not suffice.
-fn refusal(caller: &Caller) -> Error {
-    match caller.identity {
-        Identity::Anonymous => ErrorKind::CallerUnauthenticated.into(),
-        Identity::Person { .. } | Identity::Machine { .. } | Identity::Delegate { .. } => {
-            ErrorKind::CallerNotAllowed.into()
-        }
-    }
+    if may { Ok(()) } else { Err(caller.refusal().into()) }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use countersign::grpc::policy::METHODS;
+use countersign::model::CallerScope;
 use countersign::proto::issue_request::Credential;
 use countersign::proto::revoke_request::Target;
 use countersign::proto::{self, Grant};
@@ -219,7 +220,7 @@ async fn each_method_is_for_those_of_its_row_and_nobody_else() {
     let deployment = Deployment::fresh(Shape::Embedded)
         .await
         .set("server.anonymous_scopes", "countersign:issue");
-    let scopes = countersign::model::grant::OWN_SCOPES;
+    let scopes = CallerScope::ALL.map(CallerScope::as_str);
     let mut words = vec!["client", "add", "robot", "--grant", "client_secret"];
     for scope in scopes {
         words.extend(["--scope", scope]);
@@ -251,7 +252,11 @@ async fn each_method_is_for_those_of_its_row_and_nobody_else() {
             access_token: tokens.access_token.clone(),
             ..Default::default()
         };
-        let answer = good.tokens.clone().validate(raw::shown(request, &validating)).await;
+        let answer = good
+            .tokens
+            .clone()
+            .validate(raw::with_bearer(request, &validating))
+            .await;
         answer.unwrap().into_inner().active
     };
 
@@ -328,7 +333,7 @@ async fn each_method_is_for_those_of_its_row_and_nobody_else() {
             let answer = good
                 .tokens
                 .clone()
-                .validate(raw::shown(request, &judge))
+                .validate(raw::with_bearer(request, &judge))
                 .await
                 .unwrap()
                 .into_inner();
@@ -395,6 +400,11 @@ async fn login(admin: &Admin, token: &str, name: &str) -> proto::Tokens {
             password: PASSWORD.into(),
         }))
     };
-    let answer = admin.tokens.clone().issue(raw::shown(request, token)).await.unwrap();
+    let answer = admin
+        .tokens
+        .clone()
+        .issue(raw::with_bearer(request, token))
+        .await
+        .unwrap();
     answer.into_inner().tokens.unwrap()
 }

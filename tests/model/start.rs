@@ -8,8 +8,7 @@ use countersign::app::{self, Access, App, Stores};
 use countersign::clock::UnixMillis;
 use countersign::config::{Config, Layers};
 use countersign::model::audit::Origin;
-use countersign::model::grant::OWN_SCOPES;
-use countersign::model::{AuditEvent, AuditType, Caller, Client, ClientId, Grant, Identity, ReusePolicy};
+use countersign::model::{AuditEvent, AuditType, Caller, CallerScope, Client, ClientId, Grant, Identity, ReusePolicy};
 use countersign::store::SessionStore;
 
 use super::machine::CLIENTS;
@@ -102,7 +101,7 @@ impl System {
         }
         let caller = Caller {
             identity: Identity::Anonymous,
-            scopes: OWN_SCOPES.map(str::to_owned).to_vec(),
+            scopes: CallerScope::ALL.map(|scope| scope.as_str().to_owned()).to_vec(),
             origin: Origin::system(),
         };
         Self {

@@ -1,21 +1,22 @@
-//! A client as a request describes it, and what of that is accepted.
+//! The client fields of a request, and their checks.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::account::{fields, unknown_path};
+use crate::account::{check_update_mask, fields};
 use crate::clock::UnixMillis;
 use crate::model::claims::MAX_ACCESS_TOKEN_TTL;
-use crate::model::grant::{OWN_PREFIX, OWN_SCOPES, parse_audiences, parse_scopes};
+use crate::model::grant::{parse_audiences, parse_scopes};
+use crate::model::scope::has_caller_prefix;
 use crate::model::session::MAX_SESSION_TTL;
-use crate::model::{Client, ClientChange, ClientId, Error, Grant, Result, ReusePolicy};
+use crate::model::{CallerScope, Client, ClientChange, ClientId, Error, Grant, Result, ReusePolicy};
 
 const SECOND: Duration = Duration::from_secs(1);
 const ACCESS_TTL: RangeInclusive<Duration> = SECOND..=MAX_ACCESS_TOKEN_TTL;
-/// As for the configuration's: revocations are kept for as long as the longest session ever in force.
+/// The same limit as in the configuration: revocations are kept for as long as the longest possible session.
 const SESSION_TTL: RangeInclusive<Duration> = SECOND..=MAX_SESSION_TTL;
 const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(5);
-/// All sessions of a user lie in one record of the store, which every login reads.
+/// The store keeps all sessions of a user in one record, which every login reads.
 const MAX_SESSIONS: u32 = 10_000;
 
 /// The paths that an update mask may name.
@@ -33,20 +34,20 @@ const PATHS: [&str; 11] = [
     "max_sessions_per_user",
 ];
 
-/// A client as a request describes it: the fields of the wire's `Client` that a caller may set.
+/// The fields of the wire's `Client` that a caller may set, not yet checked.
 #[derive(Clone, Debug, Default)]
 pub struct ClientDraft {
-    /// Chosen by the creator.
+    /// The id.
     pub client_id: String,
-    /// For people.
+    /// A name for users and operators.
     pub display_name: String,
-    /// How it gets tokens.
+    /// How the client may get tokens.
     pub grants: Vec<Grant>,
-    /// Whom its tokens may be for; `*` is anyone.
+    /// The audiences that its tokens may have; `*` allows every audience.
     pub audiences: Vec<String>,
-    /// What its tokens may carry; `*` is anything but `countersign:*`.
+    /// The scopes that its tokens may have; `*` allows every scope except `countersign:*`.
     pub scopes: Vec<String>,
-    /// 1 s to 24 h; none means the configuration's, as for the others.
+    /// 1 s to 24 h. `None` means the configured value, here and in the next four fields.
     pub access_token_ttl: Option<Duration>,
     /// 1 s to 3,660 days.
     pub refresh_idle_ttl: Option<Duration>,
@@ -54,16 +55,16 @@ pub struct ClientDraft {
     pub session_ttl: Option<Duration>,
     /// 0 to 300 s.
     pub refresh_grace: Option<Duration>,
-    /// None means the configuration's.
+    /// When a used refresh token is accepted again.
     pub reuse_policy: Option<ReusePolicy>,
-    /// At most 10,000; 0 means the configuration's.
+    /// At most 10,000; 0 means the configured value.
     pub max_sessions_per_user: u32,
-    /// Gets no tokens.
+    /// Whether the client is refused tokens.
     pub disabled: bool,
 }
 
 impl ClientDraft {
-    /// The client to be made at `now`.
+    /// Checks all fields and returns the client to create at `now`.
     pub(crate) fn check(&self, now: UnixMillis) -> Result<Client> {
         Ok(Client {
             id: ClientId::parse(&self.client_id, "client.client_id")?,
@@ -83,9 +84,9 @@ impl ClientDraft {
         })
     }
 
-    /// The change of the fields that `mask` names.
+    /// Checks the fields that `mask` names and returns their change.
     pub(super) fn change(&self, mask: &[String]) -> Result<ClientChange> {
-        unknown_path(mask, &PATHS)?;
+        check_update_mask(mask, &PATHS)?;
         let mut change = ClientChange::default();
         for path in mask {
             match path.as_str() {
@@ -100,7 +101,7 @@ impl ClientDraft {
                 "reuse_policy" => change.reuse_policy = Some(self.reuse_policy),
                 "disabled" => change.disabled = Some(self.disabled),
                 "max_sessions_per_user" => change.max_sessions_per_user = Some(self.max_sessions()?),
-                path => return Err(Error::internal(format!("no rule for the path {path}"))),
+                path => return Err(Error::internal(format!("the update mask path {path} is not handled"))),
             }
         }
         Ok(change)
@@ -119,12 +120,12 @@ impl ClientDraft {
 
     fn scopes(&self) -> Result<Vec<String>> {
         let scopes = parse_scopes(&self.scopes, "client.scopes")?;
-        let unknown = |scope: &String| scope.starts_with(OWN_PREFIX) && !OWN_SCOPES.contains(&scope.as_str());
+        let unknown = |scope: &String| has_caller_prefix(scope) && CallerScope::parse(scope).is_none();
         match self.scopes.iter().position(unknown) {
             None => Ok(scopes),
             Some(index) => Err(Error::invalid(
                 format!("client.scopes[{index}]"),
-                format!("must be one of {}", OWN_SCOPES.join(", ")),
+                format!("must be one of {}", CallerScope::list()),
             )),
         }
     }

@@ -11,22 +11,22 @@ fn draft() -> ClientDraft {
 }
 
 #[test]
-fn a_good_draft_becomes_a_client() {
+fn a_valid_draft_becomes_a_client() {
     let client = draft().check(UnixMillis(7)).unwrap();
     assert_eq!(client.grants, [Grant::Password, Grant::Exchange]);
     assert_eq!(
         client.refresh_grace,
         Some(Duration::ZERO),
-        "zero is a grace, not the configuration's"
+        "zero is a value of its own, not the configured value"
     );
     assert_eq!((client.created, client.updated), (UnixMillis(7), UnixMillis(7)));
 }
 
-type Spoil = fn(&mut ClientDraft);
+type Mutation = fn(&mut ClientDraft);
 
 #[test]
 fn every_field_is_checked_and_named() {
-    let cases: [(&str, Spoil); 14] = [
+    let cases: [(&str, Mutation); 16] = [
         ("client.client_id", |d| d.client_id = "Web".into()),
         ("client.client_id", |d| d.client_id = "a\0b".into()),
         ("client.client_id", |d| {
@@ -35,6 +35,10 @@ fn every_field_is_checked_and_named() {
         ("client.display_name", |d| d.display_name = "a\0".into()),
         ("client.display_name", |d| d.display_name = "x".repeat(257)),
         ("client.audiences[0]", |d| d.audiences = vec!["a b".into()]),
+        ("client.audiences[1]", |d| {
+            d.audiences = vec!["a".into(), "a\"b".into()];
+        }),
+        ("client.audiences[0]", |d| d.audiences = vec!["a\\b".into()]),
         ("client.scopes[1]", |d| d.scopes[1] = "a\"b".into()),
         ("client.scopes[0]", |d| d.scopes[0] = "countersign:*".into()),
         ("client.access_token_ttl", |d| {
@@ -48,16 +52,16 @@ fn every_field_is_checked_and_named() {
         }),
         ("client.max_sessions_per_user", |d| d.max_sessions_per_user = 10_001),
     ];
-    for (field, spoil) in cases {
+    for (field, mutate) in cases {
         let mut draft = draft();
-        spoil(&mut draft);
+        mutate(&mut draft);
         let error = draft.check(UnixMillis(0)).unwrap_err();
         assert_eq!(error.violations[0].field, field, "{error}");
     }
 }
 
 #[test]
-fn a_mask_changes_what_it_names_and_nothing_else() {
+fn only_the_fields_of_the_mask_are_checked_and_changed() {
     let mut draft = draft();
     draft.display_name = "a\0 bad name that the mask leaves out".into();
     let change = draft.change(&["session_ttl".into(), "disabled".into()]).unwrap();
@@ -66,7 +70,7 @@ fn a_mask_changes_what_it_names_and_nothing_else() {
         disabled: Some(false),
         ..ClientChange::default()
     };
-    assert_eq!(change, expected, "an unset duration goes back to the configuration's");
+    assert_eq!(change, expected, "an unset duration goes back to the configured value");
     for mask in [
         vec![],
         vec!["client_id".into()],
@@ -77,10 +81,10 @@ fn a_mask_changes_what_it_names_and_nothing_else() {
         assert_eq!(error.violations[0].field, "update_mask", "{mask:?}");
     }
     for path in PATHS {
-        let good = ClientDraft {
+        let valid = ClientDraft {
             display_name: String::new(),
             ..draft.clone()
         };
-        assert_ne!(good.change(&[path.into()]).unwrap(), ClientChange::default(), "{path}");
+        assert_ne!(valid.change(&[path.into()]).unwrap(), ClientChange::default(), "{path}");
     }
 }

@@ -1,4 +1,4 @@
-//! The rules of clients.
+//! Managing clients.
 
 mod draft;
 
@@ -8,80 +8,77 @@ use std::time::Duration;
 pub use draft::ClientDraft;
 
 use super::secrets::{self, CLIENT_SECRET_PREFIX};
-use super::{Listing, Principal, Trail, paging};
+use super::{AuditTrail, ListPage, Principal, paging};
 use crate::clock::{Clock, UnixMillis};
-use crate::model::grant::OWN_PREFIX;
-use crate::model::{AuditEvent, AuditType, Client, ClientId, Error, ErrorKind, Grant, Result, Revocation};
+use crate::model::scope::has_caller_prefix;
+use crate::model::{AuditEvent, AuditType, CallerScope, Client, ClientId, Error, ErrorKind, Grant, Result, Revocation};
 use crate::revocation::RevocationPublisher;
 use crate::secret::{Entropy, SecretText};
 use crate::store::ClientStore;
 
-/// The scope that managing clients needs.
-const SCOPE: &str = "countersign:clients";
-
-/// How long an old secret stays good where a rotation does not say.
+/// How long the old secret stays valid if the request does not say.
 const DEFAULT_OVERLAP: Duration = Duration::from_hours(24);
 const MAX_OVERLAP: Duration = Duration::from_hours(24 * 30);
 
-/// What a rotation of a client's secret answers.
+/// A client's new secret.
 #[derive(Debug)]
 pub struct RotatedSecret {
-    /// Shown once.
+    /// The new secret; it is not stored and cannot be shown again.
     pub secret: SecretText,
-    /// When the old one ends.
+    /// When the old secret stops working.
     pub old_expires: UnixMillis,
 }
 
 /// Creating, reading, changing and deleting clients.
 pub struct Clients {
-    /// Where they are kept.
+    /// The store of clients.
     pub store: Arc<dyn ClientStore>,
-    /// Where what was done is written down.
-    pub trail: Trail,
-    /// What follows a revocation.
-    pub spread: Arc<RevocationPublisher>,
-    /// For `create_time`.
+    /// Makes the audit events.
+    pub trail: AuditTrail,
+    /// Tells every replica about a recorded revocation.
+    pub publisher: Arc<RevocationPublisher>,
+    /// The clock for `create_time`.
     pub clock: Arc<dyn Clock>,
-    /// For secrets.
+    /// Randomness for client secrets.
     pub entropy: Arc<dyn Entropy>,
 }
 
 impl Clients {
-    /// Makes a client. The secret is there only if one of its grants needs one.
+    /// Creates a client. Returns a secret only if one of its grants needs one.
     pub async fn create(&self, principal: &Principal, draft: &ClientDraft) -> Result<(Client, Option<SecretText>)> {
-        principal.require(SCOPE)?;
+        principal.require(CallerScope::Clients)?;
         let client = draft.check(self.clock.now())?;
-        may_grant(principal, &client.scopes)?;
+        check_may_grant(principal, &client.scopes)?;
         let secret =
             needs_secret(&client.grants).then(|| secrets::generate(CLIENT_SECRET_PREFIX, self.entropy.as_ref()));
         let audit = self
             .event(principal, AuditType::ClientCreated, &client.id)
-            .with_detail("grants", names(&client.grants))
+            .with_detail("grants", grant_names(&client.grants))
             .with_detail("scopes", client.scopes.clone());
         let hash = secret.as_ref().map(|(_, hash)| *hash);
         self.store.create_client(&client, hash, &audit).await?;
         Ok((client, secret.map(|(text, _)| text)))
     }
 
-    /// One client.
+    /// Returns one client.
     pub async fn get(&self, principal: &Principal, id: &str) -> Result<Client> {
-        principal.require(SCOPE)?;
+        principal.require(CallerScope::Clients)?;
         let id = ClientId::parse(id, "client_id")?;
         let client = self.store.client(&id).await?;
         client.ok_or_else(|| ErrorKind::ClientNotFound.into())
     }
 
-    /// Clients, by id.
-    pub async fn list(&self, principal: &Principal, page_size: i32, page_token: &str) -> Result<Listing<Client>> {
-        principal.require(SCOPE)?;
+    /// Lists clients, sorted by id.
+    pub async fn list(&self, principal: &Principal, page_size: i32, page_token: &str) -> Result<ListPage<Client>> {
+        principal.require(CallerScope::Clients)?;
         let limit = paging::size(page_size)?;
-        let query = paging::Query::new("clients", &[]);
-        let after: Option<ClientId> = query.key(page_token)?;
+        let query = paging::ListQuery::new("clients", &[]);
+        let after: Option<ClientId> = query.page_key(page_token)?;
         let page = self.store.list_clients(after.as_ref(), limit).await?;
-        Ok(Listing::of(page, &query))
+        Ok(ListPage::of(page, &query))
     }
 
-    /// Changes the fields that `mask` names; with `expected`, only if the client's `updated` is still that.
+    /// Changes the fields that `mask` names. With `expected`, only if the client's `updated` still has that value.
     pub async fn update(
         &self,
         principal: &Principal,
@@ -89,11 +86,11 @@ impl Clients {
         mask: &[String],
         expected: Option<UnixMillis>,
     ) -> Result<Client> {
-        principal.require(SCOPE)?;
+        principal.require(CallerScope::Clients)?;
         let id = ClientId::parse(&draft.client_id, "client.client_id")?;
         let change = draft.change(mask)?;
         if let Some(scopes) = &change.scopes {
-            may_grant(principal, scopes)?;
+            check_may_grant(principal, scopes)?;
         }
         let mut audit = self
             .event(principal, AuditType::ClientUpdated, &id)
@@ -104,35 +101,35 @@ impl Clients {
         if let Some(disabled) = change.disabled {
             audit = audit.with_detail("disabled", disabled);
         }
-        let callable = principal.callable();
+        let caller_scopes = principal.caller_scopes();
         let (client, revocation) = self
             .store
-            .update_client(&id, &change, expected, callable.as_deref(), &audit)
+            .update_client(&id, &change, expected, caller_scopes.as_deref(), &audit)
             .await?;
-        self.end(revocation.as_ref()).await;
+        self.publish(revocation.as_ref()).await;
         Ok(client)
     }
 
-    /// Deletes a client and ends everything at it.
+    /// Deletes a client and revokes its sessions and tokens.
     pub async fn delete(&self, principal: &Principal, id: &str) -> Result<()> {
-        principal.require(SCOPE)?;
+        principal.require(CallerScope::Clients)?;
         let id = ClientId::parse(id, "client_id")?;
         let audit = self.event(principal, AuditType::ClientDeleted, &id);
-        let callable = principal.callable();
-        let revocation = self.store.delete_client(&id, callable.as_deref(), &audit).await?;
-        self.end(Some(&revocation)).await;
+        let caller_scopes = principal.caller_scopes();
+        let revocation = self.store.delete_client(&id, caller_scopes.as_deref(), &audit).await?;
+        self.publish(Some(&revocation)).await;
         Ok(())
     }
 
-    /// Gives a client a new secret. The old one is good for `overlap` more (24 h where it is not said); with none,
-    /// everything at the client that is older ends now.
+    /// Gives a client a new secret. The old secret stays valid for `overlap` (default 24 h, at most 30 days). With an
+    /// overlap of zero, the client's older sessions and tokens are revoked at once.
     pub async fn rotate_secret(
         &self,
         principal: &Principal,
         id: &str,
         overlap: Option<Duration>,
     ) -> Result<RotatedSecret> {
-        principal.require(SCOPE)?;
+        principal.require(CallerScope::Clients)?;
         let id = ClientId::parse(id, "client_id")?;
         let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
         if overlap > MAX_OVERLAP {
@@ -142,12 +139,12 @@ impl Clients {
         let audit = self
             .event(principal, AuditType::ClientSecretRotated, &id)
             .with_detail("overlap_seconds", overlap.as_secs());
-        let callable = principal.callable();
+        let caller_scopes = principal.caller_scopes();
         let (old_expires, revocation) = self
             .store
-            .rotate_client_secret(&id, hash, overlap, callable.as_deref(), &audit)
+            .rotate_client_secret(&id, hash, overlap, caller_scopes.as_deref(), &audit)
             .await?;
-        self.end(revocation.as_ref()).await;
+        self.publish(revocation.as_ref()).await;
         Ok(RotatedSecret { secret, old_expires })
     }
 
@@ -155,10 +152,10 @@ impl Clients {
         self.trail.event(kind, id, principal.origin()).with_client(id)
     }
 
-    /// Ends at once, everywhere, what a recorded revocation kills.
-    async fn end(&self, revocation: Option<&Revocation>) {
+    /// Tells every replica about a revocation that the store has recorded.
+    async fn publish(&self, revocation: Option<&Revocation>) {
         if let Some(revocation) = revocation {
-            self.spread.spread(revocation).await;
+            self.publisher.spread(revocation).await;
         }
     }
 }
@@ -169,10 +166,10 @@ impl std::fmt::Debug for Clients {
     }
 }
 
-/// Nobody grants a right on Countersign that they lack themselves.
-fn may_grant(principal: &Principal, scopes: &[String]) -> Result<()> {
-    let lacking = |scope: &String| scope.starts_with(OWN_PREFIX) && !principal.holds(scope);
-    if scopes.iter().any(lacking) {
+/// A principal may grant only the caller scopes that it holds itself.
+fn check_may_grant(principal: &Principal, scopes: &[String]) -> Result<()> {
+    let held = |scope: &str| CallerScope::parse(scope).is_some_and(|scope| principal.holds(scope));
+    if scopes.iter().any(|scope| has_caller_prefix(scope) && !held(scope)) {
         return Err(Error::at(
             ErrorKind::CallerNotAllowed,
             "client.scopes",
@@ -189,6 +186,6 @@ fn needs_secret(grants: &[Grant]) -> bool {
     })
 }
 
-fn names(grants: &[Grant]) -> Vec<&'static str> {
+fn grant_names(grants: &[Grant]) -> Vec<&'static str> {
     grants.iter().map(|grant| grant.as_str()).collect()
 }

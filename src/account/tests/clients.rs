@@ -13,38 +13,38 @@ fn draft(id: &str, grants: &[Grant], scopes: &[&str]) -> ClientDraft {
     }
 }
 
-async fn hashes(room: &Room, id: &str) -> Vec<[u8; 32]> {
+async fn hashes(fixture: &Fixture, id: &str) -> Vec<[u8; 32]> {
     let id = ClientId::parse(id, "client_id").unwrap();
-    room.store.machine_login(&id).await.unwrap().secret_hashes
+    fixture.store.machine_login(&id).await.unwrap().secret_hashes
 }
 
 #[tokio::test]
-async fn a_secret_is_made_where_a_grant_needs_one_and_kept_as_a_hash() {
-    let room = Room::new();
-    let (web, none) = room
+async fn a_client_gets_a_secret_if_a_grant_needs_one_and_the_store_keeps_its_hash() {
+    let fixture = Fixture::new();
+    let (web, none) = fixture
         .clients
         .create(&manager(), &draft("web", &[Grant::Password], &["*"]))
         .await
         .unwrap();
-    assert!(none.is_none() && hashes(&room, id(&web)).await.is_empty());
+    assert!(none.is_none() && hashes(&fixture, id(&web)).await.is_empty());
     for (name, grant) in [("machine", Grant::ClientSecret), ("gateway", Grant::Exchange)] {
-        let (_, secret) = room
+        let (_, secret) = fixture
             .clients
             .create(&manager(), &draft(name, &[grant], &[]))
             .await
             .unwrap();
         let secret = secret.unwrap();
         assert!(secret.expose().starts_with("css_"));
-        assert_eq!(hashes(&room, name).await, [sha256(secret.expose().as_bytes())]);
+        assert_eq!(hashes(&fixture, name).await, [sha256(secret.expose().as_bytes())]);
     }
-    let again = room.clients.create(&manager(), &draft("web", &[], &[])).await;
+    let again = fixture.clients.create(&manager(), &draft("web", &[], &[])).await;
     assert_eq!(kind(again.map(|(client, _)| client)), ErrorKind::ClientExists);
 }
 
 #[tokio::test]
-async fn nobody_hands_on_a_right_that_they_lack_or_touches_who_has_it() {
-    let room = Room::new();
-    let clients = &room.clients;
+async fn a_caller_grants_only_its_own_scopes_and_changes_no_client_with_others() {
+    let fixture = Fixture::new();
+    let clients = &fixture.clients;
     let made = clients
         .create(&manager(), &draft("ops", &[Grant::ClientSecret], &["countersign:keys"]))
         .await;
@@ -84,70 +84,78 @@ async fn nobody_hands_on_a_right_that_they_lack_or_touches_who_has_it() {
     ] {
         assert_eq!(refused, ErrorKind::CallerNotAllowed);
     }
-    assert_eq!(room.revocations().await, 0);
+    assert_eq!(fixture.revocations().await, 0);
     let narrowed = clients
         .update(&Principal::owner(), &draft("ops", &[], &["read"]), &scopes, None)
         .await
         .unwrap();
     assert_eq!(narrowed.scopes, ["read"]);
     assert_eq!(
-        room.revocations().await,
+        fixture.revocations().await,
         1,
-        "the loss of a countersign scope ends what the client has"
+        "the loss of a countersign scope revokes the tokens of the client"
     );
     clients.delete(&manager(), "ops").await.unwrap();
     assert_eq!(kind(clients.get(&manager(), "ops").await), ErrorKind::ClientNotFound);
 }
 
 #[tokio::test]
-async fn an_old_secret_outlives_a_rotation_only_for_the_overlap() {
-    let room = Room::new();
-    let (_, first) = room
+async fn an_old_secret_is_valid_only_for_the_overlap() {
+    let fixture = Fixture::new();
+    let (_, first) = fixture
         .clients
         .create(&manager(), &draft("job", &[Grant::ClientSecret], &[]))
         .await
         .unwrap();
     let old = sha256(first.unwrap().expose().as_bytes());
-    let rotated = room.clients.rotate_secret(&manager(), "job", None).await.unwrap();
-    let overlap = rotated.old_expires.since(room.clock.now());
+    let rotated = fixture.clients.rotate_secret(&manager(), "job", None).await.unwrap();
+    let overlap = rotated.old_expires.since(fixture.clock.now());
     assert!(overlap > Duration::from_hours(23) && overlap <= Duration::from_hours(24));
     let new = sha256(rotated.secret.expose().as_bytes());
-    let good = hashes(&room, "job").await;
-    assert!(good.len() == 2 && good.contains(&old) && good.contains(&new));
-    assert_eq!(room.revocations().await, 0);
+    let valid = hashes(&fixture, "job").await;
+    assert!(valid.len() == 2 && valid.contains(&old) && valid.contains(&new));
+    assert_eq!(fixture.revocations().await, 0);
 
-    let last = room
+    let last = fixture
         .clients
         .rotate_secret(&manager(), "job", Some(Duration::ZERO))
         .await
         .unwrap();
-    assert_eq!(hashes(&room, "job").await, [sha256(last.secret.expose().as_bytes())]);
-    assert_eq!(room.revocations().await, 1);
-    let long = room
+    assert_eq!(hashes(&fixture, "job").await, [sha256(last.secret.expose().as_bytes())]);
+    assert_eq!(fixture.revocations().await, 1);
+    let long = fixture
         .clients
         .rotate_secret(&manager(), "job", Some(Duration::from_hours(24 * 31)))
         .await;
     assert_eq!(field(long), "overlap");
     assert_eq!(
-        kind(room.clients.rotate_secret(&manager(), "nobody", None).await),
+        kind(fixture.clients.rotate_secret(&manager(), "nobody", None).await),
         ErrorKind::ClientNotFound
     );
 }
 
 #[tokio::test]
 async fn clients_are_listed_by_id_in_pages() {
-    let room = Room::new();
+    let fixture = Fixture::new();
     for name in ["ccc", "aaa", "bbb"] {
-        room.clients.create(&manager(), &draft(name, &[], &[])).await.unwrap();
+        fixture
+            .clients
+            .create(&manager(), &draft(name, &[], &[]))
+            .await
+            .unwrap();
     }
-    let first = room.clients.list(&manager(), 2, "").await.unwrap();
-    let rest = room.clients.list(&manager(), 2, &first.next_page_token).await.unwrap();
+    let first = fixture.clients.list(&manager(), 2, "").await.unwrap();
+    let rest = fixture
+        .clients
+        .list(&manager(), 2, &first.next_page_token)
+        .await
+        .unwrap();
     let ids: Vec<&str> = first.items.iter().chain(&rest.items).map(id).collect();
     assert_eq!(ids, ["aaa", "bbb", "ccc"]);
-    let other = room.users.list(&manager(), 2, &first.next_page_token, "").await;
+    let other = fixture.users.list(&manager(), 2, &first.next_page_token, "").await;
     assert_eq!(kind(other), ErrorKind::PageTokenInvalid);
     let (aaa, disabled) = (draft("aaa", &[], &[]), names(&["disabled"]));
-    let stale = room
+    let stale = fixture
         .clients
         .update(&manager(), &aaa, &disabled, Some(crate::clock::UnixMillis(1)))
         .await;

@@ -15,8 +15,8 @@ fn row(name: &str, hash: &str) -> ImportRow {
 }
 
 #[tokio::test]
-async fn a_bad_row_is_reported_and_the_rest_imported() {
-    let room = Room::new();
+async fn an_invalid_row_is_reported_and_the_rest_imported() {
+    let fixture = Fixture::new();
     let bcrypt = bcrypt::hash(GOOD, 5).unwrap();
     let mut admin = row("eve", "");
     admin.user.roles = names(&["staff", "admin"]);
@@ -35,7 +35,7 @@ async fn a_bad_row_is_reported_and_the_rest_imported() {
         Err(Error::invalid("user.attributes", "holds a value without a kind")),
         Ok(disabled),
     ];
-    let done = room.users.import(&manager(), stream::iter(rows)).await.unwrap();
+    let done = fixture.users.import(&manager(), stream::iter(rows)).await.unwrap();
     assert_eq!(done.imported, 2);
     let rejected: Vec<(u32, &str)> = done
         .rejected
@@ -51,25 +51,32 @@ async fn a_bad_row_is_reported_and_the_rest_imported() {
         (6, "user.attributes"),
     ];
     assert_eq!(rejected, expected);
-    let ada = room.users.get(&manager(), UserKey::Name("ada")).await.unwrap();
-    assert!(room.logs_in(ada.id, GOOD).await);
-    assert!(room.users.get(&manager(), UserKey::Name("bob")).await.unwrap().disabled);
+    let ada = fixture.users.get(&manager(), UserKey::Name("ada")).await.unwrap();
+    assert!(fixture.logs_in(ada.id, GOOD).await);
+    assert!(
+        fixture
+            .users
+            .get(&manager(), UserKey::Name("bob"))
+            .await
+            .unwrap()
+            .disabled
+    );
 }
 
 #[tokio::test]
-async fn what_is_not_the_rows_fault_ends_the_import() {
-    let room = Room::new();
+async fn an_error_of_the_store_ends_the_import() {
+    let fixture = Fixture::new();
     let rows = vec![
         Ok(row("ada", "")),
         Err(Error::store_unavailable("gone")),
         Ok(row("bob", "")),
     ];
-    let ended = room.users.import(&manager(), stream::iter(rows)).await;
+    let ended = fixture.users.import(&manager(), stream::iter(rows)).await;
     assert_eq!(kind(ended), ErrorKind::StoreUnavailable);
     assert!(
-        room.users.get(&manager(), UserKey::Name("ada")).await.is_ok(),
-        "what came before stays"
+        fixture.users.get(&manager(), UserKey::Name("ada")).await.is_ok(),
+        "earlier rows stay imported"
     );
-    let refused = room.users.import(&anonymous(), stream::iter(Vec::new())).await;
+    let refused = fixture.users.import(&anonymous(), stream::iter(Vec::new())).await;
     assert_eq!(kind(refused), ErrorKind::CallerUnauthenticated);
 }

@@ -1,4 +1,4 @@
-//! The rules over the embedded store.
+//! Tests of users, clients and the audit trail on the embedded store.
 
 mod clients;
 mod import;
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use super::audit::AuditRequest;
 use super::principal::tests::{anonymous, machine, person};
-use super::{Clients, Principal, Trail, UserDraft, Users};
+use super::{AuditTrail, Clients, Principal, UserDraft, Users};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Layers};
-use crate::keys::seal::Master;
+use crate::keys::seal::MasterKeyring;
 use crate::model::{Client, ErrorKind, Result, User, UserId};
 use crate::password::{Peppers, Pool};
 use crate::revocation::{Feed, FeedConfig, OnStale, RevocationPublisher};
@@ -27,17 +27,17 @@ use crate::throttle::{Throttle, ThrottleConfig};
 const GOOD: &str = "correct horse battery staple";
 const BETTER: &str = "an even longer sentence of words";
 
-/// The rules, and the store below them.
-struct Room {
+/// Users, clients and the audit trail on a fresh embedded store.
+struct Fixture {
     store: SqliteStore,
     users: Users,
     clients: Clients,
-    trail: Trail,
+    trail: AuditTrail,
     clock: Arc<dyn Clock>,
     _folder: tempfile::TempDir,
 }
 
-impl Room {
+impl Fixture {
     fn new() -> Self {
         Self::with_registration(false)
     }
@@ -57,12 +57,12 @@ impl Room {
                 timeout: Duration::from_secs(2),
             },
         );
-        let spread = Arc::new(RevocationPublisher::new(feed, Arc::new(database), None));
-        let trail = Trail::new(Arc::new(store.clone()), clock.clone(), entropy.clone());
+        let publisher = Arc::new(RevocationPublisher::new(feed, Arc::new(database), None));
+        let trail = AuditTrail::new(Arc::new(store.clone()), clock.clone(), entropy.clone());
         let mut config = Config::load(&Layers::default()).unwrap().password;
         (config.memory_kib, config.iterations) = (64, 1);
         let pool = Pool::start(&config, Peppers::default(), clock.clone(), entropy.clone()).unwrap();
-        let master = Arc::new(Master::parse(&Master::generate(&SystemEntropy)).unwrap());
+        let master = Arc::new(MasterKeyring::parse(&MasterKeyring::generate(&SystemEntropy)).unwrap());
         let rate = Rate {
             count: 5,
             per: Duration::from_hours(24),
@@ -81,7 +81,7 @@ impl Room {
             store: Arc::new(store.clone()),
             hashing: Arc::new(pool),
             trail: trail.clone(),
-            spread: spread.clone(),
+            publisher: publisher.clone(),
             clock: clock.clone(),
             entropy: entropy.clone(),
             open_registration,
@@ -89,7 +89,7 @@ impl Room {
         let clients = Clients {
             store: Arc::new(store.clone()),
             trail: trail.clone(),
-            spread,
+            publisher,
             clock: clock.clone(),
             entropy,
         };
@@ -107,7 +107,7 @@ impl Room {
         self.clock.monotonic() + Duration::from_secs(30)
     }
 
-    /// Makes a user with the password [`GOOD`].
+    /// Creates a user with the password [`GOOD`].
     async fn user(&self, name: &str, roles: &[&str]) -> User {
         let draft = UserDraft {
             username: name.into(),
@@ -120,7 +120,7 @@ impl Room {
             .unwrap()
     }
 
-    /// Whether this is the user's password now.
+    /// Whether this is the user's current password.
     async fn logs_in(&self, user: UserId, password: &str) -> bool {
         let (_, stored) = self.store.password_hash(user).await.unwrap().unwrap();
         let pool = &self.users.hashing;
@@ -130,7 +130,7 @@ impl Room {
             .matches
     }
 
-    /// How many revocations are recorded.
+    /// The number of recorded revocations.
     async fn revocations(&self) -> usize {
         self.store
             .load_revocations(crate::clock::UnixMillis(0))
@@ -140,7 +140,7 @@ impl Room {
             .len()
     }
 
-    /// The types of the events on this subject, newest first.
+    /// The types of the audit events about this subject, newest first.
     async fn trail_of(&self, subject: &impl ToString) -> Vec<String> {
         let request = AuditRequest {
             subject: subject.to_string(),

@@ -8,13 +8,14 @@ fn session() -> SessionId {
 
 #[tokio::test]
 async fn a_change_needs_the_old_password_and_keeps_the_callers_session() {
-    let room = Room::new();
-    let ada = room.user("ada", &[]).await;
+    let fixture = Fixture::new();
+    let ada = fixture.user("ada", &[]).await;
     let id = ada.id.to_string();
     let own = person(ada.id, session(), false, &[]);
     let change = async |principal: &Principal, old: &str, new: &str, keep: &str| {
-        room.users
-            .change_password(principal, &id, text(old), text(new), keep, room.deadline())
+        fixture
+            .users
+            .change_password(principal, &id, text(old), text(new), keep, fixture.deadline())
             .await
     };
     assert_eq!(
@@ -36,50 +37,63 @@ async fn a_change_needs_the_old_password_and_keeps_the_callers_session() {
         kind(change(&anonymous(), GOOD, BETTER, "").await),
         ErrorKind::CallerUnauthenticated
     );
-    assert_eq!(room.revocations().await, 0);
+    assert_eq!(fixture.revocations().await, 0);
 
     change(&own, GOOD, BETTER, "").await.unwrap();
-    assert!(room.logs_in(ada.id, BETTER).await && !room.logs_in(ada.id, GOOD).await);
-    let rows = room
+    assert!(fixture.logs_in(ada.id, BETTER).await && !fixture.logs_in(ada.id, GOOD).await);
+    let rows = fixture
         .store
         .load_revocations(crate::clock::UnixMillis(0))
         .await
         .unwrap()
         .rows;
     assert_eq!(rows[0].target.keep(), Some(session()));
-    let trail = room.trail_of(&ada.id).await;
+    let trail = fixture.trail_of(&ada.id).await;
     assert_eq!(
         trail,
         ["user.password.changed", "user.password.changed", "user.created"],
-        "the failure is there too"
+        "the failed attempt is an event too"
     );
 }
 
 #[tokio::test]
 async fn guesses_at_the_old_password_are_counted() {
-    let room = Room::new();
-    let ada = room.user("ada", &[]).await;
+    let fixture = Fixture::new();
+    let ada = fixture.user("ada", &[]).await;
     let own = person(ada.id, session(), false, &[]);
     let change = async |old: &str| {
-        room.users
-            .change_password(&own, &ada.id.to_string(), text(old), text(BETTER), "", room.deadline())
+        fixture
+            .users
+            .change_password(
+                &own,
+                &ada.id.to_string(),
+                text(old),
+                text(BETTER),
+                "",
+                fixture.deadline(),
+            )
             .await
             .map_err(|error| error.kind)
     };
     for _ in 0..5 {
         assert_eq!(change("a guess").await, Err(ErrorKind::InvalidCredentials));
     }
-    assert_eq!(change(GOOD).await, Err(ErrorKind::InvalidCredentials), "as a wrong one");
-    assert!(room.logs_in(ada.id, GOOD).await);
-    let trail = room.trail_of(&ada.id).await;
+    assert_eq!(
+        change(GOOD).await,
+        Err(ErrorKind::InvalidCredentials),
+        "refused like a wrong password"
+    );
+    assert!(fixture.logs_in(ada.id, GOOD).await);
+    let trail = fixture.trail_of(&ada.id).await;
     assert_eq!(trail[0], "login.throttled");
 }
 
 #[tokio::test]
 async fn a_disabled_user_and_one_without_password_cannot_change_it() {
-    let room = Room::new();
-    let ada = room.user("ada", &[]).await;
-    room.users
+    let fixture = Fixture::new();
+    let ada = fixture.user("ada", &[]).await;
+    fixture
+        .users
         .set_disabled(&manager(), &ada.id.to_string(), true)
         .await
         .unwrap();
@@ -87,35 +101,36 @@ async fn a_disabled_user_and_one_without_password_cannot_change_it() {
         username: "bob".into(),
         ..UserDraft::default()
     };
-    let bob = room
+    let bob = fixture
         .users
-        .create(&manager(), &draft, text(""), room.deadline())
+        .create(&manager(), &draft, text(""), fixture.deadline())
         .await
         .unwrap();
     for user in [ada.id, bob.id] {
         let id = user.to_string();
-        let change = room
+        let change = fixture
             .users
-            .change_password(&manager(), &id, text(GOOD), text(BETTER), "", room.deadline())
+            .change_password(&manager(), &id, text(GOOD), text(BETTER), "", fixture.deadline())
             .await;
         assert_eq!(kind(change), ErrorKind::InvalidCredentials);
     }
 }
 
 #[tokio::test]
-async fn a_reset_token_is_good_once_and_until_the_password_changes() {
-    let room = Room::new();
-    let ada = room.user("ada", &[]).await;
+async fn a_reset_token_is_valid_once_and_until_the_password_changes() {
+    let fixture = Fixture::new();
+    let ada = fixture.user("ada", &[]).await;
     let id = ada.id.to_string();
-    let begin = async || room.users.begin_reset(&manager(), &id).await.unwrap();
+    let begin = async || fixture.users.begin_reset(&manager(), &id).await.unwrap();
     let complete = async |token: &SecretText, new: &str| {
-        room.users
-            .complete_reset(&anonymous(), token, text(new), room.deadline())
+        fixture
+            .users
+            .complete_reset(&anonymous(), token, text(new), fixture.deadline())
             .await
     };
     let first = begin().await;
     assert!(first.token.expose().starts_with("csp_"));
-    let life = first.expires.since(room.clock.now());
+    let life = first.expires.since(fixture.clock.now());
     assert!(life > Duration::from_mins(14) && life <= Duration::from_mins(15));
 
     let second = begin().await;
@@ -128,26 +143,27 @@ async fn a_reset_token_is_good_once_and_until_the_password_changes() {
     assert_eq!(
         complete(&second.token, BETTER).await.unwrap(),
         ada.id,
-        "a weak password uses nothing up"
+        "a refused password leaves the token valid"
     );
     assert_eq!(
         kind(complete(&second.token, GOOD).await),
         ErrorKind::ResetTokenInvalid,
         "used"
     );
-    assert!(room.logs_in(ada.id, BETTER).await);
+    assert!(fixture.logs_in(ada.id, BETTER).await);
 
     let third = begin().await;
-    room.users
-        .set_password(&manager(), &id, text(GOOD), room.deadline())
+    fixture
+        .users
+        .set_password(&manager(), &id, text(GOOD), fixture.deadline())
         .await
         .unwrap();
     assert_eq!(
         kind(complete(&third.token, BETTER).await),
         ErrorKind::ResetTokenInvalid,
-        "voided by a change"
+        "invalid after a password change"
     );
-    assert_eq!(room.revocations().await, 2);
+    assert_eq!(fixture.revocations().await, 2);
     for bad in ["csp_", "csp_AAAA", "css_", &"x".repeat(5000), "\0"] {
         assert_eq!(
             kind(complete(&text(bad), BETTER).await),

@@ -1,8 +1,8 @@
-//! A user as a request describes them, and what of that is accepted.
+//! The user fields of a request, and their checks.
 
 use serde_json::{Map, Value};
 
-use crate::account::{Principal, fields, unknown_path};
+use crate::account::{Principal, check_update_mask, fields};
 use crate::clock::UnixMillis;
 use crate::model::user::ADMIN;
 use crate::model::{Error, ErrorKind, Result, User, UserId};
@@ -11,25 +11,25 @@ use crate::store::accounts::{Authority, UserChange};
 /// The paths that an update mask may name.
 const PATHS: [&str; 5] = ["email", "display_name", "roles", "attributes", "username"];
 
-/// A user as a request describes them: the fields of the wire's `User` that a caller may set.
+/// The fields of the wire's `User` that a caller may set, not yet checked.
 #[derive(Clone, Debug, Default)]
 pub struct UserDraft {
-    /// The name they log in with; RFC 8265, at most 128 bytes.
+    /// The name for logins: RFC 8265, at most 128 bytes.
     pub username: String,
-    /// May be empty.
+    /// An e-mail address, or empty.
     pub email: String,
-    /// May be empty; at most 256 bytes.
+    /// At most 256 bytes; may be empty.
     pub display_name: String,
-    /// At most 32.
+    /// At most 32 roles.
     pub roles: Vec<String>,
     /// At most 1 KiB as JSON.
     pub attributes: Map<String, Value>,
-    /// Of a user to be made: whether they cannot log in yet. An update leaves it as it is.
+    /// Whether a new user is created disabled. An update ignores this field.
     pub disabled: bool,
 }
 
 impl UserDraft {
-    /// The user to be made at `now`.
+    /// Checks all fields and returns the user to create at `now`.
     pub(super) fn check(&self, id: UserId, now: UnixMillis) -> Result<User> {
         Ok(User {
             id,
@@ -46,7 +46,7 @@ impl UserDraft {
         })
     }
 
-    /// Open registration accepts a name, an e-mail, a display name and a password, and nothing that gives rights.
+    /// Refuses the fields that open registration does not accept: roles, attributes and `disabled`.
     pub(super) fn check_registration(&self) -> Result<()> {
         let refused = [
             ("user.roles", !self.roles.is_empty()),
@@ -59,9 +59,10 @@ impl UserDraft {
         }
     }
 
-    /// The role `admin` is given by an admin only. The store checks it again, and what the row holds.
+    /// Refuses the role `admin` unless the principal is an admin. The store checks this again, together with the roles in
+    /// the row.
     pub(super) fn check_roles(&self, principal: &Principal) -> Result<()> {
-        match (principal.authority(), self.admin_at()) {
+        match (principal.authority(), self.admin_role_index()) {
             (Authority::Ordinary, Some(index)) => Err(Error::at(
                 ErrorKind::CallerNotAllowed,
                 format!("user.roles[{index}]"),
@@ -71,14 +72,14 @@ impl UserDraft {
         }
     }
 
-    /// Where among the roles `admin` stands, if it does.
-    pub(super) fn admin_at(&self) -> Option<usize> {
+    /// The index of `admin` in the roles, if it is there.
+    pub(super) fn admin_role_index(&self) -> Option<usize> {
         self.roles.iter().position(|role| role == ADMIN)
     }
 
-    /// The change of the fields that `mask` names.
+    /// Checks the fields that `mask` names and returns their change.
     pub(super) fn change(&self, mask: &[String]) -> Result<UserChange> {
-        unknown_path(mask, &PATHS)?;
+        check_update_mask(mask, &PATHS)?;
         let mut change = UserChange::default();
         for path in mask {
             match path.as_str() {
@@ -87,7 +88,7 @@ impl UserDraft {
                 "roles" => change.roles = Some(self.roles()?),
                 "attributes" => change.attributes = Some(self.attributes()?),
                 "username" => change.username = Some(fields::username(&self.username, "user.username")?),
-                path => return Err(Error::internal(format!("no rule for the path {path}"))),
+                path => return Err(Error::internal(format!("the update mask path {path} is not handled"))),
             }
         }
         Ok(change)
@@ -126,7 +127,7 @@ mod tests {
         }
     }
 
-    type Spoil = fn(&mut UserDraft);
+    type Mutation = fn(&mut UserDraft);
 
     #[test]
     fn every_field_is_checked_and_named() {
@@ -134,7 +135,7 @@ mod tests {
         let user = draft().check(id, UnixMillis(7)).unwrap();
         assert_eq!((user.username.as_str(), user.disabled), ("ada", true));
         assert_eq!(user.roles, ["auditor", "staff"]);
-        let cases: [(&str, Spoil); 6] = [
+        let cases: [(&str, Mutation); 6] = [
             ("user.username", |d| d.username = String::new()),
             ("user.username", |d| d.username = "a\0".into()),
             ("user.email", |d| d.email = "ada".into()),
@@ -144,22 +145,22 @@ mod tests {
                 d.attributes.insert("a".into(), json!("\0"));
             }),
         ];
-        for (field, spoil) in cases {
+        for (field, mutate) in cases {
             let mut draft = draft();
-            spoil(&mut draft);
+            mutate(&mut draft);
             let error = draft.check(id, UnixMillis(0)).unwrap_err();
             assert_eq!(error.violations[0].field, field, "{error}");
         }
     }
 
     #[test]
-    fn a_mask_changes_what_it_names_and_nothing_else() {
+    fn only_the_fields_of_the_mask_are_changed() {
         let change = draft().change(&["email".into(), "attributes".into()]).unwrap();
         assert_eq!(change.email.as_deref(), Some("ada@example.org"));
         assert_eq!(
             change.attributes,
             Some(Map::new()),
-            "a named field that is unset is made empty"
+            "an unset field that the mask names becomes empty"
         );
         assert!(change.username.is_none() && change.roles.is_none() && change.display_name.is_none());
         for mask in [
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_admin_grants_admin_and_nobody_registers_with_rights() {
+    fn only_an_admin_grants_admin_and_a_registration_grants_no_roles() {
         use crate::account::principal::tests::machine;
         let mut draft = draft();
         draft.roles.push(ADMIN.into());

@@ -1,35 +1,35 @@
-//! Passwords: changing, setting and resetting them. Each ends the user's sessions and tokens.
+//! Changing, setting and resetting passwords. Each of these revokes the user's sessions and tokens.
 
 use std::time::Duration;
 
-use super::{Users, may_touch};
+use super::{Users, require_authority_over};
 use crate::account::principal::Principal;
 use crate::account::secrets::{self, RESET_TOKEN_PREFIX};
 use crate::clock::UnixMillis;
 use crate::model::audit::{Origin, Outcome};
-use crate::model::{AuditEvent, AuditType, Error, ErrorKind, Result, SessionId, User, UserId};
+use crate::model::{AuditEvent, AuditType, CallerScope, Error, ErrorKind, Result, SessionId, User, UserId};
 use crate::password::MAX_BYTES;
 use crate::secret::SecretText;
 use crate::store::accounts::{Authority, NewPassword};
 use crate::throttle::LimitState;
 
-/// How long a token for a reset is good.
-const RESET_LIFE: Duration = Duration::from_mins(15);
+/// How long a reset token is valid.
+const RESET_TOKEN_TTL: Duration = Duration::from_mins(15);
 /// The prefix and 43 characters of base64url.
 const RESET_TOKEN_LEN: usize = RESET_TOKEN_PREFIX.len() + 43;
 
-/// A one-time token with which its holder can set a user's password.
+/// A one-time token that allows setting a new password for one user.
 #[derive(Debug)]
 pub struct ResetToken {
-    /// Shown once.
+    /// The token; it is not stored and cannot be shown again.
     pub token: SecretText,
-    /// Until when it is good.
+    /// When it expires.
     pub expires: UnixMillis,
 }
 
 impl Users {
-    /// Changes a password for the old one. The session `keep` lives on; where none is named, the caller's own if the
-    /// caller is that user.
+    /// Replaces the old password by a new one. The session `keep` is not revoked; if `keep` is empty and the caller is the
+    /// user, the caller's own session is not revoked.
     pub async fn change_password(
         &self,
         principal: &Principal,
@@ -40,7 +40,7 @@ impl Users {
         deadline: Duration,
     ) -> Result<()> {
         let id = UserId::parse(id, "user_id")?;
-        principal.require_or_self(super::SCOPE, id)?;
+        principal.require_or_self(CallerScope::Users, id)?;
         let own = principal.person().filter(|(user, _)| *user == id);
         let keep = match keep {
             "" => own.map(|(_, session)| session),
@@ -49,66 +49,70 @@ impl Users {
         if old.is_empty() || old.expose().len() > MAX_BYTES {
             return Err(Error::invalid("old_password", format!("must be 1-{MAX_BYTES} bytes")));
         }
-        // A person may always change their own password, even if they became an admin after their token was made.
+        // A user may always change their own password, even if they became an admin after their access token was issued.
         let authority = own.map_or(principal.authority(), |_| Authority::Admin);
         let found = self.store.password_hash(id).await?;
-        let (user, stored) = found.ok_or(ErrorKind::UserNotFound)?;
-        may_touch(authority, &user)?;
+        let (user, stored_hash) = found.ok_or(ErrorKind::UserNotFound)?;
+        require_authority_over(authority, &user)?;
         self.check_policy(&user, &new, "new_password", deadline).await?;
 
-        self.prove(principal, &user, &stored, old, deadline).await?;
+        self.verify_old_password(principal, &user, &stored_hash, old, deadline)
+            .await?;
         let audit = self.trail.event(AuditType::PasswordChanged, &id, principal.origin());
         let hash = self.hashing.hash(new, deadline).await?;
         let new = NewPassword {
             user: id,
             hash,
-            verified: Some(stored),
+            verified: Some(stored_hash),
             keep,
         };
-        self.replace(&new, authority, &audit).await
+        self.store_password(&new, authority, &audit).await
     }
 
-    /// Checks the old password. Guessing it costs what guessing at a login costs: a stolen access token is no way round.
-    async fn prove(
+    /// Verifies the old password under the same limits as a login, so that a stolen access token does not allow more
+    /// guesses.
+    async fn verify_old_password(
         &self,
         principal: &Principal,
         user: &User,
-        stored: &SecretText,
+        stored_hash: &SecretText,
         old: SecretText,
         deadline: Duration,
     ) -> Result<()> {
-        let attempt = self.throttle.proof(&user.username, &principal.origin().ip_address);
+        let attempt = self
+            .throttle
+            .password_proof(&user.username, &principal.origin().ip_address);
         let reservation = self.throttle.reserve(&attempt, deadline).await?;
-        let known = Some(stored.clone()).filter(|hash| !hash.is_empty());
-        let verdict = match self.hashing.verify(known, old, deadline).await {
+        let stored_hash = Some(stored_hash.clone()).filter(|hash| !hash.is_empty());
+        let verdict = match self.hashing.verify(stored_hash, old, deadline).await {
             Ok(verdict) => verdict,
             Err(error) if error.kind == ErrorKind::DeadlineExceeded => return Err(error),
             Err(error) => {
-                reservation.undone().await;
+                reservation.cancel().await;
                 return Err(error);
             }
         };
-        verdict.log_unfit(&user.id, &principal.origin().request_id);
+        verdict.log_unusable_hash(&user.id, &principal.origin().request_id);
         let limit_state = reservation.limit_state();
         if verdict.matches && limit_state == LimitState::Open && !user.disabled {
-            reservation.succeeded().await;
+            reservation.succeed().await;
             return Ok(());
         }
-        reservation.failed().await;
+        reservation.fail().await;
         let kind = match limit_state {
             LimitState::Open => AuditType::PasswordChanged,
             LimitState::Locked => AuditType::Throttled,
         };
         let event = self.trail.event(kind, &user.id, principal.origin());
-        // Nothing was changed: a trail that cannot be written must not turn the answer into an outage.
+        // The password did not change, so a failure to write the audit event is logged and does not change the response.
         let event = event.with_outcome(Outcome::Denied);
         if let Err(error) = self.trail.append(&event).await {
-            tracing::warn!(request_id = event.origin.request_id, %error, kind = event.kind, "an audit event could not be written");
+            tracing::warn!(request_id = event.origin.request_id, %error, kind = event.kind, "cannot write an audit event; it is lost");
         }
         Err(ErrorKind::InvalidCredentials.into())
     }
 
-    /// Sets a password without the old one.
+    /// Sets a new password without the old one.
     pub async fn set_password(
         &self,
         principal: &Principal,
@@ -116,9 +120,9 @@ impl Users {
         new: SecretText,
         deadline: Duration,
     ) -> Result<()> {
-        let (id, audit) = self.managed(principal, id, AuditType::PasswordSet)?;
-        let user = self.existing(id).await?;
-        may_touch(principal.authority(), &user)?;
+        let (id, audit) = self.authorize(principal, id, AuditType::PasswordSet)?;
+        let user = self.require_user(id).await?;
+        require_authority_over(principal.authority(), &user)?;
         let hash = self.hash_new(&user, new, "new_password", deadline).await?;
         let new = NewPassword {
             user: id,
@@ -126,13 +130,13 @@ impl Users {
             verified: None,
             keep: None,
         };
-        self.replace(&new, principal.authority(), &audit).await
+        self.store_password(&new, principal.authority(), &audit).await
     }
 
-    /// Makes a one-time token for a reset. It replaces an outstanding one.
+    /// Creates a one-time token for a password reset. It replaces an earlier token of the user.
     pub async fn begin_reset(&self, principal: &Principal, id: &str) -> Result<ResetToken> {
-        let (id, audit) = self.managed(principal, id, AuditType::PasswordResetBegun)?;
-        let expires = self.clock.now().plus(RESET_LIFE);
+        let (id, audit) = self.authorize(principal, id, AuditType::PasswordResetBegun)?;
+        let expires = self.clock.now().plus(RESET_TOKEN_TTL);
         let (token, hash) = secrets::generate(RESET_TOKEN_PREFIX, self.entropy.as_ref());
         let authority = principal.authority();
         self.store
@@ -141,8 +145,8 @@ impl Users {
         Ok(ResetToken { token, expires })
     }
 
-    /// Sets a password for a one-time token, whoever holds it; whose it was. A password that is refused does not use
-    /// the token up.
+    /// Sets a new password with a one-time token and returns the user. The token is the credential: the caller needs no
+    /// scope. A password that is refused leaves the token valid.
     pub async fn complete_reset(
         &self,
         principal: &Principal,
@@ -153,12 +157,12 @@ impl Users {
         if token.is_empty() {
             return Err(Error::invalid("reset_token", "must not be empty"));
         }
-        // Only what could be a token reaches the store.
+        // Text that cannot be a reset token is refused before the store is asked.
         if token.expose().len() != RESET_TOKEN_LEN || !token.expose().starts_with(RESET_TOKEN_PREFIX) {
             return Err(ErrorKind::ResetTokenInvalid.into());
         }
-        let token = secrets::stored(token);
-        let found = self.store.password_reset_user(token, self.clock.now()).await?;
+        let token_hash = secrets::hash(token);
+        let found = self.store.password_reset_user(token_hash, self.clock.now()).await?;
         let user = found.ok_or(ErrorKind::ResetTokenInvalid)?;
         let hash = self.hash_new(&user, new, "new_password", deadline).await?;
         let origin = Origin {
@@ -166,12 +170,12 @@ impl Users {
             ..principal.origin().clone()
         };
         let audit = self.trail.event(AuditType::PasswordResetCompleted, &user.id, &origin);
-        let revocation = self.store.complete_password_reset(token, &hash, &audit).await?;
-        self.end(Some(&revocation)).await;
+        let revocation = self.store.complete_password_reset(token_hash, &hash, &audit).await?;
+        self.publish(Some(&revocation)).await;
         Ok(user.id)
     }
 
-    /// The hash of a new password that the policy accepts.
+    /// Checks a new password against the policy and returns its hash.
     pub(super) async fn hash_new(
         &self,
         user: &User,
@@ -194,9 +198,9 @@ impl Users {
         self.hashing.check(password, field, &context, deadline).await
     }
 
-    async fn replace(&self, new: &NewPassword, authority: Authority, audit: &AuditEvent) -> Result<()> {
+    async fn store_password(&self, new: &NewPassword, authority: Authority, audit: &AuditEvent) -> Result<()> {
         let revocation = self.store.set_password(new, authority, audit).await?;
-        self.end(Some(&revocation)).await;
+        self.publish(Some(&revocation)).await;
         Ok(())
     }
 }

@@ -1,42 +1,41 @@
-//! A user's live sessions.
+//! Listing the live sessions of a user.
 
 use std::sync::Arc;
 
-use super::SCOPE;
 use crate::account::Principal;
 use crate::model::revocation::RevocationSubject;
 use crate::model::session::SessionView;
-use crate::model::{ErrorKind, Result, UserId};
+use crate::model::{CallerScope, ErrorKind, Result, UserId};
 use crate::store::{DurableStore, SessionStore};
 
-/// Listing sessions.
+/// Lists the live sessions of a user.
 pub struct Sessions {
-    /// Where they live.
+    /// The store of sessions.
     pub live: Arc<dyn SessionStore>,
-    /// Where it is written which of them are revoked.
+    /// The store of users and revocations.
     pub durable: Arc<dyn DurableStore>,
 }
 
 impl Sessions {
-    /// A user's live sessions, oldest first; a person may list their own.
+    /// Lists a user's live sessions, oldest first. A user may list their own sessions without a scope.
     ///
-    /// A record may outlive its revocation (the store of sessions was down, or came back from a backup), by longer than
-    /// the index in memory goes back: the durable record is asked about all of them.
+    /// The record of a revoked session may still be there (the store of sessions was down or was restored from a backup),
+    /// and its revocation may be too old for the index in memory. So the durable store is asked about every session.
     pub async fn list(&self, principal: &Principal, user: &str) -> Result<Vec<SessionView>> {
         let user = UserId::parse(user, "user_id")?;
-        principal.require_or_self(SCOPE, user)?;
+        principal.require_or_self(CallerScope::Users, user)?;
         if self.durable.user(user).await?.is_none() {
             return Err(ErrorKind::UserNotFound.into());
         }
         let (era, _) = self.durable.era().await?;
         let sessions = self.live.list(user, era).await?;
-        let revocation_subject: Vec<RevocationSubject> = sessions
+        let subjects: Vec<RevocationSubject> = sessions
             .iter()
             .map(|session| session.revocation_subject(user))
             .collect();
-        let revoked = self.durable.revoked(&revocation_subject).await?;
-        let alive = sessions.into_iter().zip(revoked).filter(|(_, revoked)| !revoked);
-        Ok(alive.map(|(session, _)| session).collect())
+        let revoked = self.durable.revoked(&subjects).await?;
+        let live = sessions.into_iter().zip(revoked).filter(|(_, revoked)| !revoked);
+        Ok(live.map(|(session, _)| session).collect())
     }
 }
 

@@ -28,13 +28,14 @@ use crate::grpc::layers::{Deadlines, Pipeline, PipelineParts, RequestIds};
 use crate::grpc::policy::Policy;
 use crate::keys::verify::claims_on_trust;
 use crate::listener::{Limits, Security, connection_cap};
+use crate::model::scope::CallerScope;
 use crate::secret::SystemEntropy;
 use crate::shutdown::Stop;
 use crate::telemetry::Metrics;
 
 /// What it needs of the upstream, and what it makes do with: without the second it cannot ask once memory is too old,
 /// without the third no cookie is renewed.
-const SCOPES: [&str; 3] = ["countersign:watch", "countersign:validate", "countersign:refresh"];
+const SCOPES: [CallerScope; 3] = [CallerScope::Watch, CallerScope::Validate, CallerScope::Refresh];
 
 /// How often an upstream that does not answer yet is asked again.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -150,7 +151,7 @@ async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), St
             (Some(client_id), Some(secret)) => Credential::Secret {
                 client_id: client_id.clone(),
                 secret: secret.clone(),
-                scope: scopes.iter().map(ToString::to_string).collect(),
+                scope: scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
             },
             _ => Credential::None,
         };
@@ -179,7 +180,7 @@ async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), St
         let reason = details.error_info().map_or("", |info| info.reason.as_str());
         match (refused.code(), reason) {
             (Code::PermissionDenied, "SCOPE_NOT_ALLOWED") if scopes.len() > 1 => {
-                let lost = scopes.pop();
+                let lost = scopes.pop().map(CallerScope::as_str);
                 let then = if scopes.len() > 1 {
                     "no cookie is renewed"
                 } else {

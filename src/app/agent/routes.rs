@@ -8,6 +8,7 @@ use crate::grpc::layers::{Authentication, Authenticator, Credential, RequestBody
 use crate::grpc::policy::Method;
 use crate::grpc::services::{Boxed, authorization, boxed, validate};
 use crate::model::audit::Origin;
+use crate::model::scope::CallerScope;
 use crate::model::{Caller, Identity};
 
 /// Where the agent's calls go.
@@ -48,7 +49,7 @@ impl Default for Neighbours {
     fn default() -> Self {
         Self(Arc::new(Caller {
             identity: Identity::Anonymous,
-            scopes: vec!["countersign:validate".to_owned()],
+            scopes: vec![CallerScope::Validate.as_str().to_owned()],
             origin: Origin::default(),
         }))
     }

@@ -1,7 +1,7 @@
 //! Users.
 
 use crate::account::UserDraft;
-use crate::account::users::{ImportRow, Imported, Rejected};
+use crate::account::users::{ImportRow, Imported, RejectedRow};
 use crate::model::{Result, User};
 use crate::proto;
 use crate::proto::convert::json::{to_object, to_struct};
@@ -52,7 +52,7 @@ pub fn import_row(message: proto::ImportUsersRequest) -> Result<ImportRow> {
 /// What an import did, as a message.
 #[must_use]
 pub fn imported(done: Imported) -> proto::ImportUsersResponse {
-    let rejected = |Rejected { index, field, message }| proto::ImportError { index, field, message };
+    let rejected = |RejectedRow { index, field, message }| proto::ImportError { index, field, message };
     proto::ImportUsersResponse {
         imported: done.imported,
         rejected: done.rejected.into_iter().map(rejected).collect(),

@@ -1,14 +1,14 @@
-//! The frame around every call: who calls, whether they may, how long it may take, what is counted and logged.
+//! The pipeline that every call runs through: authentication, authorization, deadline, metrics and logs.
 //!
-//! One service, written by hand, because `Validate` passes through it on every request of every other service: it finds
-//! the method by its path, answers what must not reach a service, and adds to the generated code's one boxed future no
-//! second one. In order:
+//! It is one hand-written service, not a stack of tower layers, because `Validate` runs through it for every request of
+//! every other service. It adds no boxed future to the one of the generated code. The steps, in order:
 //!
-//! 1. method (unknown: `UNIMPLEMENTED`), request id, deadline (hopeless: `DEADLINE_EXCEEDED`);
-//! 2. load (too much: `OVERLOADED`);
-//! 3. caller, then the policy's scope;
-//! 4. the service, until the deadline passes; a panic becomes `INTERNAL`;
-//! 5. outcome counted and logged, request id echoed.
+//! 1. find the method by its path (unknown: `UNIMPLEMENTED`), the request id and the deadline (less than
+//!    `RESPONSE_MARGIN` left: `DEADLINE_EXCEEDED`);
+//! 2. check the number of calls in flight (too many: `OVERLOADED`);
+//! 3. authenticate the caller, then check the scope that the policy demands;
+//! 4. run the service until the deadline; a panic becomes `INTERNAL`;
+//! 5. count and log the outcome, and echo the request id.
 
 mod authenticate;
 mod call;
@@ -43,16 +43,16 @@ use crate::model::Result;
 use crate::shutdown::Stop;
 use metrics::Metrics;
 
-/// The most calls at once, whatever they do: bounds the memory that calls without a body yet can take.
+/// Limit on calls in flight, of all methods together. It bounds the memory of calls whose body has not come yet.
 const MAX_CALLS: usize = 16 * 1024;
 
 /// Where a call goes once the frame let it pass.
 pub trait Routes: Send + Sync + 'static {
-    /// The answer of the service that has this method; its own limit on messages must be the method's.
+    /// Calls the service that has `method`. The service must limit messages to `method.max_request` bytes.
     fn route(&self, method: &'static Method, request: http::Request<RequestBody>) -> ResponseFuture;
 }
 
-/// The future that generated services answer with.
+/// The future that generated services return.
 pub type ResponseFuture = BoxFuture<'static, Result<http::Response<tonic::body::Body>, Infallible>>;
 
 /// The frame. One for all connections; see the module.
@@ -67,7 +67,7 @@ pub struct Pipeline {
     metrics: Metrics,
 }
 
-/// What a [`Pipeline`] is made of.
+/// The collaborators of a [`Pipeline`].
 #[expect(missing_debug_implementations, reason = "taken apart at once by Frame::new")]
 #[expect(missing_docs, reason = "each is documented at its type")]
 pub struct PipelineParts {
@@ -95,7 +95,7 @@ impl Pipeline {
         }
     }
 
-    /// How many calls have not ended.
+    /// Number of calls that have not ended, streams included.
     #[must_use]
     pub fn calls_in_flight(&self) -> usize {
         self.calls.in_use()

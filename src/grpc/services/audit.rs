@@ -3,14 +3,14 @@
 use tonic::{Request, Response, Status};
 
 use super::{Desk, Rules};
-use crate::account::Trail;
+use crate::account::AuditTrail;
 use crate::grpc::convert::{audit_event, audit_request};
 use crate::proto::audit_service_server::AuditService;
 use crate::proto::{ListAuditEventsRequest, ListAuditEventsResponse};
 
 pub(super) struct AuditCalls {
     desk: Desk,
-    trail: Trail,
+    trail: AuditTrail,
 }
 
 impl AuditCalls {

@@ -16,6 +16,7 @@ use crate::grpc::convert::check_request::EncodedCheckRequest;
 use crate::grpc::layers::{Call, RequestBody, ResponseFuture};
 use crate::grpc::policy::Method;
 use crate::model::Result;
+use crate::model::scope::CallerScope;
 use crate::proto::envoy::service::auth::v3::CheckResponse;
 use crate::token::Tokens;
 
@@ -93,7 +94,7 @@ impl Checks for AuthorizationCalls {
                     pass: self.desk.gate.acquire()?,
                 })
             };
-            caller.has("countersign:refresh").then(renewal).transpose()
+            caller.has(CallerScope::Refresh).then(renewal).transpose()
         };
         let (asked, route) = request.get_ref().read()?;
         let decision = self.gateway.check(&asked, route, &renewer).await?;

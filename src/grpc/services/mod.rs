@@ -24,7 +24,7 @@ use self::user::UserCalls;
 use super::layers::{Call, ConcurrencyLimit, Permit, RequestBody, ResponseFuture, Routes};
 use super::policy::{MAX_REQUEST, Method, OptionalServices};
 use super::reflection;
-use crate::account::{Clients, Principal, Sessions, Trail, Users};
+use crate::account::{AuditTrail, Clients, Principal, Sessions, Users};
 use crate::clock::Clock;
 use crate::gateway::Gateway;
 use crate::keys::manager::Keys;
@@ -54,7 +54,7 @@ pub struct Rules {
     pub users: Arc<Users>,
     pub sessions: Arc<Sessions>,
     pub clients: Arc<Clients>,
-    pub trail: Trail,
+    pub trail: AuditTrail,
     pub keys: Arc<Keys>,
     pub spread: Arc<RevocationPublisher>,
     pub feed: Arc<Feed>,
