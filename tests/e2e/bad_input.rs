@@ -9,7 +9,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status};
 
 use crate::support::caller::reason;
-use crate::support::raw::Bytes;
+use crate::support::raw::RawCodec;
 use crate::support::{Caller, Countersign, Deployment, PASSWORD, Shape, assert_refused};
 
 async fn embedded() -> (Deployment, Countersign, Caller) {
@@ -31,7 +31,7 @@ async fn raw(server: &Countersign, method: &'static str, bytes: Vec<u8>) -> Stat
     client.ready().await.unwrap();
     let path = PathAndQuery::from_static(method);
     client
-        .unary(Request::new(bytes), path, Bytes)
+        .unary(Request::new(bytes), path, RawCodec)
         .await
         .map(|_| ())
         .unwrap_err()

@@ -41,7 +41,10 @@ async fn a_killed_replica_forgets_nothing(
     // Same key: what was signed before is verified after.
     caller.assert_active(&second.access_token).await;
     for dead in &revoked {
-        assert_eq!(caller.inactive(&dead.access_token).await, Some(InactiveReason::Revoked));
+        assert_eq!(
+            caller.inactive_reason(&dead.access_token).await,
+            Some(InactiveReason::Revoked)
+        );
         assert_refused(
             caller.refresh(&dead.refresh_token).await,
             Code::Unauthenticated,
@@ -68,7 +71,7 @@ async fn a_revocation_is_in_force_however_soon_after_it_the_process_dies(
         for tokens in &dead {
             let tokens: &countersign::proto::Tokens = tokens;
             assert_eq!(
-                caller.inactive(&tokens.access_token).await,
+                caller.inactive_reason(&tokens.access_token).await,
                 Some(InactiveReason::Revoked)
             );
         }

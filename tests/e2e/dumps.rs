@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign::keys::seal::{Master, Subject};
+use countersign::keys::seal::{MasterKeyring, SealedItem};
 use countersign::model::{Algorithm, KeyId};
 use countersign::proto::Tokens;
 use countersign::secret::SecretText;
@@ -38,13 +38,13 @@ fn secrets_of(sessions: &[Tokens]) -> Secrets {
 
 /// The private half of a signing key, opened as `serve` opens it.
 fn private_half(master: &str, id: &str, algorithm: &str, sealed: &[u8]) -> Vec<u8> {
-    let master = Master::parse(&SecretText::new(master.trim())).unwrap();
+    let master = MasterKeyring::parse(&SecretText::new(master.trim())).unwrap();
     let (id, algorithm) = (
         KeyId::parse(id, "key_id").unwrap(),
         Algorithm::named(algorithm).unwrap(),
     );
     master
-        .open(Subject::Signing(&id, algorithm), sealed)
+        .open(SealedItem::SigningKey(&id, algorithm), sealed)
         .expect("it is sealed under the master key")
         .to_vec()
 }
@@ -87,7 +87,7 @@ async fn the_embedded_store_holds_no_secret_in_the_clear() {
         let bytes = std::fs::read(&path).unwrap();
         match std::str::from_utf8(&bytes) {
             // The one file that is the key to the rest: it lies beside them, which is why it is 0600.
-            Ok(text) if Master::parse(&SecretText::new(text.trim())).is_ok() => master = Some(text.to_owned()),
+            Ok(text) if MasterKeyring::parse(&SecretText::new(text.trim())).is_ok() => master = Some(text.to_owned()),
             _ if bytes.is_empty() => {}
             _ => dumps.push((path, bytes)),
         }

@@ -29,7 +29,7 @@ type End = fn(&Tokens, &[Tokens], &str) -> Target;
 async fn chain(admin: &Admin, secrets: &[String], person: &Tokens) -> Vec<Tokens> {
     let mut held = vec![person.clone()];
     for (n, secret) in secrets.iter().enumerate() {
-        let own = admin.machine(SERVICES[n], secret, &[], &[]).await.unwrap();
+        let own = admin.issue_with_secret(SERVICES[n], secret, &[], &[]).await.unwrap();
         let credential = Credential::Exchange(ExchangeCredential {
             subject_token: held[n].access_token.clone(),
             actor_token: own.access_token,
@@ -85,7 +85,7 @@ async fn the_end_of_the_session_is_the_end_of_the_chain(#[values(Shape::Embedded
         let everything = matches!(target, Target::UserId(_));
         caller.revoke(target).await.unwrap();
         for tokens in &held {
-            let reason = caller.inactive(&tokens.access_token).await;
+            let reason = caller.inactive_reason(&tokens.access_token).await;
             assert_eq!(reason, Some(InactiveReason::Revoked), "at once");
         }
         if let Some(other) = &other {
@@ -96,9 +96,9 @@ async fn the_end_of_the_session_is_the_end_of_the_chain(#[values(Shape::Embedded
         }
         for tokens in &spared {
             let expected = everything.then_some(InactiveReason::Revoked);
-            assert_eq!(caller.inactive(&tokens.access_token).await, expected);
+            assert_eq!(caller.inactive_reason(&tokens.access_token).await, expected);
         }
-        let own = admin.machine("orders", &secrets[0], &[], &[]).await.unwrap();
+        let own = admin.issue_with_secret("orders", &secrets[0], &[], &[]).await.unwrap();
         let dead = Credential::Exchange(ExchangeCredential {
             subject_token: held[1].access_token.clone(),
             actor_token: own.access_token,
@@ -119,13 +119,17 @@ async fn the_end_of_the_session_is_the_end_of_the_chain(#[values(Shape::Embedded
     eventually(
         "the disabled service's tokens are dead",
         Duration::from_secs(5),
-        || async { (caller.inactive(&held[2].access_token).await.is_some()).then_some(()) },
+        || async { (caller.inactive_reason(&held[2].access_token).await.is_some()).then_some(()) },
     )
     .await;
     for (n, expected) in [None, None, Some(InactiveReason::Revoked), Some(InactiveReason::Revoked)]
         .into_iter()
         .enumerate()
     {
-        assert_eq!(caller.inactive(&held[n].access_token).await, expected, "link {n}");
+        assert_eq!(
+            caller.inactive_reason(&held[n].access_token).await,
+            expected,
+            "link {n}"
+        );
     }
 }

@@ -100,5 +100,10 @@ async fn a_newcomer_lists_the_services_and_makes_the_four_calls() {
         assert!(complaint.contains(word), "{word} is not in: {complaint}");
     }
     let caller = Caller::of(&server);
-    assert!(caller.inactive(first["accessToken"].as_str().unwrap()).await.is_some());
+    assert!(
+        caller
+            .inactive_reason(first["accessToken"].as_str().unwrap())
+            .await
+            .is_some()
+    );
 }

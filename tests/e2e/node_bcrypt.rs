@@ -81,7 +81,7 @@ async fn users_of_a_node_application_log_in_and_are_argon2id_then(
     );
 
     let server = deployment.serve();
-    let caller = Caller::patient(&server.grpc_url(), Duration::from_mins(2));
+    let caller = Caller::with_deadline(&server.grpc_url(), Duration::from_mins(2));
     assert_refused(
         caller.issue("node0", &password(1)).await,
         Code::Unauthenticated,

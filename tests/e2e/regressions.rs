@@ -9,7 +9,7 @@ use rstest::rstest;
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use crate::support::raw::shown;
+use crate::support::raw::with_bearer;
 use crate::support::{Admin, Caller, Deployment, PASSWORD, Shape, assert_refused};
 
 #[rstest]
@@ -112,7 +112,7 @@ async fn a_reset_begun_for_an_ordinary_user_is_no_way_into_an_admin(
     let promoted = admin
         .users
         .clone()
-        .update_user(shown(promote, &token.access_token))
+        .update_user(with_bearer(promote, &token.access_token))
         .await;
     promoted.unwrap_or_else(|error| panic!("{root} may: {error:?}"));
     let complete = CompletePasswordResetRequest {
@@ -144,7 +144,7 @@ async fn a_stolen_access_token_does_not_help_to_guess_the_password(
             new_password: "another sentence of words".into(),
             ..Default::default()
         };
-        admin.users.clone().change_password(shown(request, &stolen)).await
+        admin.users.clone().change_password(with_bearer(request, &stolen)).await
     };
     for n in 0..12 {
         let refused = guess(&format!("guess {n}")).await;
@@ -216,11 +216,14 @@ async fn there_are_never_more_sessions_than_may_be(#[values(Shape::Embedded, Sha
         assert!(list().await.len() <= 3);
     }
     for old in &held[..3] {
-        assert_eq!(caller.inactive(&old.access_token).await, Some(InactiveReason::Revoked));
+        assert_eq!(
+            caller.inactive_reason(&old.access_token).await,
+            Some(InactiveReason::Revoked)
+        );
     }
     let mut logins = JoinSet::new();
     for n in 0..40_u64 {
-        let caller = Caller::patient(
+        let caller = Caller::with_deadline(
             &server.grpc_url(),
             std::time::Duration::from_millis(if n % 2 == 0 { 10_000 } else { 5 + n }),
         );
@@ -269,7 +272,7 @@ async fn a_token_that_would_be_too_large_costs_no_generation(
         admin
             .users
             .clone()
-            .update_user(shown(update, &root.access_token))
+            .update_user(with_bearer(update, &root.access_token))
             .await
             .unwrap();
     };

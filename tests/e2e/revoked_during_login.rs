@@ -60,7 +60,7 @@ async fn a_login_that_straddles_it_is_dead(
         .set("server.max_deadline", "2m");
     let user = deployment.add_user("ada", &[]);
     let mut server = deployment.serve();
-    let caller = Caller::patient(&server.grpc_url(), Duration::from_mins(2));
+    let caller = Caller::with_deadline(&server.grpc_url(), Duration::from_mins(2));
 
     // A machine that is busy elsewhere may let the login end first: then that one shows nothing, and another is made.
     let mut answer = None;
@@ -88,7 +88,7 @@ async fn a_login_that_straddles_it_is_dead(
                 "SESSION_REVOKED",
             );
             assert_eq!(
-                caller.inactive(&tokens.access_token).await,
+                caller.inactive_reason(&tokens.access_token).await,
                 Some(InactiveReason::Revoked)
             );
         }

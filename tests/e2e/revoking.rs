@@ -11,7 +11,7 @@ use crate::support::{Caller, Deployment, Shape, assert_refused, eventually};
 
 async fn assert_dead(caller: &Caller, tokens: &Tokens) {
     assert_eq!(
-        caller.inactive(&tokens.access_token).await,
+        caller.inactive_reason(&tokens.access_token).await,
         Some(InactiveReason::Revoked)
     );
     assert_refused(
@@ -174,7 +174,11 @@ async fn another_replica_hears_of_it(#[values(Shape::Clustered, Shape::RedisClus
     let (here, there) = (Caller::of(&one), Caller::of(&other));
     let session = here.login("ada").await;
     eventually("the other replica knows the key", Duration::from_secs(10), || async {
-        there.inactive(&session.access_token).await.is_none().then_some(())
+        there
+            .inactive_reason(&session.access_token)
+            .await
+            .is_none()
+            .then_some(())
     })
     .await;
     here.revoke(Target::Token(session.access_token.clone())).await.unwrap();

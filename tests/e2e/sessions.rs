@@ -111,7 +111,10 @@ async fn a_reused_token_ends_the_session_on_refresh_and_on_validate(
         "REFRESH_TOKEN_REUSED",
     );
     for dead in [&first, &second, &third] {
-        assert_eq!(caller.inactive(&dead.access_token).await, Some(InactiveReason::Revoked));
+        assert_eq!(
+            caller.inactive_reason(&dead.access_token).await,
+            Some(InactiveReason::Revoked)
+        );
         assert_refused(
             caller.refresh(&dead.refresh_token).await,
             Code::Unauthenticated,
@@ -130,7 +133,7 @@ async fn a_reused_token_ends_the_session_on_refresh_and_on_validate(
     let once_more = caller.refresh_as(&first.refresh_token, "one").await;
     assert_refused(once_more, Code::Unauthenticated, "SESSION_REVOKED");
     assert_eq!(
-        caller.inactive(&first.access_token).await,
+        caller.inactive_reason(&first.access_token).await,
         Some(InactiveReason::Revoked)
     );
 }
@@ -145,18 +148,21 @@ async fn each_bad_token_has_its_answer(#[values(Shape::Embedded, Shape::Clustere
     let tokens = caller.login("ada").await;
 
     assert_eq!(
-        caller.inactive(&tokens.refresh_token).await,
+        caller.inactive_reason(&tokens.refresh_token).await,
         Some(InactiveReason::WrongType)
     );
-    assert_eq!(caller.inactive("garbage").await, Some(InactiveReason::Malformed));
+    assert_eq!(caller.inactive_reason("garbage").await, Some(InactiveReason::Malformed));
     assert_eq!(
-        caller.inactive(&"a".repeat(4097)).await,
+        caller.inactive_reason(&"a".repeat(4097)).await,
         Some(InactiveReason::Malformed)
     );
     let (signed, signature) = tokens.access_token.rsplit_once('.').unwrap();
     let turned = if signature.starts_with('A') { 'B' } else { 'A' };
     let forged = format!("{signed}.{turned}{}", &signature[1..]);
-    assert_eq!(caller.inactive(&forged).await, Some(InactiveReason::BadSignature));
+    assert_eq!(
+        caller.inactive_reason(&forged).await,
+        Some(InactiveReason::BadSignature)
+    );
     assert_refused(caller.validate("").await, Code::InvalidArgument, "INVALID_REQUEST");
 
     let malformed = |token: String| {

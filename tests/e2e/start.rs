@@ -89,7 +89,7 @@ async fn an_unreachable_redis_is_a_warning_and_half_a_service() {
     let refused = caller.issue("ada", crate::support::PASSWORD).await.unwrap_err();
     assert_eq!(reason(&refused), (Code::Unavailable, "STORE_UNAVAILABLE".into()));
     assert_eq!(
-        caller.inactive("garbage").await,
+        caller.inactive_reason("garbage").await,
         Some(countersign::proto::InactiveReason::Malformed)
     );
 
@@ -160,7 +160,10 @@ async fn a_second_serve_on_one_data_folder_is_refused() {
     let refused = refusal(&storage, &[]);
     assert_one_line(&refused, 1, "another `serve`");
     let caller = Caller::of(&first);
-    assert!(caller.inactive("garbage").await.is_some(), "the first one goes on");
+    assert!(
+        caller.inactive_reason("garbage").await.is_some(),
+        "the first one goes on"
+    );
     // The lock is the process's: one that was killed leaves none behind.
     first.kill();
     storage.serve(&[]);
@@ -232,7 +235,7 @@ async fn a_stop_while_serving_is_orderly() {
     let storage = Storage::embedded();
     let mut server: Countersign = storage.serve(&[]);
     let caller = Caller::of(&server);
-    assert!(caller.inactive("garbage").await.is_some());
+    assert!(caller.inactive_reason("garbage").await.is_some());
     server.signal(Signal::SIGTERM);
     assert_eq!(server.stop().code(), Some(0));
 }

@@ -31,8 +31,8 @@ async fn validate_costs_no_statement_and_no_command() {
     for n in 0..CALLS {
         // Good ones, forged ones and garbage: none of them is worth a question.
         match n % 4 {
-            0 => assert!(caller.inactive("csr_garbage").await.is_some()),
-            1 => assert!(caller.inactive(&tokens[n % 10][1..]).await.is_some()),
+            0 => assert!(caller.inactive_reason("csr_garbage").await.is_some()),
+            1 => assert!(caller.inactive_reason(&tokens[n % 10][1..]).await.is_some()),
             _ => caller.assert_active(&tokens[n % 10]).await,
         }
     }

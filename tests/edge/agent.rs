@@ -75,7 +75,7 @@ async fn cookies_are_renewed_by_its_own_right_alone() {
     let cookie = cookies(&tokens.access_token, &tokens.refresh_token);
     let page = request("GET", &[("cookie", &cookie)], &[]);
     eventually("the token expires", PATIENCE, || async {
-        site.caller.inactive(&tokens.access_token).await
+        site.caller.inactive_reason(&tokens.access_token).await
     })
     .await;
     assert_eq!(denied(ask(&bare, page.clone()).await.unwrap()).0, 401);

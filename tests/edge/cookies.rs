@@ -49,7 +49,7 @@ async fn an_expired_one_is_renewed_once_for_all_requests_of_a_page() {
     let tokens = site.login("api", &[]).await;
     let old = cookies(&tokens.access_token, &tokens.refresh_token);
     eventually("the token expires", Duration::from_secs(10), || async {
-        site.caller.inactive(&tokens.access_token).await
+        site.caller.inactive_reason(&tokens.access_token).await
     })
     .await;
     let old = [("cookie", old.as_str())];

@@ -9,7 +9,7 @@ use tonic::Code;
 use crate::application::ask;
 use crate::site::{REFRESH, SECRET, allowed, request, set_cookie};
 use crate::support::caller::reason;
-use crate::support::proxy::Weather;
+use crate::support::proxy::LinkState;
 use crate::support::{Caller, Servers, eventually};
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn without_its_stores_a_renewal_is_an_error_and_the_cookie_is_kept() {
     let cookie = format!("{REFRESH}={}", tokens.refresh_token);
     let bearer = format!("Bearer {}", tokens.access_token);
 
-    servers.to_redis.set(Weather::Cut);
+    servers.to_redis.set(LinkState::Cut);
     let refused = client
         .check(request("GET", &[("cookie", &cookie)], &[]))
         .await
@@ -51,7 +51,7 @@ async fn without_its_stores_a_renewal_is_an_error_and_the_cookie_is_kept() {
             .into_inner(),
     );
 
-    servers.to_redis.set(Weather::Fine(Duration::ZERO));
+    servers.to_redis.set(LinkState::Up(Duration::ZERO));
     let ok = eventually("it is renewed", Duration::from_secs(20), || {
         let mut client = client.clone();
         let cookie = cookie.clone();

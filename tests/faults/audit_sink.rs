@@ -1,5 +1,7 @@
-//! Row 45: the audit trail's two outlets. What the log cannot take is dropped and counted, and nobody waits for it; what
-//! the table cannot take is not done.
+//! The two destinations of audit events are blocked or full: the log and the database table.
+//!
+//! Log lines that the log cannot take are dropped and counted, and no call waits for them. A change whose audit row
+//! cannot be written is not made.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use crate::support::guard::{self, Ending};
 use crate::support::{Admin, Caller, Deployment, PASSWORD, Shape, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_nobody_reads_holds_nobody_up() {
+async fn an_unread_log_delays_no_call() {
     let deployment = Deployment::fresh(Shape::Embedded)
         .await
         .set("telemetry.log_filter", "debug");
@@ -47,7 +49,7 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
     .await;
     let caller = Caller::at(&format!("http://{}", told["grpc"].as_str().unwrap()));
 
-    // A pipe holds 64 KiB: this is many times that.
+    // A pipe holds 64 KiB; these failed logins write many times that.
     for _ in 0..1500 {
         caller.issue("ada", "wrong").await.unwrap_err();
     }
@@ -58,7 +60,7 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
         assert_eq!(caller.revoke(Target::Token(session.refresh_token)).await.unwrap(), 1);
         waits.push(start.elapsed());
         assert_eq!(
-            caller.inactive(&session.access_token).await,
+            caller.inactive_reason(&session.access_token).await,
             Some(InactiveReason::Revoked)
         );
     }
@@ -73,7 +75,7 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
     assert_eq!(
         admin.events("session.revoked").await.len(),
         20,
-        "the table has all of it"
+        "the table has every event"
     );
     let _ = (server.kill(), server.wait());
     guard::forget(&[server.id()]);
@@ -82,13 +84,13 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
 
 #[rstest]
 #[tokio::test]
-async fn what_cannot_be_written_down_is_not_done(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+async fn a_change_without_its_audit_row_is_rolled_back(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
     let deployment = Deployment::fresh(shape).await;
     let ada = deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let (admin, caller) = (Admin::of(&server), Caller::of(&server));
     let session = caller.login("ada").await;
-    // As if its disk were full: the table takes no more rows.
+    // The table takes no more rows, as if its disk were full.
     execute(
         &deployment,
         "ALTER TABLE audit_events ADD CONSTRAINT full_disk CHECK (false) NOT VALID",
@@ -112,7 +114,7 @@ async fn what_cannot_be_written_down_is_not_done(#[values(Shape::Embedded, Shape
         .revoke(Target::Token(session.refresh_token.clone()))
         .await
         .unwrap_err();
-    // A login that is not on the trail is none; one that is refused is refused all the same.
+    // A login without an audit row fails. A wrong password is still refused as such.
     caller.issue("ada", PASSWORD).await.unwrap_err();
     let refused = caller.issue("ada", "wrong").await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
@@ -137,11 +139,11 @@ async fn what_cannot_be_written_down_is_not_done(#[values(Shape::Embedded, Shape
     caller
         .refresh(&session.refresh_token)
         .await
-        .expect("nothing of it was done");
+        .expect("no change was made");
     assert_eq!(
         caller.revoke(Target::UserId(ada)).await.unwrap(),
         1,
-        "one session, not two"
+        "one session exists, not two"
     );
 }
 

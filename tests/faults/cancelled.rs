@@ -1,4 +1,5 @@
-//! Row 14: callers go away in the middle of a transaction. It ends, one way or the other, and its connection is clean.
+//! Callers cancel in the middle of a transaction. The transaction commits or rolls back, and its connection is clean
+//! when the next call uses it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,20 +9,20 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::support::proxy::Weather;
+use crate::support::proxy::LinkState;
 use crate::support::{Caller, PASSWORD, Servers, eventually};
 
 const CALLS: u64 = 2_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_left_half_done() {
+async fn cancelled_calls_leave_no_open_transaction() {
     let servers = Servers::start(&[]).await;
     let ada = servers.database.scalar("SELECT id FROM users").await;
     servers.add_user("ben").await;
     let server = servers.serve().await;
     let caller = Caller::of(&server);
     let session = caller.login("ada").await;
-    servers.to_postgres.set(Weather::Fine(Duration::from_millis(10)));
+    servers.to_postgres.set(LinkState::Up(Duration::from_millis(10)));
 
     let at_once = Arc::new(Semaphore::new(40));
     let mut calls = JoinSet::new();
@@ -30,7 +31,7 @@ async fn nothing_is_left_half_done() {
         let (caller, session, ada) = (caller.clone(), session.clone(), ada.clone());
         calls.spawn(async move {
             let _permit = permit;
-            // Dropping the call resets its stream: the server's handler is dropped wherever it is.
+            // Dropping the call resets its stream. The server then drops its handler wherever that is.
             let patience = Duration::from_millis(1 + n * 7 % 80);
             let _ = timeout(patience, async {
                 match n % 4 {
@@ -45,14 +46,14 @@ async fn nothing_is_left_half_done() {
     }
     calls.join_all().await;
 
-    servers.to_postgres.set(Weather::Fine(Duration::ZERO));
+    servers.to_postgres.set(LinkState::Up(Duration::ZERO));
     let open = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
     eventually("every transaction has ended", Duration::from_secs(10), || async {
         (servers.database.scalar(open).await == "0").then_some(())
     })
     .await;
     for _ in 0..50 {
-        // Somebody else: a revocation of the first user may have come through late.
+        // Another user: a revocation of the first user may commit late.
         let session = caller.login("ben").await;
         caller.refresh(&session.refresh_token).await.unwrap();
         caller.revoke(Target::Token(session.access_token)).await.unwrap();

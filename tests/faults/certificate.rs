@@ -1,5 +1,6 @@
-//! Rows 10 and 13, for callers that are known by their certificate: who they are is read from Postgres, and Validate goes
-//! on without it all the same.
+//! Postgres stops or every connection to it is taken, and callers are authenticated by client certificate.
+//!
+//! Which client a certificate belongs to is read from Postgres, but Validate goes on without it.
 
 use std::time::Duration;
 
@@ -15,10 +16,10 @@ use crate::support::caller::reason;
 use crate::support::{PASSWORD, Servers, eventually};
 
 const NAME: &str = "spiffe://test/gateway";
-const STALENESS: Duration = Duration::from_secs(5);
+const MAX_STALENESS: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_known_by_certificate_validates_without_postgres() {
+async fn a_caller_with_a_certificate_validates_without_postgres() {
     let folder = tempfile::tempdir().unwrap();
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -38,13 +39,13 @@ async fn who_is_known_by_certificate_validates_without_postgres() {
 
     let mut servers = Servers::start(&[])
         .await
-        .giving_up_early()
+        .with_default_timeouts()
         .set("server.anonymous_scopes", "")
         .set("server.tls.cert", &write("cert.pem", &cert))
         .set("server.tls.key", &write("key.pem", &key))
         .set("server.tls.client_ca", &write("ca.pem", &authority.pem()))
         .set("server.tls.client_identities", &format!("{NAME}=gateway"))
-        .set("revocation.max_staleness", &format!("{}s", STALENESS.as_secs()));
+        .set("revocation.max_staleness", &format!("{}s", MAX_STALENESS.as_secs()));
     let server = servers.serve().await;
     let words = [
         "client",
@@ -91,14 +92,14 @@ async fn who_is_known_by_certificate_validates_without_postgres() {
         match client.validate(request.clone()).await {
             Ok(answer) => assert!(answer.into_inner().active),
             Err(status) => {
-                // Of the two that are out of date either may be met first: the revocations, or who calls.
+                // Either can become stale first: the revocations or the cached caller. Both are correct reasons.
                 assert_eq!(reason(&status).0, Code::Unavailable, "{status:?}");
-                assert!(asked > STALENESS / 2, "it gave up after {asked:?} already");
+                assert!(asked > MAX_STALENESS / 2, "it gave up after {asked:?} already");
                 break;
             }
         }
         answered += 1;
-        assert!(asked < STALENESS * 4, "it never gave up");
+        assert!(asked < MAX_STALENESS * 4, "it never gave up");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     println!(

@@ -1,5 +1,5 @@
-//! Row 25: one replica's wall clock is wrong. It makes no token and moves no session while it is more than 5 s off;
-//! what it must still do it does by the stores' time.
+//! One replica's wall clock is wrong. While it is more than 5 s off, the replica issues no tokens and rotates no
+//! session. For everything else it uses the time of the stores.
 
 use std::time::Duration;
 
@@ -12,35 +12,35 @@ use tonic::Code;
 use crate::support::keys::part;
 use crate::support::{Caller, Countersign, Deployment, Keys, Shape, WallTime, assert_refused, eventually, get};
 
-/// What a replica says of its clock: seconds ahead of the store's.
-async fn told_skew(server: &Countersign) -> Option<f64> {
+/// The clock skew that a replica reports: seconds ahead of the store's clock.
+async fn reported_skew(server: &Countersign) -> Option<f64> {
     let metrics = get(&format!("{}/metrics", server.http_url()), &[]).await;
     let mut lines = metrics.body.lines();
     lines.find_map(|line| line.strip_prefix("countersign_clock_skew_seconds ")?.parse().ok())
 }
 
-async fn says_that_it_is_off_by(server: &Countersign, seconds: f64) {
+async fn until_skew_is_reported(server: &Countersign, seconds: f64) {
     eventually("the gauge tells the skew", Duration::from_secs(10), || async {
-        told_skew(server).await.filter(|told| (told - seconds).abs() < 3.0)
+        reported_skew(server).await.filter(|told| (told - seconds).abs() < 3.0)
     })
     .await;
 }
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_whose_clock_is_far_off_makes_nothing(#[values(30, -30, 90, -90, 300, -300)] seconds: i32) {
+async fn a_replica_with_a_wrong_clock_issues_no_tokens(#[values(30, -30, 90, -90, 300, -300)] seconds: i32) {
     let deployment = Deployment::fresh(Shape::Clustered).await;
     deployment.add_user("ada", &[]);
     let user = deployment.add_user("bob", &[]);
     let right = deployment.serve();
     let wrong = WallTime::shifted(&format!("{seconds:+}s"))
-        .rule(&deployment.storage)
+        .apply_to(&deployment.storage)
         .serve(&[]);
     let (at_right, at_wrong) = (Caller::of(&right), Caller::of(&wrong));
-    says_that_it_is_off_by(&wrong, f64::from(seconds)).await;
-    says_that_it_is_off_by(&right, 0.0).await;
+    until_skew_is_reported(&wrong, f64::from(seconds)).await;
+    until_skew_is_reported(&right, 0.0).await;
 
-    // Nothing is made there, and nothing is lost by asking: the same refresh token is good elsewhere.
+    // That replica refuses to issue, and the attempt has no effect: the same refresh token works at another replica.
     let session = at_right.login("ada").await;
     assert_refused(
         at_wrong.issue("ada", crate::support::PASSWORD).await,
@@ -55,11 +55,12 @@ async fn a_replica_whose_clock_is_far_off_makes_nothing(#[values(30, -30, 90, -9
     let (session, outcome) = at_right.refresh(&session.refresh_token).await.unwrap();
     assert_eq!(outcome, RefreshOutcome::Rotated);
 
-    // Five seconds of leeway and no more: a token from its future is not believed, one from its past is.
+    // The leeway is 5 s: a token issued in this replica's future is rejected, one issued in its past is accepted.
     let expected = (seconds < 0).then_some(InactiveReason::NotYetValid);
-    assert_eq!(at_wrong.inactive(&session.access_token).await, expected);
+    assert_eq!(at_wrong.inactive_reason(&session.access_token).await, expected);
 
-    // A revocation there is in force everywhere, and what comes after it is not: no clock orders the two.
+    // A revocation there is in force everywhere, and sessions begun after it are unaffected: no clock decides the
+    // order.
     let before = at_right.login("bob").await;
     at_wrong.revoke(Target::UserId(user.clone())).await.unwrap();
     at_right.until_revoked(&before.access_token).await;
@@ -68,8 +69,9 @@ async fn a_replica_whose_clock_is_far_off_makes_nothing(#[values(30, -30, 90, -9
     let (after, _) = at_right
         .refresh(&after.refresh_token)
         .await
-        .expect("a login made since");
-    // And one by the right clock kills what began after the other, though that may have been in its future.
+        .expect("a login made after the revocation");
+    // A revocation at the replica with the right clock revokes sessions that began earlier, although by the wrong
+    // clock they may begin later.
     at_right.revoke(Target::UserId(user)).await.unwrap();
     at_right.until_revoked(&after.access_token).await;
     assert_refused(
@@ -78,13 +80,13 @@ async fn a_replica_whose_clock_is_far_off_makes_nothing(#[values(30, -30, 90, -9
         "SESSION_REVOKED",
     );
 
-    // It takes part in no rotation's business, and hinders none: the key that signs now is good there as well.
+    // It neither rotates keys nor prevents a rotation: it accepts tokens of the new active key.
     let keys = Keys::of(&right);
     keys.rotate(true).await.unwrap();
     keys.rotate(true).await.unwrap();
     let session = at_right.login("ada").await;
-    eventually("it knows the new key", Duration::from_secs(10), || async {
-        (at_wrong.inactive(&session.access_token).await == expected).then_some(())
+    eventually("the replica knows the new key", Duration::from_secs(10), || async {
+        (at_wrong.inactive_reason(&session.access_token).await == expected).then_some(())
     })
     .await;
     for server in [&right, &wrong] {
@@ -94,19 +96,20 @@ async fn a_replica_whose_clock_is_far_off_makes_nothing(#[values(30, -30, 90, -9
 
 const GRACE: Duration = Duration::from_secs(4);
 
-/// Within the 5 s that are tolerated, the grace is the stores' to count: it is neither longer nor shorter elsewhere.
+/// Within the tolerated skew of 5 s, the store's clock counts the grace: it lasts equally long at every replica.
 #[tokio::test(flavor = "multi_thread")]
-async fn grace_is_counted_by_the_store() {
+async fn the_store_clock_counts_the_grace() {
     let deployment = Deployment::fresh(Shape::Clustered)
         .await
         .set("tokens.refresh_grace", &format!("{}s", GRACE.as_secs()));
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let right = Caller::of(&server);
-    let ahead = deployment_at("+4s", &deployment);
-    let behind = deployment_at("-4s", &deployment);
+    let ahead = serve_with_offset("+4s", &deployment);
+    let behind = serve_with_offset("-4s", &deployment);
 
-    // By its own clock the grace was over before it began. A machine that stalls here proves nothing: again then.
+    // By this replica's own clock the grace ended before it began. A machine that stalls here proves nothing, so the
+    // step is repeated.
     eventually("a retry within the grace", Duration::from_mins(1), || async {
         let session = right.login("ada").await;
         let start = Instant::now();
@@ -122,7 +125,7 @@ async fn grace_is_counted_by_the_store() {
     })
     .await;
 
-    // By its own clock the grace lasts for some seconds yet.
+    // By this replica's own clock the grace lasts some seconds longer.
     let session = right.login("ada").await;
     right.refresh(&session.refresh_token).await.unwrap();
     sleep(GRACE + Duration::from_millis(200)).await;
@@ -133,9 +136,9 @@ async fn grace_is_counted_by_the_store() {
     );
 }
 
-/// A session ends when the stores say so, not when a slow clock comes to think so.
+/// A session expires by the store's clock, not by the clock of a slow replica.
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_expire_by_the_store() {
+async fn the_store_clock_decides_when_sessions_expire() {
     const IDLE: Duration = Duration::from_secs(3);
     let deployment = Deployment::fresh(Shape::Clustered)
         .await
@@ -143,7 +146,10 @@ async fn sessions_expire_by_the_store() {
         .set("tokens.refresh_idle_ttl", &format!("{}s", IDLE.as_secs()));
     deployment.add_user("ada", &[]);
     let right = deployment.serve();
-    let (ahead, behind) = (deployment_at("+4s", &deployment), deployment_at("-4s", &deployment));
+    let (ahead, behind) = (
+        serve_with_offset("+4s", &deployment),
+        serve_with_offset("-4s", &deployment),
+    );
 
     eventually("a refresh before the expiry", Duration::from_mins(1), || async {
         let session = Caller::of(&right).login("ada").await;
@@ -152,7 +158,7 @@ async fn sessions_expire_by_the_store() {
         if start.elapsed() >= IDLE {
             return None;
         }
-        refreshed.expect("by its own clock it expired long ago");
+        refreshed.expect("only by the replica's own clock is the session expired");
         Some(())
     })
     .await;
@@ -164,12 +170,12 @@ async fn sessions_expire_by_the_store() {
         Code::Unauthenticated,
         "REFRESH_TOKEN_EXPIRED",
     );
-    // What it makes carries its own time, within the tolerance: good elsewhere at once.
+    // Its tokens carry its own time, which is within the tolerance: other replicas accept them at once.
     let made = Caller::of(&ahead).login("ada").await;
     assert!(part(&made.access_token, 1)["iat"].is_i64());
     Caller::of(&right).assert_active(&made.access_token).await;
 }
 
-fn deployment_at(offset: &str, deployment: &Deployment) -> Countersign {
-    WallTime::shifted(offset).rule(&deployment.storage).serve(&[])
+fn serve_with_offset(offset: &str, deployment: &Deployment) -> Countersign {
+    WallTime::shifted(offset).apply_to(&deployment.storage).serve(&[])
 }

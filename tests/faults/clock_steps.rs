@@ -1,8 +1,9 @@
-//! Row 26: the wall clock steps while a replica runs, by an hour or by ages, and comes back. Nothing panics, nothing is
-//! purged that the present still needs, and what was revoked stays so.
+//! The wall clock of a replica steps while it runs, by an hour or by many years, and comes back. Nothing panics, no
+//! record that is still needed is deleted, and revoked tokens stay revoked.
 //!
-//! `COUNTERSIGN_TEST_LEAP_SECONDS=75 cargo test --all-features --test faults clock_steps` stays in each leap long enough
-//! for the clean-up that runs once a minute; by default only what runs every few seconds does.
+//! `COUNTERSIGN_TEST_LEAP_SECONDS=75 cargo test --all-features --test faults clock_steps` stays in each leap long
+//! enough for the clean-up that runs once a minute. The default is long enough only for tasks that run every few
+//! seconds.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,22 +19,22 @@ use crate::support::{
     Caller, Countersign, Deployment, Keys, PASSWORD, Shape, WallTime, assert_refused, eventually, get,
 };
 
-/// Longer than the keys' upkeep pauses.
+/// How long each leap lasts by default, in seconds: longer than the interval of key maintenance.
 const LEAP: u64 = 4;
 
-/// 9999-12-31T23:59:59Z, which RFC 3339 and `google.protobuf.Timestamp` end with.
+/// 9999-12-31T23:59:59Z, the last second of RFC 3339 and `google.protobuf.Timestamp`.
 const END_OF_TIME: i64 = 253_402_300_799;
 
-/// Where the clock is set to.
+/// The time that the clock is set to.
 enum LeapTo {
-    /// So far from where it is.
+    /// This much from the real time, in libfaketime's format.
     Offset(&'static str),
-    /// So many seconds from [`END_OF_TIME`].
+    /// This many seconds after [`END_OF_TIME`].
     End(i64),
 }
 
-/// Two revocations and two good sessions from before.
-struct Before {
+/// Two revoked and two live sessions from before the steps.
+struct Sessions {
     kept: Vec<countersign::proto::Tokens>,
     dead: Vec<countersign::proto::Tokens>,
     keys: Vec<String>,
@@ -44,8 +45,8 @@ async fn key_set(server: &Countersign) -> Vec<String> {
     published(&get(&url, &[]).await.body)
 }
 
-/// Whatever a replica says while its clock is wrong, it says something, and nothing good of what is revoked.
-async fn live_through(leap: Duration, server: &Countersign, before: &Before, dated: bool) {
+/// While its clock is wrong the replica must answer every call, and must never accept a revoked token.
+async fn assert_sane_during_leap(leap: Duration, server: &Countersign, before: &Sessions, dated: bool) {
     let caller = Caller::of(server);
     let start = Instant::now();
     while start.elapsed() < leap {
@@ -96,12 +97,14 @@ fn now() -> i64 {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_steps_and_comes_back_costs_nothing(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+async fn a_clock_that_steps_and_comes_back_loses_no_session_and_no_revocation(
+    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+) {
     let leap = std::env::var_os("COUNTERSIGN_TEST_LEAP_SECONDS")
         .map_or(LEAP, |seconds| seconds.to_str().unwrap().parse().unwrap());
     let deployment = Deployment::fresh(shape).await;
     let wall = WallTime::shifted("+0s");
-    let storage = wall.rule(&deployment.storage);
+    let storage = wall.apply_to(&deployment.storage);
     let ada = deployment.add_user("ada", &[]);
     deployment.add_user("eve", &[]);
     let bob = deployment.add_user("bob", &[]);
@@ -113,7 +116,7 @@ async fn a_clock_that_steps_and_comes_back_costs_nothing(#[values(Shape::Embedde
         .await
         .unwrap();
     caller.revoke(Target::UserId(bob)).await.unwrap();
-    let before = Before {
+    let before = Sessions {
         kept: vec![caller.login("ada").await, caller.login("eve").await],
         dead: vec![by_session, by_user],
         keys: key_set(&server).await,
@@ -124,9 +127,9 @@ async fn a_clock_that_steps_and_comes_back_costs_nothing(#[values(Shape::Embedde
 
     for leap_to in [
         LeapTo::Offset("-1h"),
-        // Before 1970, where times are negative.
+        // Before 1970, where Unix times are negative.
         LeapTo::Offset("-70y"),
-        // Beyond 2038-01-19, where 32 bits end.
+        // After 2038-01-19, where 32-bit Unix times overflow.
         LeapTo::Offset("+13y"),
         LeapTo::End(-2),
         LeapTo::End(86_400),
@@ -136,28 +139,29 @@ async fn a_clock_that_steps_and_comes_back_costs_nothing(#[values(Shape::Embedde
             LeapTo::End(seconds) => format!("+{}s", END_OF_TIME - now() + seconds),
         };
         wall.set(&offset);
-        // HTTP knows the years 1970 to 9999 only, and is silent in others.
+        // The HTTP Date header can only express the years 1970 to 9999, so it is absent outside them.
         let dated = matches!(leap_to, LeapTo::Offset(offset) if offset != "-70y");
-        live_through(Duration::from_secs(leap), &server, &before, dated).await;
+        assert_sane_during_leap(Duration::from_secs(leap), &server, &before, dated).await;
         wall.set("+0s");
-        let back = eventually("the present is good again", Duration::from_secs(10), || async {
-            for kept in &before.kept {
-                if !caller.validate(&kept.access_token).await.ok()?.active {
-                    return None;
+        let back = eventually(
+            "a token is active again after the clock came back",
+            Duration::from_secs(10),
+            || async {
+                for kept in &before.kept {
+                    if !caller.validate(&kept.access_token).await.ok()?.active {
+                        return None;
+                    }
                 }
-            }
-            Some(())
-        });
+                Some(())
+            },
+        );
         if tokio::time::timeout(Duration::from_secs(9), back).await.is_err() {
             let said = caller.validate(&before.kept[0].access_token).await;
-            panic!(
-                "{offset}: a good token is not good any more: {said:?}\n{}",
-                server.log()
-            );
+            panic!("{offset}: a good token is rejected: {said:?}\n{}", server.log());
         }
         for dead in &before.dead {
             assert_eq!(
-                caller.inactive(&dead.access_token).await,
+                caller.inactive_reason(&dead.access_token).await,
                 Some(InactiveReason::Revoked),
                 "{offset}"
             );
@@ -167,10 +171,13 @@ async fn a_clock_that_steps_and_comes_back_costs_nothing(#[values(Shape::Embedde
         assert!(!server.log().contains("panicked"), "{offset}: {}", server.log());
     }
 
-    // The sessions live on, the dead ones do not, and both can be told of.
+    // The live sessions still work, the revoked ones do not, and Revoke and Validate answer for both.
     for kept in &before.kept {
-        // UNAVAILABLE until the clock was compared with the store's once more.
-        let (fresh, _) = caller.insist(&kept.refresh_token).await.expect("the session is there");
+        // Refresh answers UNAVAILABLE until the clock has been compared with the store's again.
+        let (fresh, _) = caller
+            .refresh_until_answered(&kept.refresh_token)
+            .await
+            .expect("the session is there");
         caller.assert_active(&fresh.access_token).await;
     }
     for dead in &before.dead {
@@ -186,7 +193,7 @@ async fn a_clock_that_steps_and_comes_back_costs_nothing(#[values(Shape::Embedde
         "{trail}"
     );
 
-    // Keys rotate as before: what happened meanwhile binds nobody to another time.
+    // Keys rotate as before: the wrong times of the leaps have no lasting effect.
     let keys = Keys::of(&server);
     let signed = keys.active().await;
     keys.rotate(true).await.unwrap();

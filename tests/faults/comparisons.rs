@@ -1,18 +1,18 @@
-//! Row 36: tags and secrets are compared in constant time. `secret::same` (by `subtle`) is how; the code is read here for
-//! comparisons of another kind.
+//! Tags and secrets are compared in constant time, by `secret::same` (which uses `subtle`). This test searches the
+//! source code for other comparisons of secrets.
 //!
-//! It reads names, so a new secret should have one of them. SHA-256 of 256 random bits may be compared in any way: who
-//! learns a prefix of it by the clock has learnt nothing of what it is of.
+//! It recognises secrets by name, so a new secret should have one of the names below. A SHA-256 of 256 random bits
+//! may be compared in any way: a prefix learnt through timing reveals nothing about the hashed secret.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What names a thing of which no byte may be guessed one after the other.
+/// Words in the names of secret values, which an attacker must not be able to guess byte by byte.
 const SECRETS: &[&str] = &[
     "tag", "mac", "hmac", "secret", "password", "pepper", "digest", "seed", "checksum", "expose", "hash",
 ];
 
-/// Comparisons that look like it and are not, each with what is compared.
+/// Comparisons that only look like comparisons of secrets: file, text of the line, what is compared.
 const HARMLESS: &[(&str, &str, &str)] = &[
     ("account/users/passwords.rs", "token.expose().len() !=", "a length"),
     (
@@ -46,7 +46,7 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// The lines of a file that run: up to its tests, without comments.
+/// The code lines of a file up to its test module, without comments.
 fn code(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
     let lines = text.lines().take_while(|line| line.trim() != "#[cfg(test)]");
@@ -54,13 +54,13 @@ fn code(path: &Path) -> Vec<String> {
     bare.collect()
 }
 
-/// The words of an expression, split at underscores too: `secret_hash` has both.
+/// The words of an expression. Identifiers are split at underscores, so `secret_hash` gives two words.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|letter: char| !letter.is_alphanumeric())
         .filter(|word| !word.is_empty())
 }
 
-/// The two expressions around each `==` and `!=` of a line, roughly: as far as they can reach.
+/// The approximate text of the two operands of each `==` and `!=` in a line.
 fn compared(line: &str) -> Vec<&str> {
     const ENDS: [&str; 9] = [" && ", " || ", "if ", "=> ", " = ", "{", ";", "|", ", "];
     let mut found = Vec::new();
@@ -101,17 +101,17 @@ fn no_secret_is_compared_byte_by_byte() {
             }
         }
     }
-    assert!(files.len() > 150, "the sources are read");
+    assert!(files.len() > 150, "too few source files were read");
     assert!(
         suspicious.is_empty(),
-        "compare with secret::same, or say in HARMLESS why not:\n{suspicious:#?}"
+        "compare with secret::same, or add a reason to HARMLESS:\n{suspicious:#?}"
     );
     let idle: Vec<_> = HARMLESS.iter().zip(excused).filter(|(_, times)| *times == 0).collect();
-    assert!(idle.is_empty(), "excuses for what is not there: {idle:?}");
+    assert!(idle.is_empty(), "HARMLESS entries without a matching line: {idle:?}");
 }
 
 #[test]
-fn what_the_check_looks_for_it_finds() {
+fn the_check_finds_comparisons_of_secrets() {
     for bad in [
         "if tag == expected {",
         "let good = self.secret_hash != presented.secret_hash;",
@@ -130,14 +130,13 @@ fn what_the_check_looks_for_it_finds() {
     }
 }
 
-/// The one comparison that all others should be is the crate's that is made for it, and the roads of every kind of
-/// presented secret lead there.
+/// `secret::same` uses `subtle`, and every kind of presented secret is compared through it.
 #[test]
-fn every_kind_of_secret_takes_the_road_of_constant_time() {
+fn every_kind_of_secret_is_compared_in_constant_time() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let holds = |file: &str, text: &str| {
         let code = code(&root.join(file)).join("\n");
-        assert!(code.contains(text), "{file} does not say `{text}`");
+        assert!(code.contains(text), "{file} does not contain `{text}`");
     };
     holds("secret.rs", "use subtle::ConstantTimeEq");
     holds("secret.rs", "a.ct_eq(b).into()");

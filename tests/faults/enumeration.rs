@@ -1,25 +1,27 @@
-//! Row 31: whether a user exists, is disabled or locked is told neither by what a login answers nor by how long it takes.
+//! Neither the answer of a failed login nor the time it takes tells whether the user exists, is disabled or is
+//! locked.
 //!
-//! The bytes are compared here. The times are measured by the full run, which publishes them:
-//! `COUNTERSIGN_TEST_TIMING=2000 cargo test --release --all-features --test faults -- enumeration --ignored --nocapture`.
+//! The normal run compares the bytes of the answers. The full run measures the times and prints them:
+//! `COUNTERSIGN_TEST_TIMING=2000 cargo test --release --all-features --test faults -- enumeration --ignored
+//! --nocapture`.
 
 use countersign::proto::issue_request::Credential;
 use countersign::proto::{Grant, IssueRequest, PasswordCredential, SessionContext};
 use tokio::time::{Duration, Instant};
 use tonic::Status;
 
-use crate::support::raw::shown;
+use crate::support::raw::with_bearer;
 use crate::support::{Admin, Deployment, PASSWORD, Shape, size};
 
 const CLASSES: [&str; 4] = ["unknown", "disabled", "locked", "wrong"];
 
-/// A caller that is believed when it says where a person is.
-struct Front {
+/// A caller whose statements about the user's IP address are trusted.
+struct TrustedCaller {
     admin: Admin,
     token: String,
 }
 
-impl Front {
+impl TrustedCaller {
     async fn login(&self, username: &str, password: &str, from: &str) -> Result<(), Status> {
         let request = IssueRequest {
             credential: Some(Credential::Password(PasswordCredential {
@@ -35,12 +37,13 @@ impl Front {
         self.admin
             .tokens
             .clone()
-            .issue(shown(request, &self.token))
+            .issue(with_bearer(request, &self.token))
             .await
             .map(drop)
     }
 
-    /// The attempt number `n` of a class: each from elsewhere, but for the one that is locked for where it comes from.
+    /// Attempt number `n` of a class of failure. Each comes from another address, except for the user who is locked
+    /// for one address.
     async fn attempt(&self, class: &str, n: usize) -> Status {
         let elsewhere = format!("10.{}.{}.{}", (n >> 16) & 255, (n >> 8) & 255, n & 255);
         let (name, password, from) = match class {
@@ -53,8 +56,8 @@ impl Front {
     }
 }
 
-/// A service where every class of failure can be had at once.
-async fn front(deployment: &Deployment) -> (crate::support::Countersign, Front) {
+/// Starts a service where every class of failure can be produced, with a trusted caller.
+async fn front(deployment: &Deployment) -> (crate::support::Countersign, TrustedCaller) {
     for name in ["ada", "gone", "held"] {
         deployment.add_user(name, &[]);
     }
@@ -65,12 +68,15 @@ async fn front(deployment: &Deployment) -> (crate::support::Countersign, Front) 
         .client("front", &[Grant::ClientSecret], &["countersign:issue"], &[])
         .await;
     let token = admin
-        .machine("front", &secret, &["countersign:issue"], &[])
+        .issue_with_secret("front", &secret, &["countersign:issue"], &[])
         .await
         .unwrap()
         .access_token;
-    let front = Front { admin, token };
-    front.login("held", PASSWORD, "192.0.2.1").await.expect("not held yet");
+    let front = TrustedCaller { admin, token };
+    front
+        .login("held", PASSWORD, "192.0.2.1")
+        .await
+        .expect("the user is not locked yet");
     for _ in 0..15 {
         front
             .login("held", "not the password at all", "192.0.2.1")
@@ -80,7 +86,7 @@ async fn front(deployment: &Deployment) -> (crate::support::Countersign, Front) 
     front
         .login("held", PASSWORD, "192.0.2.2")
         .await
-        .expect("held there alone");
+        .expect("the user is locked for the other address only");
     (server, front)
 }
 
@@ -93,8 +99,8 @@ async fn deployment(shape: Shape) -> Deployment {
         .set("throttle.source", "1000000/1m")
 }
 
-/// All that an answer says, but for what differs from call to call.
-fn said(status: &Status) -> (i32, String, Vec<u8>, Vec<(String, String)>) {
+/// Everything in an error response except the parts that differ between any two calls.
+fn comparable(status: &Status) -> (i32, String, Vec<u8>, Vec<(String, String)>) {
     let mut metadata: Vec<(String, String)> = status
         .metadata()
         .clone()
@@ -113,22 +119,22 @@ fn said(status: &Status) -> (i32, String, Vec<u8>, Vec<(String, String)>) {
 }
 
 #[tokio::test]
-async fn four_failures_are_one_answer() {
+async fn all_login_failures_give_the_same_answer() {
     for shape in [Shape::Embedded, Shape::Clustered] {
         let deployment = deployment(shape).await;
         let (_server, front) = front(&deployment).await;
-        let first = said(&front.attempt("wrong", 0).await);
+        let first = comparable(&front.attempt("wrong", 0).await);
         for n in 1..6 {
             for class in CLASSES {
-                assert_eq!(said(&front.attempt(class, n).await), first, "{class}");
+                assert_eq!(comparable(&front.attempt(class, n).await), first, "{class}");
             }
         }
     }
 }
 
-/// By the rank sum of Mann and Whitney (normal approximation): the probability of samples so different if they are of one
-/// distribution.
-fn same(one: &[Duration], other: &[Duration]) -> f64 {
+/// The p-value of the Mann-Whitney rank sum test (normal approximation): the probability of samples that differ this
+/// much if both come from the same distribution.
+fn mann_whitney_p(one: &[Duration], other: &[Duration]) -> f64 {
     let first = one.iter().map(|took| (*took, true));
     let mut all: Vec<(Duration, bool)> = first.chain(other.iter().map(|took| (*took, false))).collect();
     all.sort_unstable();
@@ -142,7 +148,8 @@ fn same(one: &[Duration], other: &[Duration]) -> f64 {
     two_tails((ranks - mean).abs() / variance.sqrt())
 }
 
-/// How likely a normal variable is so far from its mean, in standard deviations (Abramowitz and Stegun 7.1.26).
+/// The probability that a normal variable is at least `far` standard deviations from its mean (Abramowitz and Stegun
+/// 7.1.26).
 fn two_tails(far: f64) -> f64 {
     let scaled = far / std::f64::consts::SQRT_2;
     let step = 1.0 / (1.0 + 0.327_591_1 * scaled);
@@ -158,10 +165,10 @@ fn two_tails(far: f64) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures: minutes on a quiet machine; see the head of the file"]
-async fn four_failures_take_equally_long() {
+async fn all_login_failures_take_equally_long() {
     let samples = size("COUNTERSIGN_TEST_TIMING", 2000);
     for shape in [Shape::Embedded, Shape::Clustered] {
-        // The default cost: what is around a hash counts for less, as it does for those who attack.
+        // The default hash cost: the rest of a login then weighs as little as it does for a real attacker.
         let deployment = deployment(shape)
             .await
             .set("password.memory_kib", "19456")
@@ -170,7 +177,7 @@ async fn four_failures_take_equally_long() {
         let mut times: Vec<Vec<Duration>> = vec![Vec::new(); CLASSES.len()];
         for n in 0..samples {
             for turn in 0..CLASSES.len() {
-                // Another one goes first each time.
+                // Each round begins with another class.
                 let class = (n + turn) % CLASSES.len();
                 let start = Instant::now();
                 front.attempt(CLASSES[class], n + 16).await;
@@ -188,7 +195,7 @@ async fn four_failures_take_equally_long() {
             let apart = (this.as_secs_f64() / wrong.as_secs_f64() - 1.0) * 100.0;
             println!(
                 "{shape:?} {class}: median {this:?}, {apart:+.2} % from wrong, p {:.3}",
-                same(times_of, &times[3])
+                mann_whitney_p(times_of, &times[3])
             );
             assert!(apart.abs() < 5.0, "{class}: {apart} %");
         }

@@ -1,5 +1,6 @@
-//! Row 41: two replicas start on empty stores at once. One `default` client is made, one signing key, and nobody who could
-//! log in; the first administrator is made by whoever owns the store, and that is on the trail.
+//! Two replicas start on empty stores at the same time. Together they create one `default` client and one signing
+//! key, and no user: no account can log in by default. The owner of the store adds the first administrator by the
+//! command line, and the audit trail records that.
 //!
 //! Full size: `COUNTERSIGN_TEST_STARTS=100 cargo test --all-features --test faults -- first_start`.
 
@@ -8,7 +9,7 @@ use std::thread;
 use crate::support::{Admin, Caller, Deployment, Shape, size};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_first_starts_at_once_make_one_of_each() {
+async fn two_replicas_that_start_at_once_create_one_client_and_one_key() {
     let rounds = size("COUNTERSIGN_TEST_STARTS", 3);
     for round in 0..rounds {
         let deployment = Deployment::fresh(Shape::Clustered).await;
@@ -41,7 +42,7 @@ async fn two_first_starts_at_once_make_one_of_each() {
             (made.len(), made[0].actor.as_str(), &made[0].subject),
             (1, "cli", &root)
         );
-        // What one replica signs is good to the other: they have the same keys.
+        // Each replica accepts tokens that the other signs: they have the same keys.
         let tokens = admin.login("", "root", &["countersign:users"], &[]).await.unwrap();
         Caller::of(&servers[1]).assert_active(&tokens.access_token).await;
     }

@@ -1,8 +1,9 @@
-//! Row 29: a flood of logins. Hashes are as many at a time as there are threads, a bounded number waits, the others are
-//! told so, and whoever only validates hardly notices.
+//! A flood of logins. At most as many password hashes run as there are hashing threads, a bounded number of logins
+//! waits, the rest get an error at once, and Validate is hardly slowed.
 //!
-//! Full size, and what logins cost beside their hashes: `COUNTERSIGN_TEST_FLOOD=60 COUNTERSIGN_TEST_FLOOD_CALLERS=500
-//! cargo test --release --all-features --test faults -- flood --nocapture --include-ignored`.
+//! Full size, and the cost of logins compared with their hashes: `COUNTERSIGN_TEST_FLOOD=60
+//! COUNTERSIGN_TEST_FLOOD_CALLERS=500 cargo test --release --all-features --test faults -- flood --nocapture
+//! --include-ignored`.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::support::web::metric;
 use crate::support::{Caller, Countersign, Deployment, Load, PASSWORD, Shape, eventually, size};
 
-/// The default cost of a hash.
+/// The default cost of a password hash.
 const MEMORY_KIB: u32 = 19_456;
 const ITERATIONS: u32 = 2;
 
@@ -39,7 +40,7 @@ fn validations(caller: &Caller, token: &str) -> Load {
     })
 }
 
-/// So many callers that log in again and again.
+/// Starts this many callers, each of which logs in again and again.
 fn flood(server: &Countersign, callers: usize, span: Duration) -> JoinSet<Vec<String>> {
     let mut logins = JoinSet::new();
     let end = Instant::now() + span;
@@ -51,7 +52,7 @@ fn flood(server: &Countersign, callers: usize, span: Duration) -> JoinSet<Vec<St
                 answers.push(match caller.issue("ada", PASSWORD).await {
                     Ok(_) => "Ok".to_owned(),
                     Err(status) => {
-                        // A refused caller that asks again at once would measure how fast refusals are.
+                        // Without a pause after a refusal, this would measure how fast the server refuses.
                         sleep(Duration::from_millis(500)).await;
                         format!("{:?}", status.code())
                     }
@@ -97,25 +98,26 @@ async fn a_flood_of_logins_is_bounded_and_validations_go_on() {
         "{answers:?}"
     );
     assert!(count("Ok") > 0 && count("ResourceExhausted") > 0);
-    // The callers of the flood live on the same cores: this is no measurement, it tells a blocked thread from a busy one.
+    // The flood's callers run on the same cores as the server, so this bound is no measurement: it only tells a
+    // blocked thread from a busy one.
     assert!(
         loaded.quantile(0.5) < Duration::from_secs(3).max(unloaded.quantile(0.5) * 20),
         "{loaded}"
     );
     assert!(
         after < before + u64::from(MEMORY_KIB) + 96 * 1024,
-        "one hash at a time, and {callers} connections: {before} KiB became {after} KiB"
+        "memory for one hash at a time and {callers} connections: {before} KiB became {after} KiB"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_hashes_for_callers_that_are_gone() {
-    // Of a tenth of a second and more: whatever the machine does, few are done before the callers are gone.
+async fn hashes_of_cancelled_callers_are_dropped() {
+    // Each hash takes a tenth of a second or more: on any machine few are done before the callers cancel.
     let deployment = deployment().await.set("password.iterations", "20");
     let server = deployment.serve();
     let hashes = || metric(&server, "countersign_password_hash_seconds_count");
     let before = hashes();
-    let impatient = Caller::patient(&server.grpc_url(), Duration::from_millis(60));
+    let impatient = Caller::with_deadline(&server.grpc_url(), Duration::from_millis(60));
     let mut logins = JoinSet::new();
     for _ in 0..60 {
         let caller = impatient.clone();
@@ -128,12 +130,12 @@ async fn nobody_hashes_for_callers_that_are_gone() {
     .await;
     Caller::of(&server).login("ada").await;
     let done = hashes() - before;
-    println!("{done} hashes for 60 callers that were gone and one that was not");
+    println!("{done} hashes for 60 cancelled callers and one that waited");
     assert!((1.0..40.0).contains(&done), "{done}");
 }
 
-/// Hashes a second on one thread, with nothing around them.
-fn bare(span: Duration) -> f64 {
+/// Argon2 hashes per second on one thread, without a server around them.
+fn hash_rate(span: Duration) -> f64 {
     let params = Params::new(MEMORY_KIB, ITERATIONS, 1, Some(32)).unwrap();
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let mut blocks = vec![argon2::Block::new(); MEMORY_KIB as usize];
@@ -153,18 +155,18 @@ async fn logins_cost_little_more_than_their_hashes() {
     let deployment = deployment().await;
     let server = deployment.serve();
     Caller::of(&server).login("ada").await;
-    // In turns, so that what else the machine does falls on both.
-    let (mut bare_rate, mut served_rate, rounds) = (0.0, 0.0, 3);
+    // The two measurements alternate, so that other work on the machine affects both.
+    let (mut hashes_alone, mut served_rate, rounds) = (0.0, 0.0, 3);
     for _ in 0..rounds {
         let span = seconds() / 2;
-        bare_rate += tokio::task::spawn_blocking(move || bare(span)).await.unwrap() / f64::from(rounds);
+        hashes_alone += tokio::task::spawn_blocking(move || hash_rate(span)).await.unwrap() / f64::from(rounds);
         let start = Instant::now();
         let answers = flood(&server, 8, span).join_all().await.concat();
         assert!(answers.iter().all(|answer| answer == "Ok"), "{answers:?}");
         let count = u32::try_from(answers.len()).unwrap();
         served_rate += f64::from(count) / start.elapsed().as_secs_f64() / f64::from(rounds);
     }
-    let ratio = served_rate / bare_rate;
-    println!("bare argon2 {bare_rate:.1}/s, logins {served_rate:.1}/s: {ratio:.3}");
+    let ratio = served_rate / hashes_alone;
+    println!("bare argon2 {hashes_alone:.1}/s, logins {served_rate:.1}/s: {ratio:.3}");
     assert!(ratio > 0.4, "{ratio}");
 }

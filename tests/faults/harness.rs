@@ -1,4 +1,5 @@
-//! The means of the other tests do what they say: a fault that does not happen would prove anything.
+//! The test tools themselves: the servers, proxies and clean-up that the other tests rely on do what they claim.
+//! Otherwise a fault that never happens would seem to be handled.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -8,14 +9,14 @@ use nix::sys::signal::Signal;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::support::proxy::{Afterwards, Weather};
+use crate::support::proxy::{AfterLoss, LinkState};
 use crate::support::redis::try_command;
 use crate::support::{Database, KeySpace, Postgres, Proxy, Redis, RedisCluster, RedisSentinel, poll};
 
 const SHORT: Duration = Duration::from_millis(300);
 
 #[tokio::test]
-async fn a_database_is_fresh_and_can_be_looked_into() {
+async fn a_database_is_fresh_and_can_be_queried() {
     let database = Database::fresh().await;
     database
         .execute("CREATE TABLE t (a int, b text); INSERT INTO t VALUES (1, NULL)")
@@ -49,7 +50,7 @@ async fn postgres_freezes_crashes_and_comes_back() {
 }
 
 #[tokio::test]
-async fn the_network_to_redis_loses_replies_and_goes_away() {
+async fn the_proxy_loses_replies_and_cuts_connections() {
     let mut server = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let proxy = Proxy::start(server.address()).await;
     let increment = || {
@@ -59,17 +60,17 @@ async fn the_network_to_redis_loses_replies_and_goes_away() {
     assert_eq!(increment().await.unwrap(), Ok("1".into()));
     proxy.lose_reply(
         |request| request.windows(4).any(|word| word == b"INCR"),
-        Afterwards::Close,
+        AfterLoss::Close,
     );
     assert!(increment().await.unwrap().is_err());
     assert_eq!(proxy.lost(), 1);
-    assert_eq!(server.command(&["GET", "n"]), "2", "what was asked was done");
+    assert_eq!(server.command(&["GET", "n"]), "2", "the command was executed");
 
-    proxy.set(Weather::Cut);
+    proxy.set(LinkState::Cut);
     assert!(increment().await.unwrap().is_err());
-    proxy.set(Weather::Blackhole);
+    proxy.set(LinkState::Blackhole);
     assert!(timeout(SHORT, increment()).await.is_err());
-    proxy.set(Weather::Fine(Duration::ZERO));
+    proxy.set(LinkState::Up(Duration::ZERO));
     assert!(increment().await.unwrap().is_ok());
 
     server.kill();
@@ -80,7 +81,7 @@ async fn the_network_to_redis_loses_replies_and_goes_away() {
 }
 
 #[test]
-fn a_key_space_is_its_own() {
+fn key_spaces_are_separate() {
     let (one, other) = (KeySpace::fresh(), KeySpace::fresh());
     one.command(&["SET", &format!("{}:a", one.prefix()), "1"]);
     assert_eq!((one.keys().len(), other.keys().len()), (1, 0));
@@ -104,7 +105,7 @@ fn a_cluster_has_its_slots_and_a_sentinel_promotes() {
     assert!(promoted.is_some());
 }
 
-/// Set for the runner that the test below starts and kills.
+/// Set for the test runner that the test below starts and kills.
 const TO_BE_KILLED: &str = "COUNTERSIGN_TEST_TO_BE_KILLED";
 
 #[test]

@@ -1,4 +1,5 @@
-//! What `grpc.health.v1` says while a store is away: part by part, so that a load balancer and whoever is paged see which.
+//! What `grpc.health.v1` reports while a store is down: each part has its own status, so that load balancers and
+//! operators see which one failed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::support::{Countersign, Servers, eventually};
 
-/// Every name, and what it stands on.
+/// Every service name, and the part that its status depends on.
 const NAMES: [(&str, Part); 9] = [
     ("", Part::Revocations),
     ("revocations", Part::Revocations),
@@ -31,28 +32,28 @@ enum Part {
     Revocations,
 }
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_name_tells_of_what_it_stands_on() {
+async fn each_service_reports_the_health_of_the_part_it_depends_on() {
     let mut servers = Servers::start(&[])
         .await
-        .giving_up_early()
+        .with_default_timeouts()
         .set("revocation.max_staleness", "4s");
     let server = servers.serve().await;
     let health = client(&server);
-    away(&health, &[]).await;
+    until_down(&health, &[]).await;
 
     servers.redis.kill();
-    away(&health, &[Part::Sessions]).await;
+    until_down(&health, &[Part::Sessions]).await;
     servers.redis.launch();
-    away(&health, &[]).await;
+    until_down(&health, &[]).await;
 
     servers.postgres.stop(Signal::SIGQUIT);
-    // First the store alone; once the revocations are older than they may be, Validate with it.
-    away(&health, &[Part::Users, Part::Revocations]).await;
+    // First only the database is down. Once the revocations are older than `max_staleness`, Validate is down too.
+    until_down(&health, &[Part::Users, Part::Revocations]).await;
     servers.postgres.launch();
-    away(&health, &[]).await;
+    until_down(&health, &[]).await;
 
     let unknown = health
         .clone()
@@ -67,14 +68,14 @@ fn client(server: &Countersign) -> HealthClient<Channel> {
     HealthClient::new(Endpoint::from_shared(server.grpc_url()).unwrap().connect_lazy())
 }
 
-/// Waits until the names of these parts, and no others, are not served.
-async fn away(health: &HealthClient<Channel>, parts: &[Part]) {
+/// Waits until exactly the services of these parts are NOT_SERVING.
+async fn until_down(health: &HealthClient<Channel>, parts: &[Part]) {
     let wanted: BTreeSet<&str> = NAMES
         .into_iter()
         .filter(|(_, part)| parts.contains(part))
         .map(|(name, _)| name)
         .collect();
-    eventually(&format!("not served: {wanted:?}"), PATIENCE, || async {
+    eventually(&format!("not served: {wanted:?}"), TIMEOUT, || async {
         let mut down = BTreeSet::new();
         for (name, _) in NAMES {
             let service = name.to_owned();

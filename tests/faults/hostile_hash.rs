@@ -1,5 +1,5 @@
-//! Row 30: password hashes that somebody hostile made. None is imported; one that is in the store all the same costs
-//! nothing, matches nothing and breaks nothing.
+//! Malicious password hashes. None can be imported. One that is in the store nevertheless costs neither time nor
+//! memory, matches no password and crashes nothing.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn hostile() -> Vec<String> {
         "$argon2id$".to_owned(),
         "$2b$31$9nwMmWO4vN32xf8bTu23x.FMZtXTHWFGY4kav2Q6pQmZUDwj8Dmqa".to_owned(),
         "$2b$99$9nwMmWO4vN32xf8bTu23x.FMZtXTHWFGY4kav2Q6pQmZUDwj8Dmqa".to_owned(),
-        // RUSTSEC-2026-0199: a multi-byte character where a slice is taken.
+        // RUSTSEC-2026-0199: a multi-byte character where the parser takes a slice.
         "$2b$10$9nwMmWO4vN32xf8bTu23é.FMZtXTHWFGY4kav2Q6pQmZUDwj8Dmq".to_owned(),
         "$2b$1é$9nwMmWO4vN32xf8bTu23x.FMZtXTHWFGY4kav2Q6pQmZUDwj8Dmqa".to_owned(),
         format!("$scrypt$ln=40,r=8,p=1${SALT}${TAG}"),
@@ -43,7 +43,7 @@ fn hostile() -> Vec<String> {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hostile_hash_is_not_imported_and_in_the_store_it_is_nothing(
+async fn a_hostile_hash_is_not_imported_and_is_harmless_in_the_store(
     #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -74,8 +74,8 @@ async fn a_hostile_hash_is_not_imported_and_in_the_store_it_is_nothing(
 
     let before = server.resident_kib();
     for hash in &hashes {
-        place(&deployment, hash).await;
-        // The better of two: what a hash costs, it costs each time.
+        store_hash(&deployment, hash).await;
+        // The better of two runs: the cost of a hash would show in each of them.
         let mut best = Duration::MAX;
         for _ in 0..2 {
             let start = Instant::now();
@@ -92,7 +92,7 @@ async fn a_hostile_hash_is_not_imported_and_in_the_store_it_is_nothing(
     assert!(after < before + 32 * 1024, "{before} KiB became {after} KiB");
     let log = server.log();
     assert!(!log.contains("panicked"), "{log}");
-    // Whoever is paged must learn whose password is to be set.
+    // The operator needs to know which user's password to reset.
     let told = || {
         let log = server.log();
         let mut lines = log
@@ -104,8 +104,8 @@ async fn a_hostile_hash_is_not_imported_and_in_the_store_it_is_nothing(
     caller.login("ben").await;
 }
 
-/// Writes a hash into the store, past every rule.
-async fn place(deployment: &Deployment, hash: &str) {
+/// Writes a hash into the store, bypassing all checks.
+async fn store_hash(deployment: &Deployment, hash: &str) {
     if let Some(database) = &deployment.database {
         let sql = format!("UPDATE users SET password_hash = '{hash}' WHERE username = 'ada'");
         database.execute(&sql).await;

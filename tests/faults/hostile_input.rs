@@ -1,4 +1,4 @@
-//! Rows 33, 34 and 42: texts that are too long, that look alike, that mean something to a store, a log or a terminal.
+//! Malicious text: too long, visually confusable, or with a meaning to a store, a log or a terminal.
 
 use countersign::proto::issue_request::Credential;
 use countersign::proto::{
@@ -13,7 +13,7 @@ use crate::support::caller::reason;
 use crate::support::{Admin, Caller, Deployment, PASSWORD, Shape, assert_refused};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_is_looked_at_up_to_its_last_byte_and_no_further() {
+async fn passwords_count_to_their_last_byte_and_are_bounded() {
     let deployment = Deployment::fresh(Shape::Embedded).await;
     let ada = deployment.add_user("ada", &[]);
     let server = deployment.serve();
@@ -31,7 +31,7 @@ async fn a_password_is_looked_at_up_to_its_last_byte_and_no_further() {
         assert_eq!(refused.code(), code, "{size} bytes: {refused:?}");
         assert!(!refused.message().contains("ppp"));
     }
-    // The last byte counts: nothing is cut.
+    // The last byte counts: the password is not truncated.
     let long = format!("{} correct horse battery", "long words ".repeat(92));
     let long = &long[..1024];
     let set = SetPasswordRequest {
@@ -49,7 +49,7 @@ async fn a_password_is_looked_at_up_to_its_last_byte_and_no_further() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_password_typed_on_two_keyboards_is_one_and_two_names_that_are_one_collide() {
+async fn equivalent_unicode_passwords_match_and_equivalent_usernames_collide() {
     let deployment = Deployment::fresh(Shape::Embedded).await;
     let server = deployment.serve();
     let (admin, caller) = (Admin::of(&server), Caller::of(&server));
@@ -69,7 +69,7 @@ async fn one_password_typed_on_two_keyboards_is_one_and_two_names_that_are_one_c
     }
     for same in ["Ada", "ADA", "\u{ff41}\u{ff44}\u{ff41}", "A\u{44}a"] {
         assert_refused(admin.user(same).await, Code::AlreadyExists, "USER_EXISTS");
-        caller.issue(same, composed).await.expect("it is the same name");
+        caller.issue(same, composed).await.expect("it is the same username");
     }
     let jose = admin.user("Jose\u{301}").await.unwrap();
     assert_eq!(jose.username, "jos\u{e9}");
@@ -91,8 +91,8 @@ async fn one_password_typed_on_two_keyboards_is_one_and_two_names_that_are_one_c
     }
 }
 
-/// The Big List of Naughty Strings, and what would mean something to our own stores.
-fn naughty() -> Vec<String> {
+/// The Big List of Naughty Strings, and strings with a meaning to our own stores, logs and formats.
+fn hostile_strings() -> Vec<String> {
     let list = include_str!("../vectors/strings/blns.json");
     let mut strings: Vec<String> = serde_json::from_str(list).unwrap();
     strings.extend(
@@ -117,7 +117,7 @@ fn naughty() -> Vec<String> {
     strings
 }
 
-/// An answer that is ours to give, whatever was asked.
+/// Asserts that the answer is a success or an expected client error with a reason.
 fn assert_sane<T>(what: &str, text: &str, answer: &Result<T, Status>) {
     let Err(status) = answer else { return };
     let (code, why) = reason(status);
@@ -134,8 +134,8 @@ fn assert_sane<T>(what: &str, text: &str, answer: &Result<T, Status>) {
     );
 }
 
-/// In every field of a user.
-async fn in_users(admin: &Admin, ada: &str, text: &str) {
+/// Sends the text in every field of a user.
+async fn send_in_users(admin: &Admin, ada: &str, text: &str) {
     let t = || text.to_owned();
     let user = |user: User| CreateUserRequest {
         user: Some(user),
@@ -148,7 +148,7 @@ async fn in_users(admin: &Admin, ada: &str, text: &str) {
     let made = admin.users.clone().create_user(user(named)).await;
     assert_sane("a name", text, &made);
     if let Ok(made) = made {
-        // What was taken is found again, by the name as it was sent and as it is kept.
+        // An accepted username is found again, as it was sent and in its stored form.
         let made = made.into_inner().user.unwrap();
         for name in [t(), made.username.clone()] {
             let key = Some(get_user_request::Key::Username(name));
@@ -222,8 +222,8 @@ async fn in_users(admin: &Admin, ada: &str, text: &str) {
     assert_sane("an id", text, &admin.users.clone().update_user(update).await);
 }
 
-/// In every field of a client and of every listing.
-async fn in_clients_and_listings(admin: &Admin, text: &str) {
+/// Sends the text in every field of a client and of every list call.
+async fn send_in_clients_and_lists(admin: &Admin, text: &str) {
     let t = || text.to_owned();
     let list = ListUsersRequest {
         query: t(),
@@ -253,8 +253,8 @@ async fn in_clients_and_listings(admin: &Admin, text: &str) {
     assert_sane("a subject", text, &admin.audit.clone().list_audit_events(list).await);
 }
 
-/// In every field of the calls that make and look at tokens.
-async fn in_tokens(admin: &Admin, text: &str) {
+/// Sends the text in every field of the token calls.
+async fn send_in_token_calls(admin: &Admin, text: &str) {
     let t = || text.to_owned();
     let login = |username: &str, password: &str, context: SessionContext| IssueRequest {
         credential: Some(Credential::Password(PasswordCredential {
@@ -270,7 +270,10 @@ async fn in_tokens(admin: &Admin, text: &str) {
         device_name: t(),
     };
     let issued = admin.tokens.clone().issue(login("ada", PASSWORD, context)).await;
-    assert!(issued.is_ok(), "a context is cut, never refused: {text:?} {issued:?}");
+    assert!(
+        issued.is_ok(),
+        "a context is truncated, never refused: {text:?} {issued:?}"
+    );
     for (name, password) in [(text, PASSWORD), ("ada", text)] {
         let refused = admin
             .tokens
@@ -315,7 +318,7 @@ async fn in_tokens(admin: &Admin, text: &str) {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn no_text_breaks_anything(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+async fn no_hostile_string_breaks_a_call_a_store_or_the_log(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
     let deployment = Deployment::fresh(shape)
         .await
         .set("telemetry.log_format", "json")
@@ -324,17 +327,17 @@ async fn no_text_breaks_anything(#[values(Shape::Embedded, Shape::Clustered)] sh
     let server = deployment.serve();
     let (admin, caller) = (Admin::of(&server), Caller::of(&server));
     let session = caller.login("ada").await;
-    // All of them where it is quick.
+    // The full list on the fast embedded store, every fourth string elsewhere.
     let step = if shape == Shape::Embedded { 1 } else { 4 };
-    for text in naughty().into_iter().rev().step_by(step) {
-        in_users(&admin, &ada, &text).await;
-        in_clients_and_listings(&admin, &text).await;
-        in_tokens(&admin, &text).await;
+    for text in hostile_strings().into_iter().rev().step_by(step) {
+        send_in_users(&admin, &ada, &text).await;
+        send_in_clients_and_lists(&admin, &text).await;
+        send_in_token_calls(&admin, &text).await;
     }
     caller
         .refresh(&session.refresh_token)
         .await
-        .expect("everything is as it was");
+        .expect("the session is unaffected");
     let users = admin
         .users
         .clone()
@@ -343,7 +346,7 @@ async fn no_text_breaks_anything(#[values(Shape::Embedded, Shape::Clustered)] sh
         .unwrap();
     assert!(!users.into_inner().users.is_empty());
     let log = server.log();
-    assert!(!log.contains('\u{1b}'), "nothing drives a terminal");
+    assert!(!log.contains('\u{1b}'), "the log contains an escape character");
     let (events, greeting): (Vec<&str>, Vec<&str>) = log.lines().partition(|line| line.starts_with('{'));
     assert!(events.len() > 500 && greeting.len() < 20, "{greeting:?}");
     for line in events {

@@ -1,5 +1,5 @@
-//! Row 28: the key that signs has leaked and is revoked. Everything that it signed is dead on every replica at once, the
-//! standby that every cache knows already signs, and nobody has to log in again.
+//! The active signing key leaks and is revoked. All its tokens are rejected on every replica within the propagation
+//! bound. The standby key, which every cache already holds, signs at once, and no user has to log in again.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ async fn key_set(server: &Countersign) -> Vec<String> {
     )
 }
 
-/// Until this replica says that the token is dead; by which word does not matter here.
-async fn until_dead(caller: &Caller, token: &str) {
-    eventually("the token is dead here", Duration::from_secs(30), || async {
-        let reason = caller.inactive(token).await?;
+/// Waits until this replica rejects the token, for any reason.
+async fn until_rejected(caller: &Caller, token: &str) {
+    eventually("the token is rejected here", Duration::from_secs(30), || async {
+        let reason = caller.inactive_reason(token).await?;
         let dead = matches!(reason, InactiveReason::RevokedKey | InactiveReason::Revoked);
         assert!(dead, "{reason:?}");
         Some(())
@@ -49,7 +49,7 @@ async fn a_leaked_key_is_revoked_and_nobody_logs_in_again(#[values(Shape::Embedd
         let [standby] = keys.in_state(KeyState::Pending).await.try_into().unwrap();
         let mut sessions = Vec::new();
         for caller in &callers {
-            let session = eventually("every replica signs with it", Duration::from_secs(40), || async {
+            let session = eventually("every replica signs with the key", Duration::from_secs(40), || async {
                 let session = caller.login("ada").await;
                 (kid(&session.access_token) == leaked).then_some(session)
             })
@@ -60,7 +60,7 @@ async fn a_leaked_key_is_revoked_and_nobody_logs_in_again(#[values(Shape::Embedd
             for session in &sessions {
                 caller.assert_active(&session.access_token).await;
             }
-            // Verifiers have it in their caches before it signs anything.
+            // Verifiers have the standby key in their caches before it signs.
             eventually("the standby is published", Duration::from_secs(40), || async {
                 key_set(replica).await.contains(&standby).then_some(())
             })
@@ -73,17 +73,20 @@ async fn a_leaked_key_is_revoked_and_nobody_logs_in_again(#[values(Shape::Embedd
             (leaked.as_str(), KeyState::Revoked)
         );
         let start = Instant::now();
-        assert_eq!(keys.active().await, standby, "the standby has stepped in");
+        assert_eq!(keys.active().await, standby, "the standby key is active");
         for caller in &callers {
             for session in &sessions {
-                until_dead(caller, &session.access_token).await;
+                until_rejected(caller, &session.access_token).await;
             }
         }
         slowest = slowest.max(start.elapsed());
 
-        // Everybody goes on with the refresh token at hand, whichever replica is asked.
+        // Each session goes on with its refresh token, at any replica.
         for (session, caller) in sessions.iter().zip(callers.iter().rev()) {
-            let (fresh, outcome) = caller.refresh(&session.refresh_token).await.expect("sessions live on");
+            let (fresh, outcome) = caller
+                .refresh(&session.refresh_token)
+                .await
+                .expect("the session survives");
             assert_eq!(
                 (kid(&fresh.access_token), outcome),
                 (standby.clone(), RefreshOutcome::Rotated)
@@ -95,30 +98,34 @@ async fn a_leaked_key_is_revoked_and_nobody_logs_in_again(#[values(Shape::Embedd
         for (caller, replica) in callers.iter().zip(&replicas) {
             let session = caller.login("ada").await;
             assert_eq!(kid(&session.access_token), standby);
-            // What other keys signed is none the worse for it, nor do they leave the published set.
+            // Tokens of other keys stay valid, and those keys stay published.
             caller.assert_active(&older.access_token).await;
             eventually("the leaked key is not published", Duration::from_secs(40), || async {
                 (!key_set(replica).await.contains(&leaked)).then_some(())
             })
             .await;
         }
-        assert_eq!(keys.in_state(KeyState::Pending).await.len(), 1, "another one waits");
+        assert_eq!(
+            keys.in_state(KeyState::Pending).await.len(),
+            1,
+            "there is a new standby key"
+        );
         assert_eq!(
             keys.revoke(&leaked).await.unwrap().state(),
             KeyState::Revoked,
-            "again is no error"
+            "revoking it again is no error"
         );
     }
-    println!("{shape:?}: dead everywhere {slowest:?} after RevokeKey answered");
+    println!("{shape:?}: rejected everywhere {slowest:?} after RevokeKey returned");
 
-    // A standby that leaked is replaced before it signs anything, and the one that signs goes on.
+    // A revoked standby key is replaced before it signs anything, and the active key stays.
     let signing = keys.active().await;
     let [standby] = keys.in_state(KeyState::Pending).await.try_into().unwrap();
     keys.revoke(&standby).await.unwrap();
     assert_eq!(keys.active().await, signing);
     let [next] = keys.in_state(KeyState::Pending).await.try_into().unwrap();
     assert_ne!(next, standby);
-    // The same by the command line, on the store itself.
+    // The same by the command line, directly on the store.
     deployment
         .storage
         .run(&["key", "revoke", &signing, "--reason", "leaked"])

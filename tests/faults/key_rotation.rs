@@ -1,8 +1,9 @@
-//! Row 27: signing keys rotate every two seconds on three replicas, one of which freezes and comes back. No good token
-//! is rejected anywhere, exactly one key signs at each moment, and none is removed while a token that it signed lives.
+//! Signing keys rotate every two seconds on three replicas, one of which freezes and comes back. No valid token is
+//! rejected anywhere, exactly one key is active at any time, and no key is removed while a token that it signed is
+//! valid.
 //!
-//! `COUNTERSIGN_TEST_ROTATION_SECONDS=60 cargo test --all-features --test faults key_rotation` is the long run; ten seconds
-//! are the default.
+//! `COUNTERSIGN_TEST_ROTATION_SECONDS=60 cargo test --all-features --test faults key_rotation` is the long run; the
+//! default is ten seconds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,20 +21,20 @@ use crate::support::{Caller, Countersign, Database, Deployment, Keys, Shape, eve
 
 const SECONDS: u64 = 10;
 const PERIOD: Duration = Duration::from_secs(2);
-/// How long the tokens live: some outlive several rotations, and some a freeze.
+/// The lifetime of the tokens: some outlive several rotations, and some a freeze.
 const TTL: Duration = Duration::from_secs(20);
-/// What is left of a token's life when it is not asked about any more: a machine may stall.
+/// A token is no longer checked when less than this is left of its life: the machine may stall.
 const MARGIN: Duration = Duration::from_secs(8);
 
-/// A token and until when it is surely good.
+/// A token, and the time until which it is certainly valid.
 #[derive(Clone, Debug)]
 struct Issued {
     token: Arc<str>,
     until: Instant,
 }
 
-/// What happens on all replicas at once.
-struct World {
+/// State shared by the tasks that call the replicas.
+struct SharedState {
     running: AtomicBool,
     issued: broadcast::Sender<Issued>,
     logins: AtomicU64,
@@ -41,12 +42,12 @@ struct World {
     observations: AtomicU64,
 }
 
-impl World {
+impl SharedState {
     fn runs(&self) -> bool {
         self.running.load(Ordering::SeqCst)
     }
 
-    /// Logs in again and again.
+    /// Logs in repeatedly.
     async fn issue(self: Arc<Self>, caller: Caller, freezes: bool) {
         while self.runs() {
             let asked = Instant::now();
@@ -55,60 +56,60 @@ impl World {
                     self.logins.fetch_add(1, Ordering::Relaxed);
                     let issued = Issued {
                         token: tokens.access_token.into(),
-                        // Counted from before it was asked for; a reply that was frozen may be of any age.
+                        // Counted from before the call: the reply of a frozen replica may be of any age.
                         until: asked + TTL.mul_f64(0.95).saturating_sub(MARGIN),
                     };
-                    // At the very end nobody listens any more.
+                    // At the very end there are no receivers left.
                     drop(self.issued.send(issued));
                 }
-                Err(status) => assert!(is_late(&status, freezes), "{status:?}"),
+                Err(status) => assert!(is_timeout(&status, freezes), "{status:?}"),
             }
             sleep(Duration::from_millis(30)).await;
         }
     }
 
-    /// Asks about every token as soon as it is there, and about older ones that live still.
+    /// Validates every token as soon as it is issued, and older valid ones too.
     async fn validate(self: Arc<Self>, caller: Caller, freezes: bool, mut issued: broadcast::Receiver<Issued>) {
-        let mut living: Vec<Issued> = Vec::new();
+        let mut valid: Vec<Issued> = Vec::new();
         let mut older = 0_usize;
         while self.runs() {
             let Ok(new) = tokio::time::timeout(Duration::from_millis(200), issued.recv()).await else {
                 continue;
             };
-            living.push(new.expect("no token is lost"));
-            living.retain(|token| token.until > Instant::now());
+            valid.push(new.expect("the channel loses no token"));
+            valid.retain(|token| token.until > Instant::now());
             older = older.wrapping_add(7919);
-            let asked = [living.len().checked_sub(1), older.checked_rem(living.len())];
+            let asked = [valid.len().checked_sub(1), older.checked_rem(valid.len())];
             for index in asked.into_iter().flatten() {
-                let Some(Issued { token, until }) = living.get(index).cloned() else {
+                let Some(Issued { token, until }) = valid.get(index).cloned() else {
                     continue;
                 };
                 let answer = caller.validate(&token).await;
                 self.validations.fetch_add(1, Ordering::Relaxed);
                 match answer {
                     Ok(answer) if answer.active => {}
-                    // It stood still for so long that the token died meanwhile.
+                    // The replica was frozen for so long that the token expired.
                     Ok(_) if Instant::now() > until + MARGIN => {}
-                    Ok(answer) => panic!("a good token is rejected: {:?}, kid {}", answer.reason(), kid(&token)),
-                    Err(status) => assert!(is_late(&status, freezes), "{status:?}"),
+                    Ok(answer) => panic!("a valid token is rejected: {:?}, kid {}", answer.reason(), kid(&token)),
+                    Err(status) => assert!(is_timeout(&status, freezes), "{status:?}"),
                 }
             }
         }
     }
 
-    /// Looks at the keys, in the database and through `ListKeys`, while all this goes on.
+    /// Checks the keys in the database and through `ListKeys` while the load runs.
     async fn observe(
         self: Arc<Self>,
         database: Arc<Database>,
         keys: [Keys; 2],
         mut issued: broadcast::Receiver<Issued>,
     ) {
-        let mut living: Vec<Issued> = Vec::new();
+        let mut valid: Vec<Issued> = Vec::new();
         while self.runs() {
             while let Ok(new) = issued.try_recv() {
-                living.push(new);
+                valid.push(new);
             }
-            living.retain(|token| token.until > Instant::now());
+            valid.retain(|token| token.until > Instant::now());
             let stored = database.rows("SELECT id, state FROM signing_keys").await;
             let state = |id: &str| {
                 let row = stored.iter().find(|row| row[0].as_deref() == Some(id));
@@ -117,15 +118,15 @@ impl World {
             };
             let active = stored.iter().filter(|row| row[1].as_deref() == Some("active")).count();
             assert_eq!(active, 1, "{stored:?}");
-            for token in &living {
+            for token in &valid {
                 let state = state(&kid(&token.token));
                 assert!(
                     ["active", "retired"].contains(&state.as_str()),
-                    "a key of living tokens is {state}"
+                    "a key of valid tokens is {state}"
                 );
             }
             for keys in &keys {
-                let listed = keys.list().await.expect("the keys can be listed");
+                let listed = keys.list().await.expect("ListKeys succeeds");
                 let active = listed.iter().filter(|key| key.state() == KeyState::Active).count();
                 assert_eq!(active, 1, "{listed:?}");
             }
@@ -135,12 +136,13 @@ impl World {
     }
 }
 
-/// Whether the caller, the replica or its stores lost patience: the latter two only where somebody stood still.
-fn is_late(status: &tonic::Status, freezes: bool) -> bool {
+/// Whether this is a timeout of the caller, the replica or its stores. Timeouts of the last two are accepted only
+/// where a replica froze.
+fn is_timeout(status: &tonic::Status, freezes: bool) -> bool {
     matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded) || (freezes && status.code() == Code::Unavailable)
 }
 
-async fn quickly_rotating() -> Deployment {
+async fn rotating_every_two_seconds() -> Deployment {
     Deployment::fresh(Shape::Clustered)
         .await
         .set("keys.rotation_period", "2s")
@@ -150,14 +152,14 @@ async fn quickly_rotating() -> Deployment {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_rotate_under_load_with_a_frozen_replica_and_no_good_token_is_rejected() {
+async fn no_valid_token_is_rejected_while_keys_rotate_and_a_replica_freezes() {
     let seconds = std::env::var_os("COUNTERSIGN_TEST_ROTATION_SECONDS")
         .map_or(SECONDS, |text| text.to_str().unwrap().parse().unwrap());
-    let deployment = quickly_rotating().await;
+    let deployment = rotating_every_two_seconds().await;
     deployment.add_user("ada", &[]);
     let replicas: [Countersign; 3] = std::array::from_fn(|_| deployment.serve());
     let database = Arc::new(deployment.database.unwrap());
-    let world = Arc::new(World {
+    let state = Arc::new(SharedState {
         running: AtomicBool::new(true),
         issued: broadcast::channel(1 << 16).0,
         logins: AtomicU64::new(0),
@@ -166,16 +168,17 @@ async fn keys_rotate_under_load_with_a_frozen_replica_and_no_good_token_is_rejec
     });
     let mut tasks = tokio::task::JoinSet::new();
     for (index, replica) in replicas.iter().enumerate() {
-        // Each listens before anybody is issued anything.
-        tasks.spawn(Arc::clone(&world).validate(Caller::of(replica), index == 2, world.issued.subscribe()));
+        // Each validator subscribes before the first token is issued.
+        tasks.spawn(Arc::clone(&state).validate(Caller::of(replica), index == 2, state.issued.subscribe()));
     }
     let keys = [Keys::of(&replicas[0]), Keys::of(&replicas[1])];
-    tasks.spawn(Arc::clone(&world).observe(Arc::clone(&database), keys, world.issued.subscribe()));
+    tasks.spawn(Arc::clone(&state).observe(Arc::clone(&database), keys, state.issued.subscribe()));
     for (index, replica) in replicas.iter().enumerate() {
-        tasks.spawn(Arc::clone(&world).issue(Caller::of(replica), index == 2));
+        tasks.spawn(Arc::clone(&state).issue(Caller::of(replica), index == 2));
     }
 
-    // Frozen twice: in the long run for longer than the others wait for it (10 s), so that it wakes up behind them.
+    // Frozen twice. In the long run a freeze is longer than the 10 s that the others wait for this replica, so it
+    // falls behind them.
     let [_, _, mut frozen] = replicas;
     let part = Duration::from_secs(seconds) / 5;
     let mut freezing = Duration::ZERO;
@@ -193,9 +196,9 @@ async fn keys_rotate_under_load_with_a_frozen_replica_and_no_good_token_is_rejec
         .await;
     }
     sleep(part / 2).await;
-    world.running.store(false, Ordering::SeqCst);
+    state.running.store(false, Ordering::SeqCst);
     while let Some(ended) = tasks.join_next().await {
-        ended.expect("nothing was wrong");
+        ended.expect("the task succeeds");
     }
 
     let activated = database
@@ -208,13 +211,13 @@ async fn keys_rotate_under_load_with_a_frozen_replica_and_no_good_token_is_rejec
     let rotations = activated.len() - 1;
     println!(
         "{rotations} rotations in {seconds} s (one replica frozen for {freezing:?} of them): {} logins, {} validations, \
-         {} looks at the keys; no good token rejected",
-        world.logins.load(Ordering::Relaxed),
-        world.validations.load(Ordering::Relaxed),
-        world.observations.load(Ordering::Relaxed),
+         {} checks of the keys; no valid token rejected",
+        state.logins.load(Ordering::Relaxed),
+        state.validations.load(Ordering::Relaxed),
+        state.observations.load(Ordering::Relaxed),
     );
     assert!(rotations >= 2, "{activated:?}");
-    // Three replicas want to rotate at the same time, and one of them does.
+    // Three replicas want to rotate at the same time, and exactly one does.
     let period = i64::try_from(PERIOD.as_millis()).unwrap();
     assert!(
         activated.windows(2).all(|pair| pair[1] - pair[0] >= period),
@@ -223,7 +226,7 @@ async fn keys_rotate_under_load_with_a_frozen_replica_and_no_good_token_is_rejec
     let said = "SELECT count(*)::text FROM audit_events WHERE kind = 'key.activated'";
     assert_eq!(database.scalar(said).await, rotations.to_string());
     let pending = "SELECT count(*)::text FROM signing_keys WHERE state = 'pending'";
-    eventually("one key waits", Duration::from_secs(10), || async {
+    eventually("there is one standby key", Duration::from_secs(10), || async {
         (database.scalar(pending).await == "1").then_some(())
     })
     .await;
@@ -231,7 +234,7 @@ async fn keys_rotate_under_load_with_a_frozen_replica_and_no_good_token_is_rejec
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_that_start_or_rotate_at_once_make_one_key() {
+async fn replicas_that_start_or_rotate_at_once_create_one_key() {
     let deployment = Deployment::fresh(Shape::Clustered).await;
     let started = (0..2).map(|_| {
         let storage = deployment.storage.clone();
@@ -241,7 +244,7 @@ async fn replicas_that_start_or_rotate_at_once_make_one_key() {
     let keys: Vec<Keys> = started.iter().map(Keys::of).collect();
     let database = deployment.database.unwrap();
     let mut known = keys[0].list().await.unwrap().len();
-    assert_eq!(known, 2, "one that signs and one that waits");
+    assert_eq!(known, 2, "one active and one pending key");
 
     for round in 0..20 {
         let before = keys[0].active().await;
@@ -249,7 +252,8 @@ async fn replicas_that_start_or_rotate_at_once_make_one_key() {
         let (one, other) = (one.unwrap(), other.unwrap());
         let now = keys[0].active().await;
         assert_ne!(now, before);
-        // Where the two met, one won and both answer its key; where one came after the other, it rotated again.
+        // If both rotations were concurrent, one won and both return its key. If they ran one after the other, the
+        // second rotated again.
         let made = keys[0].list().await.unwrap().len() - known;
         let distinct = if one.key_id == other.key_id { 1 } else { 2 };
         assert_eq!(made, distinct, "round {round}: {one:?} {other:?}");

@@ -1,5 +1,5 @@
-//! Keys at rest: rows that somebody changed, files that are no keys, another master key. What is wrong is refused and said
-//! loudly; what is right goes on.
+//! Keys at rest: tampered rows, files that are not private keys, another master key. Whatever is wrong is refused and
+//! logged as an error; all other keys go on working.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::support::caller::refresh_bytes;
 use crate::support::keys::{kid, part, published};
 use crate::support::{Caller, Deployment, Keys, Shape, eventually, get};
 
-/// Changes a byte in the middle of a key's sealed half, as somebody could who can write to the database.
+/// Changes a byte in the middle of a key's encrypted private half, as an attacker with write access to the database
+/// could.
 async fn tamper(deployment: &Deployment, id: &str) {
     if let Some(database) = &deployment.database {
         let change = "UPDATE signing_keys SET sealed = set_byte(sealed, 40, get_byte(sealed, 40) # 1)";
@@ -30,7 +31,7 @@ async fn tamper(deployment: &Deployment, id: &str) {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tampered_key_is_refused_loudly_and_the_others_go_on(
+async fn a_tampered_key_is_refused_and_logged_and_the_others_go_on(
     #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -42,10 +43,10 @@ async fn a_tampered_key_is_refused_loudly_and_the_others_go_on(
     let session = caller.login("ada").await;
     assert_ne!(kid(&session.access_token), kid(&retired.access_token));
 
-    // A key out of use: its tokens are nobody's any more, and nothing else changes; after a new start neither.
+    // A retired key: its tokens become unknown and nothing else changes, also after a restart.
     tamper(&deployment, &kid(&retired.access_token)).await;
     eventually("the tampered key is refused", Duration::from_secs(15), || async {
-        let reason = caller.inactive(&retired.access_token).await?;
+        let reason = caller.inactive_reason(&retired.access_token).await?;
         assert_eq!(reason, InactiveReason::UnknownKey);
         Some(())
     })
@@ -64,11 +65,11 @@ async fn a_tampered_key_is_refused_loudly_and_the_others_go_on(
     assert!(server.log().contains("tampered with"), "{}", server.log());
     caller.assert_active(&session.access_token).await;
     assert_eq!(
-        caller.inactive(&retired.access_token).await,
+        caller.inactive_reason(&retired.access_token).await,
         Some(InactiveReason::UnknownKey)
     );
 
-    // The key that signs: the standby steps in by itself, and sessions go on.
+    // The active key: the standby key replaces it by itself, and sessions go on.
     let [standby] = keys.in_state(KeyState::Pending).await.try_into().unwrap();
     tamper(&deployment, &kid(&session.access_token)).await;
     let fresh = eventually("the standby signs", Duration::from_secs(15), || async {
@@ -80,10 +81,13 @@ async fn a_tampered_key_is_refused_loudly_and_the_others_go_on(
     })
     .await;
     caller.assert_active(&fresh.access_token).await;
-    let (refreshed, _) = caller.refresh(&session.refresh_token).await.expect("sessions live on");
+    let (refreshed, _) = caller
+        .refresh(&session.refresh_token)
+        .await
+        .expect("the session survives");
     caller.assert_active(&refreshed.access_token).await;
 
-    // Resealing leaves what it cannot open, says so, and does the rest.
+    // Resealing skips the key that it cannot open, reports it, and reseals the rest.
     let resealed = deployment.storage.run(&["key", "reseal"]).finish();
     assert_eq!(resealed.code(), Some(1), "{resealed:?}");
     assert!(
@@ -94,7 +98,7 @@ async fn a_tampered_key_is_refused_loudly_and_the_others_go_on(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_that_are_no_private_keys_change_nothing() {
+async fn files_that_are_not_private_keys_are_refused() {
     let deployment = Deployment::fresh(Shape::Embedded).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
@@ -147,7 +151,7 @@ async fn files_that_are_no_private_keys_change_nothing() {
     }
     assert_eq!(keys.list().await.unwrap(), before);
 
-    // What is one signs at once, whatever algorithm is configured, and is refused the second time.
+    // A good key is active at once, whatever algorithm is configured, and is refused the second time.
     for (name, algorithm) in [
         ("p256.sec1.pem", "ES256"),
         ("rsa2048.pkcs1.pem", "RS256"),
@@ -156,7 +160,7 @@ async fn files_that_are_no_private_keys_change_nothing() {
         let file = pem(name);
         let imported = deployment.storage.run(&["key", "import", &file, "--activate"]).json();
         let id = imported["key"]["key_id"].as_str().unwrap().to_owned();
-        let token = eventually("it signs", Duration::from_secs(15), || async {
+        let token = eventually("the imported key signs", Duration::from_secs(15), || async {
             let token = caller.login("ada").await.access_token;
             (kid(&token) == id).then_some(token)
         })
@@ -169,7 +173,7 @@ async fn files_that_are_no_private_keys_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_master_key_is_replaced_while_sessions_live() {
+async fn the_master_key_can_be_replaced_while_sessions_go_on() {
     let deployment = Deployment::fresh(Shape::Clustered).await;
     deployment.add_user("ada", &[]);
     let old = crate::support::serve::MASTER_KEY;
@@ -202,7 +206,7 @@ async fn a_master_key_is_replaced_while_sessions_live() {
     let during = storage.serve(&[]);
     Caller::of(&during).assert_active(&session.access_token).await;
     storage.run(&["key", "reseal"]).succeed();
-    // The old one opens nothing any more, and is not needed.
+    // The old master key opens nothing any more, and is not needed.
     let after = deployment.storage.clone().set("keys.master_key", &new).serve(&[]);
     let caller = Caller::of(&after);
     caller.assert_active(&session.access_token).await;
@@ -211,13 +215,13 @@ async fn a_master_key_is_replaced_while_sessions_live() {
     assert_eq!(deployment.storage.try_serve(&[]).unwrap_err().code(), Some(64));
 }
 
-/// Which of the service's keys tagged a refresh token.
+/// The id of the service key that tagged this refresh token.
 fn refresh_key(token: &str) -> u32 {
     u32::from_be_bytes(refresh_bytes(token)[1..5].try_into().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_is_the_same_bytes_though_the_refresh_key_was_rotated() {
+async fn a_repeated_refresh_gives_the_same_bytes_after_a_refresh_key_rotation() {
     let deployment = Deployment::fresh(Shape::Clustered)
         .await
         .set("keys.rotation_period", "2s")
@@ -241,7 +245,7 @@ async fn a_replay_is_the_same_bytes_though_the_refresh_key_was_rotated() {
             (RefreshOutcome::Replayed, &second.refresh_token)
         );
     }
-    // The next one is the new key's, and the old key's token led there.
+    // The next successor is tagged by the new key, though the presented token was tagged by the old one.
     let (third, _) = other.refresh(&second.refresh_token).await.unwrap();
     assert!(refresh_key(&third.refresh_token) > refresh_key(&second.refresh_token));
     let (again, outcome) = one.refresh(&second.refresh_token).await.unwrap();

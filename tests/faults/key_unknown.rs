@@ -1,5 +1,5 @@
-//! Row 27: keys that nobody knows. Ten thousand of them cost one look at the database an interval, and a good token of a
-//! new key is good all the same.
+//! Tokens with unknown key ids. Ten thousand of them cause at most one reload of the keys per interval, and a token
+//! of a new key is still accepted.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::{Caller, Keys, Servers, eventually};
 
 const UNKNOWN: usize = 10_000;
 
-/// What a load of all keys looks like in the log of the database.
+/// How many times the database log shows a load of all signing keys.
 fn loads(servers: &Servers) -> u64 {
     servers
         .postgres
@@ -23,8 +23,8 @@ fn loads(servers: &Servers) -> u64 {
         .count() as u64
 }
 
-/// The token with a `kid` that no key has: everything else about it is right, so that only the key can tell.
-fn of_an_unknown_key(token: &str, number: usize) -> String {
+/// The token with a `kid` that no key has. Everything else in it is valid, so only the key can give it away.
+fn with_unknown_kid(token: &str, number: usize) -> String {
     let mut header = part(token, 0);
     header["kid"] = format!("{number:0>43}").into();
     let (_, rest) = token.split_once('.').unwrap();
@@ -32,7 +32,7 @@ fn of_an_unknown_key(token: &str, number: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_unknown_keys_are_one_load_an_interval() {
+async fn ten_thousand_unknown_key_ids_cause_one_reload_per_interval() {
     let servers = Servers::start(&[]).await;
     let (one, other) = (servers.serve().await, servers.serve().await);
     let (at_one, at_other) = (Caller::of(&one), Caller::of(&other));
@@ -43,23 +43,23 @@ async fn ten_thousand_unknown_keys_are_one_load_an_interval() {
     let start = Instant::now();
     futures_util::stream::iter(0..UNKNOWN)
         .for_each_concurrent(32, |number| {
-            let (caller, token) = (&at_other, of_an_unknown_key(&good, number));
-            async move { assert_eq!(caller.inactive(&token).await, Some(InactiveReason::UnknownKey)) }
+            let (caller, token) = (&at_other, with_unknown_kid(&good, number));
+            async move { assert_eq!(caller.inactive_reason(&token).await, Some(InactiveReason::UnknownKey)) }
         })
         .await;
     let busy = start.elapsed();
     let after = loads(&servers);
-    // What both replicas load without anybody asking, over the same time.
+    // The loads that both replicas make in the same time without such calls.
     sleep(busy).await;
     let idle = loads(&servers) - after;
     let loaded = after - before;
-    println!("{UNKNOWN} unknown keys in {busy:?}: {loaded} loads, {idle} in as long without");
+    println!("{UNKNOWN} unknown key ids in {busy:?}: {loaded} loads, {idle} in the same time without them");
     assert!(
         loaded <= idle + busy.as_secs() + 6,
         "{loaded} loads in {busy:?}, {idle} without the flood"
     );
 
-    // In the midst of such a flood, keys that other replicas made at a stroke are learnt within an interval or two.
+    // During such a flood, a replica learns a new key of another replica within one or two intervals.
     let keys = Keys::of(&one);
     let (done, flooding) = tokio::sync::watch::channel(false);
     let flood = {
@@ -69,7 +69,7 @@ async fn ten_thousand_unknown_keys_are_one_load_an_interval() {
                 if *flooding.borrow() {
                     break;
                 }
-                assert!(caller.inactive(&of_an_unknown_key(&good, number)).await.is_some());
+                assert!(caller.inactive_reason(&with_unknown_kid(&good, number)).await.is_some());
             }
         })
     };
@@ -81,7 +81,7 @@ async fn ten_thousand_unknown_keys_are_one_load_an_interval() {
         assert_ne!(kid(&new), kid(&good));
         let start = Instant::now();
         eventually("the new key is known", Duration::from_secs(30), || async {
-            at_other.inactive(&new).await.is_none().then_some(())
+            at_other.inactive_reason(&new).await.is_none().then_some(())
         })
         .await;
         slowest = slowest.max(start.elapsed());

@@ -1,4 +1,5 @@
-//! What must happen when something breaks, on real servers. Each test is named after what breaks.
+//! Faults of networks, stores, clocks and clients, on real servers, and what Countersign must do. Each module is
+//! named after its fault; `docs/faults.md` is the overview.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! What calls cost the stores: each is asked once, and a user is logged out at the same price however many sessions they have.
+//! What calls cost the stores: most calls ask each store once, and logging a user out costs the same for any number
+//! of sessions.
 
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use crate::support::{Caller, PASSWORD, Servers, assert_refused, eventually};
 
 const SESSIONS: usize = 1_000;
 
-/// How often Redis was asked to run a script.
-fn scripts(servers: &Servers) -> u64 {
+/// How many times Redis has run a script.
+fn script_calls(servers: &Servers) -> u64 {
     let stats = servers.redis.command(&["INFO", "commandstats"]);
     let calls = |line: &str| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok();
     stats
@@ -21,21 +22,22 @@ fn scripts(servers: &Servers) -> u64 {
         .sum()
 }
 
-/// Stores whose callers are counted: what goes on by itself would be counted too.
-async fn quiet() -> Servers {
+/// Stores whose calls are counted, with background tasks that would be counted too turned down.
+async fn without_background_calls() -> Servers {
     Servers::start(&[])
         .await
         .set("revocation.max_staleness", "2h")
         .set("revocation.reconcile_interval", "1h")
 }
 
-/// SQL statements and Redis scripts of the cheapest of some calls: a heartbeat of the replica may fall into any of them.
+/// SQL statements and Redis scripts of the cheapest of ten calls: a heartbeat of the replica may fall into any of
+/// them.
 async fn cost<F: Future<Output = ()>>(servers: &Servers, mut call: impl FnMut() -> F) -> (u64, u64) {
     let (mut statements, mut ran) = (u64::MAX, u64::MAX);
     for _ in 0..10 {
-        let before = (servers.postgres.statements(), scripts(servers));
+        let before = (servers.postgres.statements(), script_calls(servers));
         call().await;
-        let after = (servers.postgres.statements(), scripts(servers));
+        let after = (servers.postgres.statements(), script_calls(servers));
         statements = statements.min(after.0 - before.0);
         ran = ran.min(after.1 - before.1);
     }
@@ -43,12 +45,12 @@ async fn cost<F: Future<Output = ()>>(servers: &Servers, mut call: impl FnMut() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refresh_asks_each_store_once_and_a_login_little_more() {
-    let servers = quiet().await;
+async fn a_refresh_asks_each_store_once_and_a_login_asks_postgres_twice() {
+    let servers = without_background_calls().await;
     let server = servers.serve().await;
     let caller = Caller::of(&server);
     let token = tokio::sync::Mutex::new(caller.login("ada").await.refresh_token);
-    // The script is there.
+    // The first call also loads the script.
     let refresh = async || {
         let mut token = token.lock().await;
         *token = caller.refresh(&token).await.unwrap().0.refresh_token;
@@ -60,14 +62,14 @@ async fn a_refresh_asks_each_store_once_and_a_login_little_more() {
     let validated = cost(&servers, || caller.assert_active(&good)).await;
     println!("statements and scripts: Refresh {refreshed:?}, Issue {issued:?}, Validate {validated:?}");
     assert_eq!(refreshed, (1, 1));
-    // Who it is, and that it was done.
+    // One statement reads the credential, the other records the login.
     assert_eq!(issued, (2, 1));
     assert_eq!(validated, (0, 0));
 }
 
-/// Nobody holds a connection while waiting for another: with two, all of ten at a time come through.
+/// No call holds one connection while it waits for another: with a pool of two, ten calls at a time all succeed.
 #[tokio::test(flavor = "multi_thread")]
-async fn two_connections_are_enough_for_everybody() {
+async fn two_database_connections_are_enough_for_all_calls() {
     let servers = Servers::start(&[]).await.set("storage.database_pool", "2");
     servers.add_user("ben").await;
     let server = servers.serve().await;
@@ -77,13 +79,13 @@ async fn two_connections_are_enough_for_everybody() {
         sessions.push(caller.login("ada").await);
     }
     let all = sessions.iter().map(|session| async {
-        // In a short line for a connection some are sent away, and come again.
-        let (next, _) = caller.insist(&session.refresh_token).await.unwrap();
+        // The queue for a connection is short: some calls are refused, and retry.
+        let (next, _) = caller.refresh_until_answered(&session.refresh_token).await.unwrap();
         eventually("it is revoked", Duration::from_mins(1), || async {
             caller.revoke(Target::Token(next.refresh_token.clone())).await.ok()
         })
         .await;
-        eventually("somebody else logs in", Duration::from_mins(1), || async {
+        eventually("another user logs in", Duration::from_mins(1), || async {
             caller.issue("ben", PASSWORD).await.ok()
         })
         .await;
@@ -93,11 +95,11 @@ async fn two_connections_are_enough_for_everybody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_sessions_end_in_one_round_trip_to_each_store() {
-    let servers = quiet().await;
+async fn a_thousand_sessions_are_revoked_in_one_round_trip_to_each_store() {
+    let servers = without_background_calls().await;
     let server = servers.serve().await;
     let caller = Caller::of(&server);
-    // Both stores know the statement and the script.
+    // The first revocation prepares the statement and loads the script.
     let other = servers.add_user("ben").await;
     caller.login("ben").await;
     assert_eq!(caller.revoke(Target::UserId(other)).await.unwrap(), 1);
@@ -106,21 +108,21 @@ async fn a_thousand_sessions_end_in_one_round_trip_to_each_store() {
         .database
         .scalar("SELECT id FROM users WHERE username = 'ada'")
         .await;
-    // A heartbeat of the replica may fall into the count: of several log-outs, the cheapest tells what one costs.
+    // A heartbeat of the replica may fall into the count, so the cheapest of several revocations is taken.
     let (mut statements, mut ran) = (u64::MAX, u64::MAX);
     for _ in 0..5 {
         let mut sessions = Vec::new();
         while sessions.len() < SESSIONS {
             sessions.extend(join_all((0..20).map(|_| caller.login("ada"))).await);
         }
-        let before = (servers.postgres.statements(), scripts(&servers));
+        let before = (servers.postgres.statements(), script_calls(&servers));
         let ended = caller.revoke(Target::UserId(ada.clone())).await.unwrap();
-        let after = (servers.postgres.statements(), scripts(&servers));
+        let after = (servers.postgres.statements(), script_calls(&servers));
         assert_eq!(ended as usize, SESSIONS);
         for session in sessions.iter().step_by(101) {
             let refused = caller.refresh(&session.refresh_token).await;
             assert_refused(refused, Code::Unauthenticated, "SESSION_REVOKED");
-            assert!(caller.inactive(&session.access_token).await.is_some());
+            assert!(caller.inactive_reason(&session.access_token).await.is_some());
         }
         statements = statements.min(after.0 - before.0);
         ran = ran.min(after.1 - before.1);
@@ -129,6 +131,6 @@ async fn a_thousand_sessions_end_in_one_round_trip_to_each_store() {
         }
     }
     println!("{SESSIONS} sessions of a user ended by {statements} SQL statement and {ran} Redis scripts");
-    // One script ends the sessions, the other tells the replicas; they do not wait for each other.
+    // One script revokes the sessions, the other announces that to the replicas. Both run at the same time.
     assert_eq!((statements, ran), (1, 2));
 }

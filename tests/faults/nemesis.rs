@@ -1,5 +1,6 @@
-//! Row 20: Redis and Postgres are killed (`kill -9`) at random, again and again, under callers at three replicas. The
-//! full size is `COUNTERSIGN_NEMESIS_SECONDS=600 cargo test --all-features --test faults nemesis`.
+//! Redis and Postgres are killed (`kill -9`) at random, again and again, while clients call three replicas. Nothing
+//! that was acknowledged is undone. The full size is `COUNTERSIGN_NEMESIS_SECONDS=600 cargo test --all-features
+//! --test faults nemesis`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,55 +10,55 @@ use countersign::proto::revoke_request::Target;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::recording_client::{below, insist, login, refresh, revoke, unique, validate};
-use crate::support::history::Answer;
+use crate::recording_client::{below, login, refresh, refresh_until_answered, revoke, unique, validate};
+use crate::support::history::Outcome;
 use crate::support::{Caller, Fleet, History, size};
 
 const CALLERS: usize = 6;
 
-/// Redis writes what it has done to its disk before it says so.
+/// Redis writes every change to its disk before it acknowledges it.
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
-/// One session after the other, each to some end.
-async fn live(history: Arc<History>, callers: Vec<Caller>, going: Arc<AtomicBool>) {
+/// Begins one session after the other, and uses each in random ways until it ends.
+async fn run_sessions(history: Arc<History>, callers: Vec<Caller>, going: Arc<AtomicBool>) {
     while going.load(Ordering::SeqCst) {
-        let mut held = login(&history, &callers, "ada").await;
+        let mut session = login(&history, &callers, "ada").await;
         for _ in 0..=below(12) {
             let caller = &callers[below(callers.len())];
             match below(10) {
                 0 => {
-                    // Unanswered, it may be in force all the same; the history knows.
-                    let _ = revoke(&history, caller, &[&held], Target::SessionId(held.id.clone())).await;
+                    // A revocation without an answer may be in force all the same; the history allows for that.
+                    let _ = revoke(&history, caller, &[&session], Target::SessionId(session.id.clone())).await;
                 }
                 1 => {
-                    let _ = revoke(&history, caller, &[&held], Target::Token(held.refresh.clone())).await;
+                    let _ = revoke(&history, caller, &[&session], Target::Token(session.refresh.clone())).await;
                 }
                 2 | 3 => {
-                    validate(&history, caller, &held).await;
+                    validate(&history, caller, &session).await;
                 }
                 4 => {
-                    // A thief, somewhere else, at the same moment.
+                    // An attacker refreshes at another replica at the same moment.
                     let thief = unique();
                     let (other, attempt) = (&callers[below(callers.len())], unique());
                     let (next, _) = tokio::join!(
-                        insist(&history, &callers, &held, &attempt),
-                        refresh(&history, other, &held, &thief)
+                        refresh_until_answered(&history, &callers, &session, &attempt),
+                        refresh(&history, other, &session, &thief)
                     );
-                    held = next.unwrap_or(held);
+                    session = next.unwrap_or(session);
                 }
-                _ => match insist(&history, &callers, &held, &unique()).await {
-                    Some(next) => held = next,
+                _ => match refresh_until_answered(&history, &callers, &session, &unique()).await {
+                    Some(next) => session = next,
                     None => break,
                 },
             }
         }
-        // Once more, whatever it was told: who is out stays out.
-        let _ = insist(&history, &callers, &held, &unique()).await;
+        // Once more, whatever the last answer was: a revoked session stays revoked.
+        let _ = refresh_until_answered(&history, &callers, &session, &unique()).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_killed_nothing_acknowledged_is_undone() {
+async fn killing_the_stores_undoes_nothing_that_was_acknowledged() {
     let long = Duration::from_secs(size("COUNTERSIGN_NEMESIS_SECONDS", 20));
     let settings = [
         ("tokens.refresh_grace", "5m"),
@@ -66,9 +67,9 @@ async fn whatever_is_killed_nothing_acknowledged_is_undone() {
     ];
     let mut fleet = Fleet::start(&DURABLE, &settings).await;
     let (history, going) = (Arc::new(History::default()), Arc::new(AtomicBool::new(true)));
-    let mut living = JoinSet::new();
+    let mut running = JoinSet::new();
     for _ in 0..CALLERS {
-        living.spawn(live(history.clone(), fleet.callers(), going.clone()));
+        running.spawn(run_sessions(history.clone(), fleet.callers(), going.clone()));
     }
     let (start, mut kills) = (Instant::now(), [0; 3]);
     while start.elapsed() < long {
@@ -96,8 +97,8 @@ async fn whatever_is_killed_nothing_acknowledged_is_undone() {
         .unwrap();
     }
     going.store(false, Ordering::SeqCst);
-    living.join_all().await;
-    let answered = |which: fn(&Answer) -> bool| history.count(|call| which(&call.answer));
+    running.join_all().await;
+    let answered = |which: fn(&Outcome) -> bool| history.count(|call| which(&call.outcome));
     println!(
         "{:?}: Redis killed {} times, Postgres {}, both {}; {} calls: {} gave tokens, {} revocations were acknowledged, \
          {} refreshes refused, {} calls had no answer",
@@ -106,11 +107,11 @@ async fn whatever_is_killed_nothing_acknowledged_is_undone() {
         kills[1],
         kills[2],
         history.calls(),
-        answered(|answer| matches!(answer, Answer::Tokens { .. })),
-        answered(|answer| *answer == Answer::Done),
-        answered(|answer| matches!(answer, Answer::Refused(_))),
-        answered(|answer| *answer == Answer::Unknown),
+        answered(|answer| matches!(answer, Outcome::Tokens { .. })),
+        answered(|answer| *answer == Outcome::Done),
+        answered(|answer| matches!(answer, Outcome::Refused(_))),
+        answered(|answer| *answer == Outcome::Unknown),
     );
-    history.assert_possible();
-    fleet.assert_calm();
+    history.assert_consistent();
+    fleet.assert_no_panics();
 }

@@ -1,4 +1,5 @@
-//! Row 11: Postgres frozen, or as slow as if it were. Nobody waits for long, and nobody is told "no".
+//! Postgres is frozen or very slow. No call waits for long, and every call that needs it fails with `UNAVAILABLE`,
+//! not with a refusal.
 
 use std::time::Duration;
 
@@ -8,11 +9,11 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::support::caller::reason;
-use crate::support::proxy::Weather;
+use crate::support::proxy::LinkState;
 use crate::support::{Caller, PASSWORD, Servers, eventually};
 
-/// `acquire_timeout` and `statement_timeout`, and what a busy machine adds.
-const LONGEST: Duration = Duration::from_secs(12);
+/// `acquire_timeout` plus `statement_timeout`, plus a margin for a busy machine.
+const MAX_WAIT: Duration = Duration::from_secs(12);
 
 async fn assert_unavailable<T>(what: &str, call: impl Future<Output = Result<T, Status>>) {
     let start = Instant::now();
@@ -24,13 +25,13 @@ async fn assert_unavailable<T>(what: &str, call: impl Future<Output = Result<T, 
         (Code::Unavailable, "STORE_UNAVAILABLE".into()),
         "{what}: {status:?}"
     );
-    assert!(start.elapsed() < LONGEST, "{what} took {:?}", start.elapsed());
+    assert!(start.elapsed() < MAX_WAIT, "{what} took {:?}", start.elapsed());
 }
 
-/// Everything that needs Postgres, at once; and Validate, which does not.
+/// Makes every call that needs Postgres at once, and Validate, which does not need it.
 async fn assert_cut_off(caller: &Caller, session: &Tokens) {
     let validate = async {
-        // The best of some: one that waited for Postgres would wait every time.
+        // The fastest of several calls: one that waited for Postgres would wait each time.
         let mut best = Duration::MAX;
         for _ in 0..5 {
             let start = Instant::now();
@@ -41,7 +42,7 @@ async fn assert_cut_off(caller: &Caller, session: &Tokens) {
     };
     tokio::join!(
         assert_unavailable("Issue", caller.issue("ada", PASSWORD)),
-        assert_unavailable("Issue to nobody", caller.issue("nobody", PASSWORD)),
+        assert_unavailable("Issue to an unknown user", caller.issue("nobody", PASSWORD)),
         assert_unavailable("Refresh", caller.refresh(&session.refresh_token)),
         assert_unavailable("Revoke", caller.revoke(Target::Token(session.refresh_token.clone()))),
         validate,
@@ -56,8 +57,8 @@ async fn until_it_works(caller: &Caller) -> Tokens {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_postgres_is_given_up_on_in_time() {
-    let mut servers = Servers::start(&[]).await.giving_up_early();
+async fn calls_to_a_frozen_postgres_time_out() {
+    let mut servers = Servers::start(&[]).await.with_default_timeouts();
     let server = servers.serve().await;
     let caller = Caller::of(&server);
     let session = caller.login("ada").await;
@@ -70,24 +71,24 @@ async fn a_frozen_postgres_is_given_up_on_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_network_to_postgres_is_given_up_on_in_time() {
-    let servers = Servers::start(&[]).await.giving_up_early();
+async fn calls_over_a_slow_network_to_postgres_time_out() {
+    let servers = Servers::start(&[]).await.with_default_timeouts();
     let server = servers.serve().await;
     let caller = Caller::of(&server);
     let session = caller.login("ada").await;
-    servers.to_postgres.set(Weather::Fine(Duration::from_secs(5)));
+    servers.to_postgres.set(LinkState::Up(Duration::from_secs(5)));
     Box::pin(assert_cut_off(&caller, &session)).await;
-    servers.to_postgres.set(Weather::Fine(Duration::ZERO));
+    servers.to_postgres.set(LinkState::Up(Duration::ZERO));
     until_it_works(&caller).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn its_own_connections_have_every_limit_set() {
-    let servers = Servers::start(&[]).await.giving_up_early();
+async fn every_connection_has_server_side_timeouts() {
+    let servers = Servers::start(&[]).await.with_default_timeouts();
     let server = servers.serve().await;
     let caller = Caller::of(&server);
     caller.login("ada").await;
-    // What a statement that hangs meets: the server ends it, whatever becomes of us.
+    // The server itself ends a statement that hangs, even if Countersign is gone.
     let mut lock = servers.database.connect().await;
     sqlx::raw_sql("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
         .execute(&mut lock)
@@ -95,7 +96,7 @@ async fn its_own_connections_have_every_limit_set() {
         .unwrap();
     assert_unavailable("Issue", caller.issue("ada", PASSWORD)).await;
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-    eventually("Postgres ends what waits", LONGEST, || async {
+    eventually("Postgres ends the waiting statement", MAX_WAIT, || async {
         (servers.database.scalar(waiting).await == "0").then_some(())
     })
     .await;

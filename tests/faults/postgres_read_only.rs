@@ -1,4 +1,4 @@
-//! Row 12: Postgres turns read-only under open connections, as at a failover, or throws them all out.
+//! Postgres becomes read-only under open connections, as in a failover, or closes all of them.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tonic::Code;
 use crate::support::{Caller, Load, PASSWORD, Servers, assert_refused, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_to_a_standby_is_not_kept() {
+async fn a_read_only_connection_is_replaced() {
     let servers = Servers::start(&[]).await;
     let server = servers.serve().await;
     let caller = Caller::of(&server);
@@ -38,11 +38,11 @@ async fn a_connection_to_a_standby_is_not_kept() {
     caller
         .refresh(&session.refresh_token)
         .await
-        .expect("nothing was revoked by halves");
+        .expect("no revocation was half made");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_are_thrown_out_are_replaced() {
+async fn closed_connections_are_replaced() {
     let servers = Servers::start(&[]).await;
     let server = servers.serve().await;
     let caller = Caller::of(&server);

@@ -1,4 +1,4 @@
-//! Callers who write down what they ask and what they are told.
+//! A client whose calls and their results are recorded in a [`History`].
 
 use std::time::Duration;
 
@@ -10,48 +10,49 @@ use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
 use crate::support::caller::{generation, reason};
-use crate::support::history::{Answer, Asked, Call};
+use crate::support::history::{Call, Operation, Outcome};
 use crate::support::{Caller, History};
 
-/// How long a caller insists on an answer: longer than any store is gone.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a client retries before the test fails: longer than any outage of a store.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A number below `end`.
+/// A random number below `end`.
 pub(crate) fn below(end: usize) -> usize {
     usize::try_from(u64::from_be_bytes(random(&SystemEntropy))).unwrap() % end
 }
 
-/// A name that nobody has used: of an attempt, of a caller.
+/// A new unique id, for an attempt or a caller.
 pub(crate) fn unique() -> String {
     format!("{:032x}", u128::from_be_bytes(random(&SystemEntropy)))
 }
 
-fn wall() -> i64 {
+fn unix_millis() -> i64 {
     SystemClock::new().now().0
 }
 
-/// What a refused call means to the history: only an answer about the token is one.
-fn refused(status: &Status) -> Answer {
+/// What an error means to the history. Only `UNAUTHENTICATED` says something about the token; any other error leaves
+/// the effect unknown.
+fn refused(status: &Status) -> Outcome {
     if status.code() == Code::Unauthenticated {
-        Answer::Refused(reason(status).1)
+        Outcome::Refused(reason(status).1)
     } else {
-        Answer::Unknown
+        Outcome::Unknown
     }
 }
 
-/// A call that is written down even if nobody waits for its end.
-struct Asking<'a> {
+/// A call that is recorded even if its caller does not wait for the end.
+struct PendingCall<'a> {
     history: &'a History,
     call: Option<Call>,
 }
 
-impl<'a> Asking<'a> {
-    fn begin(history: &'a History, session: &str, asked: Asked) -> Self {
+impl<'a> PendingCall<'a> {
+    fn begin(history: &'a History, session: &str, operation: Operation) -> Self {
         let call = Call {
             session: session.to_owned(),
-            asked,
-            answer: Answer::Unknown,
-            begun: history.now(),
+            operation,
+            outcome: Outcome::Unknown,
+            started: history.now(),
             ended: None,
             ended_at: i64::MAX,
         };
@@ -61,17 +62,17 @@ impl<'a> Asking<'a> {
         }
     }
 
-    fn end(mut self, answer: Answer) {
+    fn end(mut self, outcome: Outcome) {
         if let Some(call) = &mut self.call {
-            let heard = answer != Answer::Unknown;
+            let heard = outcome != Outcome::Unknown;
             call.ended = heard.then(|| self.history.now());
-            call.ended_at = if heard { wall() } else { i64::MAX };
-            call.answer = answer;
+            call.ended_at = if heard { unix_millis() } else { i64::MAX };
+            call.outcome = outcome;
         }
     }
 }
 
-impl Drop for Asking<'_> {
+impl Drop for PendingCall<'_> {
     fn drop(&mut self) {
         if let Some(call) = self.call.take() {
             self.history.push(call);
@@ -79,15 +80,15 @@ impl Drop for Asking<'_> {
     }
 }
 
-/// A session, as its holder has it.
+/// A session as the client knows it.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
+pub(crate) struct ClientSession {
     pub(crate) id: String,
     pub(crate) access: String,
     pub(crate) refresh: String,
 }
 
-impl Held {
+impl ClientSession {
     fn of(tokens: Tokens) -> Self {
         Self {
             id: tokens.session_id,
@@ -97,104 +98,119 @@ impl Held {
     }
 }
 
-/// Logs in, at whichever replica answers.
-pub(crate) async fn login(history: &History, callers: &[Caller], user: &str) -> Held {
+/// Logs in at random replicas until one succeeds.
+pub(crate) async fn login(history: &History, callers: &[Caller], user: &str) -> ClientSession {
     let start = Instant::now();
-    let (begun, tokens) = loop {
-        let begun = history.now();
+    let (started, tokens) = loop {
+        let started = history.now();
         match callers[below(callers.len())]
             .issue(user, crate::support::PASSWORD)
             .await
         {
-            Ok(tokens) => break (begun, tokens),
-            Err(status) => assert!(start.elapsed() < PATIENCE, "nobody can log in: {status:?}"),
+            Ok(tokens) => break (started, tokens),
+            Err(status) => assert!(start.elapsed() < TIMEOUT, "no login succeeds: {status:?}"),
         }
         sleep(Duration::from_millis(20)).await;
     };
     history.push(Call {
         session: tokens.session_id.clone(),
-        asked: Asked::Login,
-        answer: Answer::Tokens {
+        operation: Operation::Login,
+        outcome: Outcome::Tokens {
             token: tokens.refresh_token.clone(),
             generation: 0,
             rotated: true,
         },
-        begun,
+        started,
         ended: Some(history.now()),
-        ended_at: wall(),
+        ended_at: unix_millis(),
     });
-    Held::of(tokens)
+    ClientSession::of(tokens)
 }
 
 /// Refreshes once.
-pub(crate) async fn refresh(history: &History, caller: &Caller, held: &Held, attempt: &str) -> Result<Held, Status> {
-    let asked = Asked::Refresh {
-        generation: generation(&held.refresh),
+pub(crate) async fn refresh(
+    history: &History,
+    caller: &Caller,
+    session: &ClientSession,
+    attempt: &str,
+) -> Result<ClientSession, Status> {
+    let operation = Operation::Refresh {
+        generation: generation(&session.refresh),
         attempt: attempt.to_owned(),
     };
-    let asking = Asking::begin(history, &held.id, asked);
-    match caller.refresh_as(&held.refresh, attempt).await {
+    let pending = PendingCall::begin(history, &session.id, operation);
+    match caller.refresh_as(&session.refresh, attempt).await {
         Ok(answer) => {
             let outcome = answer.outcome();
             let tokens = answer.tokens.expect("a refresh without an error has tokens");
-            asking.end(Answer::Tokens {
+            pending.end(Outcome::Tokens {
                 generation: generation(&tokens.refresh_token),
                 token: tokens.refresh_token.clone(),
                 rotated: outcome == RefreshOutcome::Rotated,
             });
-            Ok(Held::of(tokens))
+            Ok(ClientSession::of(tokens))
         }
         Err(status) => {
-            asking.end(refused(&status));
+            pending.end(refused(&status));
             Err(status)
         }
     }
 }
 
-/// Refreshes as a good client does: the same attempt again, at any replica, until there is an answer. None if the
-/// session is over.
-pub(crate) async fn insist(history: &History, callers: &[Caller], held: &Held, attempt: &str) -> Option<Held> {
+/// Refreshes as a correct client does: the same attempt again, at any replica, until there is an answer. `None` if
+/// the session is over.
+pub(crate) async fn refresh_until_answered(
+    history: &History,
+    callers: &[Caller],
+    session: &ClientSession,
+    attempt: &str,
+) -> Option<ClientSession> {
     let start = Instant::now();
     loop {
-        match refresh(history, &callers[below(callers.len())], held, attempt).await {
+        match refresh(history, &callers[below(callers.len())], session, attempt).await {
             Ok(next) => return Some(next),
             Err(status) if status.code() == Code::Unauthenticated => return None,
-            Err(status) => assert!(start.elapsed() < PATIENCE, "no answer: {status:?}"),
+            Err(status) => assert!(start.elapsed() < TIMEOUT, "no answer: {status:?}"),
         }
         sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Ends these sessions by one call.
-pub(crate) async fn revoke(history: &History, caller: &Caller, held: &[&Held], target: Target) -> Result<u32, Status> {
-    let asking: Vec<_> = held
+/// Revokes these sessions by one call.
+pub(crate) async fn revoke(
+    history: &History,
+    caller: &Caller,
+    sessions: &[&ClientSession],
+    target: Target,
+) -> Result<u32, Status> {
+    let pending: Vec<_> = sessions
         .iter()
-        .map(|held| Asking::begin(history, &held.id, Asked::Revoke))
+        .map(|session| PendingCall::begin(history, &session.id, Operation::Revoke))
         .collect();
     let answer = caller.revoke(target).await;
-    for asking in asking {
-        asking.end(match &answer {
-            Ok(_) => Answer::Done,
-            Err(_) => Answer::Unknown,
+    for pending in pending {
+        pending.end(match &answer {
+            Ok(_) => Outcome::Done,
+            Err(_) => Outcome::Unknown,
         });
     }
     answer
 }
 
-/// Asks whether the access token is good; whether it is, if that can be told.
-pub(crate) async fn validate(history: &History, caller: &Caller, held: &Held) -> Option<bool> {
-    let asking = Asking::begin(history, &held.id, Asked::Validate);
-    let Ok(answer) = caller.validate(&held.access).await else {
-        asking.end(Answer::Unknown);
+/// Validates the access token: whether it is active, or `None` if the call failed.
+pub(crate) async fn validate(history: &History, caller: &Caller, session: &ClientSession) -> Option<bool> {
+    let pending = PendingCall::begin(history, &session.id, Operation::Validate);
+    let Ok(answer) = caller.validate(&session.access).await else {
+        pending.end(Outcome::Unknown);
         return None;
     };
-    let as_of = answer.revocations_as_of.expect("it says what it knows");
-    asking.end(if answer.active {
-        Answer::Active {
+    let as_of = answer.revocations_as_of.expect("the answer has revocations_as_of");
+    pending.end(if answer.active {
+        Outcome::Active {
             as_of: as_of.seconds * 1000 + i64::from(as_of.nanos) / 1_000_000,
         }
     } else {
-        Answer::Inactive
+        Outcome::Inactive
     });
     Some(answer.active)
 }

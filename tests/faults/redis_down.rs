@@ -1,4 +1,4 @@
-//! Rows 1 and 2: Redis refuses connections, or accepts them and says nothing.
+//! Redis refuses connections, or accepts them and does not answer.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::support::{Caller, Load, PASSWORD, Servers, assert_refused, eventually
 
 const UNAVAILABLE: &str = "Unavailable STORE_UNAVAILABLE";
 
-/// Logins and validations at once, so that each shows what it costs the other.
-fn load(caller: &Caller, access_token: &str) -> (Load, Load) {
+/// Starts a load of logins and one of validations, so that the effect on each shows separately.
+fn logins_and_validations(caller: &Caller, access_token: &str) -> (Load, Load) {
     let logins = Load::start(50, {
         let caller = caller.clone();
         move |_| {
@@ -36,11 +36,11 @@ fn load(caller: &Caller, access_token: &str) -> (Load, Load) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_redis_logins_wait_and_everything_else_goes_on() {
+async fn without_redis_logins_and_refreshes_fail_and_the_rest_goes_on() {
     let mut servers = Servers::start(&["--appendonly", "yes", "--appendfsync", "always"])
         .await
-        .giving_up_early()
-        // The logins below are a load, not a flood.
+        .with_default_timeouts()
+        // The logins below are a load, not an attack: their rate limit is off.
         .set("password.queue", "1000");
     let ben = servers.add_user("ben").await;
     let (one, other) = (servers.serve().await, servers.serve().await);
@@ -49,7 +49,7 @@ async fn without_redis_logins_wait_and_everything_else_goes_on() {
     let by_token = here.login("ada").await;
     let by_user = here.login("ben").await;
 
-    let (logins, validations) = load(&here, &bystander.access_token);
+    let (logins, validations) = logins_and_validations(&here, &bystander.access_token);
     servers.redis.kill();
     eventually("logins are refused", Duration::from_secs(30), || async {
         here.issue("ada", PASSWORD).await.is_err().then_some(())
@@ -62,17 +62,17 @@ async fn without_redis_logins_wait_and_everything_else_goes_on() {
             "STORE_UNAVAILABLE",
         );
         let refresh = here.refresh(&bystander.refresh_token).await;
-        assert!(retry_info(refresh.as_ref().unwrap_err()), "it says when to try again");
+        assert!(retry_info(refresh.as_ref().unwrap_err()), "the error has RetryInfo");
         assert_refused(refresh, Code::Unavailable, "STORE_UNAVAILABLE");
     }
     here.revoke(Target::Token(by_token.refresh_token.clone()))
         .await
-        .expect("Postgres has it: that is enough");
+        .expect("a revocation in Postgres is enough");
     here.revoke(Target::UserId(ben))
         .await
-        .expect("Postgres has it: that is enough");
+        .expect("a revocation in Postgres is enough");
 
-    // Without the stream the other replica, and one that starts now, know it from Postgres alone.
+    // Without the stream, the other replica and one that starts now learn of the revocations from Postgres alone.
     let third = servers.serve().await;
     let late = Caller::of(&third);
     for replica in [&here, &there, &late] {
@@ -81,7 +81,7 @@ async fn without_redis_logins_wait_and_everything_else_goes_on() {
         replica.assert_active(&bystander.access_token).await;
     }
 
-    // It returns with everything that it had: the records of sessions that have been revoked meanwhile.
+    // Redis returns with all its data, including the records of sessions that were revoked meanwhile.
     servers.redis.launch();
     let back = Instant::now();
     for replica in [&here, &there, &late] {
@@ -90,7 +90,7 @@ async fn without_redis_logins_wait_and_everything_else_goes_on() {
         })
         .await;
     }
-    println!("logins worked {:?} after Redis was back", back.elapsed());
+    println!("logins worked {:?} after Redis returned", back.elapsed());
     for replica in [&here, &there, &late] {
         for dead in [&by_token, &by_user] {
             assert_refused(
@@ -101,9 +101,9 @@ async fn without_redis_logins_wait_and_everything_else_goes_on() {
             replica.until_revoked(&dead.access_token).await;
         }
     }
-    here.insist(&bystander.refresh_token)
+    here.refresh_until_answered(&bystander.refresh_token)
         .await
-        .expect("the session outlived Redis");
+        .expect("the session survived the outage");
 
     let (logins, validations) = (logins.stop().await, validations.stop().await);
     println!("logins: {logins}\nvalidations: {validations}");
@@ -123,8 +123,8 @@ fn retry_info(status: &tonic::Status) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_redis_piles_nothing_up_and_rotates_nothing_twice() {
-    let mut servers = Servers::start(&[]).await.giving_up_early();
+async fn a_frozen_redis_queues_nothing_and_rotates_no_session_twice() {
+    let mut servers = Servers::start(&[]).await.with_default_timeouts();
     let server = servers.serve().await;
     let caller = Caller::of(&server);
     let bystander = caller.login("ada").await;
@@ -135,7 +135,7 @@ async fn a_frozen_redis_piles_nothing_up_and_rotates_nothing_twice() {
     let before = server.resident_kib();
 
     servers.redis.freeze();
-    // Each is asked for once while nothing answers: what was sent is done when Redis thaws.
+    // Each session is refreshed once while Redis does not answer. The commands that were sent run when Redis thaws.
     let mut waits = Vec::new();
     for session in &sessions {
         let start = Instant::now();
@@ -148,7 +148,7 @@ async fn a_frozen_redis_piles_nothing_up_and_rotates_nothing_twice() {
     }
     waits.sort_unstable();
     let usual = waits[waits.len() / 2];
-    assert!(usual < Duration::from_secs(2), "given up after {usual:?}");
+    assert!(usual < Duration::from_secs(2), "timed out after {usual:?}");
     let refreshes = Load::start(250, {
         let (caller, tokens) = (caller.clone(), sessions.clone());
         move |n| {
@@ -156,7 +156,7 @@ async fn a_frozen_redis_piles_nothing_up_and_rotates_nothing_twice() {
             async move { caller.refresh(&token).await }
         }
     });
-    let (logins, validations) = load(&caller, &bystander.access_token);
+    let (logins, validations) = logins_and_validations(&caller, &bystander.access_token);
     sleep(Duration::from_secs(8)).await;
     let frozen = server.resident_kib();
     servers.redis.thaw();
@@ -172,9 +172,13 @@ async fn a_frozen_redis_piles_nothing_up_and_rotates_nothing_twice() {
     assert!(frozen < before + 64 * 1024, "{before} KiB became {frozen} KiB");
 
     for session in &sessions {
-        let (next, _) = caller.insist(&session.refresh_token).await.unwrap();
-        assert_eq!(generation(&next.refresh_token), 1, "however often it was asked");
-        let (_, outcome) = caller.insist(&next.refresh_token).await.unwrap();
+        let (next, _) = caller.refresh_until_answered(&session.refresh_token).await.unwrap();
+        assert_eq!(
+            generation(&next.refresh_token),
+            1,
+            "rotated once, however often the client retried"
+        );
+        let (_, outcome) = caller.refresh_until_answered(&next.refresh_token).await.unwrap();
         assert_eq!(outcome, RefreshOutcome::Rotated);
     }
 }

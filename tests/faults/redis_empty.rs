@@ -1,4 +1,4 @@
-//! Rows 4 and 5: Redis has lost everything, or the last that was written to it.
+//! Redis has lost all its data, or its last writes.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tonic::Code;
 use crate::support::caller::generation;
 use crate::support::{Caller, Load, PASSWORD, Redis, Servers, assert_refused, eventually};
 
-/// Validates dead tokens a hundred times a second; fails if one is ever called good.
-fn watch(caller: &Caller, dead: &[Tokens]) -> Load {
-    let (caller, dead) = (caller.clone(), dead.to_owned());
+/// Validates revoked tokens a hundred times a second, and fails if one is ever active.
+fn watch_revoked(caller: &Caller, revoked: &[Tokens]) -> Load {
+    let (caller, revoked) = (caller.clone(), revoked.to_owned());
     Load::start(100, move |n| {
-        let (caller, token) = (caller.clone(), dead[n % dead.len()].access_token.clone());
+        let (caller, token) = (caller.clone(), revoked[n % revoked.len()].access_token.clone());
         async move {
             let answer = caller.validate(&token).await?;
-            assert!(!answer.active, "a revoked token came back to life");
+            assert!(!answer.active, "a revoked token became active again");
             Ok(answer)
         }
     })
@@ -30,25 +30,28 @@ async fn until_logins_work(caller: &Caller) -> Tokens {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_redis_means_logging_in_again_and_revives_nothing() {
+async fn an_empty_redis_ends_sessions_and_reactivates_no_revoked_token() {
     let mut servers = Servers::start(&[]).await;
     let replicas = [servers.serve().await, servers.serve().await];
     let callers = [Caller::of(&replicas[0]), Caller::of(&replicas[1])];
-    let mut dead = Vec::new();
+    let mut revoked = Vec::new();
     for n in 0..10 {
         let session = callers[0].login("ada").await;
         callers[n % 2]
             .revoke(Target::Token(session.access_token.clone()))
             .await
             .unwrap();
-        dead.push(session);
+        revoked.push(session);
     }
     for caller in &callers {
-        for session in &dead {
+        for session in &revoked {
             caller.until_revoked(&session.access_token).await;
         }
     }
-    let watching = [watch(&callers[0], &dead), watch(&callers[1], &dead)];
+    let watching = [
+        watch_revoked(&callers[0], &revoked),
+        watch_revoked(&callers[1], &revoked),
+    ];
 
     for fault in [
         "emptied while running",
@@ -72,15 +75,15 @@ async fn an_empty_redis_means_logging_in_again_and_revives_nothing() {
         for caller in &callers {
             until_logins_work(caller).await;
             assert_refused(
-                caller.insist(&session.refresh_token).await,
+                caller.refresh_until_answered(&session.refresh_token).await,
                 Code::Unauthenticated,
                 "SESSION_NOT_FOUND",
             );
-            // Nobody revoked it: it is good until it expires.
+            // The session was lost, not revoked: its access token is valid until it expires.
             caller.assert_active(&session.access_token).await;
-            for session in &dead {
+            for session in &revoked {
                 assert_refused(
-                    caller.insist(&session.refresh_token).await,
+                    caller.refresh_until_answered(&session.refresh_token).await,
                     Code::Unauthenticated,
                     "SESSION_REVOKED",
                 );
@@ -95,7 +98,7 @@ async fn an_empty_redis_means_logging_in_again_and_revives_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failover_that_loses_the_last_writes_loses_no_revocation_and_no_rotation() {
+async fn a_failover_that_loses_writes_loses_no_revocation_and_no_rotation() {
     let servers = Servers::start(&["--repl-diskless-sync-delay", "0"]).await;
     let server = servers.serve().await;
     let caller = Caller::of(&server);
@@ -113,7 +116,7 @@ async fn a_failover_that_loses_the_last_writes_loses_no_revocation_and_no_rotati
             .then_some(())
     })
     .await;
-    // The link is cut: what happens now happens on the old master alone.
+    // Replication is cut: from now on only the old master has the writes.
     replica.command(&["REPLICAOF", "NO", "ONE"]);
     let mut newest = rotated.clone();
     for _ in 0..3 {
@@ -135,21 +138,24 @@ async fn a_failover_that_loses_the_last_writes_loses_no_revocation_and_no_rotati
     servers.to_redis.redirect(replica.address());
     until_logins_work(&caller).await;
 
-    // A lost rotation: the token proves by its tag that we issued it.
-    let (next, outcome) = caller.insist(&newest.refresh_token).await.unwrap();
+    // A lost rotation: the tag proves that Countersign issued the newer token, so it is accepted.
+    let (next, outcome) = caller.refresh_until_answered(&newest.refresh_token).await.unwrap();
     assert_eq!((outcome, generation(&next.refresh_token)), (RefreshOutcome::Rotated, 4));
-    // A lost deletion, a lost tombstone: the durable record refuses them.
-    for dead in [&deleted, &reused, &second, &third] {
+    // A lost deletion and a lost tombstone: the revocations in Postgres refuse these sessions.
+    for revoked in [&deleted, &reused, &second, &third] {
         assert_refused(
-            caller.insist(&dead.refresh_token).await,
+            caller.refresh_until_answered(&revoked.refresh_token).await,
             Code::Unauthenticated,
             "SESSION_REVOKED",
         );
-        assert_eq!(caller.inactive(&dead.access_token).await, Some(InactiveReason::Revoked));
+        assert_eq!(
+            caller.inactive_reason(&revoked.access_token).await,
+            Some(InactiveReason::Revoked)
+        );
     }
-    // A lost creation.
+    // A lost creation: the user has to log in again.
     assert_refused(
-        caller.insist(&created.refresh_token).await,
+        caller.refresh_until_answered(&created.refresh_token).await,
         Code::Unauthenticated,
         "SESSION_NOT_FOUND",
     );

@@ -1,4 +1,4 @@
-//! Rows 6, 7 and 8: Redis would throw sessions away, has no memory left, or no disk.
+//! Redis is configured to evict sessions, has no memory left, or no disk.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::support::guard::scratch;
 use crate::support::{Caller, PASSWORD, Servers, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_begins_to_evict_is_not_logged_in_to() {
+async fn logins_fail_when_redis_is_set_to_evict() {
     let servers = Servers::start(&["--maxmemory", "64mb"]).await;
     let server = servers.serve().await;
     let caller = Caller::of(&server);
@@ -20,7 +20,7 @@ async fn a_redis_that_begins_to_evict_is_not_logged_in_to() {
     servers
         .redis
         .command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
-    // It is looked at on every reconnect.
+    // The eviction policy is checked on every reconnection.
     servers
         .redis
         .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
@@ -47,7 +47,7 @@ async fn a_redis_that_begins_to_evict_is_not_logged_in_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_redis_can_still_be_revoked_in() {
+async fn revocations_succeed_when_redis_is_out_of_memory() {
     let servers = Servers::start(&["--maxmemory", "64mb"]).await;
     let server = servers.serve().await;
     let caller = Caller::of(&server);
@@ -83,11 +83,11 @@ async fn a_full_redis_can_still_be_revoked_in() {
     caller.login("ada").await;
 }
 
-/// A file system of one MiB, for as long as this lives.
-struct Tiny<'a>(&'a Path);
+/// A file system of 1 MiB, unmounted when dropped.
+struct SmallFileSystem<'a>(&'a Path);
 
-impl<'a> Tiny<'a> {
-    /// `None` where we may not mount.
+impl<'a> SmallFileSystem<'a> {
+    /// `None` if this process may not mount.
     fn mount(at: &'a Path) -> Option<Self> {
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
@@ -97,7 +97,7 @@ impl<'a> Tiny<'a> {
         mounted.status.success().then_some(Self(at))
     }
 
-    /// Leaves no byte free.
+    /// Fills the file system to the last byte.
     fn fill(&self) {
         let mut chunk = 1 << 20;
         let mut filler = std::fs::File::create(self.0.join("filler")).unwrap();
@@ -113,15 +113,15 @@ impl<'a> Tiny<'a> {
     }
 }
 
-impl Drop for Tiny<'_> {
+impl Drop for SmallFileSystem<'_> {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.0).output();
     }
 }
 
-async fn with_a_full_disk(fsync: &str) -> &'static str {
+async fn revoke_with_a_full_disk(fsync: &str) -> &'static str {
     let folder = scratch("tiny");
-    let Some(disk) = Tiny::mount(&folder) else {
+    let Some(disk) = SmallFileSystem::mount(&folder) else {
         return "skipped: only root can mount a small file system";
     };
     let dir = folder.to_str().unwrap();
@@ -142,7 +142,7 @@ async fn with_a_full_disk(fsync: &str) -> &'static str {
     caller
         .revoke(Target::Token(revoked.refresh_token.clone()))
         .await
-        .expect("Postgres has it: that is enough");
+        .expect("a revocation in Postgres is enough");
     caller.until_revoked(&revoked.access_token).await;
     caller.assert_active(&session.access_token).await;
 
@@ -164,11 +164,11 @@ async fn with_a_full_disk(fsync: &str) -> &'static str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_takes_no_revocation_back_when_redis_writes_each_second() {
-    println!("{}", with_a_full_disk("everysec").await);
+async fn a_full_disk_undoes_no_revocation_with_fsync_every_second() {
+    println!("{}", revoke_with_a_full_disk("everysec").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_takes_no_revocation_back_when_redis_writes_always() {
-    println!("{}", with_a_full_disk("always").await);
+async fn a_full_disk_undoes_no_revocation_with_fsync_always() {
+    println!("{}", revoke_with_a_full_disk("always").await);
 }

@@ -1,4 +1,4 @@
-//! Row 9: Redis answers, and the answer is no.
+//! Redis answers with an error: NOSCRIPT, READONLY, MASTERDOWN, LOADING or BUSY.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,8 +11,8 @@ use crate::support::{Caller, Countersign, Load, PASSWORD, Redis, Servers, assert
 
 const UNAVAILABLE: &str = "Unavailable STORE_UNAVAILABLE";
 
-async fn ready(options: &[&str]) -> (Servers, Countersign, Caller, Tokens) {
-    let servers = Servers::start(options).await.giving_up_early();
+async fn start(options: &[&str]) -> (Servers, Countersign, Caller, Tokens) {
+    let servers = Servers::start(options).await.with_default_timeouts();
     let server = servers.serve().await;
     let caller = Caller::of(&server);
     let session = caller.login("ada").await;
@@ -21,7 +21,7 @@ async fn ready(options: &[&str]) -> (Servers, Countersign, Caller, Tokens) {
 
 fn refreshing(caller: &Caller) -> Load {
     let caller = caller.clone();
-    // Slow enough for the hashing queue of a busy machine.
+    // Slow enough for the hashing queue on a busy machine.
     Load::start(15, move |_| {
         let caller = caller.clone();
         async move {
@@ -47,14 +47,14 @@ async fn until_it_works(caller: &Caller, session: &Tokens) {
         caller.issue("ada", PASSWORD).await.ok()
     })
     .await;
-    // Nothing was sent twice meanwhile.
+    // No refresh was executed twice meanwhile.
     let (next, _) = caller.refresh(&session.refresh_token).await.unwrap();
     assert_eq!(generation(&next.refresh_token), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forgotten_scripts_are_loaded_again_unnoticed() {
-    // Nothing is given up on here.
+async fn scripts_that_redis_forgot_are_loaded_again() {
+    // No time-outs are expected here.
     let servers = Servers::start(&[]).await;
     let server = servers.serve().await;
     let caller = Caller::of(&server);
@@ -72,9 +72,9 @@ async fn forgotten_scripts_are_loaded_again_unnoticed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_became_a_replica_is_unavailable() {
-    let (servers, _server, caller, session) = ready(&["--repl-diskless-sync-delay", "0"]).await;
+    let (servers, _server, caller, session) = start(&["--repl-diskless-sync-delay", "0"]).await;
     let master = Redis::start(&[]);
-    // What it had is kept while the link is down, and must not be served: READONLY, then MASTERDOWN.
+    // The replica keeps its data while the link is down, and must not be served from: READONLY, then MASTERDOWN.
     servers
         .redis
         .command(&["CONFIG", "SET", "replica-serve-stale-data", "no"]);
@@ -91,7 +91,7 @@ async fn a_master_that_became_a_replica_is_unavailable() {
         }
     }
     servers.redis.command(&["REPLICAOF", "NO", "ONE"]);
-    // It took over the other's nothing: the session is gone, and said to be.
+    // It did not take over the data of the other master: the session is gone, and Refresh says so.
     eventually("logins work", Duration::from_mins(1), || async {
         caller.issue("ada", PASSWORD).await.ok()
     })
@@ -99,12 +99,12 @@ async fn a_master_that_became_a_replica_is_unavailable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_still_loads_is_unavailable_and_then_has_everything() {
+async fn a_loading_redis_is_unavailable_and_then_has_every_session() {
     let (mut servers, _server, caller, session) =
-        ready(&["--appendonly", "yes", "--enable-debug-command", "yes"]).await;
+        start(&["--appendonly", "yes", "--enable-debug-command", "yes"]).await;
     servers.redis.command(&["DEBUG", "POPULATE", "20000", "filler", "10"]);
     servers.redis.command(&["BGREWRITEAOF"]);
-    eventually("it is on the disk", Duration::from_secs(20), || async {
+    eventually("the data is on the disk", Duration::from_secs(20), || async {
         let state = servers.redis.command(&["INFO", "persistence"]);
         (state.contains("aof_rewrite_in_progress:0") && state.contains("aof_rewrite_scheduled:0")).then_some(())
     })
@@ -113,7 +113,7 @@ async fn a_redis_that_still_loads_is_unavailable_and_then_has_everything() {
     servers.redis.launch_slowly();
     until_refused(&caller).await;
     caller.assert_active(&session.access_token).await;
-    eventually("it has loaded", Duration::from_mins(1), || async {
+    eventually("Redis has loaded its data", Duration::from_mins(1), || async {
         servers.redis.ready().then_some(())
     })
     .await;
@@ -121,8 +121,8 @@ async fn a_redis_that_still_loads_is_unavailable_and_then_has_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_busy_with_a_script_of_somebody_else_is_unavailable() {
-    let (servers, _server, caller, session) = ready(&["--busy-reply-threshold", "100"]).await;
+async fn a_redis_busy_with_a_foreign_script_is_unavailable() {
+    let (servers, _server, caller, session) = start(&["--busy-reply-threshold", "100"]).await;
     let mut endless = Command::new("redis-cli")
         .args(["-u", &servers.redis.url(), "EVAL", "while true do end", "0"])
         .stdout(Stdio::null())
@@ -144,8 +144,8 @@ async fn a_redis_busy_with_a_script_of_somebody_else_is_unavailable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_dozes_off_is_unavailable_for_as_long() {
-    let (servers, _server, caller, session) = ready(&["--enable-debug-command", "yes"]).await;
+async fn a_sleeping_redis_is_unavailable_until_it_wakes() {
+    let (servers, _server, caller, session) = start(&["--enable-debug-command", "yes"]).await;
     let mut dozing = Command::new("redis-cli")
         .args(["-u", &servers.redis.url(), "DEBUG", "SLEEP", "3"])
         .stdout(Stdio::null())

@@ -1,4 +1,4 @@
-//! Row 3: the script ran, and its reply was lost.
+//! The reply of Redis is lost after the rotation script ran.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use countersign::proto::{RefreshOutcome, Tokens};
 use tonic::Code;
 
 use crate::support::caller::{assert_refused, generation};
-use crate::support::proxy::Afterwards;
+use crate::support::proxy::AfterLoss;
 use crate::support::{Caller, PASSWORD, Servers, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_gets_the_same_successor() {
-    let servers = Servers::start(&[]).await.giving_up_early();
+async fn a_retry_after_a_lost_reply_gets_the_same_successor() {
+    let servers = Servers::start(&[]).await.with_default_timeouts();
     let ada = servers.database.scalar("SELECT id FROM users").await;
     let server = servers.serve().await;
     let caller = Caller::of(&server);
-    // Redis now knows the script: the reply that is lost is not "send me the script".
+    // Redis now knows the script, so the lost reply is not NOSCRIPT.
     caller.refresh(&caller.login("ada").await.refresh_token).await.unwrap();
-    for (round, afterwards) in (1..).zip([Afterwards::Close, Afterwards::Silence].repeat(5)) {
+    for (round, afterwards) in (1..).zip([AfterLoss::Close, AfterLoss::Silence].repeat(5)) {
         let session = until_every_connection_works(&caller).await;
         let key = ada.clone().into_bytes();
         let rotates = move |request: &[u8]| {
@@ -25,25 +25,26 @@ async fn a_retry_gets_the_same_successor() {
             has(b"EVALSHA") && has(&key)
         };
         servers.to_redis.lose_reply(rotates, afterwards);
-        // Nobody may send the script again on their own: it may have run.
+        // The script may have run, so Countersign must not send it again by itself.
         let refused = caller.refresh(&session.refresh_token).await;
         assert_refused(refused, Code::Unavailable, "STORE_UNAVAILABLE");
         assert_eq!(servers.to_redis.lost(), round);
-        let (retried, outcome) = caller.insist(&session.refresh_token).await.unwrap();
+        let (retried, outcome) = caller.refresh_until_answered(&session.refresh_token).await.unwrap();
         assert_eq!(
             (outcome, generation(&retried.refresh_token)),
             (RefreshOutcome::Replayed, 1),
             "round {round}, {afterwards:?}"
         );
-        let (again, _) = caller.insist(&session.refresh_token).await.unwrap();
+        let (again, _) = caller.refresh_until_answered(&session.refresh_token).await.unwrap();
         assert_eq!(again.refresh_token, retried.refresh_token);
-        // However many replies a silent connection swallows before it is given up.
-        let (next, _) = caller.insist(&retried.refresh_token).await.unwrap();
+        // A silent connection may swallow several replies before it times out.
+        let (next, _) = caller.refresh_until_answered(&retried.refresh_token).await.unwrap();
         assert_eq!(generation(&next.refresh_token), 2);
     }
 }
 
-/// Commands take turns on a replica's four connections: so many that succeed in a row, and all have come back.
+/// Waits until so many commands succeeded in a row that all connections are back: commands use a replica's four
+/// connections in turn.
 async fn until_every_connection_works(caller: &Caller) -> Tokens {
     eventually("every connection works", Duration::from_secs(30), || async {
         let mut last = None;

@@ -1,5 +1,5 @@
-//! Redis comes back from an old backup while the service runs: what it holds is of another time, and everybody logs in
-//! again. The counter that tells is compared at each reconnection, not only each minute.
+//! Redis is restored from an old backup while the service runs. Its sessions are outdated, so all users log in again.
+//! The counter that reveals the restore is compared at each reconnection, not only once a minute.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tonic::Code;
 use crate::support::{Admin, Caller, Servers, assert_refused, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_backup_is_noticed_when_redis_is_met_again() {
+async fn an_old_backup_of_redis_is_noticed_on_reconnection() {
     let mut servers = Servers::start(&["--dbfilename", "dump.rdb"]).await;
     let server = servers.serve().await;
     let caller = Caller::of(&server);
@@ -18,7 +18,7 @@ async fn an_old_backup_is_noticed_when_redis_is_met_again() {
     let backup = std::fs::read(&dump).unwrap();
     let (rotated, _) = caller.refresh(&session.refresh_token).await.unwrap();
 
-    // Each time that the connections are made anew the counter advances: no minute passes in this test.
+    // The counter advances each time the connections are made anew, so the test need not wait for a minute.
     let counter = || {
         servers
             .redis
@@ -57,14 +57,15 @@ async fn an_old_backup_is_noticed_when_redis_is_met_again() {
         .then_some(())
     })
     .await;
-    // Both are of the other era: the older one, whose generation the backup calls current, and the newer.
+    // Both sessions belong to the previous era: the older one, whose generation is current in the backup, and the
+    // newer one.
     for token in [&session.refresh_token, &rotated.refresh_token] {
-        let refused = caller.insist(token).await;
+        let refused = caller.refresh_until_answered(token).await;
         assert_refused(refused, Code::Unauthenticated, "SESSION_NOT_FOUND");
     }
     let again = eventually("logins work", Duration::from_secs(20), || async {
         caller.issue("ada", crate::support::PASSWORD).await.ok()
     })
     .await;
-    caller.insist(&again.refresh_token).await.unwrap();
+    caller.refresh_until_answered(&again.refresh_token).await.unwrap();
 }

@@ -1,6 +1,7 @@
-//! Row 47: clients that were all refused at once must not all come back at once.
+//! When an outage ends, the clients that failed must not all retry at the same moment.
 //!
-//! The full run: `RETRY_STORM_CLIENTS=2000 RETRY_STORM_SECONDS=30 cargo test --all-features --test faults retry_storm`.
+//! The full run: `RETRY_STORM_CLIENTS=2000 RETRY_STORM_SECONDS=30 cargo test --all-features --test faults
+//! retry_storm`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::support::{Countersign, PASSWORD, Servers, eventually};
 
-/// Calls a second, of all clients together: a debug build on two shared cores is not what this is about.
+/// Calls per second of all clients together: few enough for a debug build on two shared cores.
 const RATE: f64 = 100.0;
 
 #[expect(clippy::disallowed_methods, reason = "the size of a test is no configuration")]
@@ -23,11 +24,11 @@ fn size(name: &str, otherwise: u32) -> u32 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_redis_returns_its_clients_do_not_come_all_at_once() {
+async fn clients_spread_their_retries_after_an_outage() {
     let mut servers = Servers::start(&["--appendonly", "yes"]).await;
     let server = servers.serve().await;
-    // All these clients live in this process: where it is held up for a second, they are late at once, which is no storm.
-    // A storm comes each time.
+    // All clients live in this process. If it stalls for a second, all their calls are late together, which looks
+    // like a storm. A real storm would show in every round.
     for round in 1.. {
         let (before, after) = outage(&mut servers, &server).await;
         if after < 2.0 * before.max(RATE) {
@@ -37,7 +38,7 @@ async fn when_redis_returns_its_clients_do_not_come_all_at_once() {
     }
 }
 
-/// An outage of Redis, and new clients that live through it: calls in the busiest second before it, and after.
+/// An outage of Redis with new clients. Returns the calls in the busiest second before it and after it.
 #[expect(clippy::print_stdout, reason = "a test says what it measured")]
 async fn outage(servers: &mut Servers, server: &Countersign) -> (f64, f64) {
     let (clients, outage) = (size("RETRY_STORM_CLIENTS", 200), size("RETRY_STORM_SECONDS", 6));
@@ -45,12 +46,12 @@ async fn outage(servers: &mut Servers, server: &Countersign) -> (f64, f64) {
     let (running, succeeded) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
     let mut tasks = JoinSet::new();
     for n in 0..clients {
-        // Each is a process of its own: its own connection, its own budget.
+        // Each client stands for a process of its own, with its own connection and retry budget.
         let client = Client::builder(server.grpc_url())
             .deadline(Duration::from_secs(10))
             .connect_lazy()
             .unwrap();
-        let session = eventually("they are logged in", Duration::from_mins(1), || async {
+        let session = eventually("the client is logged in", Duration::from_mins(1), || async {
             client.log_in("ada", PASSWORD).await.ok()
         })
         .await;
@@ -71,21 +72,21 @@ async fn outage(servers: &mut Servers, server: &Countersign) -> (f64, f64) {
                     attempt += 1;
                     succeeded.fetch_add(1, Ordering::Relaxed);
                 }
-                // Who is late does not catch up.
+                // A late client does not make up for missed calls.
                 due = (due + period).max(Instant::now());
             }
         });
     }
 
     sleep(period.max(Duration::from_secs(2))).await;
-    let before = busiest(server, 3 * Duration::from_secs(1)).await;
+    let before = busiest_second(server, 3 * Duration::from_secs(1)).await;
     servers.redis.kill();
     sleep(Duration::from_secs(u64::from(outage))).await;
-    let during = busiest(server, 2 * Duration::from_secs(1)).await;
+    let during = busiest_second(server, 2 * Duration::from_secs(1)).await;
     servers.redis.launch();
     let count = succeeded.load(Ordering::Relaxed);
-    // From the moment of the restart: it is the first second that a storm would fill.
-    let after = busiest(server, Duration::from_secs(8)).await;
+    // Counted from the restart: a storm would fill the first second after it.
+    let after = busiest_second(server, Duration::from_secs(8)).await;
     println!("{clients} clients, calls in the busiest second: before {before}, during {during}, after {after}");
     eventually("refreshes succeed again", Duration::from_mins(1), || async {
         (succeeded.load(Ordering::Relaxed) > count + u64::from(clients)).then_some(())
@@ -96,8 +97,8 @@ async fn outage(servers: &mut Servers, server: &Countersign) -> (f64, f64) {
     (before, after)
 }
 
-/// The most calls of Refresh that came within one second of this span, as the server counts them.
-async fn busiest(server: &Countersign, span: Duration) -> f64 {
+/// The most Refresh calls within any one second of this span, by the server's own metric.
+async fn busiest_second(server: &Countersign, span: Duration) -> f64 {
     const STEP: Duration = Duration::from_millis(250);
     let mut seen = vec![(Instant::now(), arrivals(server).await)];
     while seen[0].0.elapsed() < span {

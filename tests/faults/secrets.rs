@@ -1,6 +1,7 @@
-//! Row 35: with every log at its most talkative, and through every call that is given a secret, good or bad: no secret is
-//! in the log, the metrics, the traces, the audit trail, an error, PostgreSQL's log of all statements, Redis' slow log or a
-//! dump of either store; and the process itself leaves none.
+//! No secret is recorded anywhere. Every log is at its most verbose level, and every call that takes or returns a
+//! secret is made, with good and bad ones. Then no secret is in the log, the metrics, the traces, the audit trail, an
+//! error, PostgreSQL's log of all statements, Redis' slow log or a dump of either store, and the process leaves no
+//! core dump.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitStatus};
@@ -19,19 +20,19 @@ use crate::support::caller::{refresh_bytes, session_secret};
 use crate::support::collector::Collector;
 use crate::support::deployment::for_tests;
 use crate::support::guard::{self, Ending};
-use crate::support::raw::shown;
+use crate::support::raw::with_bearer;
 use crate::support::secrets::{Secrets, assert_holds_none};
 use crate::support::serve::Storage;
 use crate::support::web::get;
 use crate::support::{Admin, PASSWORD, Process, Servers, eventually, poll};
 
-/// A secret that is refused must be kept as well: somebody may have mistyped a good one.
+/// A refused secret must not be recorded either: it may be a mistyped good one.
 const WRONG: &str = "canary-wrong-3f9d21c07be5";
 const NEW: &str = "canary sentence of quite new words";
 const NEWER: &str = "canary sentence of newer words yet";
 const NEWEST: &str = "canary sentence of the newest words";
 
-fn keep(secrets: &mut Secrets, tokens: &Tokens) {
+fn remember_tokens(secrets: &mut Secrets, tokens: &Tokens) {
     secrets.push(("an access token", tokens.access_token.clone().into_bytes()));
     if !tokens.refresh_token.is_empty() {
         secrets.push(("a refresh token", tokens.refresh_token.clone().into_bytes()));
@@ -47,9 +48,9 @@ fn password(username: &str, password: &str) -> Credential {
     })
 }
 
-/// Every call that takes or gives a secret; what was given, and every error.
+/// Makes every call that takes or returns a secret. Returns the secrets and all errors.
 #[expect(clippy::too_many_lines, reason = "one call after the other")]
-async fn live(admin: &Admin) -> (Secrets, Vec<Status>) {
+async fn use_every_secret(admin: &Admin) -> (Secrets, Vec<Status>) {
     let mut secrets: Secrets = vec![
         ("the password", PASSWORD.into()),
         ("a wrong secret", WRONG.into()),
@@ -86,7 +87,7 @@ async fn live(admin: &Admin) -> (Secrets, Vec<Status>) {
     errors.push(admin.users.clone().create_user(weak).await.unwrap_err());
 
     let own = admin.issue("", password("eve", NEW), &[], &[]).await.unwrap();
-    keep(&mut secrets, &own);
+    remember_tokens(&mut secrets, &own);
     for (name, wrong) in [("eve", WRONG), ("nobody", WRONG)] {
         errors.push(admin.issue("", password(name, wrong), &[], &[]).await.unwrap_err());
     }
@@ -100,7 +101,7 @@ async fn live(admin: &Admin) -> (Secrets, Vec<Status>) {
         let done = admin
             .users
             .clone()
-            .change_password(shown(request, &own.access_token))
+            .change_password(with_bearer(request, &own.access_token))
             .await;
         errors.extend(done.err());
     }
@@ -147,8 +148,8 @@ async fn live(admin: &Admin) -> (Secrets, Vec<Status>) {
     let grants = [Grant::ClientSecret, Grant::Exchange];
     let secret = admin.client("robot", &grants, &["*"], &["*"]).await;
     secrets.push(("a client's secret", secret.clone().into_bytes()));
-    let machine = admin.machine("robot", &secret, &[], &[]).await.unwrap();
-    keep(&mut secrets, &machine);
+    let issue_with_secret = admin.issue_with_secret("robot", &secret, &[], &[]).await.unwrap();
+    remember_tokens(&mut secrets, &issue_with_secret);
     let wrong = Credential::ClientSecret(ClientSecretCredential { secret: WRONG.into() });
     errors.push(admin.issue("robot", wrong, &[], &[]).await.unwrap_err());
     let rotate = RotateClientSecretRequest {
@@ -166,17 +167,17 @@ async fn live(admin: &Admin) -> (Secrets, Vec<Status>) {
     secrets.push(("a rotated secret", rotated.into_bytes()));
 
     let session = admin.issue("", password("eve", NEW), &[], &[]).await.unwrap();
-    keep(&mut secrets, &session);
+    remember_tokens(&mut secrets, &session);
     for (subject, actor) in [
-        (&session.access_token, &machine.access_token),
-        (&WRONG.to_owned(), &machine.access_token),
+        (&session.access_token, &issue_with_secret.access_token),
+        (&WRONG.to_owned(), &issue_with_secret.access_token),
     ] {
         let exchange = Credential::Exchange(ExchangeCredential {
             subject_token: subject.clone(),
             actor_token: actor.clone(),
         });
         match admin.issue("", exchange, &[], &[]).await {
-            Ok(tokens) => keep(&mut secrets, &tokens),
+            Ok(tokens) => remember_tokens(&mut secrets, &tokens),
             Err(error) => errors.push(error),
         }
     }
@@ -192,9 +193,9 @@ async fn live(admin: &Admin) -> (Secrets, Vec<Status>) {
             .and_then(|done| done.into_inner().tokens)
     };
     let next = refresh(&session.refresh_token, &mut errors).await.unwrap();
-    keep(&mut secrets, &next);
+    remember_tokens(&mut secrets, &next);
     let last = refresh(&next.refresh_token, &mut errors).await.unwrap();
-    keep(&mut secrets, &last);
+    remember_tokens(&mut secrets, &last);
     for bad in [WRONG, session.refresh_token.as_str(), session.access_token.as_str()] {
         assert!(refresh(bad, &mut errors).await.is_none());
     }
@@ -208,13 +209,13 @@ async fn live(admin: &Admin) -> (Secrets, Vec<Status>) {
             target: Some(revoke_request::Target::Token(token.into())),
             ..Default::default()
         };
-        errors.extend(admin.tokens.clone().revoke(shown(request, token)).await.err());
+        errors.extend(admin.tokens.clone().revoke(with_bearer(request, token)).await.err());
     }
     (secrets, errors)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_is_told_to_anything_that_remembers() {
+async fn no_secret_is_recorded_in_logs_stores_metrics_or_traces() {
     let options = [
         "--slowlog-log-slower-than",
         "0",
@@ -231,7 +232,7 @@ async fn no_secret_is_told_to_anything_that_remembers() {
         .set("telemetry.log_format", "json");
     let server = servers.serve().await;
     let admin = Admin::of(&server);
-    let (secrets, errors) = live(&admin).await;
+    let (secrets, errors) = use_every_secret(&admin).await;
 
     assert!(errors.len() > 10, "{errors:?}");
     for error in &errors {
@@ -245,13 +246,13 @@ async fn no_secret_is_told_to_anything_that_remembers() {
     let log = server.log();
     assert!(
         log.contains("\"level\":\"DEBUG\""),
-        "the log is at its most talkative: {log:.300}"
+        "the log is at its most verbose level: {log:.300}"
     );
     assert_holds_none("the log", log.as_bytes(), &secrets);
     let statements = servers.postgres.log();
     assert!(
         statements.contains("parameters:"),
-        "it logs what it is told: {statements:.300}"
+        "Postgres logs every statement: {statements:.300}"
     );
     assert_holds_none("PostgreSQL's log", statements.as_bytes(), &secrets);
     assert_holds_none("pg_dump", &servers.database.dump(), &secrets);
@@ -279,8 +280,8 @@ async fn no_secret_is_told_to_anything_that_remembers() {
     assert_holds_none("the process list", &memory, &secrets);
 }
 
-/// How a process ends that aborts, where core dumps are wanted.
-fn hit(command: &Command) -> ExitStatus {
+/// Aborts a process that may write core dumps, and returns its exit status.
+fn abort(command: &Command) -> ExitStatus {
     let mut shell = Command::new("sh");
     shell
         .args(["-c", "ulimit -c unlimited; exec \"$@\"", "sh"])
@@ -296,22 +297,22 @@ fn hit(command: &Command) -> ExitStatus {
     }
     let mut process = Process::spawn(&mut shell, &folder.join("log"), Ending::Kill);
     let ready = folder.join("ready.json");
-    poll(Duration::from_secs(20), || ready.exists().then_some(())).expect("it is ready");
+    poll(Duration::from_secs(20), || ready.exists().then_some(())).expect("the process is ready");
     process.signal(Signal::SIGABRT);
     process.wait(Duration::from_secs(20))
 }
 
-/// Row 35: what the process holds in its memory at work is not written to a disk when it dies.
+/// Secrets in the memory of the process must not be written to a disk when it crashes.
 #[test]
-fn it_leaves_no_core_dump() {
+fn a_crash_leaves_no_core_dump() {
     let storage = for_tests(Storage::embedded());
     let mut serve = storage.command();
     serve.args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
     serve.args(["--ready-file", "ready.json"]);
-    // Another process of this machine, for comparison: whether it dumps hangs on the machine.
+    // Another process of this machine, for comparison: whether it dumps core depends on the machine.
     let mut other = Command::new("sh");
     other.args(["-c", "touch ready.json; exec sleep 60"]);
-    println!("another process dumps core here: {}", hit(&other).core_dumped());
-    let status = hit(&serve);
+    println!("another process dumps core here: {}", abort(&other).core_dumped());
+    let status = abort(&serve);
     assert_eq!((status.signal(), status.core_dumped()), (Some(6), false));
 }

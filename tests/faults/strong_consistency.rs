@@ -1,4 +1,4 @@
-//! `CONSISTENCY_STRONG`: whoever asks for it is told what the durable record says, wherever they ask.
+//! `CONSISTENCY_STRONG`: Validate answers from the durable record, at every replica.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use countersign::proto::revoke_request::Target;
 use countersign::proto::{Consistency, InactiveReason, ValidateRequest, ValidateResponse};
 use tonic::{Code, Status};
 
-use crate::support::proxy::Weather;
+use crate::support::proxy::LinkState;
 use crate::support::{Caller, Fleet, assert_refused, eventually};
 
-async fn strongly(caller: &Caller, token: &str) -> Result<ValidateResponse, Status> {
+async fn validate_strongly(caller: &Caller, token: &str) -> Result<ValidateResponse, Status> {
     let request = ValidateRequest {
         access_token: token.to_owned(),
         consistency: Consistency::Strong.into(),
@@ -19,7 +19,7 @@ async fn strongly(caller: &Caller, token: &str) -> Result<ValidateResponse, Stat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_has_heard_nothing_asks() {
+async fn a_strong_validate_reads_the_durable_record() {
     let mut fleet = Fleet::start(&[], &[("revocation.max_staleness", "2h")]).await;
     fleet.replicas[2]
         .launch_with("revocation.reconcile_interval", "1h")
@@ -31,10 +31,15 @@ async fn a_replica_that_has_heard_nothing_asks() {
         sessions.push(callers[0].login(name).await);
     }
     for session in &sessions {
-        assert!(strongly(&callers[2], &session.access_token).await.unwrap().active);
+        assert!(
+            validate_strongly(&callers[2], &session.access_token)
+                .await
+                .unwrap()
+                .active
+        );
     }
-    // It hears nothing more, and asks by itself when the test is long over.
-    fleet.replicas[2].to_redis.set(Weather::Cut);
+    // The replica receives no more announcements, and does not reconcile by timer during the test.
+    fleet.replicas[2].to_redis.set(LinkState::Cut);
     for (session, target) in sessions.iter().zip([
         Target::Token(sessions[0].access_token.clone()),
         Target::UserId(ben),
@@ -43,20 +48,25 @@ async fn a_replica_that_has_heard_nothing_asks() {
     ]) {
         callers[0].revoke(target).await.unwrap();
         let local = callers[2].validate(&session.access_token).await.unwrap();
-        assert!(local.active, "nobody told it");
-        let answer = strongly(&callers[2], &session.access_token).await.unwrap();
+        assert!(local.active, "the replica has not learned of the revocation");
+        let answer = validate_strongly(&callers[2], &session.access_token).await.unwrap();
         assert_eq!((answer.active, answer.reason()), (false, InactiveReason::Revoked));
     }
     let since = callers[0].login("ada").await;
-    assert!(strongly(&callers[2], &since.access_token).await.unwrap().active);
+    assert!(
+        validate_strongly(&callers[2], &since.access_token)
+            .await
+            .unwrap()
+            .active
+    );
     callers[0].revoke(Target::Everything(true)).await.unwrap();
-    let answer = strongly(&callers[2], &since.access_token).await.unwrap();
+    let answer = validate_strongly(&callers[2], &since.access_token).await.unwrap();
     assert_eq!((answer.active, answer.reason()), (false, InactiveReason::Revoked));
 
-    // Without the record there is no strong answer, and none is made up.
-    fleet.replicas[2].to_postgres.set(Weather::Cut);
-    eventually("it cannot be told", Duration::from_secs(20), || async {
-        let answer = strongly(&callers[2], &callers[1].login("ada").await.access_token).await;
+    // Without the durable record a strong Validate fails; it does not fall back to local knowledge.
+    fleet.replicas[2].to_postgres.set(LinkState::Cut);
+    eventually("a strong Validate fails", Duration::from_secs(20), || async {
+        let answer = validate_strongly(&callers[2], &callers[1].login("ada").await.access_token).await;
         assert_refused(answer, Code::Unavailable, "STORE_UNAVAILABLE");
         Some(())
     })

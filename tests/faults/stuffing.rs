@@ -1,4 +1,4 @@
-//! Row 32: many passwords at one account, one password at many accounts, and a victim who is not to be locked out.
+//! Many passwords tried on one account, one password tried on many accounts, and a victim who must not be locked out.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use tonic::transport::Endpoint;
 use crate::support::caller::reason;
 use crate::support::{Admin, Caller, Countersign, Deployment, Servers, Shape, assert_refused};
 
-/// Somebody at this address of loopback.
-fn at(server: &Countersign, address: &str) -> Admin {
+/// A caller from this loopback address.
+fn caller_from(server: &Countersign, address: &str) -> Admin {
     let address: IpAddr = address.parse().unwrap();
     let endpoint = Endpoint::from_shared(server.grpc_url()).unwrap();
     Admin::over(
@@ -27,7 +27,7 @@ async fn guess(from: &Admin, name: &str) -> String {
     use countersign::proto::issue_request::Credential;
     let credential = Credential::Password(PasswordCredential {
         username: name.to_owned(),
-        password: "password of somebody else".to_owned(),
+        password: "password of another user".to_owned(),
     });
     let refused = from
         .issue("", credential, &[], &[])
@@ -45,14 +45,14 @@ async fn a_thousand_guesses_do_not_lock_the_victim_out() {
             .set("throttle.source", "100000/1m");
         deployment.add_user("ada", &[]);
         let server = deployment.serve();
-        let home = at(&server, "127.0.0.9");
+        let home = caller_from(&server, "127.0.0.9");
         home.login("", "ada", &[], &[])
             .await
-            .expect("the victim has been here before");
+            .expect("the victim logs in from a source that becomes known");
 
         let mut attackers = JoinSet::new();
         for n in 0..20 {
-            let attacker = at(&server, &format!("127.0.1.{}", n + 1));
+            let attacker = caller_from(&server, &format!("127.0.1.{}", n + 1));
             attackers.spawn(async move {
                 for _ in 0..50 {
                     assert_eq!(guess(&attacker, "ada").await, "INVALID_CREDENTIALS");
@@ -70,12 +70,12 @@ async fn a_thousand_guesses_do_not_lock_the_victim_out() {
             }
         }
         println!("{shape:?}: {logins} logins of the victim among 1,000 guesses");
-        let stranger = at(&server, "127.0.2.1");
+        let stranger = caller_from(&server, "127.0.2.1");
         let refused = stranger.login("", "ada", &[], &[]).await;
         assert_refused(refused, Code::Unauthenticated, "INVALID_CREDENTIALS");
-        home.login("", "ada", &[], &[]).await.expect("and afterwards");
+        home.login("", "ada", &[], &[]).await.expect("the victim still gets in");
 
-        // The exemption has a limit of its own.
+        // The exemption of known sources has a limit of its own.
         for _ in 0..15 {
             guess(&home, "ada").await;
         }
@@ -86,7 +86,7 @@ async fn a_thousand_guesses_do_not_lock_the_victim_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_password_at_many_accounts_ends_at_the_source() {
+async fn one_password_tried_on_many_accounts_is_limited_by_source() {
     for shape in [Shape::Embedded, Shape::Clustered] {
         let deployment = Deployment::fresh(shape)
             .await
@@ -95,7 +95,7 @@ async fn one_password_at_many_accounts_ends_at_the_source() {
             .set("throttle.global", "200/1h");
         deployment.add_user("ada", &[]);
         let server = deployment.serve();
-        let sprayer = at(&server, "127.0.3.1");
+        let sprayer = caller_from(&server, "127.0.3.1");
         let mut answers = Vec::new();
         for n in 0..80 {
             answers.push(guess(&sprayer, &format!("user{n}")).await);
@@ -103,16 +103,20 @@ async fn one_password_at_many_accounts_ends_at_the_source() {
         assert_eq!(answers.iter().filter(|why| *why == "INVALID_CREDENTIALS").count(), 60);
         assert!(answers[60..].iter().all(|why| why == "THROTTLED"));
         let refused = sprayer.login("", "ada", &[], &[]).await;
-        assert!(retry_info(refused.as_ref().unwrap_err()), "it says when to try again");
+        assert!(retry_info(refused.as_ref().unwrap_err()), "the error has RetryInfo");
         assert_refused(refused, Code::ResourceExhausted, "THROTTLED");
-        at(&server, "127.0.3.2")
+        caller_from(&server, "127.0.3.2")
             .login("", "ada", &[], &[])
             .await
-            .expect("others are left alone");
-        // From many sources, all of them together reach the limit of everybody.
+            .expect("other sources are not limited");
+        // Guesses from many sources together reach the global limit.
         let mut last = String::new();
         for n in 0..160 {
-            last = guess(&at(&server, &format!("127.0.4.{}", n + 1)), &format!("user{n}")).await;
+            last = guess(
+                &caller_from(&server, &format!("127.0.4.{}", n + 1)),
+                &format!("user{n}"),
+            )
+            .await;
         }
         assert_eq!(last, "THROTTLED");
     }
@@ -127,7 +131,7 @@ async fn without_redis_each_replica_counts_alone() {
     let server = servers.serve().await;
     Caller::of(&server).login("ada").await;
     servers.redis.kill();
-    let attacker = at(&server, "127.0.5.1");
+    let attacker = caller_from(&server, "127.0.5.1");
     let mut answers = Vec::new();
     for n in 0..50 {
         answers.push(guess(&attacker, &format!("user{n}")).await);
@@ -135,8 +139,8 @@ async fn without_redis_each_replica_counts_alone() {
     let guesses = answers.iter().filter(|why| *why == "INVALID_CREDENTIALS").count();
     assert!((30..=32).contains(&guesses), "{answers:?}");
     assert_eq!(answers.last().unwrap(), "THROTTLED", "{answers:?}");
-    // A victim is told the truth: nothing can be begun now. It is no answer about the password.
-    let victim = at(&server, "127.0.5.2").login("", "ada", &[], &[]).await;
+    // The victim gets STORE_UNAVAILABLE, which says nothing about the password: no session can begin now.
+    let victim = caller_from(&server, "127.0.5.2").login("", "ada", &[], &[]).await;
     assert_refused(victim, Code::Unavailable, "STORE_UNAVAILABLE");
 }
 

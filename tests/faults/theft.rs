@@ -1,4 +1,5 @@
-//! Rows 17 and 18: a token is used by two. The session ends on all three replicas, with all its tokens.
+//! A refresh token is stolen: both the honest client and the attacker use it. The session is revoked on all three
+//! replicas, with all its tokens.
 
 use std::time::Duration;
 
@@ -9,20 +10,20 @@ use tonic::Code;
 
 use crate::support::{Caller, Fleet, assert_refused};
 
-/// The sequences, each in the words of who has the token. The last call is the one that ends the session.
-struct Story<'a> {
+/// A sequence of refreshes with stolen tokens. The last call is the one that revokes the session.
+struct Sequence<'a> {
     callers: &'a [Caller],
     begun: Instant,
     second: i64,
     turn: usize,
-    given: Vec<Tokens>,
+    tokens: Vec<Tokens>,
 }
 
 fn second() -> i64 {
     SystemClock::new().now().0 / 1000
 }
 
-impl<'a> Story<'a> {
+impl<'a> Sequence<'a> {
     async fn begin(callers: &'a [Caller], client: &str) -> Self {
         let tokens = callers[0].login_at(client, "ada").await;
         Self {
@@ -30,7 +31,7 @@ impl<'a> Story<'a> {
             begun: Instant::now(),
             second: second(),
             turn: 0,
-            given: vec![tokens],
+            tokens: vec![tokens],
         }
     }
 
@@ -40,25 +41,29 @@ impl<'a> Story<'a> {
         &self.callers[self.turn % self.callers.len()]
     }
 
-    /// Presents the token that was given as the `n`th; it works.
-    async fn uses(&mut self, n: usize, attempt: &str) -> RefreshOutcome {
-        let token = self.given[n].refresh_token.clone();
-        let answer = self.caller().refresh_as(&token, attempt).await.expect("it works");
+    /// Presents the `n`th token of the sequence; the refresh succeeds.
+    async fn refresh(&mut self, n: usize, attempt: &str) -> RefreshOutcome {
+        let token = self.tokens[n].refresh_token.clone();
+        let answer = self
+            .caller()
+            .refresh_as(&token, attempt)
+            .await
+            .expect("the refresh succeeds");
         let outcome = answer.outcome();
-        self.given.push(answer.tokens.unwrap());
+        self.tokens.push(answer.tokens.unwrap());
         outcome
     }
 
-    /// Presents the token that was given as the `n`th: one too often.
+    /// Presents the `n`th token of the sequence, which is a reuse and revokes the session.
     #[expect(clippy::print_stdout, reason = "a test says what it measured")]
-    async fn ends(mut self, n: usize, attempt: &str, what: &str) {
-        let token = self.given[n].refresh_token.clone();
+    async fn reuse(mut self, n: usize, attempt: &str, what: &str) {
+        let token = self.tokens[n].refresh_token.clone();
         let refused = self.caller().refresh_as(&token, attempt).await;
         assert_refused(refused, Code::Unauthenticated, "REFRESH_TOKEN_REUSED");
         let (ended, in_one_second) = (Instant::now(), self.second == second());
         let mut slowest = Duration::ZERO;
         for caller in self.callers {
-            for tokens in &self.given {
+            for tokens in &self.tokens {
                 let refused = caller.refresh_as(&tokens.refresh_token, attempt).await;
                 assert_refused(refused, Code::Unauthenticated, "SESSION_REVOKED");
                 caller.until_revoked(&tokens.access_token).await;
@@ -66,10 +71,10 @@ impl<'a> Story<'a> {
             slowest = ended.elapsed();
         }
         println!(
-            "{what}: over after {:?}{}; known and tried everywhere {slowest:?} later",
+            "{what}: revoked after {:?}{}; checked at every replica {slowest:?} later",
             ended.duration_since(self.begun),
             if in_one_second {
-                ", all in one second of the clock"
+                ", all within one second of the wall clock"
             } else {
                 ""
             },
@@ -78,7 +83,7 @@ impl<'a> Story<'a> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_had_the_token_first_both_lose_it() {
+async fn reuse_of_a_stolen_token_revokes_the_session_whichever_party_is_first() {
     let fleet = Fleet::start(&[], &[]).await;
     fleet
         .run(&[
@@ -112,64 +117,68 @@ async fn whoever_had_the_token_first_both_lose_it() {
         caller.login("ada").await;
     }
 
-    let mut it = Story::begin(&callers, "default").await;
-    it.uses(0, "").await;
-    it.uses(1, "").await;
-    it.ends(0, "", "the grandparent").await;
+    let mut sequence = Sequence::begin(&callers, "default").await;
+    sequence.refresh(0, "").await;
+    sequence.refresh(1, "").await;
+    sequence.reuse(0, "", "the grandparent").await;
 
-    let mut it = Story::begin(&callers, "default").await;
+    let mut sequence = Sequence::begin(&callers, "default").await;
     for n in 0..5 {
-        it.uses(n, "").await;
+        sequence.refresh(n, "").await;
     }
-    it.ends(1, "", "one long gone").await;
+    sequence.reuse(1, "", "a much older token").await;
 
-    let mut it = Story::begin(&callers, "graceless").await;
-    it.uses(0, "").await;
-    it.ends(0, "", "the parent, without a grace").await;
+    let mut sequence = Sequence::begin(&callers, "graceless").await;
+    sequence.refresh(0, "").await;
+    sequence.reuse(0, "", "the parent, with a grace of 0").await;
 
-    let mut it = Story::begin(&callers, "brief").await;
-    it.uses(0, "").await;
+    let mut sequence = Sequence::begin(&callers, "brief").await;
+    sequence.refresh(0, "").await;
     sleep_until(Instant::now() + Duration::from_millis(1_050)).await;
-    it.ends(0, "", "the parent, after the grace").await;
+    sequence.reuse(0, "", "the parent, after the grace").await;
 
-    let mut it = Story::begin(&callers, "default").await;
-    it.uses(0, "mine").await;
-    it.ends(0, "yours", "the parent, as another attempt").await;
+    let mut sequence = Sequence::begin(&callers, "default").await;
+    sequence.refresh(0, "mine").await;
+    sequence.reuse(0, "yours", "the parent, with another attempt id").await;
 
-    // The answer of the second rotation never arrived anywhere: an orphan. Its parent comes, and then its grandparent.
-    let mut it = Story::begin(&callers, "default").await;
-    it.uses(0, "").await;
-    it.uses(1, "").await;
-    assert_eq!(it.uses(1, "").await, RefreshOutcome::Replayed);
-    it.ends(0, "", "the parent of an orphan").await;
+    // The response of the second rotation is lost, so its token is an orphan. Its parent is presented again, and then
+    // its grandparent.
+    let mut sequence = Sequence::begin(&callers, "default").await;
+    sequence.refresh(0, "").await;
+    sequence.refresh(1, "").await;
+    assert_eq!(sequence.refresh(1, "").await, RefreshOutcome::Replayed);
+    sequence.reuse(0, "", "the parent of an orphan").await;
 
-    // The attacker is first: S1, R1 (attacker), S1 (honest).
-    let mut it = Story::begin(&callers, "default").await;
-    it.uses(0, "attacker").await;
-    it.ends(0, "honest", "the honest client, at once, as its own attempt")
+    // The attacker refreshes first: S1, R1 (attacker), S1 (honest).
+    let mut sequence = Sequence::begin(&callers, "default").await;
+    sequence.refresh(0, "attacker").await;
+    sequence
+        .reuse(0, "honest", "the honest client, at once, with its own attempt id")
         .await;
 
-    let mut it = Story::begin(&callers, "brief").await;
-    it.uses(0, "").await;
+    let mut sequence = Sequence::begin(&callers, "brief").await;
+    sequence.refresh(0, "").await;
     sleep_until(Instant::now() + Duration::from_millis(1_050)).await;
-    it.ends(0, "", "the honest client, after the grace").await;
+    sequence.reuse(0, "", "the honest client, after the grace").await;
 
-    // R1, R2 by the attacker, then S1 by the honest client.
-    let mut it = Story::begin(&callers, "default").await;
-    it.uses(0, "").await;
-    it.uses(1, "").await;
-    it.ends(0, "", "the honest client, two behind").await;
+    // R1 and R2 by the attacker, then S1 by the honest client.
+    let mut sequence = Sequence::begin(&callers, "default").await;
+    sequence.refresh(0, "").await;
+    sequence.refresh(1, "").await;
+    sequence.reuse(0, "", "the honest client, two generations behind").await;
 
-    // Inside the grace both hold the same successor; where they part, both end.
-    let mut it = Story::begin(&callers, "default").await;
-    it.uses(0, "").await;
-    assert_eq!(it.uses(0, "").await, RefreshOutcome::Replayed);
-    assert_eq!(it.given[1].refresh_token, it.given[2].refresh_token);
-    it.uses(1, "attacker").await;
-    it.ends(2, "honest", "the first divergence of two that held the same")
+    // Within the grace both get the same successor. When one of them goes further, the next use by the other revokes
+    // the session.
+    let mut sequence = Sequence::begin(&callers, "default").await;
+    sequence.refresh(0, "").await;
+    assert_eq!(sequence.refresh(0, "").await, RefreshOutcome::Replayed);
+    assert_eq!(sequence.tokens[1].refresh_token, sequence.tokens[2].refresh_token);
+    sequence.refresh(1, "attacker").await;
+    sequence
+        .reuse(2, "honest", "the first divergence of two holders of the same token")
         .await;
 
     let reused = "SELECT count(*) FROM audit_events WHERE kind = 'token.refresh.reused'";
     assert_eq!(fleet.database.scalar(reused).await, "10");
-    fleet.assert_calm();
+    fleet.assert_no_panics();
 }

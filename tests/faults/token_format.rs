@@ -1,4 +1,4 @@
-//! Row 37: what is not a refresh token of ours costs no store anything.
+//! Strings that are not refresh tokens of this service cause no call to a store.
 
 use std::sync::Arc;
 
@@ -9,13 +9,14 @@ use tonic::Code;
 use crate::support::caller::{reason, refresh_bytes, refresh_text};
 use crate::support::{Caller, Servers};
 
-/// Over the wire; the same million strings meet the decoder alone in `token::refresh_token`'s tests.
+/// How many strings are sent over the wire. The tests of `token::refresh_token` give a million of them to the decoder
+/// alone.
 const STRINGS: u64 = 20_000;
 
-/// A small generator of numbers: the same strings in every run.
-struct Numbers(u64);
+/// A small random number generator that gives the same strings in every run.
+struct Lcg(u64);
 
-impl Numbers {
+impl Lcg {
     fn next(&mut self, below: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -24,8 +25,8 @@ impl Numbers {
     }
 }
 
-/// A good token with something wrong: a changed, missing, added or doubled byte, a right checksum over a wrong tag.
-fn mutated(good: &str, numbers: &mut Numbers) -> String {
+/// A good token with a defect: a changed, missing, added or doubled byte, or a correct checksum over a wrong tag.
+fn mutated(good: &str, numbers: &mut Lcg) -> String {
     let mut bytes = refresh_bytes(good);
     let at = numbers.next(bytes.len());
     match numbers.next(6) {
@@ -54,7 +55,7 @@ fn mutated(good: &str, numbers: &mut Numbers) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_but_a_token_of_ours_reaches_a_store() {
+async fn strings_that_are_not_refresh_tokens_reach_no_store() {
     let servers = Servers::start(&[]).await;
     let server = servers.serve().await;
     let caller = Caller::of(&server);
@@ -63,7 +64,7 @@ async fn nothing_but_a_token_of_ours_reaches_a_store() {
     let commands = || servers.redis.commands();
     let (statements_before, commands_before) = (servers.postgres.statements(), commands());
     let start = tokio::time::Instant::now();
-    let mut numbers = Numbers(0x0C55_7E57);
+    let mut numbers = Lcg(0x0C55_7E57);
     let at_once = Arc::new(Semaphore::new(100));
     let mut calls = JoinSet::new();
     for _ in 0..STRINGS {
@@ -74,7 +75,10 @@ async fn nothing_but_a_token_of_ours_reaches_a_store() {
         let (caller, permit) = (caller.clone(), Arc::clone(&at_once).acquire_owned().await.unwrap());
         calls.spawn(async move {
             let _permit = permit;
-            let status = caller.refresh(&token).await.expect_err("not a token of ours");
+            let status = caller
+                .refresh(&token)
+                .await
+                .expect_err("the string is not a refresh token of this service");
             assert_eq!(
                 reason(&status),
                 (Code::Unauthenticated, "REFRESH_TOKEN_MALFORMED".into()),
@@ -95,8 +99,8 @@ async fn nothing_but_a_token_of_ours_reaches_a_store() {
         commands() - commands_before,
     );
     println!("{STRINGS} strings in {busy:?}: {statements} statements, {commands_meanwhile} commands");
-    // Reconciliation, heartbeats and the reading of the stream go on, a few times a second.
+    // Background work goes on a few times a second: reconciliation, heartbeats and reading the stream.
     let background = 50 + 20 * busy.as_secs();
     assert!(statements < background && commands_meanwhile < background);
-    caller.refresh(&good).await.expect("nothing of this harmed the session");
+    caller.refresh(&good).await.expect("the session is unaffected");
 }

@@ -1,6 +1,6 @@
-//! A thousand watchers on one replica, revocations at another. The full size is
-//! `COUNTERSIGN_WATCHERS=1000 COUNTERSIGN_WATCHED=10000 cargo test --all-features --test faults watchers -- --nocapture`;
-//! `COUNTERSIGN_WATCH_PACE` says how many revocations are made a second (100 unless it is set).
+//! A thousand watchers on one replica, and revocations at another. The full size is `COUNTERSIGN_WATCHERS=1000
+//! COUNTERSIGN_WATCHED=10000 cargo test --all-features --test faults watchers -- --nocapture`;
+//! `COUNTERSIGN_WATCH_PACE` is the number of revocations per second (100 by default).
 
 use std::time::Duration;
 
@@ -17,34 +17,38 @@ use tonic::Streaming;
 
 use crate::support::{Caller, Fleet, size};
 
-/// A connection carries a hundred streams.
-const OF_A_CONNECTION: usize = 50;
+/// Streams on one connection; a connection may carry a hundred.
+const STREAMS_PER_CONNECTION: usize = 50;
 
-/// Longer than any of this takes where it works.
-const PATIENCE: Duration = Duration::from_mins(15);
+/// Longer than the whole test takes when it succeeds.
+const TIMEOUT: Duration = Duration::from_mins(15);
 
 async fn watch(caller: &Caller) -> Streaming<WatchRevocationsResponse> {
     let mut stub = caller.tokens.clone();
     let begun = stub.watch_revocations(WatchRevocationsRequest::default()).await;
-    let mut stream = begun.expect("it may watch").into_inner();
-    // The snapshot is over with the first heartbeat.
+    let mut stream = begun.expect("the caller may watch").into_inner();
+    // The first heartbeat marks the end of the snapshot.
     while !matches!(next(&mut stream).await, Message::Heartbeat(_)) {}
     stream
 }
 
 async fn next(stream: &mut Streaming<WatchRevocationsResponse>) -> Message {
-    let message = stream.message().await.expect("the stream goes on").expect("and on");
+    let message = stream
+        .message()
+        .await
+        .expect("the stream is open")
+        .expect("the stream has not ended");
     message.message.expect("a message")
 }
 
-/// Milliseconds since the revocation was written down.
+/// Milliseconds since the revocation was stored.
 fn age(revocation: &Revocation) -> u64 {
-    let revoked = revocation.revoked_at.expect("it says when");
+    let revoked = revocation.revoked_at.expect("the revocation has revoked_at");
     let revoked = revoked.seconds * 1000 + i64::from(revoked.nanos) / 1_000_000;
     u64::try_from(SystemClock::new().now().0 - revoked).unwrap_or(0)
 }
 
-/// Reads until so many revocations have come; how late each was.
+/// Reads this many revocations, and returns how late each arrived.
 async fn read(mut stream: Streaming<WatchRevocationsResponse>, count: usize) -> Histogram<u64> {
     let mut delays = Histogram::new_with_bounds(1, 3_600_000, 3).unwrap();
     while delays.len() < count as u64 {
@@ -56,7 +60,7 @@ async fn read(mut stream: Streaming<WatchRevocationsResponse>, count: usize) -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_watcher_hears_of_every_revocation() {
+async fn every_watcher_receives_every_revocation() {
     let watchers = size("COUNTERSIGN_WATCHERS", 100_usize);
     let count = size("COUNTERSIGN_WATCHED", 200_usize);
     let pace = size("COUNTERSIGN_WATCH_PACE", 100_u32);
@@ -65,9 +69,9 @@ async fn every_watcher_hears_of_every_revocation() {
     let before = server.resident_kib();
 
     let mut reading = JoinSet::new();
-    for _ in 0..watchers.div_ceil(OF_A_CONNECTION) {
-        let caller = Caller::patient(&server.grpc_url(), PATIENCE);
-        for _ in 0..OF_A_CONNECTION.min(watchers - reading.len()) {
+    for _ in 0..watchers.div_ceil(STREAMS_PER_CONNECTION) {
+        let caller = Caller::with_deadline(&server.grpc_url(), TIMEOUT);
+        for _ in 0..STREAMS_PER_CONNECTION.min(watchers - reading.len()) {
             let stream = watch(&caller).await;
             reading.spawn(read(stream, count));
         }
@@ -79,29 +83,29 @@ async fn every_watcher_hears_of_every_revocation() {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     for _ in 0..count {
         ticks.tick().await;
-        // No more at once than the replica has connections for.
+        // At most as many at a time as the replica has database connections.
         if calls.len() >= 16 {
             calls
                 .join_next()
                 .await
-                .expect("there are some")
-                .expect("it does not panic");
+                .expect("a revocation is under way")
+                .expect("the revocation does not panic");
         }
         let caller = caller.clone();
         calls.spawn(async move {
             let id = SessionId::generate(SystemClock::new().now(), &SystemEntropy);
-            // Of a session that nobody has heard of: what is written down is the same.
+            // The session does not exist, which makes no difference to the stored revocation.
             caller
                 .revoke(Target::SessionId(id.to_string()))
                 .await
-                .expect("it is acknowledged");
+                .expect("the revocation is acknowledged");
         });
     }
     calls.join_all().await;
     let revoked = start.elapsed();
-    let heard = timeout(PATIENCE, reading.join_all())
+    let heard = timeout(TIMEOUT, reading.join_all())
         .await
-        .expect("all have heard of all");
+        .expect("every watcher received every revocation");
     let took = start.elapsed();
     let mut delays = Histogram::<u64>::new_with_bounds(1, 3_600_000, 3).unwrap();
     for some in heard {
@@ -116,5 +120,5 @@ async fn every_watcher_hears_of_every_revocation() {
         delays.max(),
         server.resident_kib(),
     );
-    fleet.assert_calm();
+    fleet.assert_no_panics();
 }

@@ -1,4 +1,4 @@
-//! `WatchRevocations` for those who come, go, come back elsewhere, or are too slow.
+//! `WatchRevocations` for watchers that disconnect, resume at another replica, or read too slowly.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,51 +18,51 @@ use tonic::{Code, Status};
 
 use crate::support::{Caller, Fleet, assert_refused};
 
-/// Everything that is told up to the first heartbeat for which `enough`.
-async fn listen(
+/// Watches until the first heartbeat at which `enough` holds, and returns everything received.
+async fn watch(
     caller: &Caller,
     resume: &str,
-    enough: impl Fn(&Heard) -> bool,
-) -> Result<(Heard, tonic::Streaming<countersign::proto::WatchRevocationsResponse>), Status> {
+    enough: impl Fn(&Received) -> bool,
+) -> Result<(Received, tonic::Streaming<countersign::proto::WatchRevocationsResponse>), Status> {
     let request = WatchRevocationsRequest {
         resume_token: resume.to_owned(),
     };
     let mut stream = caller.tokens.clone().watch_revocations(request).await?.into_inner();
-    let mut heard = Heard::default();
-    heard.on(&mut stream, enough).await?;
-    Ok((heard, stream))
+    let mut received = Received::default();
+    received.read(&mut stream, enough).await?;
+    Ok((received, stream))
 }
 
 #[derive(Debug, Default)]
-struct Heard {
-    /// The ids of the snapshot.
+struct Received {
+    /// The ids in the snapshot.
     snapshot: HashSet<String>,
-    /// Whether it came to its end.
-    whole: bool,
-    /// The ids of events.
+    /// Whether the snapshot was complete.
+    snapshot_complete: bool,
+    /// The ids in events.
     events: HashSet<String>,
     /// The key ids of each key set.
     keys: Vec<Vec<String>>,
     /// The newest resume token.
     resume: String,
     heartbeats: usize,
-    /// The age of the newest heartbeat.
+    /// How old the data was at the newest heartbeat, in milliseconds.
     age: i64,
 }
 
-impl Heard {
-    async fn on(
+impl Received {
+    async fn read(
         &mut self,
         stream: &mut tonic::Streaming<countersign::proto::WatchRevocationsResponse>,
         enough: impl Fn(&Self) -> bool,
     ) -> Result<(), Status> {
         let listening = async {
             loop {
-                let message = stream.message().await?.expect("it goes on");
+                let message = stream.message().await?.expect("the stream is open");
                 match message.message.expect("a message") {
                     Message::Snapshot(part) => {
                         self.snapshot.extend(part.revocations.into_iter().map(|r| r.id));
-                        self.whole |= part.last;
+                        self.snapshot_complete |= part.last;
                     }
                     Message::Event(revocation) => {
                         self.events.insert(revocation.id);
@@ -70,7 +70,7 @@ impl Heard {
                     Message::Keys(set) => self.keys.push(set.keys.into_iter().map(|key| key.key_id).collect()),
                     Message::Heartbeat(beat) => {
                         let millis = |at: Option<prost_types::Timestamp>| {
-                            let at = at.expect("it is set");
+                            let at = at.expect("the timestamp is set");
                             at.seconds * 1000 + i64::from(at.nanos) / 1_000_000
                         };
                         self.age = millis(beat.now) - millis(beat.as_of);
@@ -84,7 +84,7 @@ impl Heard {
             }
         };
         let waited = timeout(Duration::from_secs(30), listening).await;
-        waited.unwrap_or_else(|_| panic!("not told: {self:?}"))
+        waited.unwrap_or_else(|_| panic!("timed out: {self:?}"))
     }
 }
 
@@ -97,38 +97,40 @@ async fn revoke(caller: &Caller, id: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watcher_goes_on_at_another_replica_where_it_left_off() {
+async fn a_watcher_resumes_at_another_replica_where_it_left_off() {
     let mut fleet = Fleet::start(&[], &[]).await;
     let callers = fleet.callers();
     let known = session(&callers[0]).await;
     revoke(&callers[0], &known).await;
 
-    let (mut heard, mut stream) = listen(&callers[0], "", |heard| heard.whole).await.unwrap();
-    assert!(heard.snapshot.contains(&known), "{heard:?}");
-    assert_eq!(heard.keys.len(), 1, "the keys come first, once");
-    let told = session(&callers[1]).await;
-    revoke(&callers[1], &told).await;
-    heard
-        .on(&mut stream, |heard| heard.events.contains(&told))
+    let (mut received, mut stream) = watch(&callers[0], "", |received| received.snapshot_complete)
+        .await
+        .unwrap();
+    assert!(received.snapshot.contains(&known), "{received:?}");
+    assert_eq!(received.keys.len(), 1, "the key set comes first, once");
+    let announced = session(&callers[1]).await;
+    revoke(&callers[1], &announced).await;
+    received
+        .read(&mut stream, |received| received.events.contains(&announced))
         .await
         .unwrap();
     drop(stream);
 
-    // What was missed, from another replica, and nothing from the start.
+    // Another replica sends what was missed, and not the whole snapshot again.
     let missed = [session(&callers[1]).await, session(&callers[1]).await];
     for id in &missed {
         revoke(&callers[2], id).await;
     }
     for caller in &callers {
-        let (again, _) = listen(caller, &heard.resume, |heard| heard.heartbeats > 0)
+        let (again, _) = watch(caller, &received.resume, |received| received.heartbeats > 0)
             .await
             .unwrap();
-        assert!(again.snapshot.is_empty() && !again.whole, "{again:?}");
+        assert!(again.snapshot.is_empty() && !again.snapshot_complete, "{again:?}");
         assert!(missed.iter().all(|id| again.events.contains(id)), "{again:?}");
         assert!(!again.events.contains(&known), "{again:?}");
     }
 
-    // Postgres on another timeline: what the token stood for is no more, and all of it is told again.
+    // Postgres is on another timeline: the resume token is outdated, and the whole snapshot is sent again.
     let (postgres, data) = (&mut fleet.postgres, "data/recovery.signal");
     tokio::task::block_in_place(|| {
         postgres.stop(Signal::SIGINT);
@@ -136,38 +138,45 @@ async fn a_watcher_goes_on_at_another_replica_where_it_left_off() {
         postgres.launch();
     });
     for caller in &callers {
-        let anew = crate::support::eventually("it can be watched again", Duration::from_secs(30), || async {
-            listen(caller, &heard.resume, |heard| heard.heartbeats > 0).await.ok()
-        });
-        let (anew, _) = anew.await;
-        assert!(anew.whole, "{anew:?}");
-        for id in missed.iter().chain([&known, &told]) {
-            assert!(anew.snapshot.contains(id), "{id} {anew:?}");
+        let restarted =
+            crate::support::eventually("the watcher can connect again", Duration::from_secs(30), || async {
+                watch(caller, &received.resume, |received| received.heartbeats > 0)
+                    .await
+                    .ok()
+            });
+        let (restarted, _) = restarted.await;
+        assert!(restarted.snapshot_complete, "{restarted:?}");
+        for id in missed.iter().chain([&known, &announced]) {
+            assert!(restarted.snapshot.contains(id), "{id} {restarted:?}");
         }
     }
     for bad in ["garbage", "p1.1.00000001.5.742:741:", "\u{0}", &"1".repeat(9_000)] {
-        let refused = listen(&callers[0], bad, |_| true).await.map(drop);
+        let refused = watch(&callers[0], bad, |_| true).await.map(drop);
         assert_refused(refused, Code::InvalidArgument, "RESUME_TOKEN_INVALID");
     }
-    fleet.assert_calm();
+    fleet.assert_no_panics();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watcher_hears_of_keys_and_of_how_old_everything_is() {
+async fn a_watcher_receives_key_sets_and_the_age_of_its_data() {
     let fleet = Fleet::start(&[], &[]).await;
     let callers = fleet.callers();
-    let (mut heard, mut stream) = listen(&callers[0], "", |heard| heard.whole).await.unwrap();
+    let (mut received, mut stream) = watch(&callers[0], "", |received| received.snapshot_complete)
+        .await
+        .unwrap();
     fleet.run(&["key", "rotate", "--force"]).await;
-    heard
-        .on(&mut stream, |heard| heard.keys.last() != heard.keys.first())
+    received
+        .read(&mut stream, |received| received.keys.last() != received.keys.first())
         .await
         .unwrap();
 
-    // Without Postgres it is still told each second what is known, and that this grows old.
-    let beats = heard.heartbeats;
-    fleet.replicas[0].to_postgres.set(crate::support::proxy::Weather::Cut);
-    heard
-        .on(&mut stream, |heard| heard.age > 4_000 && heard.heartbeats > beats + 3)
+    // Without Postgres the watcher still gets a heartbeat each second, which shows that the data grows older.
+    let beats = received.heartbeats;
+    fleet.replicas[0].to_postgres.set(crate::support::proxy::LinkState::Cut);
+    received
+        .read(&mut stream, |received| {
+            received.age > 4_000 && received.heartbeats > beats + 3
+        })
         .await
         .unwrap();
 }
@@ -182,7 +191,7 @@ fn revocation(now: UnixMillis) -> Revocation {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_too_slow_is_sent_away_and_nobody_else_is() {
+async fn a_slow_watcher_is_disconnected_and_the_others_are_not() {
     let folder = tempfile::tempdir().unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = SqliteStore::new(Database::open(folder.path(), Mode::Serve, clock.clone()).unwrap());
@@ -199,7 +208,7 @@ async fn who_is_too_slow_is_sent_away_and_nobody_else_is() {
     assert_eq!(
         early.unwrap_err().kind,
         ErrorKind::RevocationsStale,
-        "nothing is loaded yet"
+        "no revocations are loaded yet"
     );
     feed.reconcile(&store).await.unwrap();
 
@@ -217,13 +226,13 @@ async fn who_is_too_slow_is_sent_away_and_nobody_else_is() {
     }
     let ended = loop {
         match slow.next(&*clock).await {
-            Ok(Watched::Event(_)) => panic!("it has missed the first"),
+            Ok(Watched::Event(_)) => panic!("the slow watcher received an event after it missed one"),
             Ok(Watched::Snapshot { .. } | Watched::Keys | Watched::Heartbeat { .. }) => {}
             Err(error) => break error,
         }
     };
     assert_eq!(ended.kind, ErrorKind::Overloaded);
-    // It may come again, and has missed nothing then.
+    // It may connect again, and then gets everything.
     let mut again = Watch::start(feed.clone(), &store, "").await.unwrap();
     let mut rows = 0;
     while rows <= 16_384 {

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::machine::{CLIENTS, Model, Step};
 use super::support::History;
-use super::support::history::{Answer, Asked, Call, Fault};
+use super::support::history::{Anomaly, Call, Operation, Outcome};
 use super::system::System;
 use super::{agree, runtime};
 use crate::support::KeySpace;
@@ -162,20 +162,20 @@ async fn race(system: &Arc<System>, rounds: u32) -> History {
             let (session, token) = (session.clone(), token.clone());
             racing.spawn(async move {
                 start.wait().await;
-                let (begun, attempt) = (history.now(), format!("attempt-{n}"));
-                let answer = match system.present(&token, &attempt).await {
-                    Ok((token, generation, replayed)) => Answer::Tokens {
+                let (started, attempt) = (history.now(), format!("attempt-{n}"));
+                let outcome = match system.present(&token, &attempt).await {
+                    Ok((token, generation, replayed)) => Outcome::Tokens {
                         token,
                         generation,
                         rotated: !replayed,
                     },
-                    Err(why) => Answer::Refused(why.to_owned()),
+                    Err(why) => Outcome::Refused(why.to_owned()),
                 };
                 history.push(Call {
                     session,
-                    asked: Asked::Refresh { generation: 0, attempt },
-                    answer,
-                    begun,
+                    operation: Operation::Refresh { generation: 0, attempt },
+                    outcome,
+                    started,
                     ended: Some(history.now()),
                     ended_at: 0,
                 });
@@ -191,7 +191,7 @@ fn check_then_write_is_found_by_the_history_and_the_real_store_is_not() {
     let runtime = runtime();
     assert!(CLIENTS[0].grace && !CLIENTS[0].tolerant);
     let real = Arc::new(runtime.block_on(System::clustered(KeySpace::fresh(), None)));
-    runtime.block_on(race(&real, 10)).assert_possible();
+    runtime.block_on(race(&real, 10)).assert_consistent();
 
     let system = Arc::new(runtime.block_on(System::clustered(
         KeySpace::fresh(),
@@ -199,5 +199,5 @@ fn check_then_write_is_found_by_the_history_and_the_real_store_is_not() {
     )));
     let found = runtime.block_on(race(&system, 10)).violations();
     println!("{} violations; the first: {:?}", found.len(), found.first());
-    assert!(found.iter().any(|violation| violation.fault == Fault::TwoWinners));
+    assert!(found.iter().any(|violation| violation.anomaly == Anomaly::TwoWinners));
 }

@@ -2,46 +2,46 @@
 
 use std::time::Duration;
 
-use crate::support::history::{Answer, Asked, Call, Fault, violations};
+use crate::support::history::{Anomaly, Call, Operation, Outcome, violations};
 
-/// A call from `begun` to `ended`, in milliseconds.
-fn call(asked: Asked, answer: Answer, begun: u64, ended: u64) -> Call {
+/// A call from `started` to `ended`, in milliseconds.
+fn call(operation: Operation, outcome: Outcome, started: u64, ended: u64) -> Call {
     Call {
         session: "s".to_owned(),
-        asked,
-        answer,
-        begun: Duration::from_millis(begun),
+        operation,
+        outcome,
+        started: Duration::from_millis(started),
         ended: Some(Duration::from_millis(ended)),
         ended_at: i64::try_from(ended).unwrap(),
     }
 }
 
-fn tokens(token: &str, generation: u32, rotated: bool) -> Answer {
-    Answer::Tokens {
+fn tokens(token: &str, generation: u32, rotated: bool) -> Outcome {
+    Outcome::Tokens {
         token: token.to_owned(),
         generation,
         rotated,
     }
 }
 
-fn refresh(generation: u32, attempt: &str) -> Asked {
-    Asked::Refresh {
+fn refresh(generation: u32, attempt: &str) -> Operation {
+    Operation::Refresh {
         generation,
         attempt: attempt.to_owned(),
     }
 }
 
-fn refused() -> Answer {
-    Answer::Refused("SESSION_REVOKED".to_owned())
+fn refused() -> Outcome {
+    Outcome::Refused("SESSION_REVOKED".to_owned())
 }
 
 fn login() -> Call {
-    call(Asked::Login, tokens("t0", 0, true), 0, 1)
+    call(Operation::Login, tokens("t0", 0, true), 0, 1)
 }
 
-fn faults(calls: impl IntoIterator<Item = Call>) -> Vec<Fault> {
+fn anomalies(calls: impl IntoIterator<Item = Call>) -> Vec<Anomaly> {
     let mut calls: Vec<Call> = calls.into_iter().collect();
-    let found: Vec<Fault> = violations(&calls).into_iter().map(|v| v.fault).collect();
+    let found: Vec<Anomaly> = violations(&calls).into_iter().map(|v| v.anomaly).collect();
     // Calls are written down when they end, by many tasks: their order in the list says nothing.
     calls.reverse();
     let reversed = violations(&calls).len();
@@ -51,29 +51,32 @@ fn faults(calls: impl IntoIterator<Item = Call>) -> Vec<Fault> {
 
 #[test]
 fn a_session_that_outlives_its_acknowledged_end_is_found() {
-    let revoke = call(Asked::Revoke, Answer::Done, 10, 20);
+    let revoke = call(Operation::Revoke, Outcome::Done, 10, 20);
     let after = call(refresh(0, ""), tokens("t1", 1, true), 21, 30);
-    assert_eq!(faults([login(), revoke.clone(), after]), [Fault::AliveAfterItsEnd]);
+    assert_eq!(
+        anomalies([login(), revoke.clone(), after]),
+        [Anomaly::ActiveAfterRevocation]
+    );
     // It began before the acknowledgement: either may have come first.
     let beside = call(refresh(0, ""), tokens("t1", 1, true), 19, 30);
-    assert_eq!(faults([login(), revoke, beside.clone()]), []);
+    assert_eq!(anomalies([login(), revoke, beside.clone()]), []);
     // A revocation that was not acknowledged promises nothing.
     let unheard = Call {
         ended: None,
-        ..call(Asked::Revoke, Answer::Unknown, 2, 3)
+        ..call(Operation::Revoke, Outcome::Unknown, 2, 3)
     };
-    assert_eq!(faults([login(), unheard, beside]), []);
+    assert_eq!(anomalies([login(), unheard, beside]), []);
 }
 
 #[test]
 fn a_session_that_comes_back_after_it_was_refused_is_found() {
     let unheard = Call {
         ended: None,
-        ..call(Asked::Revoke, Answer::Unknown, 2, 3)
+        ..call(Operation::Revoke, Outcome::Unknown, 2, 3)
     };
     let no = call(refresh(0, ""), refused(), 10, 20);
     let yes = call(refresh(0, ""), tokens("t1", 1, true), 21, 30);
-    assert_eq!(faults([login(), unheard, no, yes]), [Fault::AliveAfterItsEnd]);
+    assert_eq!(anomalies([login(), unheard, no, yes]), [Anomaly::ActiveAfterRevocation]);
 }
 
 #[test]
@@ -82,58 +85,61 @@ fn two_successors_of_one_generation_are_found() {
     let same = call(refresh(0, "a"), tokens("t1", 1, false), 11, 21);
     let other = call(refresh(0, "a"), tokens("u1", 1, false), 11, 21);
     let skipping = call(refresh(0, "a"), tokens("t2", 2, false), 11, 21);
-    assert_eq!(faults([login(), one.clone(), same]), []);
-    assert_eq!(faults([login(), one.clone(), other]), [Fault::TwoSuccessors]);
-    assert_eq!(faults([login(), one, skipping]), [Fault::TwoSuccessors]);
+    assert_eq!(anomalies([login(), one.clone(), same]), []);
+    assert_eq!(anomalies([login(), one.clone(), other]), [Anomaly::TwoSuccessors]);
+    assert_eq!(anomalies([login(), one, skipping]), [Anomaly::TwoSuccessors]);
 }
 
 #[test]
 fn two_winners_of_one_generation_are_found() {
     let one = call(refresh(0, "a"), tokens("t1", 1, true), 10, 20);
     let again = call(refresh(0, "a"), tokens("t1", 1, true), 11, 21);
-    assert_eq!(faults([login(), one.clone(), again]), [Fault::TwoWinners]);
+    assert_eq!(anomalies([login(), one.clone(), again]), [Anomaly::TwoWinners]);
     // Another attempt is another holder, whatever it is told.
     let thief = call(refresh(0, "b"), tokens("t1", 1, false), 11, 21);
-    assert_eq!(faults([login(), one, thief]), [Fault::TwoWinners]);
+    assert_eq!(anomalies([login(), one, thief]), [Anomaly::TwoWinners]);
 }
 
 #[test]
 fn an_acknowledged_successor_that_does_not_work_is_found() {
     let one = call(refresh(0, "a"), tokens("t1", 1, true), 10, 20);
     let no = call(refresh(1, "b"), refused(), 30, 40);
-    assert_eq!(faults([login(), one.clone(), no.clone()]), [Fault::Lost]);
+    assert_eq!(
+        anomalies([login(), one.clone(), no.clone()]),
+        [Anomaly::UnexplainedRefusal]
+    );
     // Somebody was ending it, or used a token twice.
     let unheard = Call {
         ended: None,
-        ..call(Asked::Revoke, Answer::Unknown, 39, 50)
+        ..call(Operation::Revoke, Outcome::Unknown, 39, 50)
     };
-    assert_eq!(faults([login(), one.clone(), unheard, no.clone()]), []);
+    assert_eq!(anomalies([login(), one.clone(), unheard, no.clone()]), []);
     let thief = call(refresh(0, "c"), refused(), 21, 29);
-    assert_eq!(faults([login(), one.clone(), thief, no.clone()]), []);
+    assert_eq!(anomalies([login(), one.clone(), thief, no.clone()]), []);
     // A call that was never answered may be done late; one of which nothing more can come may not.
     let unanswered = Call {
         ended: None,
-        ..call(refresh(0, "a"), Answer::Unknown, 5, 9)
+        ..call(refresh(0, "a"), Outcome::Unknown, 5, 9)
     };
-    let over = call(refresh(0, "a"), Answer::Unknown, 5, 9);
-    assert_eq!(faults([login(), unanswered, one.clone(), no.clone()]), []);
-    assert_eq!(faults([login(), over, one, no]), [Fault::Lost]);
+    let over = call(refresh(0, "a"), Outcome::Unknown, 5, 9);
+    assert_eq!(anomalies([login(), unanswered, one.clone(), no.clone()]), []);
+    assert_eq!(anomalies([login(), over, one, no]), [Anomaly::UnexplainedRefusal]);
 }
 
 #[test]
 fn an_answer_that_claims_to_know_better_than_it_does_is_found() {
-    let revoke = call(Asked::Revoke, Answer::Done, 10, 20);
-    let good = |as_of| call(Asked::Validate, Answer::Active { as_of }, 30, 31);
-    assert_eq!(faults([login(), revoke.clone(), good(20)]), []);
-    assert_eq!(faults([login(), revoke, good(21)]), [Fault::ClaimedTooMuch]);
+    let revoke = call(Operation::Revoke, Outcome::Done, 10, 20);
+    let good = |as_of| call(Operation::Validate, Outcome::Active { as_of }, 30, 31);
+    assert_eq!(anomalies([login(), revoke.clone(), good(20)]), []);
+    assert_eq!(anomalies([login(), revoke, good(21)]), [Anomaly::AsOfTooRecent]);
 }
 
 #[test]
 fn sessions_are_told_apart() {
     let revoke = Call {
         session: "another".to_owned(),
-        ..call(Asked::Revoke, Answer::Done, 2, 3)
+        ..call(Operation::Revoke, Outcome::Done, 2, 3)
     };
     let alive = call(refresh(0, ""), tokens("t1", 1, true), 10, 20);
-    assert_eq!(faults([login(), revoke, alive]), []);
+    assert_eq!(anomalies([login(), revoke, alive]), []);
 }

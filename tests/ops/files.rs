@@ -55,7 +55,7 @@ async fn without_file_descriptors_it_waits_and_then_goes_on() {
     let address = |name: &str| -> SocketAddr { told[name].as_str().unwrap().parse().unwrap() };
     let (grpc, http) = (address("grpc"), address("http"));
     let caller = Caller::at(&format!("http://{grpc}"));
-    assert!(caller.inactive("garbage").await.is_some());
+    assert!(caller.inactive_reason("garbage").await.is_some());
 
     // More than there are descriptors: the kernel takes them, the process cannot.
     let mut taken = Vec::new();
@@ -71,7 +71,7 @@ async fn without_file_descriptors_it_waits_and_then_goes_on() {
     let used = ticks(process.pid()) - before;
     assert!(used < 60, "{used} hundredths of a second in three: it spins");
     // Who is connected is served all the same: Validate needs no file.
-    assert!(caller.inactive("garbage").await.is_some());
+    assert!(caller.inactive_reason("garbage").await.is_some());
 
     drop(taken);
     let (status, scrape) = eventually("it goes on", Duration::from_secs(20), || get(http, "/metrics")).await;

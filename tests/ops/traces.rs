@@ -108,10 +108,10 @@ async fn a_collector_that_is_gone_or_silent_holds_nothing_up() {
             .await
             .set("telemetry.otlp_endpoint", &format!("http://{address}"));
         let server = deployment.serve();
-        let caller = Caller::patient(&server.grpc_url(), Duration::from_secs(20));
+        let caller = Caller::with_deadline(&server.grpc_url(), Duration::from_secs(20));
         // More spans than may wait.
         for _ in 0..50 {
-            let calls = (0..200).map(|_| caller.inactive("garbage"));
+            let calls = (0..200).map(|_| caller.inactive_reason("garbage"));
             assert!(futures_util::future::join_all(calls).await.iter().all(Option::is_some));
         }
         let begun = tokio::time::Instant::now();

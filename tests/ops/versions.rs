@@ -94,7 +94,7 @@ async fn two_builds_on_one_store_go_on_with_each_others_sessions() {
         assert_eq!(reason(&stolen).1, "REFRESH_TOKEN_REUSED");
         for side in [one, two] {
             eventually("it is dead on both", Duration::from_secs(10), || async {
-                side.inactive(&third.access_token).await
+                side.inactive_reason(&third.access_token).await
             })
             .await;
         }

@@ -1,4 +1,4 @@
-//! What those who look after a running Countersign call.
+//! The calls of administrators and clients, on every service of a running Countersign.
 
 use countersign::proto::audit_service_client::AuditServiceClient;
 use countersign::proto::client_service_client::ClientServiceClient;
@@ -16,26 +16,26 @@ use tonic::transport::{Channel, Endpoint};
 use super::Countersign;
 use super::deployment::PASSWORD;
 
-/// The stubs of every service of one replica.
+/// The client stubs of every service of one replica.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// For what has no method here; likewise the others.
+    /// For calls that have no method here; the other stubs too.
     pub tokens: TokenServiceClient<Channel>,
     pub users: UserServiceClient<Channel>,
     pub clients: ClientServiceClient<Channel>,
     pub keys: KeyServiceClient<Channel>,
     pub audit: AuditServiceClient<Channel>,
-    /// What they all go over.
+    /// The connection that all stubs use.
     pub channel: Channel,
 }
 
 impl Admin {
-    /// Of this replica.
+    /// Connects to this replica.
     pub fn of(server: &Countersign) -> Self {
         Self::over(Endpoint::from_shared(server.grpc_url()).expect("a URL").connect_lazy())
     }
 
-    /// Over this connection.
+    /// Uses this connection.
     pub fn over(channel: Channel) -> Self {
         Self {
             tokens: TokenServiceClient::new(channel.clone()),
@@ -47,7 +47,7 @@ impl Admin {
         }
     }
 
-    /// A user with [`PASSWORD`].
+    /// Creates a user with [`PASSWORD`].
     pub async fn user(&self, name: &str) -> Result<User, Status> {
         let request = CreateUserRequest {
             user: Some(User {
@@ -57,10 +57,10 @@ impl Admin {
             password: PASSWORD.to_owned(),
         };
         let made = self.users.clone().create_user(request).await?.into_inner();
-        Ok(made.user.expect("a created user"))
+        Ok(made.user.expect("CreateUser returns the user"))
     }
 
-    /// A client; its secret.
+    /// Creates a client and returns its secret.
     pub async fn client(&self, id: &str, grants: &[Grant], scopes: &[&str], audiences: &[&str]) -> String {
         let texts = |list: &[&str]| list.iter().map(ToString::to_string).collect();
         let request = CreateClientRequest {
@@ -73,10 +73,10 @@ impl Admin {
             }),
         };
         let made = self.clients.clone().create_client(request).await;
-        made.expect("the client is made").into_inner().client_secret
+        made.expect("CreateClient succeeds").into_inner().client_secret
     }
 
-    /// Changes what `paths` name of a client.
+    /// Changes the fields of a client that `paths` names.
     pub async fn update_client(&self, client: Client, paths: &[&str]) -> Result<(), Status> {
         let request = UpdateClientRequest {
             client: Some(client),
@@ -87,8 +87,14 @@ impl Admin {
         self.clients.clone().update_client(request).await.map(drop)
     }
 
-    /// Issue with a client's secret.
-    pub async fn machine(&self, id: &str, secret: &str, scope: &[&str], audience: &[&str]) -> Result<Tokens, Status> {
+    /// Issue with a client secret.
+    pub async fn issue_with_secret(
+        &self,
+        id: &str,
+        secret: &str,
+        scope: &[&str],
+        audience: &[&str],
+    ) -> Result<Tokens, Status> {
         let credential = Credential::ClientSecret(ClientSecretCredential {
             secret: secret.to_owned(),
         });
@@ -104,7 +110,7 @@ impl Admin {
         self.issue(client, credential, scope, audience).await
     }
 
-    /// Issue.
+    /// Issue with any credential.
     pub async fn issue(
         &self,
         client: &str,
@@ -124,7 +130,7 @@ impl Admin {
         Ok(answer.tokens.expect("an issue without an error has tokens"))
     }
 
-    /// The newest events of a type.
+    /// The newest audit events of a type.
     pub async fn events(&self, kind: &str) -> Vec<AuditEvent> {
         let request = ListAuditEventsRequest {
             page_size: 1000,
@@ -132,6 +138,6 @@ impl Admin {
             ..ListAuditEventsRequest::default()
         };
         let listed = self.audit.clone().list_audit_events(request).await;
-        listed.expect("the trail can be read").into_inner().events
+        listed.expect("ListAuditEvents succeeds").into_inner().events
     }
 }

@@ -1,4 +1,4 @@
-//! `countersign agent` beside a test.
+//! A running `countersign agent`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::ports;
 use super::serve::Storage;
 use super::{Caller, Countersign, Process, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An agent that follows `upstream`.
 pub struct Agent {
@@ -19,12 +19,12 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// One that may watch and validate.
+    /// Starts an agent whose client may watch and validate.
     pub fn start(storage: &Storage, upstream: &Countersign, listen: &str, settings: &[(&str, &str)]) -> Self {
         Self::with(storage, upstream, listen, &["watch", "validate"], settings)
     }
 
-    /// One whose client has these rights on Countersign.
+    /// Starts an agent whose client has these `countersign:` scopes at the upstream.
     pub fn with(
         storage: &Storage,
         upstream: &Countersign,
@@ -51,21 +51,21 @@ impl Agent {
         }
     }
 
-    /// A connection to it, once it is made.
+    /// A connection to the agent, made at the first call.
     pub fn channel(&self) -> Channel {
         let endpoint = match self.listen.strip_prefix("unix:") {
             Some(path) => Endpoint::from_shared(format!("unix:{path}")).unwrap(),
             None => Endpoint::from_shared(format!("http://{}", self.listen)).unwrap(),
         };
-        endpoint.timeout(PATIENCE).connect_lazy()
+        endpoint.timeout(TIMEOUT).connect_lazy()
     }
 
-    /// Waits until it answers.
+    /// A caller of the agent, once it answers.
     pub async fn caller(&self) -> Caller {
         let caller = Caller {
             tokens: TokenServiceClient::new(self.channel()),
         };
-        eventually("the agent answers", PATIENCE, || async {
+        eventually("the agent answers", TIMEOUT, || async {
             caller.validate("garbage").await.ok().map(drop)
         })
         .await;
@@ -73,7 +73,7 @@ impl Agent {
     }
 }
 
-/// An address for one.
+/// A free address for an agent.
 pub fn listen_anywhere() -> String {
     format!("127.0.0.1:{}", ports::free())
 }

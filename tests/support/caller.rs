@@ -1,4 +1,4 @@
-//! A caller of a running Countersign: the four calls, in the words of the tests.
+//! A caller of the token service: Issue, Refresh, Validate and Revoke.
 
 use std::time::Duration;
 
@@ -21,26 +21,26 @@ use super::{Countersign, eventually};
 /// A connection to one replica.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The stub, for what has no method here.
+    /// The stub, for calls that have no method here.
     pub tokens: TokenServiceClient<Channel>,
 }
 
-/// Longer than any call may take in a test that does not say otherwise.
+/// The deadline of every call by default: longer than any call may take.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 impl Caller {
-    /// Of this replica.
+    /// Connects to this replica.
     pub fn of(server: &Countersign) -> Self {
         Self::at(&server.grpc_url())
     }
 
-    /// Of whoever answers at this URL; connects when first used.
+    /// Connects to this URL, at the first call.
     pub fn at(url: &str) -> Self {
-        Self::patient(url, DEADLINE)
+        Self::with_deadline(url, DEADLINE)
     }
 
-    /// With another deadline for every call.
-    pub fn patient(url: &str, deadline: Duration) -> Self {
+    /// Connects to this URL, with another deadline for every call.
+    pub fn with_deadline(url: &str, deadline: Duration) -> Self {
         let endpoint = Endpoint::from_shared(url.to_owned()).expect("a URL").timeout(deadline);
         Self {
             tokens: TokenServiceClient::new(endpoint.connect_lazy()),
@@ -87,16 +87,16 @@ impl Caller {
         Ok(self.tokens.clone().refresh(request).await?.into_inner())
     }
 
-    /// Refresh without an attempt id: the new tokens, and how they came.
+    /// Refresh without an attempt id. Returns the new tokens and the outcome.
     pub async fn refresh(&self, token: &str) -> Result<(Tokens, RefreshOutcome), Status> {
         let answer = self.refresh_as(token, "").await?;
         let outcome = answer.outcome();
         Ok((answer.tokens.expect("a refresh without an error has tokens"), outcome))
     }
 
-    /// Refresh, again and again while a store cannot be asked or has no room: each of a replica's connections comes back on
-    /// its own.
-    pub async fn insist(&self, token: &str) -> Result<(Tokens, RefreshOutcome), Status> {
+    /// Repeats Refresh while a store is unavailable or overloaded: each of a replica's connections recovers on its
+    /// own.
+    pub async fn refresh_until_answered(&self, token: &str) -> Result<(Tokens, RefreshOutcome), Status> {
         eventually("Refresh is answered", Duration::from_mins(1), || async {
             match self.refresh(token).await {
                 Err(status) if matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) => None,
@@ -106,7 +106,7 @@ impl Caller {
         .await
     }
 
-    /// Validate, for any audience.
+    /// Validate for any audience.
     pub async fn validate(&self, token: &str) -> Result<ValidateResponse, Status> {
         let request = ValidateRequest {
             access_token: token.to_owned(),
@@ -115,28 +115,28 @@ impl Caller {
         Ok(self.tokens.clone().validate(request).await?.into_inner())
     }
 
-    /// Why Validate calls the token bad; `None` if it calls it good.
-    pub async fn inactive(&self, token: &str) -> Option<InactiveReason> {
+    /// Why Validate rejects the token; `None` if it is active.
+    pub async fn inactive_reason(&self, token: &str) -> Option<InactiveReason> {
         let answer = self.validate(token).await.expect("Validate answers");
         (!answer.active).then(|| answer.reason())
     }
 
-    /// Asserts that the token is good.
+    /// Asserts that the token is active.
     pub async fn assert_active(&self, token: &str) {
-        assert_eq!(self.inactive(token).await, None);
+        assert_eq!(self.inactive_reason(token).await, None);
     }
 
-    /// Waits until this replica knows that the token is revoked: it hears of it from another one, or from the store.
+    /// Waits until this replica knows that the token is revoked, from another replica or from the store.
     pub async fn until_revoked(&self, token: &str) {
         eventually("the token is revoked here", Duration::from_secs(30), || async {
-            self.inactive(token)
+            self.inactive_reason(token)
                 .await
                 .filter(|reason| *reason == InactiveReason::Revoked)
         })
         .await;
     }
 
-    /// Revoke; how many sessions are known to have ended.
+    /// Revoke. Returns how many sessions are known to have ended.
     pub async fn revoke(&self, target: Target) -> Result<u32, Status> {
         let request = RevokeRequest {
             target: Some(target),
@@ -146,7 +146,7 @@ impl Caller {
     }
 }
 
-/// The code and the `ErrorInfo.reason` of an error of ours.
+/// The code and the `ErrorInfo.reason` of an error.
 pub fn reason(status: &Status) -> (Code, String) {
     let details = status.get_error_details();
     let info = details.error_info();
@@ -165,19 +165,19 @@ pub fn assert_refused<T>(answer: Result<T, Status>, code: Code, why: &str) {
     }
 }
 
-/// The bytes of a refresh token: the table is in `token::refresh_token`.
+/// The bytes of a refresh token, as laid out in `token::refresh_token`.
 pub fn refresh_bytes(token: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD
         .decode(token.strip_prefix("csr_").expect("a refresh token"))
         .expect("base64url")
 }
 
-/// Which generation of its session a refresh token is.
+/// The generation of a refresh token within its session.
 pub fn generation(token: &str) -> u32 {
     u32::from_be_bytes(refresh_bytes(token)[37..41].try_into().unwrap())
 }
 
-/// The session secret in a refresh token, which no store may ever hold.
+/// The session secret in a refresh token, which no store may hold.
 pub fn session_secret(token: &str) -> Vec<u8> {
     let bytes = refresh_bytes(token);
     bytes[bytes.len() - 52..bytes.len() - 20].to_vec()

@@ -1,4 +1,4 @@
-//! Every subcommand of the compiled `countersign` that ends by itself.
+//! The subcommands of the compiled `countersign` that end by themselves.
 
 use std::process::{Command, ExitStatus};
 
@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::guard::{self, Ending};
 use super::poll;
-use super::serve::PATIENCE;
+use super::serve::TIMEOUT;
 
-/// A subcommand about to be run.
+/// A subcommand that is about to run.
 #[derive(Debug)]
 pub struct Cli {
     command: Command,
@@ -16,7 +16,7 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Of this command, with nothing to read.
+    /// Wraps this command, with an empty standard input.
     pub(super) fn new(command: Command) -> Self {
         Self {
             command,
@@ -24,14 +24,14 @@ impl Cli {
         }
     }
 
-    /// What it reads from its standard input: secrets and tokens, by the line.
+    /// Sets its standard input: secrets and tokens, one per line.
     #[must_use]
     pub fn input(mut self, text: impl AsRef<[u8]>) -> Self {
         self.input = text.as_ref().to_vec();
         self
     }
 
-    /// With this in its environment: `COUNTERSIGN_TOKEN`.
+    /// Sets a variable in its environment, such as `COUNTERSIGN_TOKEN`.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
@@ -51,7 +51,7 @@ impl Cli {
             .spawn()
             .expect("countersign starts");
         guard::watch(child.id(), Ending::Kill);
-        let status = poll(PATIENCE, || child.try_wait().unwrap());
+        let status = poll(TIMEOUT, || child.try_wait().unwrap());
         if status.is_none() {
             let _ = (child.kill(), child.wait());
         }
@@ -59,11 +59,11 @@ impl Cli {
         let read = |name: &str| String::from_utf8_lossy(&std::fs::read(own.join(name)).unwrap()).into_owned();
         let (stdout, stderr) = (read("out"), read("err"));
         guard::discard(&own);
-        let status = status.unwrap_or_else(|| panic!("not ended after {PATIENCE:?}:\n{stdout}\n{stderr}"));
+        let status = status.unwrap_or_else(|| panic!("not ended after {TIMEOUT:?}:\n{stdout}\n{stderr}"));
         Finished { status, stdout, stderr }
     }
 
-    /// Runs it to its end, which must be a good one; what it printed.
+    /// Runs it to its end, asserts success, and returns its standard output.
     pub fn succeed(self) -> String {
         let done = self.finish();
         assert!(
@@ -76,7 +76,7 @@ impl Cli {
         done.stdout
     }
 
-    /// Runs it with `--output json` to its good end.
+    /// Runs it with `--output json`, asserts success, and returns the parsed output.
     pub fn json(mut self) -> Value {
         self.command.args(["--output", "json"]);
         let printed = self.succeed();
@@ -87,16 +87,16 @@ impl Cli {
 /// A subcommand that has ended.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// How.
+    /// The exit status.
     pub status: ExitStatus,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: String,
-    /// What it complained of.
+    /// Its standard error.
     pub stderr: String,
 }
 
 impl Finished {
-    /// Its exit code.
+    /// The exit code.
     pub fn code(&self) -> Option<i32> {
         self.status.code()
     }

@@ -1,4 +1,4 @@
-//! Redis where it is more than one server.
+//! Redis with several servers: Cluster and Sentinel.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -11,9 +11,9 @@ use super::process::{Process, find};
 use super::redis::try_command;
 use super::{Redis, poll, ports};
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A Redis Cluster on loopback: masters only, each with its share of the slots.
+/// A Redis Cluster on loopback, of masters only, each with a share of the slots.
 #[derive(Debug)]
 pub struct RedisCluster {
     /// The masters.
@@ -21,14 +21,15 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts `masters` servers (a cluster needs three at least) with these further options, and joins them.
+    /// Starts `masters` servers (a cluster needs at least three) with these extra options, and joins them.
     pub fn start(masters: usize, options: &[&str]) -> Self {
         let masters: Vec<Redis> = (0..masters)
             .map(|_| {
                 let bus = ports::free().to_string();
                 let mut all = vec!["--cluster-enabled", "yes", "--cluster-port", &bus];
-                // Without the delay a replica is synchronised at once; with it the first failover waits for nothing.
-                // A master that a busy machine holds up is not down; what is about failing over asks for less.
+                // Without the delay a replica is synchronised at once, so the first failover does not wait. With a
+                // long node timeout, a master on a busy machine does not count as down; tests of failover set a
+                // shorter one.
                 all.extend(["--cluster-node-timeout", "15000", "--repl-diskless-sync-delay", "0"]);
                 all.extend(options);
                 Redis::start(&all)
@@ -46,13 +47,14 @@ impl RedisCluster {
         cluster
     }
 
-    /// Waits until every master knows every other and all slots are served.
+    /// Waits until every master knows all others and all slots are served.
     ///
     /// # Panics
+    ///
     /// If they do not agree within a minute.
     pub fn settle(&self) {
         let known = format!("cluster_known_nodes:{}", self.masters.len());
-        let agreed = poll(PATIENCE, || {
+        let agreed = poll(TIMEOUT, || {
             self.masters
                 .iter()
                 .all(|master| {
@@ -68,7 +70,7 @@ impl RedisCluster {
         );
     }
 
-    /// `redis-cluster://` with all masters named.
+    /// A `redis-cluster://` URL that names all masters.
     pub fn url(&self) -> String {
         let mut url = format!("redis-cluster://{}", self.masters[0].address());
         for (n, master) in self.masters.iter().enumerate().skip(1) {
@@ -79,7 +81,7 @@ impl RedisCluster {
     }
 }
 
-/// A master, a replica of it, and one sentinel that replaces the one by the other after a second of silence.
+/// A master, its replica, and one sentinel that promotes the replica after a second of silence.
 #[derive(Debug)]
 pub struct RedisSentinel {
     /// The master, until it fails.
@@ -92,10 +94,10 @@ pub struct RedisSentinel {
 }
 
 impl RedisSentinel {
-    /// What the sentinel calls the master.
+    /// The sentinel's name for the master.
     pub const SERVICE: &'static str = "countersign";
 
-    /// Starts all three, and waits until the replica has caught up and the sentinel knows of it.
+    /// Starts all three, and waits until the replica has caught up and the sentinel knows it.
     pub fn start() -> Self {
         let master = Redis::start(&["--repl-diskless-sync-delay", "0"]);
         let port = master.address().port().to_string();
@@ -132,7 +134,7 @@ impl RedisSentinel {
             address: ([127, 0, 0, 1], own).into(),
             folder,
         };
-        let ready = poll(PATIENCE, || {
+        let ready = poll(TIMEOUT, || {
             let known = try_command(&format!("redis://{}", started.address), &["SENTINEL", "REPLICAS", name]);
             let caught_up = started
                 .replica

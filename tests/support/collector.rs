@@ -1,4 +1,4 @@
-//! A collector of OTLP traces: rotel, a real one.
+//! An OTLP trace collector: rotel.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,14 +8,14 @@ use std::time::Duration;
 use super::guard::{self, Ending};
 use super::{Process, poll, ports};
 
-/// A collector that prints what it gets.
+/// A collector that prints what it receives.
 pub struct Collector {
     pub process: Process,
     pub address: SocketAddr,
 }
 
 impl Collector {
-    /// Starts one and waits until it takes traces.
+    /// Starts a collector and waits until it accepts traces.
     pub fn start() -> Self {
         let log = guard::scratch("collector").join("log");
         let (grpc, http) = (ports::free(), ports::free());

@@ -1,4 +1,4 @@
-//! A database of one test.
+//! A database for one test.
 
 use std::net::ToSocketAddrs as _;
 use std::process::Command;
@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use super::Postgres;
 use super::postgres::{programs, run};
 
-/// A database of one test.
+/// A database for one test.
 #[derive(Debug)]
 pub struct Database {
     url: String,
@@ -20,7 +20,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// A fresh database on the server of `COUNTERSIGN_TEST_DATABASE_URL`, else on that of this test process.
+    /// A fresh database on the server of `COUNTERSIGN_TEST_DATABASE_URL`, or else on the server of this test process.
     pub async fn fresh() -> Self {
         match std::env::var_os("COUNTERSIGN_TEST_DATABASE_URL") {
             Some(url) => Self::create(url.to_str().expect("the URL is text"), true).await,
@@ -44,12 +44,12 @@ impl Database {
         }
     }
 
-    /// Where it is: `postgres://…`.
+    /// Its URL: `postgres://…`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Where it is by way of another address: a proxy's.
+    /// Its URL by way of another address, such as that of a proxy.
     pub fn url_through(&self, address: std::net::SocketAddr) -> String {
         let (scheme, rest) = self.url.split_once("://").unwrap();
         let (authority, path) = rest.split_once('/').unwrap();
@@ -65,13 +65,13 @@ impl Database {
         (options.get_host().to_owned(), options.get_port())
     }
 
-    /// Its server's address: what a [`super::Proxy`] stands before.
+    /// The address of its server, for a [`super::Proxy`].
     pub fn address(&self) -> std::net::SocketAddr {
         let mut addresses = self.host().to_socket_addrs().expect("its host has an address");
         addresses.next().expect("an address")
     }
 
-    /// Who connects to it.
+    /// The user that connects to it.
     pub fn user(&self) -> String {
         let options: PgConnectOptions = self.url.parse().expect("a URL");
         options.get_username().to_owned()
@@ -103,14 +103,14 @@ impl Database {
         rows.swap_remove(0).swap_remove(0).unwrap_or_default()
     }
 
-    /// A connection of the test's own, for a transaction that is to be held open.
+    /// A connection of the test itself, for a transaction that the test holds open.
     pub async fn connect(&self) -> PgConnection {
         PgConnection::connect(&self.url)
             .await
             .expect("the test database answers")
     }
 
-    /// Everything in it as SQL: what somebody finds who steals a dump.
+    /// The whole database as SQL: what a thief of a dump would find.
     pub fn dump(&self) -> Vec<u8> {
         run(Command::new(programs().join("pg_dump")).args(["--inserts", "--dbname", &self.url]))
     }
@@ -125,7 +125,7 @@ impl Drop for Database {
             self.maintenance.clone(),
             format!("DROP DATABASE {} WITH (FORCE)", self.name),
         );
-        // Whatever runtime the test has must not be blocked, and it may be ending.
+        // A thread of its own: the runtime of the test must not be blocked, and may be ending.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -152,7 +152,7 @@ async fn with<T>(url: &str, work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::R
 }
 
 fn texts(row: &PgRow) -> Vec<Option<String>> {
-    // The simple protocol sends every type as text.
+    // The simple query protocol sends every type as text.
     (0..row.len())
         .map(|column| row.try_get_unchecked(column).expect("text"))
         .collect()

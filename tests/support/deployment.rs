@@ -1,16 +1,16 @@
-//! The three shapes that Countersign is deployed in, each fresh for a test.
+//! The three kinds of deployment, each fresh for a test.
 
 use super::serve::Storage;
 use super::{Countersign, Database, KeySpace};
 
-/// What a test's user logs in with.
+/// The password of the tests' users.
 pub const PASSWORD: &str = "correct horse battery staple";
 
-/// Every scope that a caller may hold: the tests call without a token, on loopback, unless they test just that.
-const EVERYTHING: &str = "countersign:issue,countersign:refresh,countersign:revoke,countersign:validate,\
+/// Every scope that a caller may hold. The tests call without a token on loopback, unless they test authentication.
+const ALL_SCOPES: &str = "countersign:issue,countersign:refresh,countersign:revoke,countersign:validate,\
      countersign:watch,countersign:users,countersign:clients,countersign:keys,countersign:audit";
 
-/// Where the facts are kept.
+/// Where the data is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// One SQLite file, one process.
@@ -21,19 +21,19 @@ pub enum Shape {
     RedisCluster,
 }
 
-/// Fresh stores, and how to run Countersign on them.
+/// Fresh stores, and the configuration to run Countersign on them.
 #[derive(Debug)]
 pub struct Deployment {
-    /// How to run it.
+    /// How to start replicas and subcommands.
     pub storage: Storage,
-    /// Its database; none if embedded.
+    /// Its database; `None` if embedded.
     pub database: Option<Database>,
-    /// Its keys in Redis; none if embedded.
+    /// Its keys in Redis; `None` if embedded.
     pub keys: Option<KeySpace>,
 }
 
 impl Deployment {
-    /// Fresh stores.
+    /// Fresh stores of this kind.
     pub async fn fresh(shape: Shape) -> Self {
         let (database, keys) = match shape {
             Shape::Embedded => (None, None),
@@ -51,41 +51,42 @@ impl Deployment {
         }
     }
 
-    /// The same with this key of the configuration set.
+    /// The same with this configuration key set.
     #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.storage = self.storage.set(key, value);
         self
     }
 
-    /// A replica.
+    /// Starts a replica.
     pub fn serve(&self) -> Countersign {
         self.storage.serve(&[])
     }
 
-    /// A user with [`PASSWORD`]; its id.
+    /// Adds a user with [`PASSWORD`], and returns the id.
     pub fn add_user(&self, name: &str, flags: &[&str]) -> String {
         add_user(&self.storage, name, flags)
     }
 }
 
-/// What most tests want: cheap hashes, callers that need no token, and patience, because a busy machine is no fault.
+/// Settings of most tests: cheap hashes, callers without a token, and long time-outs, because a busy machine is no
+/// fault.
 pub fn for_tests(storage: Storage) -> Storage {
     storage
         .set("password.memory_kib", "1024")
         .set("password.iterations", "1")
         .set("throttle.enabled", "false")
-        // A load logs the same person in again and again: no session may go for that.
+        // A load logs the same user in again and again, which must not end older sessions.
         .set("tokens.max_sessions_per_user", "10000")
         .set("storage.redis_timeout", "3s")
         .set("storage.acquire_timeout", "5s")
         .set("storage.statement_timeout", "5s")
         .set("server.default_deadline", "15s")
         .set("server.max_deadline", "15s")
-        .set("server.anonymous_scopes", EVERYTHING)
+        .set("server.anonymous_scopes", ALL_SCOPES)
 }
 
-/// Adds a user with [`PASSWORD`] on the store; its id.
+/// Adds a user with [`PASSWORD`] by the command line, and returns the id.
 pub fn add_user(storage: &Storage, name: &str, flags: &[&str]) -> String {
     let words = [&["user", "add", name], flags].concat();
     let printed = storage.run(&words).input(format!("{PASSWORD}\n")).json();

@@ -1,4 +1,4 @@
-//! Three replicas on one Postgres and one Redis, each behind a network of its own.
+//! Three replicas on one Postgres and one Redis, each with its own proxies.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use super::deployment::{add_user, for_tests};
 use super::serve::Storage;
 use super::{Caller, Countersign, Database, Postgres, Proxy, Redis};
 
-/// How many replicas there are.
+/// The number of replicas.
 pub const REPLICAS: usize = 3;
 
-/// Three replicas and what they stand on.
+/// Three replicas and their stores.
 #[derive(Debug)]
 pub struct Fleet {
     /// The replicas.
     pub replicas: Vec<Replica>,
-    /// How to run a subcommand, on servers that are reached directly.
+    /// How to run a subcommand, with direct connections to the stores.
     pub storage: Storage,
     /// The database, reached directly.
     pub database: Database,
@@ -29,46 +29,47 @@ pub struct Fleet {
     pub redis: Redis,
 }
 
-/// One replica, its callers' road to it and its roads to the stores.
+/// One replica, with a proxy before it and proxies between it and the stores.
 #[derive(Debug)]
 pub struct Replica {
-    /// What its callers take for it: the same however often it is started again.
+    /// The address that callers use: the same after each restart.
     pub front: Proxy,
-    /// What it takes for Postgres.
+    /// The proxy to Postgres.
     pub to_postgres: Proxy,
-    /// What it takes for Redis.
+    /// The proxy to Redis.
     pub to_redis: Proxy,
     storage: Storage,
     server: Option<Countersign>,
 }
 
 impl Fleet {
-    /// Starts servers, Redis with these options, and three replicas with these settings; adds the user `ada`.
+    /// Starts Redis with these options, Postgres, and three replicas with these settings; adds the user `ada`.
     pub async fn start(redis: &[&str], settings: &[(&str, &str)]) -> Self {
         Self::on(Redis::start(redis), settings, true).await
     }
 
-    /// The same without a network between replicas and stores: what a killed replica had sent has arrived.
+    /// The same without proxies to the stores: whatever a killed replica had sent has arrived.
     pub async fn direct(redis: &[&str], settings: &[(&str, &str)]) -> Self {
         Self::on(Redis::start(redis), settings, false).await
     }
 
     async fn on(redis: Redis, settings: &[(&str, &str)], network: bool) -> Self {
-        // What the kernel has is safe: processes are killed here, no power is cut.
+        // Durable against killed processes, which is enough: data that reached the kernel is safe, and no power is
+        // cut.
         let postgres = Postgres::start(&[
             ("fsync", "off"),
             ("full_page_writes", "off"),
-            // For who wants it promoted: a recovery that finds nothing more.
+            // Lets a test promote the server: a recovery that finds no more WAL to replay.
             ("restore_command", "false"),
         ]);
         let database = postgres.database().await;
         let storage = |database_url: &str, redis_url: &str| {
-            // A busy machine is no fault; a test that is about giving up early says so in its settings.
-            let patient =
+            // A busy machine is no fault. A test of time-outs sets shorter ones itself.
+            let with_deadline =
                 for_tests(Storage::clustered(database_url, redis_url, "cs")).set("storage.redis_timeout", "5s");
             settings
                 .iter()
-                .fold(patient, |storage, (key, value)| storage.set(key, value))
+                .fold(with_deadline, |storage, (key, value)| storage.set(key, value))
         };
         let mut fleet = Self {
             replicas: Vec::new(),
@@ -91,7 +92,7 @@ impl Fleet {
             } else {
                 fleet.storage.clone()
             };
-            // Nobody answers there yet.
+            // The upstream does not exist yet.
             let front = Proxy::start(([127, 0, 0, 1], 1).into()).await;
             let mut replica = Replica {
                 front,
@@ -106,7 +107,7 @@ impl Fleet {
         fleet
     }
 
-    /// Adds a user; its id. The proxies' tasks go on meanwhile.
+    /// Adds a user and returns the id. Runs in a blocking thread, so that the proxies' tasks go on.
     pub async fn add_user(&self, name: &str) -> String {
         let (storage, name) = (self.storage.clone(), name.to_owned());
         tokio::task::spawn_blocking(move || add_user(&storage, &name, &[]))
@@ -127,8 +128,8 @@ impl Fleet {
         self.replicas.iter().map(Replica::caller).collect()
     }
 
-    /// Asserts that no replica that runs has panicked.
-    pub fn assert_calm(&self) {
+    /// Asserts that no running replica has panicked.
+    pub fn assert_no_panics(&self) {
         for server in self.replicas.iter().filter_map(|replica| replica.server.as_ref()) {
             assert!(!server.log().contains("panicked"), "{}", server.log());
         }
@@ -136,7 +137,7 @@ impl Fleet {
 }
 
 impl Replica {
-    /// A caller of it, also after it was started again.
+    /// A caller of the replica, which stays usable after a restart.
     pub fn caller(&self) -> Caller {
         Caller::at(&format!("http://{}", self.front.address()))
     }
@@ -144,37 +145,39 @@ impl Replica {
     /// The process.
     ///
     /// # Panics
+    ///
+    /// If it does not run.
     /// If it does not run.
     pub fn server(&self) -> &Countersign {
         self.server.as_ref().expect("the replica runs")
     }
 
-    /// A caller that nothing stands before.
+    /// A caller that connects directly, not through the proxy.
     pub fn direct(&self) -> Caller {
         Caller::of(self.server())
     }
 
-    /// `kill -9`; it is gone afterwards.
+    /// `kill -9`; returns when the process is gone.
     pub fn kill(&mut self) {
         if let Some(server) = self.server.take() {
             server.kill();
         }
     }
 
-    /// Sends it a signal.
+    /// Sends the process a signal.
     pub fn signal(&mut self, signal: Signal) {
         if let Some(server) = &mut self.server {
             server.signal(signal);
         }
     }
 
-    /// Starts it, with another setting if one is given.
+    /// Starts the replica with one more setting.
     pub async fn launch_with(&mut self, key: &str, value: &str) {
         self.storage = self.storage.clone().set(key, value);
         self.launch().await;
     }
 
-    /// Starts it, again if it ran before; it answers afterwards.
+    /// Starts the replica, also after it ended; returns when it answers.
     pub async fn launch(&mut self) {
         self.kill();
         let storage = self.storage.clone();
@@ -183,7 +186,7 @@ impl Replica {
         self.server = Some(server);
     }
 
-    /// Whether it says that it is ready (`/readyz`).
+    /// Whether `/readyz` reports that the replica is ready.
     pub async fn ready(&self) -> bool {
         let ask = async {
             let address = self.server().http_url();

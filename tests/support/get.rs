@@ -1,4 +1,4 @@
-//! GET over plain HTTP: the side port, and gateways.
+//! GET over plain HTTP, for the side port and for gateways.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use tokio::time::timeout;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// An answer over HTTP.
+/// An HTTP response.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     /// 200, 401, …
     pub status: u16,
     /// The status line and the headers.
@@ -19,7 +19,7 @@ pub struct Answer {
     pub body: String,
 }
 
-impl Answer {
+impl HttpResponse {
     /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
@@ -31,7 +31,7 @@ impl Answer {
 }
 
 /// Asks for an `http://` URL on a connection of its own. `None` if nobody answers there.
-pub async fn try_get(url: &str, headers: &[(&str, &str)]) -> Option<Answer> {
+pub async fn try_get(url: &str, headers: &[(&str, &str)]) -> Option<HttpResponse> {
     let rest = url.strip_prefix("http://").expect("plain HTTP");
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut request = format!("GET /{path} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n");
@@ -46,7 +46,7 @@ pub async fn try_get(url: &str, headers: &[(&str, &str)]) -> Option<Answer> {
         stream.read_to_end(&mut said).await.ok()?;
         let said = String::from_utf8(said).ok()?;
         let (head, body) = said.split_once("\r\n\r\n")?;
-        Some(Answer {
+        Some(HttpResponse {
             status: head.split(' ').nth(1)?.parse().ok()?,
             head: head.to_owned(),
             body: body.to_owned(),
@@ -56,7 +56,7 @@ pub async fn try_get(url: &str, headers: &[(&str, &str)]) -> Option<Answer> {
 }
 
 /// [`try_get`] where somebody must answer.
-pub async fn get(url: &str, headers: &[(&str, &str)]) -> Answer {
+pub async fn get(url: &str, headers: &[(&str, &str)]) -> HttpResponse {
     try_get(url, headers)
         .await
         .unwrap_or_else(|| panic!("no answer from {url}"))

@@ -1,9 +1,10 @@
-//! Ends what a test runner leaves behind.
+//! Ends the processes and removes the files that a test runner leaves behind.
 //!
-//! Servers shared by all tests of a process live in statics, which nobody drops, and a runner may be killed. So one
-//! small shell reads, on a pipe that only the runner holds, which processes it started. The pipe closes when the
-//! runner is gone, however it went; the shell then ends the processes and removes the folder with all their files.
-//! (`PR_SET_PDEATHSIG` would not do: it fires when the *thread* that started the server ends, and each test has its own.)
+//! Servers that all tests of a process share live in statics, which are never dropped, and a runner may be killed. So
+//! the runner starts one small shell, and tells it on a pipe which processes it starts. Only the runner holds the
+//! pipe, which closes when the runner ends for any reason. The shell then ends the processes and removes the folder
+//! with all their files. (`PR_SET_PDEATHSIG` does not work here: it fires when the *thread* that started the server
+//! ends, and each test has its own.)
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -35,17 +36,17 @@ done
 rm -rf -- "$1"
 "#;
 
-/// How a process is ended that outlived its runner.
+/// How to end a process that outlived its runner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// At once.
+    /// At once, by SIGKILL.
     Kill,
-    /// SIGQUIT, on which PostgreSQL ends its backends and frees its shared memory; at once if that takes 3 s.
+    /// SIGQUIT, on which PostgreSQL ends its backends and frees its shared memory; SIGKILL if that takes 3 s.
     Quit,
 }
 
 struct Guard {
-    told: Mutex<ChildStdin>,
+    commands: Mutex<ChildStdin>,
     root: PathBuf,
 }
 
@@ -55,51 +56,54 @@ static GUARD: LazyLock<Guard> = LazyLock::new(|| {
         .tempdir()
         .expect("the temporary folder can be written")
         .keep();
-    // A server that runs as another user must get through to its own folder below.
+    // A server that runs as another user must be able to reach its own folder below this one.
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o711)).unwrap();
-    let told = Command::new("sh")
+    let commands = Command::new("sh")
         .args(["-c", SCRIPT, "guard"])
         .arg(&root)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // Ctrl-C goes to the foreground group; the guard has its work to do just then.
+        // Ctrl-C goes to the foreground process group, and the guard has its work to do just then.
         .process_group(0)
         .spawn()
         .expect("sh starts")
         .stdin
         .expect("its input is a pipe");
     Guard {
-        told: Mutex::new(told),
+        commands: Mutex::new(commands),
         root,
     }
 });
 
-fn tell(line: &str) {
-    let mut told = GUARD.told.lock().unwrap();
-    told.write_all(line.as_bytes()).expect("the guard listens");
-    told.flush().expect("the guard listens");
+fn send_command(line: &str) {
+    let mut commands = GUARD.commands.lock().unwrap();
+    commands
+        .write_all(line.as_bytes())
+        .expect("the guard reads its commands");
+    commands.flush().expect("the guard reads its commands");
 }
 
-/// This process is to be ended with the runner.
+/// Ends this process when the runner ends.
 pub fn watch(pid: u32, ending: Ending) {
     let how = match ending {
         Ending::Kill => "kill",
         Ending::Quit => "quit",
     };
-    tell(&format!("{how} {pid}\n"));
+    send_command(&format!("{how} {pid}\n"));
 }
 
-/// This process has ended; its id may be another's soon.
+/// No longer ends this process: it has ended, and its id may soon belong to another one.
 pub fn forget(pids: &[u32]) {
     let lines = pids.iter().fold(String::new(), |mut lines, pid| {
         let _ = writeln!(lines, "done {pid}");
         lines
     });
-    tell(&lines);
+    send_command(&lines);
 }
 
-/// A folder of its own, removed with everything else when the runner ends. Short, for the sake of socket paths.
+/// A new folder, removed with everything else when the runner ends. Its path is short, because socket paths are
+/// limited.
 pub fn scratch(name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let folder = GUARD

@@ -1,8 +1,9 @@
-//! What callers saw of some sessions, and whether a service that tells the truth could have answered so.
+//! The calls of clients and their results, and the check that a correct service could have given these results.
 //!
-//! Calls overlap, and some were never answered. So nothing is said of what must have happened, only of what cannot:
-//! each rule compares a call with what had been *answered* before it began, or could still come after it. Clients are
-//! those of the policy STRICT, with a grace that no test outlives; no store loses what it has acknowledged.
+//! Calls overlap, and some never get an answer. The rules therefore do not say what must have happened, only what
+//! cannot have: each rule compares a call with what had been acknowledged before it started, or could still take
+//! effect after it. The clients use the policy STRICT with a grace longer than any test, and no store loses what it
+//! has acknowledged.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,10 +12,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What a caller asked about a session.
+/// What a client asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// To begin it.
+pub enum Operation {
+    /// Begin a session.
     Login,
     /// The successor of this generation.
     Refresh {
@@ -23,87 +24,88 @@ pub enum Asked {
         /// The attempt id.
         attempt: String,
     },
-    /// To end it, by whatever means.
+    /// Revoke the session, by any target.
     Revoke,
-    /// Whether an access token of it is good.
+    /// Whether an access token of the session is active.
     Validate,
 }
 
-/// What the caller was told.
+/// The result of a call, as the client knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Tokens: the refresh token, its generation, and whether this very call rotated (a login counts as such).
+pub enum Outcome {
+    /// Tokens: the refresh token, its generation, and whether this very call rotated (a login counts as a rotation).
     Tokens {
         /// The refresh token.
         token: String,
         /// Its generation.
         generation: u32,
-        /// Whether it was `ROTATED`.
+        /// Whether the outcome was `ROTATED`.
         rotated: bool,
     },
-    /// The revocation is in force.
+    /// The revocation was acknowledged.
     Done,
-    /// No, for this reason: the session is over.
+    /// Refused with this reason: the session is over.
     Refused(String),
-    /// The access token is good, as far as is known as of this moment of the store's clock (Unix milliseconds).
+    /// The access token is active, as of this moment of the store's clock (Unix milliseconds).
     Active {
         /// `revocations_as_of`.
         as_of: i64,
     },
-    /// The access token is not good.
+    /// The access token is not active.
     Inactive,
-    /// Nothing, or that it cannot be told: it may have been done, or be done still.
+    /// No answer, or an error that leaves it open: the call may have taken effect, or may still do so.
     Unknown,
 }
 
 /// One call.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Of which session.
+    /// The session id.
     pub session: String,
-    /// What was asked.
-    pub asked: Asked,
-    /// What was answered.
-    pub answer: Answer,
-    /// When it began.
-    pub begun: Duration,
-    /// When nothing more could come of it: when it was answered. None: it may still be done.
+    /// What the client asked for.
+    pub operation: Operation,
+    /// The result.
+    pub outcome: Outcome,
+    /// When the call started.
+    pub started: Duration,
+    /// When the call was answered, so that it can have no later effect. `None`: it may still take effect.
     pub ended: Option<Duration>,
-    /// When it ended by the wall clock, in Unix milliseconds.
+    /// When the call ended by the wall clock, in Unix milliseconds.
     pub ended_at: i64,
 }
 
-/// What cannot be.
+/// Something that a correct service cannot do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The session's end had been acknowledged, and a refresh that began later succeeded.
-    AliveAfterItsEnd,
+pub enum Anomaly {
+    /// A refresh succeeded that started after a revocation of its session was acknowledged.
+    ActiveAfterRevocation,
     /// Two different successors of one generation.
     TwoSuccessors,
-    /// Two calls, or two attempts, that each won the same generation.
+    /// Two calls, or two attempts, rotated the same generation.
     TwoWinners,
-    /// A token was refused though it was the newest, and nobody had ended the session or used a token twice.
-    Lost,
-    /// Validate claimed to know every revocation of a moment after the session's end, and called its token good.
-    ClaimedTooMuch,
+    /// The newest token was refused, although the session was not revoked and no token was reused.
+    UnexplainedRefusal,
+    /// Validate called a token active, with a `revocations_as_of` later than the acknowledged revocation of its
+    /// session.
+    AsOfTooRecent,
 }
 
-/// A fault, and the call that shows it.
+/// An anomaly, and the call that shows it.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// What cannot be.
-    pub fault: Fault,
+    /// The kind.
+    pub anomaly: Anomaly,
     /// The call.
     pub call: Call,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {:?}", self.fault, self.call)
+        write!(f, "{:?}: {:?}", self.anomaly, self.call)
     }
 }
 
-/// Calls, as they come in from many tasks.
+/// Calls recorded by many tasks.
 #[derive(Debug)]
 pub struct History {
     start: Instant,
@@ -120,7 +122,7 @@ impl Default for History {
 }
 
 impl History {
-    /// The time, as the calls have it.
+    /// The time since the history began.
     pub fn now(&self) -> Duration {
         self.start.elapsed()
     }
@@ -130,46 +132,47 @@ impl History {
         self.calls.lock().unwrap().push(call);
     }
 
-    /// Nothing more comes of the calls that were never answered: whoever could still do them is gone.
-    pub fn settle(&self) {
+    /// Marks all unanswered calls as ended: the process that could still execute them is gone.
+    pub fn close_unanswered(&self) {
         let now = self.now();
         for call in self.calls.lock().unwrap().iter_mut() {
             call.ended.get_or_insert(now);
         }
     }
 
-    /// How many calls there were.
+    /// The number of calls.
     pub fn calls(&self) -> usize {
         self.calls.lock().unwrap().len()
     }
 
-    /// How many of them were answered so.
+    /// The number of calls for which `which` holds.
     pub fn count(&self, which: impl Fn(&Call) -> bool) -> usize {
         self.calls.lock().unwrap().iter().filter(|call| which(call)).count()
     }
 
-    /// What cannot be.
+    /// All anomalies found so far.
     pub fn violations(&self) -> Vec<Violation> {
         violations(&self.calls.lock().unwrap())
     }
 
     /// # Panics
-    /// If anything that was seen cannot be; with all that was seen of those sessions.
+    ///
+    /// If there is an anomaly. The message lists all calls of the first affected session.
     #[track_caller]
-    pub fn assert_possible(&self) {
+    pub fn assert_consistent(&self) {
         let violations = self.violations();
         let Some(first) = violations.first() else { return };
         let calls = self.calls.lock().unwrap();
-        let of_it: Vec<String> = calls
+        let of_session: Vec<String> = calls
             .iter()
             .filter(|call| call.session == first.call.session)
             .map(|call| format!("{call:?}"))
             .collect();
-        panic!("{} violations; {first}\n{}", violations.len(), of_it.join("\n"));
+        panic!("{} anomalies; {first}\n{}", violations.len(), of_session.join("\n"));
     }
 }
 
-/// What cannot be among these calls, in any order.
+/// All anomalies among these calls, in any order.
 pub fn violations(calls: &[Call]) -> Vec<Violation> {
     let mut sessions: HashMap<&str, Vec<&Call>> = HashMap::new();
     for call in calls {
@@ -177,44 +180,45 @@ pub fn violations(calls: &[Call]) -> Vec<Violation> {
     }
     let mut found = Vec::new();
     for calls in sessions.values() {
-        alive_after_its_end(calls, &mut found);
+        active_after_revocation(calls, &mut found);
         one_successor(calls, &mut found);
-        lost(calls, &mut found);
+        unexplained_refusal(calls, &mut found);
     }
     found
 }
 
-fn report(fault: Fault, call: &Call) -> Violation {
+fn report(anomaly: Anomaly, call: &Call) -> Violation {
     Violation {
-        fault,
+        anomaly,
         call: call.clone(),
     }
 }
 
-fn alive_after_its_end(calls: &[&Call], found: &mut Vec<Violation>) {
-    let ends = calls.iter().filter(|call| match &call.answer {
-        Answer::Done | Answer::Refused(_) => call.asked != Asked::Validate,
-        Answer::Tokens { .. } | Answer::Active { .. } | Answer::Inactive | Answer::Unknown => false,
+fn active_after_revocation(calls: &[&Call], found: &mut Vec<Violation>) {
+    let ends = calls.iter().filter(|call| match &call.outcome {
+        Outcome::Done | Outcome::Refused(_) => call.operation != Operation::Validate,
+        Outcome::Tokens { .. } | Outcome::Active { .. } | Outcome::Inactive | Outcome::Unknown => false,
     });
-    // The first acknowledgement, by each clock.
+    // The first acknowledgement, by each of the two clocks.
     let Some(end) = ends.clone().filter_map(|call| call.ended).min() else {
         return;
     };
     let acknowledged = ends.map(|call| call.ended_at).min().unwrap_or(i64::MAX);
     for call in calls {
-        match call.answer {
-            Answer::Tokens { .. } => {
-                if call.begun > end {
-                    found.push(report(Fault::AliveAfterItsEnd, call));
+        match call.outcome {
+            Outcome::Tokens { .. } => {
+                if call.started > end {
+                    found.push(report(Anomaly::ActiveAfterRevocation, call));
                 }
             }
-            // The store's clock is this machine's: what was acknowledged before that moment was committed before it.
-            Answer::Active { as_of } => {
+            // The store's clock is this machine's clock: a revocation acknowledged before `as_of` was committed
+            // before it.
+            Outcome::Active { as_of } => {
                 if as_of > acknowledged {
-                    found.push(report(Fault::ClaimedTooMuch, call));
+                    found.push(report(Anomaly::AsOfTooRecent, call));
                 }
             }
-            Answer::Done | Answer::Refused(_) | Answer::Inactive | Answer::Unknown => {}
+            Outcome::Done | Outcome::Refused(_) | Outcome::Inactive | Outcome::Unknown => {}
         }
     }
 }
@@ -224,61 +228,62 @@ fn one_successor(calls: &[&Call], found: &mut Vec<Violation>) {
     let mut winners: HashMap<u32, &str> = HashMap::new();
     let mut won: HashMap<u32, usize> = HashMap::new();
     for call in calls {
-        let Answer::Tokens {
+        let Outcome::Tokens {
             token,
             generation,
             rotated,
-        } = &call.answer
+        } = &call.outcome
         else {
             continue;
         };
         if *given.entry(*generation).or_insert(token) != token {
-            found.push(report(Fault::TwoSuccessors, call));
+            found.push(report(Anomaly::TwoSuccessors, call));
         }
-        let Asked::Refresh {
+        let Operation::Refresh {
             generation: presented,
             attempt,
-        } = &call.asked
+        } = &call.operation
         else {
             continue;
         };
         let times = won.entry(*presented).or_default();
         *times += usize::from(*rotated);
         if *generation != presented + 1 {
-            found.push(report(Fault::TwoSuccessors, call));
+            found.push(report(Anomaly::TwoSuccessors, call));
         } else if *times > 1 || *winners.entry(*presented).or_insert(attempt) != attempt {
-            found.push(report(Fault::TwoWinners, call));
+            found.push(report(Anomaly::TwoWinners, call));
         }
     }
 }
 
-/// A refusal needs a cause: a revocation, or a token that was used twice, that began before the refusal was given.
-fn lost(calls: &[&Call], found: &mut Vec<Violation>) {
+/// A refusal needs a cause that started before the refusal: a revocation, or a reused token.
+fn unexplained_refusal(calls: &[&Call], found: &mut Vec<Violation>) {
     for call in calls {
-        let (Asked::Refresh { .. }, Answer::Refused(_), Some(end)) = (&call.asked, &call.answer, call.ended) else {
+        let (Operation::Refresh { .. }, Outcome::Refused(_), Some(end)) = (&call.operation, &call.outcome, call.ended)
+        else {
             continue;
         };
-        let before: Vec<&&Call> = calls.iter().filter(|other| other.begun < end).collect();
-        let ended = before.iter().any(|other| other.asked == Asked::Revoke);
+        let before: Vec<&&Call> = calls.iter().filter(|other| other.started < end).collect();
+        let ended = before.iter().any(|other| other.operation == Operation::Revoke);
         let used_twice = before.iter().any(|one| before.iter().any(|other| reuses(one, other)));
         if !ended && !used_twice {
-            found.push(report(Fault::Lost, call));
+            found.push(report(Anomaly::UnexplainedRefusal, call));
         }
     }
 }
 
-/// Whether `one` may have come to a session that `other` had taken further, as another attempt or too late.
+/// Whether `one` may have reached the session after `other` had advanced it, with another attempt id or too late.
 fn reuses(one: &Call, other: &Call) -> bool {
     let (
-        Asked::Refresh { generation, attempt },
-        Asked::Refresh {
+        Operation::Refresh { generation, attempt },
+        Operation::Refresh {
             generation: further,
             attempt: theirs,
         },
-    ) = (&one.asked, &other.asked)
+    ) = (&one.operation, &other.operation)
     else {
         return false;
     };
-    let may_come_after = one.ended.is_none_or(|ended| ended > other.begun);
+    let may_come_after = one.ended.is_none_or(|ended| ended > other.started);
     may_come_after && (further > generation || further == generation && theirs != attempt)
 }

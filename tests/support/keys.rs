@@ -11,34 +11,35 @@ use serde_json::Value;
 
 use super::Countersign;
 
-/// A connection to one replica's `KeyService`.
+/// A connection to the `KeyService` of one replica.
 #[derive(Clone, Debug)]
 pub struct Keys(KeyServiceClient<Channel>);
 
 impl Keys {
-    /// Of this replica.
+    /// Connects to this replica.
     pub fn of(server: &Countersign) -> Self {
         let endpoint = Endpoint::from_shared(server.grpc_url()).expect("a URL");
         Self(KeyServiceClient::new(endpoint.connect_lazy()))
     }
 
-    /// All of them, oldest first.
+    /// All keys, oldest first.
     pub async fn list(&self) -> Result<Vec<Key>, Status> {
         let answer = self.0.clone().list_keys(ListKeysRequest {}).await?;
         Ok(answer.into_inner().keys)
     }
 
-    /// The ids of those in this state.
+    /// The ids of the keys in this state.
     pub async fn in_state(&self, state: KeyState) -> Vec<String> {
-        let keys = self.list().await.expect("the keys can be listed");
+        let keys = self.list().await.expect("ListKeys succeeds");
         let wanted = keys.into_iter().filter(|key| key.state() == state);
         wanted.map(|key| key.key_id).collect()
     }
 
-    /// The id of the one that signs.
+    /// The id of the active key.
     ///
     /// # Panics
-    /// If it is not exactly one.
+    ///
+    /// If there is not exactly one.
     pub async fn active(&self) -> String {
         let [active] = self
             .in_state(KeyState::Active)
@@ -48,7 +49,7 @@ impl Keys {
         active
     }
 
-    /// `RotateKey`: the key that signs now, or will.
+    /// `RotateKey`. Returns the key that signs now, or will sign.
     pub async fn rotate(&self, force: bool) -> Result<Key, Status> {
         let answer = self.0.clone().rotate_key(RotateKeyRequest { force }).await?;
         Ok(answer.into_inner().key.expect("a rotation without an error has a key"))
@@ -68,13 +69,13 @@ impl Keys {
     }
 }
 
-/// A part of a token: its header (0) or its claims (1), believed without a look at the signature.
+/// The header (0) or the claims (1) of a token, without checking the signature.
 pub fn part(token: &str, index: usize) -> Value {
     let text = token.split('.').nth(index).expect("a JWT");
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).expect("base64url")).expect("JSON")
 }
 
-/// Which key a token says that it was signed with.
+/// The `kid` in the header of a token.
 pub fn kid(token: &str) -> String {
     part(token, 0)["kid"].as_str().expect("a `kid`").to_owned()
 }

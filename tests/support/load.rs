@@ -1,4 +1,4 @@
-//! Calls at a steady pace while something breaks, and what became of them.
+//! Calls at a steady rate while something breaks, and their results.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,29 +13,30 @@ use tonic::Status;
 
 use super::caller::reason;
 
-/// A machine that is too slow for the pace would otherwise only pile calls up: it then makes fewer.
-const MOST_IN_FLIGHT: usize = 256;
+/// The most calls that may wait at a time. A machine that is too slow for the rate makes fewer calls instead of
+/// queuing them.
+const MAX_IN_FLIGHT: usize = 256;
 
-/// How often each answer was given, and how long they took.
+/// How often each result occurred, and how long the calls took.
 #[derive(Debug)]
 pub struct Report {
-    /// By code and reason; `Ok` for a good one.
+    /// Counts by code and reason; `Ok` for success.
     pub answers: BTreeMap<String, u64>,
     latency: Histogram<u64>,
 }
 
 impl Report {
-    /// How many calls were answered so.
+    /// The number of calls with this result.
     pub fn count(&self, answer: &str) -> u64 {
         self.answers.get(answer).copied().unwrap_or_default()
     }
 
-    /// How long calls took: the time that this part of them (0–1) did not exceed.
+    /// The time that this fraction (0–1) of the calls did not exceed.
     pub fn quantile(&self, part: f64) -> Duration {
         Duration::from_micros(self.latency.value_at_quantile(part))
     }
 
-    /// Asserts that no call was answered in another way.
+    /// Asserts that no call had any other result.
     #[track_caller]
     pub fn assert_only(&self, answers: &[&str]) {
         let other: Vec<_> = self
@@ -62,8 +63,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Makes a call of this kind so many times a second, whether or not earlier ones have been answered, until too many
-    /// wait; `call` is given the number of the call. Latency counts from when a call was due: a stall is not hidden.
+    /// Makes calls at this rate per second, whether or not earlier ones were answered, until too many wait. `call`
+    /// gets the number of the call. Latency counts from the time at which a call was due, so a stall is not hidden.
     pub fn start<F, T>(a_second: u32, call: impl Fn(usize) -> F + Send + 'static) -> Self
     where
         F: Future<Output = Result<T, Status>> + Send + 'static,
@@ -75,7 +76,7 @@ impl Load {
             let mut pace = interval(Duration::from_secs(1) / a_second);
             pace.set_missed_tick_behavior(MissedTickBehavior::Skip);
             let mut calls = JoinSet::new();
-            let in_flight = Arc::new(Semaphore::new(MOST_IN_FLIGHT));
+            let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
             let mut n = 0;
             while going.load(Ordering::SeqCst) {
                 let due: Instant = pace.tick().await;
@@ -113,9 +114,9 @@ impl Load {
         Self { running, task }
     }
 
-    /// Ends it, and says what became of every call.
+    /// Stops, and returns the results of all calls.
     pub async fn stop(self) -> Report {
         self.running.store(false, Ordering::SeqCst);
-        self.task.await.expect("the load runs to its end")
+        self.task.await.expect("the load does not panic")
     }
 }

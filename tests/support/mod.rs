@@ -1,22 +1,19 @@
-//! What every test crate shares: real PostgreSQL, Redis and Countersign processes, and a network that misbehaves on
-//! demand. A test crate takes it in with `#[path = "../support/mod.rs"] mod support;`.
+//! Shared by all test crates: real PostgreSQL, Redis and Countersign processes, and a network proxy that fails on
+//! demand. A test crate includes it by `#[path = "../support/mod.rs"] mod support;`.
 //!
 //! * `COUNTERSIGN_TEST_DATABASE_URL` and `COUNTERSIGN_TEST_REDIS_URL` name servers to use in place of our own. Tests
 //!   that stop, freeze or fill a server always start one for themselves.
-//! * Every process that a test starts is ended with the test, and with the test runner however that ends: see [`guard`].
-//! * Nothing waits by hoping. [`eventually`] asks again until a deadline, then says what it was waiting for.
+//! * Every process that a test starts ends with the test, and with the test runner however that ends: see [`guard`].
+//! * Tests wait for conditions, not for fixed times: [`eventually`] probes until a deadline, and its failure names the
+//!   condition.
 
 #![allow(
     dead_code,
     unused_imports,
     unreachable_pub,
-    reason = "each test crate uses its own part of what is public here"
+    reason = "each test crate uses only some of the public items"
 )]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot go on says so by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
 pub mod admin;
 pub mod agent;
@@ -67,8 +64,8 @@ pub use servers::Servers;
 pub use wait::{eventually, poll};
 pub use walltime::WallTime;
 
-/// The size of a test: a number from the environment, or the short one.
+/// The size of a test: a number from the environment, or the short default.
 pub fn size<T: std::str::FromStr>(name: &str, short: T) -> T {
     let set = std::env::var_os(name).map(|text| text.to_str().and_then(|text| text.parse().ok()));
-    set.map_or(short, |size| size.unwrap_or_else(|| panic!("{name} is no number")))
+    set.map_or(short, |size| size.unwrap_or_else(|| panic!("{name} is not a number")))
 }

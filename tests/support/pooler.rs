@@ -1,4 +1,5 @@
-//! `PgBouncer` in transaction mode: successive transactions of a connection meet different servers.
+//! `PgBouncer` in transaction mode: successive transactions of one client connection may run on different server
+//! connections.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ impl Pooler {
         shared.get_or_insert_with(|| Box::leak(Box::new(Self::start(database))))
     }
 
-    /// Starts one before the server of this database.
+    /// Starts a pooler before the server of this database.
     pub fn start(database: &Database) -> Self {
         for _ in 0..5 {
             if let Some(pooler) = Self::try_start(database) {
@@ -34,12 +35,12 @@ impl Pooler {
         panic!("pgbouncer does not start");
     }
 
-    /// Where it listens: for [`Database::url_through`].
+    /// The address to connect to, for [`Database::url_through`].
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What it has said so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -48,7 +49,7 @@ impl Pooler {
         let folder = guard::scratch("pooler");
         let (host, port) = database.host();
         let own = ports::free();
-        // Two servers for all connections: whoever relies on meeting the same one again is found out.
+        // Two server connections for all clients: code that relies on getting the same one again fails.
         let settings = format!(
             "[databases]\n* = host={host} port={port} user={user}\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {own}\nunix_socket_dir =\nauth_type = any\n\
@@ -68,7 +69,7 @@ impl Pooler {
     }
 }
 
-/// Debian keeps it where only root looks.
+/// Debian installs it in a folder that only root has in its PATH.
 fn program() -> PathBuf {
     let file = Path::new("/usr/sbin/pgbouncer");
     if file.is_file() {

@@ -1,4 +1,5 @@
-//! PostgreSQL: one server for a test process, a database for each test; servers of their own for tests that break them.
+//! PostgreSQL: one server for a test process and a database for each test; separate servers for tests that break
+//! them.
 
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
@@ -15,7 +16,7 @@ use super::guard::{self, Ending};
 use super::process::{Process, send};
 use super::{Database, poll, ports};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server that this process started.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a server with these settings over those of a fresh `initdb`.
+    /// Starts a server with these settings on top of those of a fresh `initdb`.
     pub fn start(settings: &[(&str, &str)]) -> Self {
         let programs = programs();
         let folder = guard::scratch("pg");
@@ -72,18 +73,19 @@ impl Postgres {
                 return server;
             }
         }
-        panic!("postgres does not start; it said:\n{}", server.log());
+        panic!("postgres does not start; its log:\n{}", server.log());
     }
 
     /// The server of this test process.
     pub(super) fn shared() -> &'static Self {
-        // No power is cut in these tests: what reached the kernel is safe, and `CREATE DATABASE` is ten times as fast.
+        // No power is cut in these tests, so data that reached the kernel is safe, and without fsync `CREATE
+        // DATABASE` is ten times as fast.
         static SHARED: LazyLock<Postgres> =
             LazyLock::new(|| Postgres::start(&[("fsync", "off"), ("full_page_writes", "off")]));
         &SHARED
     }
 
-    /// `127.0.0.1` and its port: what a [`super::Proxy`] stands before.
+    /// Its address, for a [`super::Proxy`].
     pub fn address(&self) -> std::net::SocketAddr {
         ([127, 0, 0, 1], self.port).into()
     }
@@ -93,15 +95,15 @@ impl Postgres {
         Database::create(&format!("postgres://postgres@127.0.0.1:{}/postgres", self.port), false).await
     }
 
-    /// Ends it: SIGTERM waits for the clients, SIGINT throws them out, SIGQUIT is a crash.
+    /// Stops it: SIGTERM waits for the clients, SIGINT disconnects them, SIGQUIT is a crash.
     pub fn stop(&mut self, how: Signal) {
         if let Some(mut process) = self.process.take() {
             process.signal(how);
-            process.wait(PATIENCE);
+            process.wait(TIMEOUT);
         }
     }
 
-    /// `kill -9` of all of it: what it had not written is lost.
+    /// `kill -9` of all its processes: unwritten data is lost.
     pub fn kill(&mut self) {
         let backends = children(self.pid());
         self.stop(Signal::SIGKILL);
@@ -114,12 +116,12 @@ impl Postgres {
     pub fn launch(&mut self) {
         assert!(
             self.try_launch(),
-            "postgres does not start again; it said:\n{}",
+            "postgres does not start again; its log:\n{}",
             self.log()
         );
     }
 
-    /// Stops the postmaster and all its backends in their tracks (SIGSTOP): the port still accepts.
+    /// Stops the postmaster and all its backends (SIGSTOP): the port still accepts connections.
     pub fn freeze(&mut self) {
         let postmaster = self.pid();
         send(postmaster, Signal::SIGSTOP);
@@ -140,12 +142,12 @@ impl Postgres {
         self.frozen.clear();
     }
 
-    /// What the server logged.
+    /// The log of the server.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.folder.join("log")).unwrap_or_default()).into_owned()
     }
 
-    /// How many statements it was given; it must run with `log_statement = all`.
+    /// The number of statements it was sent; it must run with `log_statement = all`.
     pub fn statements(&self) -> u64 {
         let log = self.log();
         let given = log
@@ -173,8 +175,8 @@ impl Postgres {
             Ending::Quit,
         );
         let own = process.pid().to_string();
-        let ready = poll(PATIENCE, || {
-            // What pg_ctl waits for, too. Somebody else's server may answer on the port; this file is of ours.
+        let ready = poll(TIMEOUT, || {
+            // pg_ctl waits for this file too. Another server may answer on the port, but this file is our server's.
             let state = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap_or_default();
             let mut lines = state.lines();
             let ready = lines.next() == Some(&own) && lines.nth(6).is_some_and(|status| status.trim_end() == "ready");
@@ -195,7 +197,8 @@ impl Drop for Postgres {
     }
 }
 
-/// The folder of the server's programs: Debian keeps each version's in one off the `PATH`. The newest wins.
+/// The folder of the server's programs: Debian keeps those of each version in a folder outside the `PATH`. The newest
+/// wins.
 pub(super) fn programs() -> PathBuf {
     let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -221,7 +224,7 @@ pub(super) fn programs() -> PathBuf {
         .expect("PostgreSQL is not installed: tests/run does that, or says what to install")
 }
 
-/// PostgreSQL refuses to run as root: it then runs as the user that its package made.
+/// PostgreSQL refuses to run as root, and then runs as the user that its package created.
 static OTHER_USER: LazyLock<Option<User>> = LazyLock::new(|| {
     Uid::effective().is_root().then(|| {
         User::from_name("postgres")
@@ -231,7 +234,7 @@ static OTHER_USER: LazyLock<Option<User>> = LazyLock::new(|| {
     })
 });
 
-/// A command that runs as a user whom servers accept that refuse to run as root.
+/// A command that runs as a user that such servers accept.
 pub(super) fn as_owner(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder).env("LC_ALL", "C").env_remove("PGDATA");

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use super::guard::{self, Ending};
 use super::wait::poll;
 
-/// A process that we started.
+/// A process that this test started.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -22,7 +22,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it with no input; what it says is appended to the file `log`.
+    /// Starts it without input; its output is appended to the file `log`.
     pub fn spawn(command: &mut Command, log: &Path, ending: Ending) -> Self {
         let said = File::options()
             .create(true)
@@ -33,7 +33,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(said.try_clone().unwrap())
             .stderr(said)
-            // Ctrl-C is for the runner.
+            // Ctrl-C is for the test runner only.
             .process_group(0)
             .spawn()
             .unwrap_or_else(|e| panic!("{} does not start: {e}", command.get_program().display()));
@@ -46,17 +46,17 @@ impl Process {
         }
     }
 
-    /// Its id.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has said so far.
+    /// Its output so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = self.child.try_wait().expect("our own child can be waited for");
@@ -74,14 +74,15 @@ impl Process {
         }
     }
 
-    /// How it ends.
+    /// Waits for its exit status.
     ///
     /// # Panics
-    /// If it has not within the time; with its log.
+    ///
+    /// If it has not ended within the time; the message has its output.
     pub fn wait(&mut self, within: Duration) -> ExitStatus {
         poll(within, || self.exited()).unwrap_or_else(|| {
             panic!(
-                "process {} has not ended within {within:?}; it said:\n{}",
+                "process {} has not ended within {within:?}; its output:\n{}",
                 self.pid(),
                 self.log()
             )
@@ -107,12 +108,12 @@ impl Drop for Process {
     }
 }
 
-/// Sends a signal to a process of ours or to one that it started; one that is gone is no error.
+/// Sends a signal to a process of ours or to one that it started; it is no error if that is gone.
 pub fn send(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(i32::try_from(pid).expect("a process id")), signal);
 }
 
-/// Where a program is.
+/// The path of a program in `PATH`.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

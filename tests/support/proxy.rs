@@ -1,4 +1,5 @@
-//! A TCP proxy that misbehaves on demand: the network between Countersign and its stores, or its callers and it.
+//! A TCP proxy that fails on demand: the network between Countersign and its stores, or between callers and
+//! Countersign.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,23 +14,23 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// What the network does to everything that passes.
+/// What the network does with all connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weather {
-    /// Bytes pass, each way this much later.
-    Fine(Duration),
-    /// Connections open, and nothing that is sent arrives; it does once the weather is fine again.
+pub enum LinkState {
+    /// Bytes pass, delayed by this much in each direction.
+    Up(Duration),
+    /// Connections open, but bytes are held back until the link is up again.
     Blackhole,
     /// Connections are closed, and new ones as soon as they are made.
     Cut,
 }
 
-/// What becomes of a connection whose reply was lost.
+/// What happens to a connection whose reply was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Afterwards {
-    /// It closes.
+pub enum AfterLoss {
+    /// It is closed.
     Close,
-    /// It stays open and silent, until the caller gives up.
+    /// It stays open and silent until the caller gives up.
     Silence,
 }
 
@@ -44,35 +45,35 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Shared {
     upstream: Mutex<SocketAddr>,
-    weather: watch::Sender<Weather>,
+    link: watch::Sender<LinkState>,
     resets: watch::Sender<u64>,
-    loss: Mutex<Option<Loss>>,
+    loss: Mutex<Option<PendingLoss>>,
     lost: AtomicU64,
     to_server: AtomicU64,
 }
 
-/// Recognises a request.
-type Recognise = dyn Fn(&[u8]) -> bool + Send;
+/// Whether these bytes are the request whose reply is to be lost.
+type RequestMatcher = dyn Fn(&[u8]) -> bool + Send;
 
-struct Loss {
-    request: Box<Recognise>,
-    afterwards: Afterwards,
+struct PendingLoss {
+    request: Box<RequestMatcher>,
+    after: AfterLoss,
 }
 
-impl fmt::Debug for Loss {
+impl fmt::Debug for PendingLoss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Loss({:?})", self.afterwards)
+        write!(f, "PendingLoss({:?})", self.after)
     }
 }
 
 impl Proxy {
-    /// Stands before `upstream`, in fine weather.
+    /// Starts a proxy before `upstream`, with the link up.
     pub async fn start(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             upstream: Mutex::new(upstream),
-            weather: watch::Sender::new(Weather::Fine(Duration::ZERO)),
+            link: watch::Sender::new(LinkState::Up(Duration::ZERO)),
             resets: watch::Sender::new(0),
             loss: Mutex::new(None),
             lost: AtomicU64::new(0),
@@ -86,37 +87,37 @@ impl Proxy {
         }
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Changes the weather, on open connections too.
-    pub fn set(&self, weather: Weather) {
-        self.shared.weather.send_replace(weather);
+    /// Changes the state of the link, also for open connections.
+    pub fn set(&self, link: LinkState) {
+        self.shared.link.send_replace(link);
     }
 
-    /// Closes every connection and makes new ones lead elsewhere: a name that moved to another server.
+    /// Closes every connection, and connects new ones to another server, as if a host name now led there.
     pub fn redirect(&self, upstream: SocketAddr) {
         *self.shared.upstream.lock().unwrap() = upstream;
         self.shared.resets.send_modify(|resets| *resets += 1);
     }
 
-    /// Lets the next request that `request` recognises reach the server, and its reply reach nobody. It is shown what
-    /// was read in one go, which is a whole request unless that is large.
-    pub fn lose_reply(&self, request: impl Fn(&[u8]) -> bool + Send + 'static, afterwards: Afterwards) {
-        *self.shared.loss.lock().unwrap() = Some(Loss {
+    /// Passes the next request that `request` recognises to the server, and drops the reply. `request` gets the bytes
+    /// of one read, which are a whole request unless that is large.
+    pub fn lose_reply(&self, request: impl Fn(&[u8]) -> bool + Send + 'static, after: AfterLoss) {
+        *self.shared.loss.lock().unwrap() = Some(PendingLoss {
             request: Box::new(request),
-            afterwards,
+            after,
         });
     }
 
-    /// How many replies were lost so far.
+    /// The number of replies lost so far.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::SeqCst)
     }
 
-    /// How many bytes went to the server so far.
+    /// The number of bytes sent to the server so far.
     pub fn bytes_to_server(&self) -> u64 {
         self.shared.to_server.load(Ordering::SeqCst)
     }
@@ -124,27 +125,27 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.set(Weather::Cut);
+        self.set(LinkState::Cut);
         self.accepting.abort();
     }
 }
 
-/// One connection's two directions, as far as they know of each other.
+/// State shared by the two directions of one connection.
 #[derive(Debug, Default)]
 struct Connection {
     swallow: AtomicBool,
-    afterwards: Mutex<Option<Afterwards>>,
+    after: Mutex<Option<AfterLoss>>,
     closed: Notify,
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
-        tokio::spawn(carry(client, Arc::clone(&shared)));
+        tokio::spawn(forward(client, Arc::clone(&shared)));
     }
 }
 
-async fn carry(client: TcpStream, shared: Arc<Shared>) {
-    if *shared.weather.borrow() == Weather::Cut {
+async fn forward(client: TcpStream, shared: Arc<Shared>) {
+    if *shared.link.borrow() == LinkState::Cut {
         return;
     }
     let upstream = *shared.upstream.lock().unwrap();
@@ -155,13 +156,13 @@ async fn carry(client: TcpStream, shared: Arc<Shared>) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let connection = Connection::default();
-    let (mut weather, mut resets) = (shared.weather.subscribe(), shared.resets.subscribe());
-    // Whichever comes first closes both halves, by dropping them.
+    let (mut link, mut resets) = (shared.link.subscribe(), shared.resets.subscribe());
+    // The first to end closes both halves, by dropping them.
     tokio::select! {
         () = requests(from_client, to_server, &shared, &connection) => {}
         () = replies(from_server, to_client, &shared, &connection) => {}
         () = connection.closed.notified() => {}
-        _ = weather.wait_for(|weather| *weather == Weather::Cut) => {}
+        _ = link.wait_for(|link| *link == LinkState::Cut) => {}
         _ = resets.changed() => {}
     }
 }
@@ -169,8 +170,8 @@ async fn carry(client: TcpStream, shared: Arc<Shared>) {
 async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, connection: &Connection) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        pass(shared).await;
-        arm(shared, connection, &buffer[..read]);
+        wait_for_link(shared).await;
+        check_for_loss(shared, connection, &buffer[..read]);
         shared.to_server.fetch_add(read as u64, Ordering::SeqCst);
         if to.write_all(&buffer[..read]).await.is_err() {
             return;
@@ -183,41 +184,41 @@ async fn replies(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Share
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         if connection.swallow.load(Ordering::SeqCst) {
             shared.lost.fetch_add(1, Ordering::SeqCst);
-            let afterwards = *connection.afterwards.lock().unwrap();
-            if afterwards == Some(Afterwards::Silence) {
-                // What follows on a stream that lost bytes could only be taken for something else.
+            let after = *connection.after.lock().unwrap();
+            if after == Some(AfterLoss::Silence) {
+                // After lost bytes, the rest of the stream would be misread.
                 std::future::pending::<()>().await;
             }
             connection.closed.notify_one();
             return;
         }
-        pass(shared).await;
+        wait_for_link(shared).await;
         if to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }
 }
 
-/// Returns when bytes may go on.
-async fn pass(shared: &Shared) {
-    let mut weather = shared.weather.subscribe();
-    let now = weather
-        .wait_for(|weather| matches!(weather, Weather::Fine(_)))
+/// Waits until bytes may pass.
+async fn wait_for_link(shared: &Shared) {
+    let mut link = shared.link.subscribe();
+    let now = link
+        .wait_for(|link| matches!(link, LinkState::Up(_)))
         .await
         .map(|now| *now);
-    if let Ok(Weather::Fine(delay)) = now
+    if let Ok(LinkState::Up(delay)) = now
         && !delay.is_zero()
     {
         sleep(delay).await;
     }
 }
 
-fn arm(shared: &Shared, connection: &Connection, request: &[u8]) {
+fn check_for_loss(shared: &Shared, connection: &Connection, request: &[u8]) {
     let mut loss = shared.loss.lock().unwrap();
     if loss.as_ref().is_some_and(|loss| (loss.request)(request))
         && let Some(loss) = loss.take()
     {
-        *connection.afterwards.lock().unwrap() = Some(loss.afterwards);
+        *connection.after.lock().unwrap() = Some(loss.after);
         connection.swallow.store(true, Ordering::SeqCst);
     }
 }

@@ -1,4 +1,4 @@
-//! Calls of any method with any bytes, by whoever shows this token.
+//! Calls of any method with any bytes and any bearer token.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-/// A request that shows this token as its caller's own; an empty one is not shown.
-pub fn shown<T>(message: T, token: &str) -> Request<T> {
+/// A request with this bearer token; without one if it is empty.
+pub fn with_bearer<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
     if !token.is_empty() {
         let bearer = format!("Bearer {token}").parse().expect("a token is visible ASCII");
@@ -17,7 +17,8 @@ pub fn shown<T>(message: T, token: &str) -> Request<T> {
     request
 }
 
-/// Sends one message; the first message of the answer. Every method is a stream of messages either way on the wire.
+/// Sends one message and returns the first message of the response. On the wire every method is a stream of messages
+/// in both directions.
 pub async fn call(channel: &Channel, path: &str, message: Vec<u8>, token: &str) -> Result<Vec<u8>, Status> {
     let mut client = tonic::client::Grpc::new(channel.clone());
     client
@@ -25,18 +26,18 @@ pub async fn call(channel: &Channel, path: &str, message: Vec<u8>, token: &str) 
         .await
         .map_err(|error| Status::unavailable(error.to_string()))?;
     let path = PathAndQuery::try_from(path).expect("a path");
-    let mut request = shown(futures_util::stream::iter([message]), token);
+    let mut request = with_bearer(futures_util::stream::iter([message]), token);
     request.set_timeout(Duration::from_secs(10));
-    let mut answers = client.streaming(request, path, Bytes).await?.into_inner();
+    let mut answers = client.streaming(request, path, RawCodec).await?.into_inner();
     let first = answers.message().await?;
-    first.ok_or_else(|| Status::data_loss("an answer without a message or an error"))
+    first.ok_or_else(|| Status::data_loss("a response without a message or an error"))
 }
 
-/// Messages as they are on the wire.
+/// A codec that leaves messages as they are on the wire.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Bytes;
+pub struct RawCodec;
 
-impl Codec for Bytes {
+impl Codec for RawCodec {
     type Encode = Vec<u8>;
     type Decode = Vec<u8>;
     type Encoder = Self;
@@ -51,7 +52,7 @@ impl Codec for Bytes {
     }
 }
 
-impl Encoder for Bytes {
+impl Encoder for RawCodec {
     type Item = Vec<u8>;
     type Error = Status;
 
@@ -61,7 +62,7 @@ impl Encoder for Bytes {
     }
 }
 
-impl Decoder for Bytes {
+impl Decoder for RawCodec {
     type Item = Vec<u8>;
     type Error = Status;
 

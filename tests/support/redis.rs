@@ -1,4 +1,4 @@
-//! Redis: one server for a test process, a key prefix for each test; servers of their own for tests that break them.
+//! Redis: one server for a test process and a key prefix for each test; separate servers for tests that break them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::guard::{self, Ending};
 use super::process::{Process, find};
 use super::{RedisCluster, poll, ports};
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A server that this process started.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts a server with these options (`--appendonly yes`); without any it keeps nothing on disk.
+    /// Starts a server with these options (`--appendonly yes`). Without options it keeps nothing on disk.
     pub fn start(options: &[&str]) -> Self {
         let mut server = Self {
             process: None,
@@ -39,7 +39,7 @@ impl Redis {
                 return server;
             }
         }
-        panic!("redis-server does not start; it said:\n{}", server.log());
+        panic!("redis-server does not start; its log:\n{}", server.log());
     }
 
     /// `redis://127.0.0.1:…`.
@@ -47,17 +47,17 @@ impl Redis {
         format!("redis://{}", self.address())
     }
 
-    /// `127.0.0.1` and its port: what a [`super::Proxy`] stands before.
+    /// Its address, for a [`super::Proxy`].
     pub fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    /// Sends one command; the answer without its last newline.
+    /// Sends one command; returns the reply without its last newline.
     pub fn command(&self, words: &[&str]) -> String {
         command(&self.url(), words)
     }
 
-    /// How many commands it ran for clients and in scripts, except those that ask just that.
+    /// The number of commands executed for clients and in scripts, except those that ask for this number.
     pub fn commands(&self) -> u64 {
         let calls = |line: &str| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok();
         let stats = self.command(&["INFO", "commandstats"]);
@@ -68,33 +68,33 @@ impl Redis {
             .sum()
     }
 
-    /// Whether it answers, and has loaded what it had on disk.
+    /// Whether it answers, and has loaded its data from disk.
     pub fn ready(&self) -> bool {
         try_command(&self.url(), &["PING"]).is_ok_and(|answer| answer == "PONG")
     }
 
-    /// Ends it without a farewell: what it had not written is lost.
+    /// Kills it: unwritten data is lost.
     pub fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Starts it again, on the same port and with what is on its disk.
+    /// Starts it again, on the same port and with its data on disk.
     pub fn launch(&mut self) {
         assert!(
             self.try_launch(),
-            "redis-server does not start again; it said:\n{}",
+            "redis-server does not start again; its log:\n{}",
             self.log()
         );
     }
 
-    /// Starts it again so that it takes its time to load what is on its disk, and does not wait for that.
+    /// Starts it again so that it loads its data slowly, and does not wait for that.
     pub fn launch_slowly(&mut self) {
         self.options.extend(["--key-load-delay".to_owned(), "200".to_owned()]);
         self.process = Some(self.spawn());
         self.options.truncate(self.options.len() - 2);
     }
 
-    /// Starts it again with nothing on its disk.
+    /// Starts it again with no data on disk.
     pub fn launch_empty(&mut self) {
         self.kill();
         std::fs::remove_dir_all(&self.folder).unwrap();
@@ -102,12 +102,12 @@ impl Redis {
         self.launch();
     }
 
-    /// Stops it in its tracks: connections stay open, nothing is answered.
+    /// Stops it (SIGSTOP): connections stay open, and no command is answered.
     pub fn freeze(&mut self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// The reverse of [`Redis::freeze`]: it now does what was asked meanwhile.
+    /// The reverse of [`Redis::freeze`]: it now executes the commands that arrived meanwhile.
     pub fn thaw(&mut self) {
         self.signal(Signal::SIGCONT);
     }
@@ -117,7 +117,7 @@ impl Redis {
         &self.folder
     }
 
-    /// What it logged.
+    /// Its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
@@ -144,7 +144,7 @@ impl Redis {
     fn try_launch(&mut self) -> bool {
         self.kill();
         let mut process = self.spawn();
-        let ready = poll(PATIENCE, || {
+        let ready = poll(TIMEOUT, || {
             process.exited().map(|_| false).or_else(|| self.ready().then_some(true))
         });
         self.process = Some(process);
@@ -168,7 +168,7 @@ pub struct KeySpace {
 }
 
 impl KeySpace {
-    /// A prefix that nobody else has, on the server of `COUNTERSIGN_TEST_REDIS_URL`, else on that of this test process.
+    /// A unique prefix on the server of `COUNTERSIGN_TEST_REDIS_URL`, or else on the server of this test process.
     pub fn fresh() -> Self {
         static SHARED: LazyLock<Redis> = LazyLock::new(|| Redis::start(&[]));
         let url = std::env::var_os("COUNTERSIGN_TEST_REDIS_URL")
@@ -176,7 +176,7 @@ impl KeySpace {
         Self::of(url.clone(), vec![url])
     }
 
-    /// A prefix that nobody else has, on the three-master cluster of this test process.
+    /// A unique prefix on the three-master cluster of this test process.
     pub fn in_cluster() -> Self {
         static SHARED: LazyLock<RedisCluster> = LazyLock::new(|| RedisCluster::start(3, &[]));
         Self::of(SHARED.url(), SHARED.masters.iter().map(Redis::url).collect())
@@ -188,17 +188,17 @@ impl KeySpace {
         Self { url, masters, prefix }
     }
 
-    /// What Countersign is given: `redis://…`, `redis-cluster://…`.
+    /// The URL for Countersign: `redis://…`, `redis-cluster://…`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// For `storage.redis_prefix`.
+    /// The value for `storage.redis_prefix`.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// Sends one command to every master; their answers.
+    /// Sends one command to every master; returns their replies.
     pub fn command(&self, words: &[&str]) -> Vec<String> {
         self.masters.iter().map(|master| command(master, words)).collect()
     }
@@ -206,7 +206,8 @@ impl KeySpace {
     /// Sends one command to the master that has its keys.
     ///
     /// # Panics
-    /// If there is no answer, or it is an error.
+    ///
+    /// If there is no reply, or it is an error.
     pub fn at(&self, words: &[&str]) -> String {
         // `-c` follows redirections.
         cli(&self.masters[0], &["-c"], words).unwrap_or_else(|e| panic!("{words:?}: {e}"))
@@ -232,21 +233,22 @@ impl Drop for KeySpace {
     }
 }
 
-/// Sends one command to the server at `url`; the answer without its last newline, several lines for a list.
+/// Sends one command to the server at `url`; returns the reply without its last newline, several lines for a list.
 ///
 /// # Panics
-/// If there is no answer, or it is an error.
+///
+/// If there is no reply, or it is an error.
 pub fn command(url: &str, words: &[&str]) -> String {
     try_command(url, words).unwrap_or_else(|e| panic!("{words:?}: {e}"))
 }
 
-/// [`command`] whose failure is an answer.
+/// Like [`command`], but returns a failure.
 pub fn try_command(url: &str, words: &[&str]) -> Result<String, String> {
     cli(url, &[], words)
 }
 
 fn cli(url: &str, options: &[&str], words: &[&str]) -> Result<String, String> {
-    // `-e`: an error of the server is an exit code, not an answer like any other.
+    // `-e`: an error of the server is an exit code, not a normal reply.
     let done = Command::new("redis-cli")
         .args(["-u", url, "--no-auth-warning", "--raw", "-e"])
         .args(options)

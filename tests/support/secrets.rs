@@ -1,14 +1,14 @@
-//! Looking for secrets where none may be.
+//! Searches data for secrets.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
-/// What must not be found, by name.
+/// Secrets that must not be found, each with a name.
 pub type Secrets = Vec<(&'static str, Vec<u8>)>;
 
-/// Looks for each secret as it is, in hexadecimal and in base64, whichever way that is aligned.
+/// Asserts that the data contains no secret, neither as it is nor in hexadecimal or base64, at any base64 alignment.
 pub fn assert_holds_none(place: &str, dump: &[u8], secrets: &Secrets) {
-    assert!(!dump.is_empty(), "{place} is empty: nothing is shown by that");
+    assert!(!dump.is_empty(), "{place} is empty, so the search proves nothing");
     let text = latin(dump);
     for (name, secret) in secrets {
         let hex = secret
@@ -29,7 +29,7 @@ pub fn assert_holds_none(place: &str, dump: &[u8], secrets: &Secrets) {
     }
 }
 
-/// One character a byte: the search in texts is quick also where the tests are not optimised.
+/// One character for each byte: text search is fast even where the tests are not optimised.
 fn latin(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }

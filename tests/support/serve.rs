@@ -1,4 +1,4 @@
-//! The compiled `countersign`, as its users run it: `serve` in the background, every other subcommand to its end.
+//! The compiled `countersign`, run as users run it: `serve` in the background, every other subcommand to its end.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -14,16 +14,16 @@ use super::guard::{self, Ending};
 use super::process::Process;
 use super::{Database, KeySpace, poll};
 
-/// Longer than a start takes on a machine that builds something else meanwhile.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than a start takes on a machine that compiles something else meanwhile.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The build that is tested.
-const OURS: &str = env!("CARGO_BIN_EXE_countersign");
+/// The build under test.
+const BINARY: &str = env!("CARGO_BIN_EXE_countersign");
 
-/// 32 bytes in base64: the master key of clustered tests.
+/// The master key of clustered tests: 32 bytes in base64.
 pub const MASTER_KEY: &str = "Y291bnRlcnNpZ24tdGVzdC1tYXN0ZXIta2V5LTAwMDE=";
 
-/// Where a deployment keeps its facts, and how it is configured: what all its replicas and subcommands share.
+/// Where a deployment stores its data, and its configuration: the same for all its replicas and subcommands.
 #[derive(Clone, Debug)]
 pub struct Storage {
     folder: PathBuf,
@@ -32,14 +32,14 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// One SQLite file in a folder of its own.
+    /// One SQLite file in its own folder.
     pub fn embedded() -> Self {
         let folder = guard::scratch("data");
         let data = folder.join("countersign-data").display().to_string();
         Self {
             folder,
             environment: Vec::new(),
-            binary: OURS.into(),
+            binary: BINARY.into(),
         }
         .set("storage.data_dir", &data)
     }
@@ -49,7 +49,7 @@ impl Storage {
         Self {
             folder: guard::scratch("replica"),
             environment: Vec::new(),
-            binary: OURS.into(),
+            binary: BINARY.into(),
         }
         .set("storage.database_url", database_url)
         .set("storage.redis_url", redis_url)
@@ -57,12 +57,12 @@ impl Storage {
         .set("keys.master_key", MASTER_KEY)
     }
 
-    /// A database and a key space of the shared servers.
+    /// A database and a key space on the shared servers.
     pub fn shared(database: &Database, keys: &KeySpace) -> Self {
         Self::clustered(database.url(), keys.url(), keys.prefix())
     }
 
-    /// Sets a key of the configuration (`password.iterations`), for every process started from now on.
+    /// Sets a configuration key (`password.iterations`) for every process started from now on.
     #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Self {
         let name = format!("COUNTERSIGN_{}", key.replace('.', "__").to_uppercase());
@@ -78,19 +78,19 @@ impl Storage {
         self
     }
 
-    /// With this in the environment of every process started from now on: what is no key of the configuration.
+    /// Sets an environment variable for every process started from now on, for what is not a configuration key.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The folder that embedded data lies in.
+    /// The folder of the embedded data.
     pub fn data(&self) -> PathBuf {
         self.folder.join("countersign-data")
     }
 
-    /// A folder for this deployment's files, outside the data folder.
+    /// A folder for the files of this deployment, outside the data folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -98,13 +98,14 @@ impl Storage {
     /// Starts a replica and waits until it answers.
     ///
     /// # Panics
-    /// If it does not start; with what it said.
+    ///
+    /// If it does not start; the message has its output.
     pub fn serve(&self, flags: &[&str]) -> Countersign {
         self.try_serve(flags)
             .unwrap_or_else(|failed| panic!("serve: {}\n{}", failed.status, failed.stderr))
     }
 
-    /// Starts a replica and waits until it answers, or has refused to start.
+    /// Starts a replica and waits until it answers or has refused to start.
     pub fn try_serve(&self, flags: &[&str]) -> Result<Countersign, Finished> {
         let own = guard::scratch("serve");
         let (ready, log) = (own.join("ready.json"), own.join("log"));
@@ -123,7 +124,7 @@ impl Storage {
             &log,
             Ending::Kill,
         );
-        let started = poll(PATIENCE, || match process.exited() {
+        let started = poll(TIMEOUT, || match process.exited() {
             Some(status) => Some(Err(status)),
             None => serde_json::from_slice::<Value>(&std::fs::read(&ready).ok()?)
                 .ok()
@@ -149,7 +150,10 @@ impl Storage {
                 stdout: String::new(),
                 stderr: process.log(),
             }),
-            None => panic!("serve does not answer after {PATIENCE:?}; it said:\n{}", process.log()),
+            None => panic!(
+                "serve does not answer after {TIMEOUT:?}; its output:\n{}",
+                process.log()
+            ),
         }
     }
 
@@ -160,7 +164,7 @@ impl Storage {
         Cli::new(command)
     }
 
-    /// The binary with this deployment's configuration and nothing of the environment's own.
+    /// The binary with this deployment's configuration, and no Countersign variables of the test's own environment.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
@@ -175,7 +179,7 @@ fn is_ours(name: &OsString) -> bool {
     name.to_string_lossy().starts_with("COUNTERSIGN_")
 }
 
-/// A replica that runs.
+/// A running replica.
 #[derive(Debug)]
 pub struct Countersign {
     grpc: SocketAddr,
@@ -184,17 +188,17 @@ pub struct Countersign {
 }
 
 impl Countersign {
-    /// Where it serves gRPC.
+    /// Its gRPC address.
     pub fn grpc(&self) -> SocketAddr {
         self.grpc
     }
 
-    /// Where it serves gRPC, as a URL.
+    /// Its gRPC address, as a URL.
     pub fn grpc_url(&self) -> String {
         format!("http://{}", self.grpc)
     }
 
-    /// Where it serves JWKS, metrics and health, as a URL.
+    /// Its address for JWKS, metrics and health, as a URL.
     pub fn http_url(&self) -> String {
         format!("http://{}", self.http)
     }
@@ -204,7 +208,7 @@ impl Countersign {
         self.process.pid()
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -214,18 +218,18 @@ impl Countersign {
         self.process.signal(signal);
     }
 
-    /// `kill -9`; it is gone afterwards.
+    /// `kill -9`; returns when it is gone.
     pub fn kill(mut self) {
         self.process.kill();
     }
 
-    /// Asks it to end (SIGTERM), and waits until it has.
+    /// Stops it (SIGTERM), and waits for its exit status.
     pub fn stop(mut self) -> ExitStatus {
         self.process.signal(Signal::SIGTERM);
         self.process.wait(Duration::from_secs(30))
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.process.exited()
     }

@@ -1,28 +1,28 @@
-//! A Postgres and a Redis of a test's own, each behind a proxy, for tests that break them.
+//! A Postgres and a Redis for one test, each behind a proxy, for tests that break them.
 
 use super::deployment::{add_user, for_tests};
 use super::serve::Storage;
 use super::{Countersign, Database, Postgres, Proxy, Redis};
 
-/// Both servers, the network to them, and how to run Countersign there.
+/// Both servers, the network to them, and the configuration to run Countersign on them.
 #[derive(Debug)]
 pub struct Servers {
-    /// How to run it.
+    /// How to start replicas and subcommands.
     pub storage: Storage,
-    /// The database, reached directly: what the test looks into.
+    /// The database, reached directly, for the test's own queries.
     pub database: Database,
-    /// The server of the database. It logs every statement.
+    /// The database server. It logs every statement.
     pub postgres: Postgres,
     /// The server of the sessions.
     pub redis: Redis,
-    /// What Countersign takes for Postgres.
+    /// The proxy to Postgres.
     pub to_postgres: Proxy,
-    /// What Countersign takes for Redis.
+    /// The proxy to Redis.
     pub to_redis: Proxy,
 }
 
 impl Servers {
-    /// Starts both, Redis with these further options, and adds the user `ada`.
+    /// Starts both, Redis with these extra options, and adds the user `ada`.
     pub async fn start(redis: &[&str]) -> Self {
         let postgres = Postgres::start(&[("log_statement", "all")]);
         let redis = Redis::start(redis);
@@ -46,22 +46,22 @@ impl Servers {
         started
     }
 
-    /// The same with this key of the configuration set.
+    /// The same with this configuration key set.
     #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.storage = self.storage.set(key, value);
         self
     }
 
-    /// The same with the stores given up on as early as by default: for what is about that.
+    /// The same with the short default time-outs of the stores, for tests of time-outs.
     #[must_use]
-    pub fn giving_up_early(self) -> Self {
+    pub fn with_default_timeouts(self) -> Self {
         self.set("storage.redis_timeout", "300ms")
             .set("storage.acquire_timeout", "1s")
             .set("storage.statement_timeout", "2s")
     }
 
-    /// Adds a user; its id. The proxies' tasks go on meanwhile.
+    /// Adds a user and returns the id. Runs in a blocking thread, so that the proxies' tasks go on.
     pub async fn add_user(&self, name: &str) -> String {
         let (storage, name) = (self.storage.clone(), name.to_owned());
         tokio::task::spawn_blocking(move || add_user(&storage, &name, &[]))
@@ -69,7 +69,7 @@ impl Servers {
             .unwrap()
     }
 
-    /// A replica.
+    /// Starts a replica.
     pub async fn serve(&self) -> Countersign {
         let storage = self.storage.clone();
         tokio::task::spawn_blocking(move || storage.serve(&[])).await.unwrap()

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// Between two looks at the same thing.
+/// Between two probes.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Asks `probe` until it answers something, and gives that.
+/// Calls `probe` until it returns something, and returns that.
 ///
 /// # Panics
+///
 /// If it has not by the deadline; the message says `what` was awaited.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
@@ -26,7 +27,7 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// [`eventually`] where nothing is asynchronous: what starts servers is used from both worlds. `None` when time is up.
+/// Like [`eventually`], but blocking: asynchronous and blocking tests both start servers. `None` when the time is up.
 pub fn poll<T>(within: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     #[expect(clippy::disallowed_methods, reason = "the tests' own stopwatch")]
     let start = std::time::Instant::now();

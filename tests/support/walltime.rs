@@ -1,18 +1,19 @@
-//! Another wall clock for one process: `libfaketime` (Debian's `faketime`) shifts it, and leaves the monotonic one alone.
+//! A different wall clock for one process: `libfaketime` (Debian's `faketime`) shifts it, and leaves the monotonic
+//! clock alone.
 
 use std::path::{Path, PathBuf};
 
 use super::guard;
 use super::serve::Storage;
 
-/// A wall clock that is off by what it was last set to. Dropping it changes nothing.
+/// A wall clock with an offset. Dropping it changes nothing.
 #[derive(Debug)]
 pub struct WallTime {
     offset: PathBuf,
 }
 
 impl WallTime {
-    /// One that is off by this much: `+90s`, `-1h`, `+12y`.
+    /// A clock with this offset: `+90s`, `-1h`, `+12y`.
     pub fn shifted(offset: &str) -> Self {
         let new = Self {
             offset: guard::scratch("clock").join("offset"),
@@ -21,16 +22,16 @@ impl WallTime {
         new
     }
 
-    /// Sets it while processes run by it.
+    /// Changes the offset while processes use the clock.
     pub fn set(&self, offset: &str) {
-        // Renamed into its place: it is read at every look at the clock.
+        // Replaced by a rename, because it is read at every look at the clock.
         let draft = self.offset.with_extension("new");
         std::fs::write(&draft, format!("{offset}\n")).unwrap();
         std::fs::rename(&draft, &self.offset).unwrap();
     }
 
-    /// A deployment whose processes, from now on, run by this clock.
-    pub fn rule(&self, storage: &Storage) -> Storage {
+    /// The deployment whose processes, from now on, use this clock.
+    pub fn apply_to(&self, storage: &Storage) -> Storage {
         storage
             .clone()
             .env("LD_PRELOAD", &library().display().to_string())
@@ -40,7 +41,7 @@ impl WallTime {
     }
 }
 
-/// Where Debian puts it, on any machine.
+/// The library where Debian installs it, on any architecture.
 fn library() -> PathBuf {
     const NAME: &str = "faketime/libfaketimeMT.so.1";
     let multiarch = std::fs::read_dir("/usr/lib")

@@ -1,4 +1,4 @@
-//! The side port, spoken by hand.
+//! Requests to the side port, written by hand.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Countersign;
 
-/// The body of a GET.
+/// The body of a GET response.
 pub fn get(server: &Countersign, path: &str) -> String {
     let address = server.http_url().trim_start_matches("http://").to_owned();
     let mut stream = TcpStream::connect(&address).expect("the side port listens");

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{connections, store_with};
 use crate::durable::samples::*;
-use crate::support::proxy::Weather;
+use crate::support::proxy::LinkState;
 use crate::support::{Database, Pooler, Proxy, eventually};
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn calls_that_are_given_up_leave_no_transaction_behind() {
     let proxy = Proxy::start(database.address()).await;
     let fresh = store_with(&database.url_through(proxy.address()), |_| {}).await;
     let user = make_user(&fresh, "ada").await;
-    proxy.set(Weather::Fine(Duration::from_millis(10)));
+    proxy.set(LinkState::Up(Duration::from_millis(10)));
     let change = UserChange {
         display_name: Some("Ada".into()),
         ..UserChange::default()
@@ -87,7 +87,7 @@ async fn calls_that_are_given_up_leave_no_transaction_behind() {
             _ => timeout(patience, revoke_quietly(&fresh, user.id)).await.map(drop),
         };
     }
-    proxy.set(Weather::Fine(Duration::ZERO));
+    proxy.set(LinkState::Up(Duration::ZERO));
     let idle = async || (connections(&database, "idle in transaction%").await == 0).then_some(());
     eventually("no transaction is left open", Duration::from_secs(10), idle).await;
     // No connection was given back in the middle of something.

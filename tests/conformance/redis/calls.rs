@@ -8,7 +8,7 @@ use countersign::store::SessionStore as _;
 use super::{RECOVERY, TIMEOUT, connect_with, connected, server};
 use crate::sessions::world::{attempt, present, session, successor};
 use crate::support::eventually;
-use crate::support::proxy::{Afterwards, Proxy};
+use crate::support::proxy::{AfterLoss, Proxy};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_that_redis_forgot_is_sent_again() {
@@ -41,8 +41,8 @@ async fn a_script_whose_reply_was_lost_is_not_repeated() {
     let proxy = Proxy::start(server.address()).await;
     let url = format!("redis://{}", proxy.address());
     // With time enough to connect again: a client that repeats would do so.
-    let patient = Duration::from_secs(5);
-    for (afterwards, timeout) in [(Afterwards::Close, patient), (Afterwards::Silence, TIMEOUT)] {
+    let with_deadline = Duration::from_secs(5);
+    for (afterwards, timeout) in [(AfterLoss::Close, with_deadline), (AfterLoss::Silence, TIMEOUT)] {
         let store = connect_with(&url, "cs", timeout).await.unwrap();
         let session = session();
         eventually("it is created", RECOVERY, || async {
