@@ -87,16 +87,16 @@ pub const fn code(kind: ErrorKind) -> Code {
 pub fn log(status: &Status, method: &str, request_id: &str) {
     use std::error::Error as _;
     let error = status.source().and_then(|source| source.downcast_ref::<Error>());
-    let private = error.and_then(|error| error.private.as_deref()).unwrap_or("");
+    let cause = error.map(Error::cause_text).unwrap_or_default();
     let (code, message) = (status.code(), status.message());
     let ours_to_end = error.is_some_and(|error| error.kind == ErrorKind::ShuttingDown);
     if matches!(code, Code::Internal | Code::Unknown | Code::DataLoss) {
-        tracing::error!(method, request_id, ?code, private, "{message}");
+        tracing::error!(method, request_id, ?code, error = cause, "{message}");
     } else if code == Code::Unavailable && !ours_to_end {
-        tracing::warn!(method, request_id, ?code, private, "{message}");
+        tracing::warn!(method, request_id, ?code, error = cause, "{message}");
     } else {
         // What callers do wrong is theirs to see, and must not fill the log; the audit trail has what matters.
-        tracing::debug!(method, request_id, ?code, private, "{message}");
+        tracing::debug!(method, request_id, ?code, error = cause, "{message}");
     }
 }
 

@@ -1,13 +1,15 @@
-//! The one error type. A variant is named by what the caller can do about it; `grpc::status` maps each to the wire.
+//! The error type of all operations. `grpc::status` maps each kind to a status.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// A result whose error is ours.
+/// A result with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a call could not be answered. `reason()` is the wire's `ErrorInfo.reason`.
+/// The kind of an error, named by what the caller can do about it. `proto::convert::reason` maps it to
+/// `ErrorInfo.reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(
     missing_docs,
@@ -46,16 +48,16 @@ pub enum ErrorKind {
     StoreUnavailable,
     RevocationsStale,
     ShuttingDown,
-    /// The deadline passed before the work was done. No reason on the wire.
+    /// The deadline passed before the work was done. It has no reason on the wire.
     DeadlineExceeded,
-    /// The RPC is not built. No reason on the wire.
+    /// The RPC is not implemented. It has no reason on the wire.
     Unimplemented,
-    /// A defect of ours. No reason on the wire.
+    /// A defect of Countersign. It has no reason on the wire.
     Internal,
 }
 
 impl ErrorKind {
-    /// Every kind, for tests that walk them.
+    /// Every kind.
     pub const ALL: [Self; 35] = [
         Self::InvalidRequest,
         Self::PasswordTooWeak,
@@ -95,27 +97,30 @@ impl ErrorKind {
     ];
 }
 
-/// One field of a request that is at fault.
+/// An invalid field of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The field's path in the request (`user.email`, `scope`).
+    /// The path of the field in the request (`user.email`, `scope`).
     pub field: Cow<'static, str>,
-    /// What is wrong with it, for the caller. Never the value itself.
+    /// What is wrong with it, for the caller. It never contains the value.
     pub description: Cow<'static, str>,
 }
 
-/// Why a call could not be answered: a public half for the caller and a private half for the log.
+/// The cause of an [`Error`]: the error of a store or library, or a text.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why an operation failed: a message for the caller and a cause for the log.
 #[derive(Clone)]
 pub struct Error {
     /// What the caller can do about it.
     pub kind: ErrorKind,
-    /// For the caller. Holds no secret, no value that was sent, no version.
+    /// The message for the caller. It contains no secret, no value of the request and no version.
     pub message: Cow<'static, str>,
-    /// For the log only: what a store or library said. Holds no secret either.
-    pub private: Option<String>,
-    /// The fields at fault.
+    /// The cause, for the log only; it contains no secret. It is also the `source` of this error.
+    pub cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    /// The invalid fields of the request.
     pub violations: Vec<Violation>,
-    /// When it is worth trying again.
+    /// How long the caller should wait before it tries again.
     pub retry_after: Option<Duration>,
 }
 
@@ -126,19 +131,19 @@ impl Error {
         Self {
             kind,
             message: message.into(),
-            private: None,
+            cause: None,
             violations: Vec::new(),
             retry_after: None,
         }
     }
 
-    /// `INVALID_REQUEST` at one field.
+    /// An error of the kind `INVALID_REQUEST` for one field.
     #[must_use]
     pub fn invalid(field: impl Into<Cow<'static, str>>, description: impl Into<Cow<'static, str>>) -> Self {
         Self::at(ErrorKind::InvalidRequest, field, description)
     }
 
-    /// An error of `kind` at one field; the message names it.
+    /// An error of `kind` for one field. The message names the field.
     #[must_use]
     pub fn at(kind: ErrorKind, field: impl Into<Cow<'static, str>>, description: impl Into<Cow<'static, str>>) -> Self {
         let (field, description) = (field.into(), description.into());
@@ -147,28 +152,34 @@ impl Error {
         error
     }
 
-    /// A store that cannot be asked. `why` goes to the log only.
+    /// A store cannot be reached. `cause` goes to the log only.
     #[must_use]
-    pub fn store_unavailable(why: impl fmt::Display) -> Self {
+    pub fn store_unavailable(cause: impl Into<Cause>) -> Self {
         Self::new(ErrorKind::StoreUnavailable, "a store cannot be reached; try again")
-            .because(why)
+            .because(cause)
             .retry_after(Duration::from_secs(1))
     }
 
-    /// A defect of ours. `why` goes to the log only.
+    /// A defect of Countersign. `cause` goes to the log only.
     #[must_use]
-    pub fn internal(why: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::Internal, "internal error").because(why)
+    pub fn internal(cause: impl Into<Cause>) -> Self {
+        Self::new(ErrorKind::Internal, "internal error").because(cause)
     }
 
-    /// Notes the cause, for the log only.
+    /// Sets the cause, for the log only.
     #[must_use]
-    pub fn because(mut self, why: impl fmt::Display) -> Self {
-        self.private = Some(why.to_string());
+    pub fn because(mut self, cause: impl Into<Cause>) -> Self {
+        self.cause = Some(cause.into().into());
         self
     }
 
-    /// Says when it is worth trying again.
+    /// The text of the cause; empty if there is none.
+    #[must_use]
+    pub fn cause_text(&self) -> String {
+        self.cause.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// Sets how long the caller should wait before it tries again.
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
@@ -179,8 +190,8 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        if let Some(private) = &self.private {
-            write!(f, " ({private})")?;
+        if let Some(cause) = &self.cause {
+            write!(f, " ({cause})")?;
         }
         Ok(())
     }
@@ -192,7 +203,11 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn std::error::Error + 'static))
+    }
+}
 
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
