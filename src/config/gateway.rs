@@ -21,7 +21,7 @@ pub struct Gateway {
     /// Name of the refresh cookie.
     pub refresh_cookie: String,
     /// Of both.
-    #[serde(deserialize_with = "super::values::word")]
+    #[serde(deserialize_with = "super::values::keyword")]
     pub same_site: SameSite,
     /// The one client whose tokens are let through.
     #[serde(default, deserialize_with = "optional")]

@@ -40,7 +40,7 @@ pub use listen::Listen;
 pub use password::{MAX_ITERATIONS, MAX_MEMORY_KIB, MAX_PARALLELISM, MAX_WORK_KIB, Password};
 pub use revocation::{OnStale, Revocation};
 pub use server::{Server, Tls};
-pub use storage::Storage;
+pub use storage::{REDIS_SCHEMES, Storage, check_redis_prefix};
 pub use telemetry::{LogFormat, Telemetry};
 pub use text::{Rate, format_duration, parse_duration};
 pub use throttle::Throttle;

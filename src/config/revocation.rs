@@ -18,7 +18,7 @@ pub struct Revocation {
     #[serde(with = "duration")]
     pub max_staleness: Duration,
     /// What happens when they are older.
-    #[serde(deserialize_with = "super::values::word")]
+    #[serde(deserialize_with = "super::values::keyword")]
     pub on_stale: OnStale,
 }
 

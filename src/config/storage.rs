@@ -10,8 +10,10 @@ use super::error::ConfigError;
 use super::values::{duration, secret_url};
 use crate::secret::SecretText;
 
-const POSTGRES: [&str; 2] = ["postgres", "postgresql"];
-const REDIS: [&str; 6] = [
+const POSTGRES_SCHEMES: [&str; 2] = ["postgres", "postgresql"];
+
+/// The URL schemes of `storage.redis_url`.
+pub const REDIS_SCHEMES: [&str; 6] = [
     "redis",
     "rediss",
     "redis-sentinel",
@@ -20,30 +22,30 @@ const REDIS: [&str; 6] = [
     "rediss-cluster",
 ];
 
-/// `[storage]`.
+/// The section `[storage]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Storage {
-    /// Of the embedded store.
+    /// The folder of the embedded store.
     pub data_dir: PathBuf,
-    /// Postgres; may hold a password.
+    /// The URL of Postgres; it may contain a password.
     #[serde(default, with = "secret_url")]
     pub database_url: Option<SecretText>,
-    /// Redis; may hold a password.
+    /// The URL of Redis; it may contain a password.
     #[serde(default, with = "secret_url")]
     pub redis_url: Option<SecretText>,
-    /// Before every Redis key.
+    /// The prefix of every Redis key.
     pub redis_prefix: String,
-    /// Postgres connections.
+    /// The number of Postgres connections.
     pub database_pool: u32,
-    /// Redis connections.
+    /// The number of Redis connections.
     pub redis_pool: usize,
-    /// For a Postgres connection.
+    /// How long a call waits for a Postgres connection.
     #[serde(with = "duration")]
     pub acquire_timeout: Duration,
-    /// Of one SQL statement.
+    /// How long one SQL statement may take.
     #[serde(with = "duration")]
     pub statement_timeout: Duration,
-    /// Of one Redis command.
+    /// How long one Redis command may take.
     #[serde(with = "duration")]
     pub redis_timeout: Duration,
 }
@@ -54,8 +56,8 @@ impl Storage {
         if self.data_dir.as_os_str().is_empty() {
             return Err(ConfigError::at("storage.data_dir", "must not be empty"));
         }
-        scheme("storage.database_url", self.database_url.as_ref(), &POSTGRES)?;
-        scheme("storage.redis_url", self.redis_url.as_ref(), &REDIS)?;
+        check_scheme("storage.database_url", self.database_url.as_ref(), &POSTGRES_SCHEMES)?;
+        check_scheme("storage.redis_url", self.redis_url.as_ref(), &REDIS_SCHEMES)?;
         match (&self.database_url, &self.redis_url) {
             (Some(_), None) => {
                 let problem = "is set without storage.redis_url: set both (clustered) or neither (embedded)";
@@ -67,12 +69,7 @@ impl Storage {
             }
             (Some(_), Some(_)) | (None, None) => {}
         }
-        // Braces would move the hash tag, spaces and globs would surprise whoever scans.
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
-        if !(1..=64).contains(&self.redis_prefix.len()) || !self.redis_prefix.bytes().all(plain) {
-            let problem = "must be 1 to 64 letters, digits, or any of _ - . :";
-            return Err(ConfigError::at("storage.redis_prefix", problem));
-        }
+        check_redis_prefix(&self.redis_prefix)?;
         check::number("storage.database_pool", self.database_pool, 2..=1_000)?;
         check::number("storage.redis_pool", self.redis_pool, 1..=100)?;
         check::span(
@@ -93,15 +90,29 @@ impl Storage {
     }
 }
 
-fn scheme(key: &str, url: Option<&SecretText>, schemes: &[&str]) -> Checked {
-    let Some(url) = url else { return Ok(()) };
-    let good = url::Url::parse(url.expose()).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
-    if good {
+/// Checks `storage.redis_prefix`. Braces are refused because they would change the hash tag of a key; spaces and glob
+/// characters are refused because they make it hard to search for keys.
+///
+/// # Errors
+/// Names the option.
+pub fn check_redis_prefix(prefix: &str) -> Result<(), ConfigError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
+    if (1..=64).contains(&prefix.len()) && prefix.bytes().all(allowed) {
         return Ok(());
     }
-    // The URL itself stays out of the message: it may hold a password.
+    let problem = "must be 1 to 64 letters, digits, or any of _ - . :";
+    Err(ConfigError::at("storage.redis_prefix", problem))
+}
+
+fn check_scheme(key: &str, url: Option<&SecretText>, schemes: &[&str]) -> Checked {
+    let Some(url) = url else { return Ok(()) };
+    let valid = url::Url::parse(url.expose()).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
+    if valid {
+        return Ok(());
+    }
+    // The message does not contain the URL, because it may contain a password.
     Err(ConfigError::at(
         key,
-        format!("must be a URL with a host, of {}://", schemes.join("://, ")),
+        format!("must be a URL with a host that starts with {}://", schemes.join("://, ")),
     ))
 }

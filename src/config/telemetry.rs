@@ -12,7 +12,7 @@ use super::values::{duration, optional};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Telemetry {
     /// Unset: text on a terminal, else JSON.
-    #[serde(default, deserialize_with = "super::values::optional_word")]
+    #[serde(default, deserialize_with = "super::values::optional_keyword")]
     pub log_format: Option<LogFormat>,
     /// As in `RUST_LOG`.
     pub log_filter: String,

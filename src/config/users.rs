@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Users {
     /// Who may call `CreateUser`.
-    #[serde(deserialize_with = "super::values::word")]
+    #[serde(deserialize_with = "super::values::keyword")]
     pub registration: Registration,
 }
 

@@ -1,4 +1,4 @@
-//! How single values are read and shown: lists, optional texts, secrets, names.
+//! How single values are read and written: durations, lists, tables, optional texts, secrets, keywords.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,10 +8,10 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::text::{format_duration, parse_duration};
 use crate::secret::SecretText;
 
-/// What stands in for a secret wherever the configuration is shown.
+/// Written in place of a secret when the configuration is shown.
 pub(super) const REDACTED: &str = "[redacted]";
 
-/// `15m`, for `#[serde(with = "duration")]`.
+/// A duration such as `15m`, for `#[serde(with = "duration")]`.
 pub(super) mod duration {
     use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(super) mod duration {
     }
 }
 
-/// Text that may be shown as it is, or nothing; empty text is nothing, as `${UNSET:-}` in a compose file gives it.
+/// An optional value that is not secret. Empty text means not set, because `${UNSET:-}` in a compose file gives empty text.
 pub(super) fn optional<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: fmt::Display>>(
     input: D,
 ) -> Result<Option<T>, D::Error> {
@@ -36,7 +36,7 @@ pub(super) fn optional<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: fmt:
     }
 }
 
-/// A secret, shown as [`REDACTED`]; empty text is none.
+/// An optional secret, written as [`REDACTED`]. Empty text means not set.
 pub(super) mod secret {
     use super::{Deserialize as _, Deserializer, REDACTED, SecretText};
 
@@ -57,7 +57,7 @@ pub(super) mod secret {
     }
 }
 
-/// A URL that may hold a password, shown without it.
+/// An optional URL that may contain a password, written without the password.
 pub(super) mod secret_url {
     pub(in crate::config) use super::secret::deserialize;
     use super::{SecretText, redact_url};
@@ -74,7 +74,7 @@ pub(super) mod secret_url {
     }
 }
 
-/// The URL with its host and path, without its password and without parameters that could hold one.
+/// The URL with its host and path, without its password and without the values of query parameters that could contain one.
 #[must_use]
 pub fn redact_url(text: &str) -> String {
     const HARMLESS: [&str; 4] = ["sslmode", "sslrootcert", "node", "sentinelServiceName"];
@@ -116,7 +116,7 @@ pub(super) mod algorithm {
 
     pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Algorithm, D::Error> {
         let text = String::deserialize(input)?;
-        Algorithm::named(&text).ok_or_else(|| de::Error::custom(format!("{text:?} is none of EdDSA, ES256, RS256")))
+        Algorithm::named(&text).ok_or_else(|| de::Error::custom(format!("{text:?} must be EdDSA, ES256 or RS256")))
     }
 }
 
@@ -127,36 +127,29 @@ pub(super) mod reuse_policy {
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub(in crate::config) fn serialize<S: serde::Serializer>(it: &ReusePolicy, out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_str(match it {
-            ReusePolicy::Strict => "strict",
-            ReusePolicy::Tolerant => "tolerant",
-        })
+        out.serialize_str(it.as_str())
     }
 
     pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<ReusePolicy, D::Error> {
         let text = String::deserialize(input)?;
-        match text.as_str() {
-            "strict" => Ok(ReusePolicy::Strict),
-            "tolerant" => Ok(ReusePolicy::Tolerant),
-            _ => Err(de::Error::custom(format!("{text:?} is neither strict nor tolerant"))),
-        }
+        ReusePolicy::named(&text).ok_or_else(|| de::Error::custom(format!("{text:?} must be strict or tolerant")))
     }
 }
 
-/// One of a few words; another is refused with the words that it could be.
-pub(super) fn word<'de, D: Deserializer<'de>, T: de::DeserializeOwned>(input: D) -> Result<T, D::Error> {
+/// One of the keywords of an enum. The error lists the keywords.
+pub(super) fn keyword<'de, D: Deserializer<'de>, T: de::DeserializeOwned>(input: D) -> Result<T, D::Error> {
     let text = String::deserialize(input)?;
     T::deserialize(de::IntoDeserializer::<de::value::Error>::into_deserializer(text)).map_err(de::Error::custom)
 }
 
-/// The same where it may be left out.
-pub(super) fn optional_word<'de, D: Deserializer<'de>, T: de::DeserializeOwned>(
+/// An optional [`keyword`].
+pub(super) fn optional_keyword<'de, D: Deserializer<'de>, T: de::DeserializeOwned>(
     input: D,
 ) -> Result<Option<T>, D::Error> {
-    word(input).map(Some)
+    keyword(input).map(Some)
 }
 
-/// A list, or one text with commas (as the environment gives it); empty text is the empty list.
+/// A list, or text with commas, as in an environment variable. Empty text means an empty list.
 pub(super) fn list<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
     struct List;
 
@@ -164,7 +157,7 @@ pub(super) fn list<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D
         type Value = Vec<String>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list, or text with commas")
+            f.write_str("a list, or text with commas between the values")
         }
 
         fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
@@ -184,12 +177,13 @@ pub(super) fn list<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D
     input.deserialize_any(List)
 }
 
-/// [`list`], where unset and empty differ.
+/// An optional [`list`]: an empty list differs from an unset one.
 pub(super) fn optional_list<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<String>>, D::Error> {
     list(input).map(Some)
 }
 
-/// A table of text, or one text `NAME=VALUE,NAME=VALUE` (as the environment gives it). The last `=` divides.
+/// A table of text, or text `NAME=VALUE,NAME=VALUE`, as in an environment variable. The last `=` separates name and value,
+/// because the URI of a certificate may contain `=`.
 pub(super) fn table<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, String>, D::Error> {
     struct Table;
 
@@ -227,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shown_url_keeps_its_host_and_loses_its_password() {
+    fn a_redacted_url_keeps_its_host_and_loses_its_password() {
         for (text, shown) in [
             (
                 "postgres://ada:canary@db:5432/cs?sslmode=require",

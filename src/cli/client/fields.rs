@@ -1,4 +1,4 @@
-//! The options that describe a client.
+//! The options of `client add` and `client update` that set the fields of a client.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use crate::model::{Grant, ReusePolicy};
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Fields {
-    /// A way in which it may get tokens: password, `client_secret` or exchange; may be given again.
+    /// A grant that it may use: password, `client_secret` or exchange; repeatable.
     #[arg(long = "grant", value_name = "GRANT", value_parser = grant)]
     grants: Vec<Grant>,
 
-    /// A scope that its tokens may carry, `*` for any but `countersign:*`; may be given again.
+    /// A scope that its tokens may have, `*` for every scope except `countersign:*`; repeatable.
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
 
-    /// Whom its tokens may be for, `*` for anyone; may be given again.
+    /// An audience that its tokens may have, `*` for every audience; repeatable.
     #[arg(long = "audience", value_name = "AUDIENCE")]
     audiences: Vec<String>,
 
-    /// A name for people.
+    /// A display name.
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
 
-    /// How long its access tokens live, for instance 15m.
+    /// The lifetime of its access tokens, for instance 15m.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     access_token_ttl: Option<Duration>,
 
@@ -32,25 +32,25 @@ pub(in crate::cli) struct Fields {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     refresh_idle_ttl: Option<Duration>,
 
-    /// How long a session may last at all.
+    /// The longest duration of a session.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     session_ttl: Option<Duration>,
 
-    /// How long a refresh token may be presented again, as a retry.
+    /// How long a used refresh token is accepted again, for retries.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     refresh_grace: Option<Duration>,
 
-    /// What such a retry needs: strict (the same attempt id) or tolerant (nothing).
+    /// Which retries are accepted: strict (only with the same attempt id) or tolerant (all).
     #[arg(long, value_name = "POLICY", value_parser = reuse_policy)]
     reuse_policy: Option<ReusePolicy>,
 
-    /// The most live sessions of one user here.
+    /// The most live sessions of one user at this client.
     #[arg(long, value_name = "COUNT")]
     max_sessions_per_user: Option<u32>,
 }
 
 impl Fields {
-    /// The client that they describe, and which of its fields were given.
+    /// The client with these fields, and the update mask of the options that were given.
     pub(super) fn draft(self, client_id: String) -> (ClientDraft, Vec<String>) {
         let given = [
             ("grants", !self.grants.is_empty()),
@@ -88,14 +88,9 @@ impl Fields {
 }
 
 fn grant(text: &str) -> Result<Grant, String> {
-    let known = || Grant::ALL.map(Grant::as_str).join(", ");
-    Grant::named(text).ok_or_else(|| format!("must be one of {}", known()))
+    Grant::named(text).ok_or_else(|| format!("must be one of {}", Grant::ALL.map(Grant::as_str).join(", ")))
 }
 
 fn reuse_policy(text: &str) -> Result<ReusePolicy, String> {
-    match text {
-        "strict" => Ok(ReusePolicy::Strict),
-        "tolerant" => Ok(ReusePolicy::Tolerant),
-        _ => Err("must be strict or tolerant".to_owned()),
-    }
+    ReusePolicy::named(text).ok_or_else(|| "must be strict or tolerant".to_owned())
 }
