@@ -1,4 +1,5 @@
-//! The audit trail: who did what, on whom, from where, with what outcome. Never a secret.
+//! Audit events: which caller did what, to which user, client or key, from where, and with which outcome. They contain no
+//! secrets.
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -7,10 +8,10 @@ use super::ids::{ClientId, SessionId, new_uuid};
 use crate::clock::UnixMillis;
 use crate::secret::Entropy;
 
-/// The target of audit events in the structured log.
+/// The `tracing` target of audit events in the log.
 pub const LOG_TARGET: &str = "audit";
 
-/// What happened. `as_str` is the wire's `AuditEvent.type`: object, dot, verb.
+/// The type of an audit event. `as_str` gives the `AuditEvent.type` of the wire: an object, a dot and a verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it; as_str is the documented form")]
 pub enum AuditType {
@@ -51,7 +52,7 @@ pub enum AuditType {
 }
 
 impl AuditType {
-    /// As stored, and on the wire.
+    /// The type as stored and on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -93,17 +94,17 @@ impl AuditType {
     }
 }
 
-/// How it ended.
+/// The outcome of an audited operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// It was done.
+    /// The operation was done.
     Success,
-    /// It was refused.
+    /// The operation was refused.
     Denied,
 }
 
 impl Outcome {
-    /// As stored, and on the wire.
+    /// The outcome as stored and on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -113,19 +114,19 @@ impl Outcome {
     }
 }
 
-/// Who asks, and from where. Made at the edge, carried through every rule.
+/// Which caller acts, and from where. It is made when a request arrives and is passed to every operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// The caller: a user's id, a client's id, `cli`, `system`, or empty for an anonymous one.
+    /// The caller: the id of a user or client, `cli`, `system`, or empty for an anonymous caller.
     pub actor: String,
-    /// The address of the peer, or of the person where an authenticated caller told.
+    /// The address of the peer, or the user's address if an authenticated caller sent it.
     pub ip_address: String,
-    /// Of the request, to find it in the logs.
+    /// The request id, which is also in the log.
     pub request_id: String,
 }
 
 impl Origin {
-    /// The command line on the store itself.
+    /// The command line, which works on the store directly.
     #[must_use]
     pub fn cli() -> Self {
         Self {
@@ -134,7 +135,7 @@ impl Origin {
         }
     }
 
-    /// Countersign of its own accord: rotation, eviction, clean-up.
+    /// Countersign itself, without a request: key rotation, clean-up and the like.
     #[must_use]
     pub fn system() -> Self {
         Self {
@@ -144,31 +145,31 @@ impl Origin {
     }
 }
 
-/// One event of the trail.
+/// An audit event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditEvent {
-    /// Sorted by time.
+    /// The id, a `UUIDv7`: ids sort by time.
     pub id: Uuid,
-    /// When.
+    /// When it happened.
     pub time: UnixMillis,
-    /// What; a string because a row may come from a later version.
+    /// The type ([`AuditType::as_str`]). A string, because a row may come from a later version.
     pub kind: String,
-    /// Who.
+    /// Which caller acted.
     pub origin: Origin,
-    /// On whom: a user's, client's or key's id.
+    /// The id of the user, client or key that the event is about.
     pub subject: String,
-    /// At which client; may be empty.
+    /// The client concerned; may be empty.
     pub client_id: String,
-    /// In which session, if in one.
+    /// The session concerned, if any.
     pub session_id: Option<SessionId>,
-    /// How it ended: `success` or `denied`.
+    /// `success` or `denied` ([`Outcome::as_str`]).
     pub outcome: String,
-    /// What else is known.
+    /// Further facts by name.
     pub details: Map<String, Value>,
 }
 
 impl AuditEvent {
-    /// A successful event; add to it with the `with_` methods.
+    /// A new successful event. The `with_` methods add details.
     #[must_use]
     pub fn new(
         kind: AuditType,
@@ -190,28 +191,28 @@ impl AuditEvent {
         }
     }
 
-    /// At this client.
+    /// Sets the client.
     #[must_use]
     pub fn with_client(mut self, client: &ClientId) -> Self {
         client.as_str().clone_into(&mut self.client_id);
         self
     }
 
-    /// In this session.
+    /// Sets the session.
     #[must_use]
     pub fn with_session(mut self, session: SessionId) -> Self {
         self.session_id = Some(session);
         self
     }
 
-    /// Ended so.
+    /// Sets the outcome.
     #[must_use]
     pub fn with_outcome(mut self, outcome: Outcome) -> Self {
         outcome.as_str().clone_into(&mut self.outcome);
         self
     }
 
-    /// With this detail.
+    /// Adds a detail.
     #[must_use]
     pub fn with_detail(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.details.insert(name.to_owned(), value.into());

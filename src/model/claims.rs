@@ -1,4 +1,4 @@
-//! The claims of an access token (RFC 9068 §2.2, and ours).
+//! The claims of an access token: those of RFC 9068 §2.2 and Countersign's own.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,50 +11,51 @@ use serde::{Deserialize, Serialize};
 use super::epoch::TokenEpochs;
 use super::ids::{ClientId, SessionId, TokenId};
 
-/// The longest life of an access token: the ceiling of every access ttl, and `Validate` refuses longer ones as malformed.
+/// The longest lifetime of an access token. It limits every configured lifetime, and `Validate` reports a token with a
+/// longer one as malformed.
 pub const MAX_ACCESS_TOKEN_TTL: Duration = Duration::from_hours(24);
 
-/// What an access token says. Serialised as the JWT's payload; read back only by `keys::verify`, which checks much
-/// more than that the JSON fits.
+/// The payload of an access token. Only `keys::verify` parses it; it checks more than this type does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Claims {
-    /// `iss`: who issued it, exactly `tokens.issuer`.
+    /// `iss`: the issuer, exactly `tokens.issuer`.
     pub iss: String,
-    /// `sub`: the user's id, or the client's id in a machine's token.
+    /// `sub`: the user id, or the client id in a client's own token.
     pub sub: String,
-    /// `aud`: whom it is for. Written as an array; a single string is read too.
+    /// `aud`: the audiences. Written as an array; a single string is accepted too.
     #[serde(deserialize_with = "one_or_many")]
     pub aud: Vec<String>,
-    /// `client_id` (RFC 8693 §4.3): the client that holds it.
+    /// `client_id` (RFC 8693 §4.3): the client that holds the token.
     pub client_id: ClientId,
     /// `iat`: seconds since the Unix epoch.
     pub iat: i64,
     /// `exp`: seconds since the Unix epoch.
     pub exp: i64,
-    /// `nbf`: seconds since the Unix epoch. Never written by us, obeyed when present.
+    /// `nbf`: seconds since the Unix epoch. Countersign does not write it, but respects it.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub nbf: Option<i64>,
-    /// `jti`: this token's own id.
+    /// `jti`: the id of this token.
     pub jti: TokenId,
-    /// `scope`: space-separated (RFC 8693 §4.2); absent when there is none.
+    /// `scope`: separated by spaces (RFC 8693 §4.2); absent if there are none.
     #[serde(default, with = "space_separated", skip_serializing_if = "Vec::is_empty")]
     pub scope: Vec<String>,
-    /// `sid`: the session; absent in a machine's token.
+    /// `sid`: the session; absent in a client's own token.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub sid: Option<SessionId>,
-    /// `auth_time`: when the person proved who they are, seconds since the Unix epoch; absent in a machine's token.
+    /// `auth_time`: when the user logged in, in seconds since the Unix epoch; absent in a client's own token.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<i64>,
     /// `roles` (RFC 9068 §2.2.3.1).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
-    /// `act` (RFC 8693 §4.1): who acts for `sub`; absent unless exchanged.
-    #[serde(default, deserialize_with = "link", skip_serializing_if = "Option::is_none")]
+    /// `act` (RFC 8693 §4.1): the actor that acts for `sub`; only in an exchanged token.
+    #[serde(default, deserialize_with = "actor", skip_serializing_if = "Option::is_none")]
     pub act: Option<Box<Actor>>,
-    /// `epo`: the epochs under which the root token was made.
+    /// `epo`: the epochs with which the root token was issued.
     #[serde(deserialize_with = "from_object")]
     pub epo: TokenEpochs,
-    /// `root`: the `jti` of the root token, where that token had no session.
+    /// `root`: the `jti` of the root token, if that token has no session. The root token is the first one in a chain of
+    /// token exchanges.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub root: Option<TokenId>,
     /// `ext`: the user's attributes.
@@ -63,46 +64,47 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// The links of the delegation chain, outermost first.
+    /// The actors of the delegation chain, outermost first.
     pub fn actors(&self) -> impl Iterator<Item = &Actor> {
         std::iter::successors(self.act.as_deref(), |actor| actor.act.as_deref())
     }
 
-    /// Whether this is a person's own token: it has a session and nobody acts for them.
+    /// Whether this is a user's own token: it has a session and no actor.
     #[must_use]
     pub fn is_person(&self) -> bool {
         self.sid.is_some() && self.act.is_none()
     }
 
-    /// Whether this is a machine's own token: a client speaking for itself.
+    /// Whether this is a client's own token.
     #[must_use]
     pub fn is_machine(&self) -> bool {
         self.sid.is_none() && self.act.is_none() && self.root.is_none() && self.sub == self.client_id.as_str()
     }
 }
 
-/// One link of the claim `act`: a service that acts for the subject, and what can revoke it.
+/// An actor in the claim `act`: a service that acts for the subject, with the ids and epochs by which its token can be
+/// revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
-    /// The actor: a client's id.
+    /// The client id of the actor.
     pub sub: String,
     /// The client that held the actor token.
     pub client_id: ClientId,
-    /// The actor token's session, if it had one.
+    /// The session of the actor token, if it had one.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub sid: Option<SessionId>,
-    /// The actor token's own id, where it had no session.
+    /// The id of the actor token, if it had no session.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub jti: Option<TokenId>,
-    /// The actor token's epochs.
+    /// The epochs of the actor token.
     #[serde(deserialize_with = "from_object")]
     pub epo: TokenEpochs,
-    /// Who acted before.
-    #[serde(default, deserialize_with = "link", skip_serializing_if = "Option::is_none")]
+    /// The previous actor.
+    #[serde(default, deserialize_with = "actor", skip_serializing_if = "Option::is_none")]
     pub act: Option<Box<Self>>,
 }
 
-/// One string, or an array of strings (RFC 7519 §4.1.3).
+/// Reads one string or an array of strings (RFC 7519 §4.1.3).
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct OneOrMany;
 
@@ -125,17 +127,17 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
     deserializer.deserialize_any(OneOrMany)
 }
 
-/// A member that, when it is there, is not `null`.
+/// Reads a member that may be absent but must not be `null`.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// A link of `act`.
-fn link<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<Actor>>, D::Error> {
+/// Reads an actor of `act`.
+fn actor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<Actor>>, D::Error> {
     from_object(deserializer).map(Some)
 }
 
-/// A struct that is read from an object only: a derived one would be read from an array too, member by member.
+/// Reads a struct from an object only. Derived deserialization would also accept an array of its members.
 pub(crate) fn from_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     struct Members<T>(PhantomData<T>);
 

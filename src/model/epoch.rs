@@ -1,40 +1,40 @@
-//! Epochs: what orders a login against a revocation, without any clock.
+//! Epochs order logins and revocations without a clock.
 //!
-//! The global row, each user and each client carry a number that every revocation at that level raises in its own
-//! transaction. A login reads the three numbers *with the credential, before hashing*; its session and tokens keep
-//! them for life. A revocation kills exactly what carries a smaller number than its own.
+//! The deployment, each user and each client have an epoch: a number that each revocation at that level raises in its
+//! transaction. A login reads the three epochs *together with the credential, before it hashes the password*; its session
+//! and tokens keep them. A revocation revokes exactly the sessions and tokens with a smaller epoch than its own.
 
 use serde::{Deserialize, Serialize};
 
 use super::ids::ClientId;
 
-/// The three epochs under which a session or token was made.
+/// The three epochs with which a session or token was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Epochs {
-    /// Of the deployment (claim `epo.g`).
+    /// The epoch of the deployment (claim `epo.g`).
     #[serde(rename = "g")]
     pub global: i64,
-    /// Of the user; 0 for a machine's token (claim `epo.u`).
+    /// The epoch of the user; 0 in a client's own token (claim `epo.u`).
     #[serde(rename = "u")]
     pub user: i64,
-    /// Of the client (claim `epo.c`).
+    /// The epoch of the client (claim `epo.c`).
     #[serde(rename = "c")]
     pub client: i64,
 }
 
-/// The claim `epo`: the epochs, and the client whose epoch `c` is. For an exchanged token that is the client of the
-/// root token, not the one that holds it.
+/// The claim `epo`: the epochs and the client whose epoch `c` is. In an exchanged token this is the client of the root
+/// token, not the client that holds the token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "Epo", into = "Epo")]
 pub struct TokenEpochs {
     /// The epochs.
     pub epochs: Epochs,
-    /// Whose epoch `epochs.client` is.
+    /// The client whose epoch `epochs.client` is.
     pub client_id: ClientId,
 }
 
-/// The claim as written. Flat by hand: serde would collect the members of a flattened struct before it reads them, and
-/// every token that is new to a verifier has one.
+/// The claim as written. It repeats the fields of [`Epochs`] because `#[serde(flatten)]` first collects all members in a
+/// map, which costs time for every token that a verifier has not seen before.
 #[derive(Serialize, Deserialize)]
 struct Epo {
     g: i64,

@@ -1,4 +1,4 @@
-//! Names of things. Parsed once at the edge; below it, a value of these types is well formed.
+//! Ids. They are parsed when a request arrives; a value of these types is always well formed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use super::error::Error;
 use crate::clock::UnixMillis;
 use crate::secret::{Entropy, random};
 
-/// A fresh `UUIDv7` (RFC 9562): sorted by the moment it was made, unpredictable in its last 74 bits.
+/// A new `UUIDv7` (RFC 9562): it sorts by `now`, and its last 74 bits are random.
 #[must_use]
 pub fn new_uuid(now: UnixMillis, entropy: &dyn Entropy) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(u64::try_from(now.0).unwrap_or(0), &random(entropy)).into_uuid()
@@ -26,21 +26,21 @@ macro_rules! uuid_id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A fresh one.
+            /// A new id ([`new_uuid`]).
             #[must_use]
             pub fn generate(now: UnixMillis, entropy: &dyn Entropy) -> Self {
                 Self(new_uuid(now, entropy))
             }
 
-            /// Its sixteen bytes.
+            /// The 16 bytes of the id.
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
 
-            /// Reads one that a request named in `field`.
+            /// Parses an id from the request field `field`, which an error names.
             pub fn parse(text: &str, field: &'static str) -> Result<Self, Error> {
-                // Only the hyphenated form is what we hand out; others (`urn:uuid:`, braces) are refused.
+                // Only the hyphenated form of 36 characters is accepted; `urn:uuid:` and braces are refused.
                 if text.len() != 36 {
                     return Err(Error::invalid(field, "must be a UUID"));
                 }
@@ -72,24 +72,28 @@ macro_rules! uuid_id {
     };
 }
 
-uuid_id!(UserId, "user_id", "A user.");
+uuid_id!(UserId, "user_id", "The id of a user.");
 uuid_id!(
     SessionId,
     "session_id",
-    "A session: one login on one device, from Issue until it ends."
+    "The id of a session: one login on one device, from `Issue` until it ends."
 );
-uuid_id!(TokenId, "token_id", "An access token: its `jti` (RFC 7519 §4.1.7).");
+uuid_id!(
+    TokenId,
+    "token_id",
+    "The id of an access token: its `jti` (RFC 7519 §4.1.7)."
+);
 
-/// A client (OAuth 2.0 §1.1): the application that asks for tokens. 3–64 of `a-z 0-9 . _ -`, never a UUID, so that
-/// no client can be mistaken for a user where both may stand in `sub`.
+/// The id of a client (RFC 6749 §1.1): an application that requests tokens. 3–64 characters of `a-z 0-9 . _ -`, never a
+/// UUID, so that a client id in `sub` cannot be confused with a user id.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(Arc<str>);
 
 impl ClientId {
-    /// The client that every deployment has: an empty `client_id` means it.
+    /// The client that exists in every deployment; an empty `client_id` in a request means this client.
     pub const DEFAULT: &'static str = "default";
 
-    /// Reads one that a request named in `field`.
+    /// Parses an id from the request field `field`, which an error names.
     pub fn parse(text: &str, field: &'static str) -> Result<Self, Error> {
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
         if !(3..=64).contains(&text.len()) || !text.bytes().all(allowed) {
@@ -101,7 +105,7 @@ impl ClientId {
         Ok(Self(text.into()))
     }
 
-    /// Like [`ClientId::parse`], but empty means [`ClientId::DEFAULT`].
+    /// Like [`ClientId::parse`], but empty text means [`ClientId::DEFAULT`].
     pub fn parse_or_default(text: &str, field: &'static str) -> Result<Self, Error> {
         if text.is_empty() {
             Ok(Self::default())
@@ -110,7 +114,7 @@ impl ClientId {
         }
     }
 
-    /// Its text.
+    /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -128,7 +132,7 @@ impl Default for ClientId {
 pub struct KeyId(Arc<str>);
 
 impl KeyId {
-    /// Reads one that a request named in `field`.
+    /// Parses an id from the request field `field`, which an error names.
     pub fn parse(text: &str, field: &'static str) -> Result<Self, Error> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
         if text.len() != 43 || !text.bytes().all(allowed) {
@@ -137,7 +141,7 @@ impl KeyId {
         Ok(Self(text.into()))
     }
 
-    /// Its text.
+    /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -202,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn client_ids_are_short_plain_and_never_uuids() {
+    fn client_ids_are_short_ascii_and_never_uuids() {
         for good in ["web", "a.b_c-9", &"x".repeat(64)] {
             assert_eq!(ClientId::parse(good, "client_id").unwrap().as_str(), good);
         }
@@ -225,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_hyphenated_uuid_is_read() {
+    fn only_the_hyphenated_form_of_a_uuid_is_parsed() {
         assert!(UserId::parse("0190b6a8-1111-7000-8000-000000000000", "user_id").is_ok());
         for bad in [
             "",

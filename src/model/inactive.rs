@@ -1,7 +1,7 @@
-//! Why a token is not active: an answer of `Validate`, not an error.
+//! Why a token is not active. This is a result of `Validate`, not an error.
 
-/// In the order in which they are checked; the first that applies is the answer. Their meaning is documented in
-/// `proto/countersign/v1/reason.proto`.
+/// Why a token is not active, in the order of the checks: the first reason that applies is reported. The reasons are
+/// documented in `proto/countersign/v1/reason.proto`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each is documented in proto/countersign/v1/reason.proto")]
 pub enum InactiveReason {
@@ -20,7 +20,7 @@ pub enum InactiveReason {
 }
 
 impl InactiveReason {
-    /// Every reason, in order.
+    /// Every reason, in the order of the checks.
     pub const ALL: [Self; 12] = [
         Self::Malformed,
         Self::Unsupported,

@@ -1,6 +1,6 @@
-//! Signing keys: their algorithms and the states they pass through.
+//! Signing keys: algorithms and states.
 
-/// How a key signs (RFC 7518 §3.1, RFC 8037).
+/// A signature algorithm (RFC 7518 §3.1, RFC 8037).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// Ed25519.
@@ -15,7 +15,7 @@ impl Algorithm {
     /// Every algorithm.
     pub const ALL: [Self; 3] = [Self::EdDsa, Self::Es256, Self::Rs256];
 
-    /// The JOSE name: the header's `alg`.
+    /// The JOSE name, as in `alg` of a token's header.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -32,16 +32,16 @@ impl Algorithm {
     }
 }
 
-/// Where a signing key is in its life.
+/// The state of a signing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyState {
-    /// Published, not signing yet.
+    /// Published, but does not sign yet.
     Pending,
-    /// The one that signs.
+    /// Signs new tokens. At most one key is active.
     Active,
-    /// Published until the last token that it signed has expired.
+    /// No longer signs. It stays published until the last token that it signed has expired.
     Retired,
-    /// Nothing that it signed is good.
+    /// Every token that it signed is invalid.
     Revoked,
 }
 
@@ -49,7 +49,7 @@ impl KeyState {
     /// Every state.
     pub const ALL: [Self; 4] = [Self::Pending, Self::Active, Self::Retired, Self::Revoked];
 
-    /// As stored.
+    /// The state as stored.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -2,6 +2,7 @@
 //! and the error type. Plain data without I/O, async code or transport.
 
 pub mod audit;
+pub mod bearer;
 #[cfg(feature = "server")]
 pub mod caller;
 pub mod claims;
@@ -17,6 +18,7 @@ pub mod record;
 pub mod revocation;
 pub mod scope;
 pub mod session;
+pub mod text;
 #[cfg(feature = "server")]
 pub mod user;
 

@@ -1,8 +1,7 @@
-//! The session record, and what a presented refresh token makes of it: the table of the session machine, free of any
-//! store.
+//! The session record, and the state machine that decides about a presented refresh token.
 //!
-//! The `SQLite` store runs these functions inside its transaction, the Lua scripts of the Redis store do the same in
-//! their own words, and the conformance cases hold the two together.
+//! The `SQLite` store calls these functions inside its transaction. The Lua scripts of the Redis store implement the same
+//! rules, and the conformance tests compare the two.
 
 use super::client::ReusePolicy;
 use super::epoch::Epochs;
@@ -15,68 +14,68 @@ use super::session::{
 use crate::clock::UnixMillis;
 use crate::secret::same;
 
-/// A session as its store keeps it.
+/// A session as the store of sessions keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRecord {
-    /// Its id.
+    /// The session id.
     pub id: SessionId,
-    /// Whose.
+    /// The user.
     pub user: UserId,
-    /// At which client.
+    /// The client.
     pub client: ClientId,
     /// SHA-256 of the session secret.
     pub secret_hash: [u8; 32],
-    /// The era it was made in; in another one it is absent.
+    /// The era of the store of sessions in which it was created. In another era the record counts as absent.
     pub era: i64,
-    /// The generation that is current.
+    /// The current generation.
     pub generation: u32,
-    /// The refresh key that tagged it.
+    /// The refresh key that tagged the current generation.
     pub refresh_key: u32,
-    /// When it became current; `created` at generation 0.
+    /// When the current generation was created; `created` for generation 0.
     pub rotated: UnixMillis,
-    /// The attempt that made it.
+    /// The attempt id of the refresh that created the current generation.
     pub attempt_id: String,
-    /// What was granted.
+    /// The granted scopes.
     pub scope: Vec<String>,
-    /// Likewise.
+    /// The granted audiences.
     pub audience: Vec<String>,
     /// When the session began.
     pub created: UnixMillis,
-    /// When it ends unless it is refreshed; never after `expires`.
+    /// When the session ends unless it is refreshed; never after `expires`.
     pub idle_expires: UnixMillis,
-    /// When it ends whatever happens.
+    /// When the session ends at the latest.
     pub expires: UnixMillis,
-    /// The epochs under which it was made.
+    /// The epochs with which it was created.
     pub epochs: Epochs,
-    /// Whether it lives.
+    /// Whether it is live.
     pub state: RecordState,
-    /// For people.
+    /// Where the login came from, for display.
     pub context: SessionContext,
 }
 
-/// Whether a session lives.
+/// The state of a session record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordState {
-    /// It does.
+    /// The session is live.
     Live,
-    /// It does, and its last rotation made up for lost ones: for one grace the generation before the presented one is
-    /// answered too.
+    /// The session is live, and its last rotation skipped generations that the store had lost. Within the grace period, the
+    /// generation before the presented one is accepted too.
     FastForwarded,
-    /// A refresh token was used twice.
+    /// A refresh token was reused, so the session is ended.
     Tombstone {
-        /// The generation that was presented then.
+        /// The reused generation.
         presented: u32,
     },
 }
 
-/// What becomes of the record.
+/// What the store must do with the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It stays as it is.
+    /// Keep it unchanged.
     Same,
-    /// It becomes this.
+    /// Replace it by this record.
     Become(Box<SessionRecord>),
-    /// It is dropped.
+    /// Delete it.
     Gone,
 }
 
@@ -105,19 +104,19 @@ impl SessionRecord {
         }
     }
 
-    /// Whether it can be refreshed or revoked at `now`.
+    /// Whether the session can be refreshed or revoked at `now`.
     #[must_use]
     pub fn is_live(&self, now: UnixMillis) -> bool {
         now < self.idle_expires && !matches!(self.state, RecordState::Tombstone { .. })
     }
 
-    /// Whether it has been expired for so long that it counts as absent.
+    /// Whether the session expired so long ago that it counts as absent.
     #[must_use]
     pub fn is_absent(&self, now: UnixMillis) -> bool {
         now >= self.idle_expires.plus(EXPIRED_RECORD_TTL)
     }
 
-    /// As people see it.
+    /// The fields for display.
     #[must_use]
     pub fn view(&self) -> SessionView {
         SessionView {
@@ -133,11 +132,11 @@ impl SessionRecord {
         }
     }
 
-    /// What `presented` means at `now`, and what becomes of the record.
+    /// Decides about the refresh token `presented` at `now`: the result, and what happens to the record.
     #[must_use]
     pub fn present(&self, presented: &Presented, now: UnixMillis) -> (Rotation, Next) {
-        let stranger = self.era != presented.era || !same(&self.secret_hash, &presented.secret_hash);
-        if stranger || self.is_absent(now) {
+        let is_other_session = self.era != presented.era || !same(&self.secret_hash, &presented.secret_hash);
+        if is_other_session || self.is_absent(now) {
             return (Rotation::Unknown, Next::Same);
         }
         if now >= self.idle_expires {
@@ -150,7 +149,7 @@ impl SessionRecord {
         if p > c.saturating_add(MAX_FAST_FORWARD) {
             return (Rotation::TooFarAhead, Next::Gone);
         }
-        if p < c && !self.replays(presented, now) {
+        if p < c && !self.is_replay(presented, now) {
             let tombstone = Self {
                 state: RecordState::Tombstone { presented: p },
                 ..self.clone()
@@ -174,13 +173,13 @@ impl SessionRecord {
         (rotation, Next::Become(Box::new(next)))
     }
 
-    /// Whether an earlier generation is answered with the current token again.
-    fn replays(&self, presented: &Presented, now: UnixMillis) -> bool {
-        let steps = self.generation - presented.generation;
+    /// Whether an earlier generation gets the current token again.
+    fn is_replay(&self, presented: &Presented, now: UnixMillis) -> bool {
+        let generations_back = self.generation - presented.generation;
         let in_grace = now.since(self.rotated) < presented.grace;
-        let same_attempt = presented.policy == ReusePolicy::Tolerant || presented.attempt_id == self.attempt_id;
-        let before_the_lost = steps == 2 && self.state == RecordState::FastForwarded;
-        in_grace && ((steps == 1 && same_attempt) || before_the_lost)
+        let attempt_matches = presented.policy == ReusePolicy::Tolerant || presented.attempt_id == self.attempt_id;
+        let before_fast_forward = generations_back == 2 && self.state == RecordState::FastForwarded;
+        in_grace && ((generations_back == 1 && attempt_matches) || before_fast_forward)
     }
 
     fn rotate(&self, presented: &Presented, now: UnixMillis) -> Self {
@@ -191,7 +190,7 @@ impl SessionRecord {
         };
         let newer = |new: &String, old: &String| if new.is_empty() { old.clone() } else { new.clone() };
         Self {
-            // Four billion rotations of one session: it stays at the last token there can be.
+            // After four billion rotations the session stays at the last generation.
             generation: presented.generation.saturating_add(1),
             refresh_key: presented.refresh_key,
             rotated: now,
@@ -208,14 +207,14 @@ impl SessionRecord {
     }
 
     fn narrowed(&self, presented: &Presented) -> Result<(Vec<String>, Vec<String>), Refusal> {
-        type Refuse = fn(String) -> Refusal;
-        let take = |narrowed: Narrowing, wider: Refuse, lost: Refuse| match narrowed {
+        type NewRefusal = fn(String) -> Refusal;
+        let names_or_refusal = |narrowed: Narrowing, wider: NewRefusal, lost: NewRefusal| match narrowed {
             Narrowing::To(names) => Ok(names),
             Narrowing::Wider(name) => Err(wider(name)),
             Narrowing::Lost(name) => Err(lost(name)),
         };
         let scope = narrow(&presented.scope, &self.scope, &presented.allowed_scope);
-        let scope = take(scope, Refusal::WiderScope, Refusal::LostScope)?;
+        let scope = names_or_refusal(scope, Refusal::WiderScope, Refusal::LostScope)?;
         let audience = narrow_audience(
             &presented.audience,
             &self.audience,
@@ -223,7 +222,7 @@ impl SessionRecord {
             &presented.own_audience,
             &self.scope,
         );
-        let audience = take(audience, Refusal::WiderAudience, Refusal::LostAudience)?;
+        let audience = names_or_refusal(audience, Refusal::WiderAudience, Refusal::LostAudience)?;
         if json_len(&scope, &audience) > presented.max_claims_bytes as usize {
             return Err(Refusal::TooLarge);
         }
@@ -249,7 +248,7 @@ impl SessionRecord {
             presented,
             current: self.generation,
             rotated: self.rotated,
-            // The successor of p is p + 1; that was used if there is a later one.
+            // The successor of generation p is p + 1. It was used if a later generation exists.
             successor_used: self.generation > presented.saturating_add(1),
             expires: self.expires,
         }

@@ -1,4 +1,4 @@
-//! Revocations: what is dead, and how to tell whether a token is.
+//! Revocations, and how to decide whether a token or session is revoked.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -7,20 +7,20 @@ use super::epoch::Epochs;
 use super::ids::{ClientId, KeyId, SessionId, TokenId, UserId};
 use crate::clock::UnixMillis;
 
-/// How far a revocation reaches.
+/// The level of a revocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Level {
     /// One access token.
     Token,
-    /// One session with all its tokens.
+    /// One session and its tokens.
     Session,
-    /// A user's sessions and tokens.
+    /// All sessions and tokens of a user.
     User,
-    /// A client's sessions and tokens.
+    /// All sessions and tokens of a client.
     Client,
-    /// Every token that a signing key signed.
+    /// All tokens that a signing key signed.
     Key,
-    /// Everything.
+    /// All sessions and tokens of the deployment.
     Global,
 }
 
@@ -35,7 +35,7 @@ impl Level {
         Self::Global,
     ];
 
-    /// As stored.
+    /// The level as stored.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -62,23 +62,23 @@ pub enum Target {
     Token(TokenId),
     /// One session.
     Session(SessionId),
-    /// Everything of a user that is older than the row's epoch, except one session.
+    /// The sessions and tokens of a user with a smaller epoch than the revocation, except one session.
     User {
-        /// Whose.
+        /// The user.
         id: UserId,
-        /// The session that lives on.
+        /// The session that is not revoked.
         keep: Option<SessionId>,
     },
-    /// Everything at a client that is older than the row's epoch.
+    /// The sessions and tokens of a client with a smaller epoch than the revocation.
     Client(ClientId),
-    /// Every token of a signing key.
+    /// All tokens of a signing key.
     Key(KeyId),
-    /// Everything that is older than the row's epoch.
+    /// All sessions and tokens with a smaller epoch than the revocation.
     Global,
 }
 
 impl Target {
-    /// How far it reaches.
+    /// The level of the target.
     #[must_use]
     pub const fn level(&self) -> Level {
         match self {
@@ -104,7 +104,7 @@ impl Target {
         }
     }
 
-    /// The session that lives on, if one does.
+    /// The session that is not revoked, if there is one.
     #[must_use]
     pub const fn keep(&self) -> Option<SessionId> {
         match self {
@@ -113,7 +113,7 @@ impl Target {
         }
     }
 
-    /// The reverse of [`Target::level`], [`Target::id`] and [`Target::keep`]; none if they do not fit together.
+    /// The reverse of [`Target::level`], [`Target::id`] and [`Target::keep`]; `None` if the id is not one of that level.
     #[must_use]
     pub fn from_parts(level: Level, id: &str, keep: Option<SessionId>) -> Option<Self> {
         Some(match level {
@@ -130,51 +130,51 @@ impl Target {
     }
 }
 
-/// A revocation as recorded: one row, never changed.
+/// A recorded revocation: one row, which never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// What.
+    /// What is revoked.
     pub target: Target,
-    /// At the levels user, client and global: what carries a smaller epoch is dead. 0 at the others.
+    /// At the levels user, client and global: sessions and tokens with a smaller epoch are revoked. 0 at the other levels.
     pub epoch: i64,
-    /// When nothing that it concerns can be alive any more.
+    /// When every session and token that it revokes has expired, so that the row can be deleted.
     pub expires: UnixMillis,
     /// When it was recorded.
     pub revoked: UnixMillis,
 }
 
-/// What a token or a session stands on: each of these can be revoked. In place for one party, as most have: it is kept with
-/// every verified token.
+/// Everything by which a token or session can be revoked. Every verified token in memory has one, so the lists hold one
+/// entry in place: most tokens have no actors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevocationSubject {
-    /// Access tokens: its own `jti`, its `root`, those of its actors.
+    /// Access tokens: its own `jti`, its `root` and those of its actors.
     pub tokens: SmallVec<[TokenId; 1]>,
-    /// Sessions: its own, those of its actors.
+    /// Sessions: its own and those of its actors.
     pub sessions: SmallVec<[SessionId; 1]>,
-    /// The key that signed it.
+    /// The key that signed the token.
     pub key: Option<KeyId>,
-    /// Epochs, one entry for the subject and one an actor.
+    /// Epochs: one entry for the subject and one for each actor.
     pub epochs: SmallVec<[EpochSet; 1]>,
 }
 
-/// The epochs of one party to a token.
+/// The epochs of the subject or of an actor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EpochSet {
-    /// The user, if the party is one.
+    /// The user, if the subject or actor is a user.
     pub user: Option<UserId>,
-    /// Whose epoch `epochs.client` is.
+    /// The client whose epoch `epochs.client` is.
     pub client: ClientId,
-    /// The session that a user revocation may have kept.
+    /// The session, which a revocation of the user may have kept.
     pub session: Option<SessionId>,
     /// The epochs.
     pub epochs: Epochs,
 }
 
 impl RevocationSubject {
-    /// What an access token stands on.
+    /// Everything by which an access token with these claims, signed by `key`, can be revoked.
     #[must_use]
     pub fn of_claims(claims: &Claims, key: KeyId) -> Self {
-        let mut revocation_subject = Self {
+        let mut subject = Self {
             tokens: smallvec![claims.jti],
             sessions: claims.sid.into_iter().collect(),
             key: Some(key),
@@ -185,21 +185,21 @@ impl RevocationSubject {
                 epochs: claims.epo.epochs,
             }],
         };
-        revocation_subject.tokens.extend(claims.root);
+        subject.tokens.extend(claims.root);
         for actor in claims.actors() {
-            revocation_subject.tokens.extend(actor.jti);
-            revocation_subject.sessions.extend(actor.sid);
-            revocation_subject.epochs.push(EpochSet {
+            subject.tokens.extend(actor.jti);
+            subject.sessions.extend(actor.sid);
+            subject.epochs.push(EpochSet {
                 user: actor.sub.parse().ok(),
                 client: actor.epo.client_id.clone(),
                 session: actor.sid,
                 epochs: actor.epo.epochs,
             });
         }
-        revocation_subject
+        subject
     }
 
-    /// What a session stands on.
+    /// Everything by which a session can be revoked.
     #[must_use]
     pub fn of_session(user: UserId, session: SessionId, client: ClientId, epochs: Epochs) -> Self {
         Self {
@@ -215,21 +215,23 @@ impl RevocationSubject {
         }
     }
 
-    /// Whether `revocation` kills it. The one definition of *dead*; the index answers the same from its maps.
+    /// Whether `revocation` revokes it. This defines *revoked*; the index in memory and the SQL predicates must agree with
+    /// it.
     #[must_use]
     pub fn is_revoked_by(&self, revocation: &Revocation) -> bool {
         match &revocation.target {
             Target::Token(id) => self.tokens.contains(id),
             Target::Session(id) => self.sessions.contains(id),
             Target::Key(id) => self.key.as_ref() == Some(id),
-            Target::User { id, keep } => self.epochs.iter().any(|s| {
-                s.user == Some(*id) && s.epochs.user < revocation.epoch && (keep.is_none() || s.session != *keep)
+            Target::User { id, keep } => self.epochs.iter().any(|set| {
+                let is_kept = keep.is_some() && set.session == *keep;
+                set.user == Some(*id) && set.epochs.user < revocation.epoch && !is_kept
             }),
             Target::Client(id) => self
                 .epochs
                 .iter()
-                .any(|s| s.client == *id && s.epochs.client < revocation.epoch),
-            Target::Global => self.epochs.iter().any(|s| s.epochs.global < revocation.epoch),
+                .any(|set| set.client == *id && set.epochs.client < revocation.epoch),
+            Target::Global => self.epochs.iter().any(|set| set.epochs.global < revocation.epoch),
         }
     }
 }
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_revocation_kills_older_sessions_except_the_kept_one() {
+    fn a_user_revocation_revokes_older_sessions_except_the_kept_one() {
         let user = UserId(Uuid::from_u128(1));
         let of = |sid, epoch| {
             let epochs = Epochs {
@@ -270,17 +272,17 @@ mod tests {
             10,
         );
         assert!(of(8, 9).is_revoked_by(&keeping));
-        assert!(!of(7, 9).is_revoked_by(&keeping), "the kept session lives");
-        assert!(!of(8, 10).is_revoked_by(&keeping), "a later login lives");
+        assert!(!of(7, 9).is_revoked_by(&keeping), "the kept session is not revoked");
+        assert!(!of(8, 10).is_revoked_by(&keeping), "a later login is not revoked");
         let all = row(Target::User { id: user, keep: None }, 11);
         assert!(
             of(7, 9).is_revoked_by(&all),
-            "a later row kills what an earlier one kept"
+            "a later row revokes the session that an earlier one kept"
         );
     }
 
     #[test]
-    fn every_level_has_its_text_and_back() {
+    fn every_target_is_restored_from_its_parts() {
         for target in [
             Target::Token(TokenId(Uuid::from_u128(1))),
             Target::Session(session(2)),

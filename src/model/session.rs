@@ -1,4 +1,4 @@
-//! Sessions: what the store of sessions keeps, and what its verbs answer.
+//! Sessions: the parameters and results of the operations of the store of sessions.
 
 use std::time::Duration;
 
@@ -9,16 +9,17 @@ use super::ids::{ClientId, SessionId, UserId};
 use super::revocation::RevocationSubject;
 use crate::clock::UnixMillis;
 
-/// How far ahead of the store a genuine token may be and still be followed: more lost rotations than a failover loses.
+/// The most generations by which a genuine refresh token may be ahead of the record and still be accepted. A failover
+/// loses fewer rotations than that.
 pub const MAX_FAST_FORWARD: u32 = 100;
 
-/// How long a session's record outlives its expiry, so that *expired* and *absent* differ.
+/// How long the record of an expired session is kept, so that *expired* can be distinguished from *absent*.
 pub const EXPIRED_RECORD_TTL: Duration = Duration::from_hours(1);
 
-/// Where a login came from, as its caller told. For people to recognise their sessions by; decides nothing.
+/// Where a login came from, as the caller says. It helps users to recognise their sessions; no decision depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionContext {
-    /// For instance a browser's `User-Agent`.
+    /// For instance the `User-Agent` of a browser.
     pub user_agent: String,
     /// The address of the device.
     pub ip_address: String,
@@ -27,10 +28,11 @@ pub struct SessionContext {
 }
 
 impl SessionContext {
-    /// The longest of each field, in bytes; longer is cut.
+    /// The longest value of each field, in bytes; longer values are cut.
     pub const MAX_LEN: usize = 128;
 
-    /// This context with each field cut at a character's end, and control characters made into spaces.
+    /// This context with each field cut to [`SessionContext::MAX_LEN`] at a character boundary, and with spaces instead of
+    /// control characters.
     #[must_use]
     pub fn cut(self) -> Self {
         let cut = |text: String| {
@@ -52,145 +54,145 @@ impl SessionContext {
 /// A session to be stored.
 #[derive(Clone, Debug)]
 pub struct NewSession {
-    /// Its id.
+    /// The session id.
     pub id: SessionId,
-    /// Whose.
+    /// The user.
     pub user: UserId,
-    /// At which client.
+    /// The client.
     pub client: ClientId,
-    /// SHA-256 of the session secret. The secret itself is in the refresh tokens alone.
+    /// SHA-256 of the session secret. Only the refresh tokens contain the secret itself.
     pub secret_hash: [u8; 32],
     /// The refresh key that tagged generation 0.
     pub refresh_key: u32,
-    /// What was granted; a refresh may narrow it, never widen.
+    /// The granted scopes. A refresh may narrow them, never widen them.
     pub scope: Vec<String>,
-    /// Likewise.
+    /// The granted audiences. A refresh may narrow them, never widen them.
     pub audience: Vec<String>,
-    /// When the person proved who they are.
+    /// When the user logged in.
     pub created: UnixMillis,
-    /// How long it may go without a refresh.
+    /// How long the session may go without a refresh.
     pub idle_ttl: Duration,
-    /// When it ends whatever happens; the refresh token carries the same.
+    /// When the session ends at the latest. The refresh token carries the same time.
     pub expires: UnixMillis,
-    /// Read with the credential, before hashing.
+    /// The epochs, read together with the credential before the password was hashed.
     pub epochs: Epochs,
-    /// The era of the store of sessions, read with the credential.
+    /// The era of the store of sessions, read together with the credential.
     pub era: i64,
-    /// For people.
+    /// Where the login came from, for display.
     pub context: SessionContext,
 }
 
-/// What `SessionStore::create` answers.
+/// The result of `SessionStore::create`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Created {
     /// When the session ends unless it is refreshed.
     pub idle_expires: UnixMillis,
-    /// The user's other live sessions at the same client, oldest first; only if more than the limit's worth, counting
-    /// the new one. The caller revokes the oldest that are still alive.
+    /// The user's other live sessions at the same client, oldest first. Empty unless they and the new one are more than the
+    /// limit; the caller then revokes the oldest that are not revoked yet.
     pub over_limit: Vec<SessionView>,
 }
 
-/// A session, as people see it.
+/// A session without its secrets, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionView {
-    /// Its id.
+    /// The session id.
     pub id: SessionId,
-    /// At which client.
+    /// The client.
     pub client: ClientId,
     /// When it began.
     pub created: UnixMillis,
-    /// When it was last refreshed; `created` if never.
+    /// When it was last refreshed; `created` if it was not.
     pub refreshed: UnixMillis,
     /// When it ends unless it is refreshed: the earlier of idle and absolute expiry.
     pub expires: UnixMillis,
-    /// When it ends whatever happens.
+    /// When it ends at the latest.
     pub absolute_expires: UnixMillis,
-    /// What it was granted.
+    /// The granted scopes.
     pub scope: Vec<String>,
-    /// To tell what revocations kill.
+    /// The epochs with which it was created; they decide which revocations apply.
     pub epochs: Epochs,
-    /// For people.
+    /// Where the login came from.
     pub context: SessionContext,
 }
 
-/// The longest that any client may let a session last.
+/// The longest session that a client or the configuration may allow.
 pub const MAX_SESSION_TTL: Duration = Duration::from_hours(24 * 3660);
 
 impl SessionView {
-    /// What it stands on, as the session of `user`.
+    /// Everything by which this session of `user` can be revoked.
     #[must_use]
     pub fn revocation_subject(&self, user: UserId) -> RevocationSubject {
         RevocationSubject::of_session(user, self.id, self.client.clone(), self.epochs)
     }
 }
 
-/// A presented refresh token whose tag was good, with what the client may have now.
+/// A presented refresh token with a valid tag, and the limits that apply to its refresh.
 #[derive(Clone, Debug)]
 pub struct Presented {
-    /// Whose session.
+    /// The user of the session.
     pub user: UserId,
-    /// Which.
+    /// The session.
     pub session: SessionId,
-    /// SHA-256 of the token's session secret.
+    /// SHA-256 of the session secret in the token.
     pub secret_hash: [u8; 32],
-    /// The token's generation.
+    /// The generation of the token.
     pub generation: u32,
-    /// Tells a retry from a thief; may be empty.
+    /// The id of this refresh attempt: it distinguishes a retry from a stolen token. May be empty.
     pub attempt_id: String,
-    /// How long after a rotation the previous token is answered again.
+    /// How long after a rotation the previous token is accepted again.
     pub grace: Duration,
-    /// What that needs.
+    /// When the previous token is accepted again.
     pub policy: ReusePolicy,
     /// How long the session may go without another refresh.
     pub idle_ttl: Duration,
-    /// The refresh key that tags a successor.
+    /// The refresh key that tags the next token.
     pub refresh_key: u32,
-    /// The era of the store of sessions now; a record of another is absent.
+    /// The current era of the store of sessions; a record of another era counts as absent.
     pub era: i64,
-    /// Asked for; empty means all that is still allowed.
+    /// The requested scopes; empty means all that are still allowed.
     pub scope: Vec<String>,
-    /// Likewise.
+    /// The requested audiences; empty means all that are still allowed.
     pub audience: Vec<String>,
-    /// What may be asked for now.
+    /// The scopes that are allowed now.
     pub allowed_scope: Allowed,
-    /// Likewise.
+    /// The audiences that are allowed now.
     pub allowed_audience: Allowed,
-    /// Countersign's own audience: allowed besides where the grant holds a `countersign:*` scope.
+    /// Countersign's own audience, which is also allowed if the session was granted a `countersign:*` scope.
     pub own_audience: String,
-    /// How many bytes of an access token's payload scopes and audiences may take ([`super::grant::json_len`]).
+    /// The most bytes that scopes and audiences may take in the payload of the access token ([`super::grant::json_len`]).
     pub max_claims_bytes: u32,
-    /// The new context; empty fields leave the recorded ones.
+    /// The new context. An empty field keeps the recorded value.
     pub context: SessionContext,
 }
 
-/// What became of a presented refresh token. One atomic transition of the store of sessions.
+/// The result of presenting a refresh token: one atomic transition of the store of sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rotation {
-    /// It was current: the successor is.
+    /// The token was current; the session now has its successor.
     Rotated(Rotated),
-    /// It was the previous one within the grace: the same successor again; nothing changed.
+    /// The token was the previous one within the grace period. It gets the same successor again; nothing changed.
     Replayed(Rotated),
-    /// It was ahead of the record, which had lost rotations: the record followed and rotated.
+    /// The token was ahead of the record, which had lost rotations. The record caught up and rotated.
     FastForwarded {
         /// The rotation.
         rotated: Rotated,
-        /// How many rotations the record had lost.
+        /// The number of rotations that the record had lost.
         lost: u32,
     },
-    /// It was used before: the record is a tombstone now, or was one already.
+    /// The token was used before. The record is a tombstone now, or was one already.
     Reused(Evidence),
-    /// The request asks for what it may not have; nothing changed.
+    /// The request asks for a scope or audience that it may not have; nothing changed.
     Refused(Refusal),
-    /// The session had expired.
+    /// The session has expired.
     Expired,
-    /// No such session: never made, ended, lost, of another era, or under another secret.
+    /// There is no such session: it never existed, ended, was lost, is of another era or has another secret.
     Unknown,
-    /// More than [`MAX_FAST_FORWARD`] ahead: the record was dropped.
+    /// The token was more than [`MAX_FAST_FORWARD`] generations ahead; the record was deleted.
     TooFarAhead,
 }
 
 impl Rotation {
-    /// What it leaves, if the presenter gets a token.
+    /// The rotation, if the caller gets a token.
     #[must_use]
     pub const fn success(&self) -> Option<&Rotated> {
         match self {
@@ -200,54 +202,54 @@ impl Rotation {
     }
 }
 
-/// What a successful rotation leaves.
+/// The state of a session after a successful rotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotated {
-    /// The generation of the successor token.
+    /// The generation of the next refresh token.
     pub generation: u32,
     /// The refresh key that tags it.
     pub refresh_key: u32,
-    /// What this access token gets: the narrowed scope.
+    /// The narrowed scopes, for the access token.
     pub scope: Vec<String>,
-    /// Likewise.
+    /// The narrowed audiences, for the access token.
     pub audience: Vec<String>,
     /// When the session began (`auth_time`).
     pub created: UnixMillis,
     /// When the session ends unless it is refreshed.
     pub idle_expires: UnixMillis,
-    /// When the session ends whatever happens.
+    /// When the session ends at the latest.
     pub expires: UnixMillis,
-    /// The store's clock when it decided.
+    /// The time of the store's clock at the decision.
     pub now: UnixMillis,
 }
 
-/// Why the request was refused; a `String` is the scope or audience at fault.
+/// Why the request was refused. The `String` is the refused scope or audience.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// A scope that was never granted.
     WiderScope(String),
     /// An audience that was never granted.
     WiderAudience(String),
-    /// A scope that was lost since.
+    /// A scope that was granted but is no longer allowed.
     LostScope(String),
-    /// An audience that was lost since.
+    /// An audience that was granted but is no longer allowed.
     LostAudience(String),
-    /// Scopes and audiences do not fit into the room that the rest of the access token leaves.
+    /// The scopes and audiences would make the access token too large.
     TooLarge,
 }
 
-/// What is known of a refresh token that was used twice.
+/// The facts about the reuse of a refresh token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// Whether this presentation made the tombstone; false if it found one.
+    /// Whether this presentation created the tombstone; false if the tombstone was already there.
     pub first: bool,
-    /// The generation that was presented when the tombstone was made.
+    /// The generation that was presented when the tombstone was created.
     pub presented: u32,
     /// The generation that was current then.
     pub current: u32,
-    /// When the current one was made.
+    /// When the current generation was created.
     pub rotated: UnixMillis,
-    /// Whether any successor of the presented token was ever used: if not, a lost reply explains it as well as theft.
+    /// Whether a successor of the presented token was used. If not, a lost response is as likely a cause as theft.
     pub successor_used: bool,
     /// When the session would have ended; the revocation is kept until then.
     pub expires: UnixMillis,
@@ -258,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn context_is_cut_at_a_character() {
+    fn context_is_cut_at_a_character_boundary() {
         let context = SessionContext {
             user_agent: "é".repeat(100),
             device_name: "a\nb".into(),

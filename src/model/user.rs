@@ -1,4 +1,4 @@
-//! People.
+//! Users.
 
 use std::fmt;
 
@@ -8,59 +8,59 @@ use super::error::{Error, Result};
 use super::ids::UserId;
 use crate::clock::UnixMillis;
 
-/// The role that only an admin may grant or take, and that `countersign:*` scopes come from.
+/// The role that allows a user to hold `countersign:*` scopes. Only an admin may grant or remove it.
 pub const ADMIN: &str = "admin";
 
-/// The most roles of one user; every access token carries them.
+/// The most roles of one user. Every access token of the user carries them.
 pub const MAX_ROLES: usize = 32;
 
-/// The most bytes of a user's attributes, as JSON; every access token carries them.
+/// The most bytes of a user's attributes as JSON. Every access token of the user carries them.
 pub const MAX_ATTRIBUTES: usize = 1024;
 
-/// A person, as every operation but a login sees them. Holds no secret.
+/// A user without the password hash, which only the operations on passwords read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct User {
-    /// The id: `sub` of their tokens.
+    /// The id: `sub` of the user's tokens.
     pub id: UserId,
-    /// The name they log in with.
+    /// The name for logins.
     pub username: Username,
-    /// Empty if unknown.
+    /// The e-mail address; empty if unknown.
     pub email: String,
-    /// Empty if unknown.
+    /// The display name; empty if unknown.
     pub display_name: String,
-    /// Sorted, without duplicates, at most [`MAX_ROLES`].
+    /// The roles: sorted, without duplicates, at most [`MAX_ROLES`].
     pub roles: Vec<String>,
-    /// What tokens carry under `ext`; at most [`MAX_ATTRIBUTES`] as JSON.
+    /// What access tokens carry as `ext`; at most [`MAX_ATTRIBUTES`] bytes as JSON.
     pub attributes: Map<String, Value>,
-    /// May neither log in nor refresh.
+    /// Whether the user may neither log in nor refresh.
     pub disabled: bool,
-    /// When the row was made.
+    /// When the row was created.
     pub created: UnixMillis,
-    /// When the row was last changed: the optimistic lock of an update.
+    /// When the row was last changed. An update may require this value (optimistic lock).
     pub updated: UnixMillis,
     /// When the password was last set.
     pub password_changed: UnixMillis,
-    /// When they last logged in with a password.
+    /// The last login with a password.
     pub last_login: Option<UnixMillis>,
 }
 
 impl User {
-    /// Whether they hold the role `admin`.
+    /// Whether the user has the role `admin`.
     #[must_use]
     pub fn is_admin(&self) -> bool {
         self.roles.iter().any(|role| role == ADMIN)
     }
 }
 
-/// A user name in the form in which it is stored and compared: RFC 8265 `UsernameCaseMapped`.
+/// A username in the form in which it is stored and compared: RFC 8265 `UsernameCaseMapped`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Username(String);
 
 impl Username {
-    /// The longest name, in bytes after mapping.
+    /// The longest username, in bytes after mapping.
     pub const MAX_LEN: usize = 128;
 
-    /// Reads one that a request named in `field`.
+    /// Parses a username from the request field `field`, which an error names.
     pub fn parse(text: &str, field: &'static str) -> Result<Self> {
         use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
         if text.is_empty() || text.len() > Self::MAX_LEN {
@@ -69,7 +69,7 @@ impl Username {
         let refuse = || Error::invalid(field, "must be a user name of RFC 8265 (letters, digits, . _ - @ …)");
         let enforce = |text: &str| precis_profiles::UsernameCaseMapped::enforce(text).map(std::borrow::Cow::into_owned);
         let mapped = enforce(text).map_err(|_| refuse())?;
-        // RFC 8264 §7: what is stored must map to itself, or its owner could not log in with the name that is shown.
+        // RFC 8264 §7: the stored name must map to itself. Else the user could not log in with the name that is shown.
         if enforce(&mapped).as_deref() != Ok(mapped.as_str()) {
             return Err(refuse());
         }
@@ -79,13 +79,13 @@ impl Username {
         Ok(Self(mapped))
     }
 
-    /// A name read back from a store, where it was put in its mapped form.
+    /// A username from a store, which holds only mapped names.
     #[must_use]
     pub fn from_stored(text: String) -> Self {
         Self(text)
     }
 
-    /// Its text.
+    /// The username as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -109,16 +109,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_case_mapped_and_idempotent() {
+    fn usernames_are_case_mapped_and_idempotent() {
         let name = Username::parse("Ada.Lovelace@Example.ORG", "username").unwrap();
         assert_eq!(name.as_str(), "ada.lovelace@example.org");
         assert_eq!(Username::parse(name.as_str(), "username").unwrap(), name);
-        // Full width forms map to the plain letters, so they cannot pose as another user.
+        // Full-width letters map to plain letters, so they cannot imitate another user's name.
         assert_eq!(Username::parse("ａｄａ", "username").unwrap().as_str(), "ada");
     }
 
     #[test]
-    fn names_hold_no_spaces_or_controls_and_map_to_themselves() {
+    fn usernames_hold_no_spaces_or_controls_and_map_to_themselves() {
         for bad in [
             "",
             " ",

@@ -56,7 +56,7 @@ fn present(generation: u32, attempt: &str) -> Presented {
     }
 }
 
-/// Presents and moves the record along.
+/// Presents a refresh token and applies the result to the record.
 fn step(record: &mut SessionRecord, presented: &Presented, now: UnixMillis) -> Rotation {
     let (rotation, next) = record.present(presented, now);
     if let Next::Become(next) = next {
@@ -89,7 +89,7 @@ fn the_current_token_rotates_and_its_idle_expiry_moves_up_to_the_absolute_one() 
 }
 
 #[test]
-fn the_previous_token_is_answered_again_within_the_grace_and_nothing_moves() {
+fn the_previous_token_is_accepted_again_within_the_grace_and_the_record_stays() {
     let mut record = SessionRecord::begin(&new_session(), START);
     step(&mut record, &present(0, "a"), START);
     let before = record.clone();
@@ -119,7 +119,7 @@ fn a_clock_that_stepped_back_does_not_open_a_grace_of_zero() {
 }
 
 #[test]
-fn strict_wants_the_same_attempt_and_tolerant_does_not_ask() {
+fn strict_needs_the_same_attempt_id_and_tolerant_accepts_any() {
     for (first, second, strict) in [
         ("a", "a", true),
         ("", "", true),
@@ -138,7 +138,7 @@ fn strict_wants_the_same_attempt_and_tolerant_does_not_ask() {
 }
 
 #[test]
-fn reuse_leaves_a_tombstone_that_every_generation_finds() {
+fn reuse_leaves_a_tombstone_for_every_generation() {
     let mut record = SessionRecord::begin(&new_session(), START);
     for g in 0..3 {
         step(&mut record, &present(g, ""), START);
@@ -170,7 +170,7 @@ fn reuse_leaves_a_tombstone_that_every_generation_finds() {
 }
 
 #[test]
-fn evidence_tells_whether_the_successor_was_used() {
+fn evidence_says_whether_the_successor_was_used() {
     let mut record = SessionRecord::begin(&new_session(), START);
     step(&mut record, &present(0, "a"), START);
     let Rotation::Reused(evidence) = record.present(&present(0, "thief"), START).0 else {
@@ -178,7 +178,7 @@ fn evidence_tells_whether_the_successor_was_used() {
     };
     assert!(
         !evidence.successor_used,
-        "nobody used generation 1: a lost reply explains it as well"
+        "generation 1 was not used: a lost response may be the reason"
     );
     step(&mut record, &present(1, "b"), START);
     let Rotation::Reused(evidence) = record.present(&present(0, "a"), START).0 else {
@@ -188,7 +188,7 @@ fn evidence_tells_whether_the_successor_was_used() {
 }
 
 #[test]
-fn a_token_ahead_of_the_record_is_followed_for_a_hundred_steps() {
+fn a_token_ahead_of_the_record_is_accepted_for_a_hundred_generations() {
     let fresh = SessionRecord::begin(&new_session(), START);
     assert_eq!(
         fresh.present(&present(101, ""), START),
@@ -222,14 +222,14 @@ fn a_token_ahead_of_the_record_is_followed_for_a_hundred_steps() {
 }
 
 #[test]
-fn what_is_not_this_session_is_unknown_and_what_is_over_is_expired() {
+fn another_session_is_unknown_and_an_ended_session_is_expired() {
     let record = SessionRecord::begin(&new_session(), START);
     let mut wrong_secret = present(0, "");
     wrong_secret.secret_hash = [8; 32];
     let mut other_era = present(0, "");
     other_era.era = 2;
-    for stranger in [wrong_secret, other_era] {
-        assert_eq!(record.present(&stranger, START), (Rotation::Unknown, Next::Same));
+    for other in [wrong_secret, other_era] {
+        assert_eq!(record.present(&other, START), (Rotation::Unknown, Next::Same));
     }
     let end = START.plus(IDLE);
     let just_before = end.minus(Duration::from_millis(1));
@@ -238,8 +238,8 @@ fn what_is_not_this_session_is_unknown_and_what_is_over_is_expired() {
         Rotation::Rotated(_)
     ));
     assert_eq!(record.present(&present(0, ""), end).0, Rotation::Expired);
-    let lingers = end.plus(EXPIRED_RECORD_TTL).minus(Duration::from_millis(1));
-    assert_eq!(record.present(&present(500, ""), lingers).0, Rotation::Expired);
+    let still_kept = end.plus(EXPIRED_RECORD_TTL).minus(Duration::from_millis(1));
+    assert_eq!(record.present(&present(500, ""), still_kept).0, Rotation::Expired);
     assert_eq!(
         record.present(&present(0, ""), end.plus(EXPIRED_RECORD_TTL)).0,
         Rotation::Unknown
@@ -247,7 +247,7 @@ fn what_is_not_this_session_is_unknown_and_what_is_over_is_expired() {
 }
 
 #[test]
-fn a_refused_request_changes_nothing_and_reuse_is_told_first() {
+fn a_refused_request_changes_nothing_and_reuse_is_reported_first() {
     let mut record = SessionRecord::begin(&new_session(), START);
     let mut wider = present(0, "");
     wider.scope = vec!["admin".into()];
@@ -279,7 +279,7 @@ fn a_refused_request_changes_nothing_and_reuse_is_told_first() {
 }
 
 #[test]
-fn a_refresh_keeps_the_context_it_does_not_name() {
+fn a_refresh_keeps_context_fields_that_it_does_not_set() {
     let mut new = new_session();
     new.context.user_agent = "old".into();
     new.context.device_name = "phone".into();
