@@ -43,11 +43,11 @@ async fn an_unread_log_delays_no_call() {
         .spawn()
         .unwrap();
     guard::watch(server.id(), Ending::Kill);
-    let told = eventually("it answers", Duration::from_secs(30), || async {
+    let ready_file = eventually("it answers", Duration::from_secs(30), || async {
         serde_json::from_slice::<serde_json::Value>(&std::fs::read(&ready).ok()?).ok()
     })
     .await;
-    let caller = Caller::at(&format!("http://{}", told["grpc"].as_str().unwrap()));
+    let caller = Caller::at(&format!("http://{}", ready_file["grpc"].as_str().unwrap()));
 
     // A pipe holds 64 KiB; these failed logins write many times that.
     for _ in 0..1500 {
@@ -68,7 +68,7 @@ async fn an_unread_log_delays_no_call() {
     println!("20 revocations took {waits:?}");
     assert!(waits[10] < Duration::from_secs(2));
     let admin = Admin::over(
-        tonic::transport::Endpoint::from_shared(format!("http://{}", told["grpc"].as_str().unwrap()))
+        tonic::transport::Endpoint::from_shared(format!("http://{}", ready_file["grpc"].as_str().unwrap()))
             .unwrap()
             .connect_lazy(),
     );

@@ -21,7 +21,9 @@ async fn reported_skew(server: &Countersign) -> Option<f64> {
 
 async fn until_skew_is_reported(server: &Countersign, seconds: f64) {
     eventually("the gauge tells the skew", Duration::from_secs(10), || async {
-        reported_skew(server).await.filter(|told| (told - seconds).abs() < 3.0)
+        reported_skew(server)
+            .await
+            .filter(|reported| (reported - seconds).abs() < 3.0)
     })
     .await;
 }

@@ -36,7 +36,7 @@ enum LeapTo {
 /// Two revoked and two live sessions from before the steps.
 struct Sessions {
     kept: Vec<countersign::proto::Tokens>,
-    dead: Vec<countersign::proto::Tokens>,
+    revoked: Vec<countersign::proto::Tokens>,
     keys: Vec<String>,
 }
 
@@ -50,8 +50,8 @@ async fn assert_sane_during_leap(leap: Duration, server: &Countersign, before: &
     let caller = Caller::of(server);
     let start = Instant::now();
     while start.elapsed() < leap {
-        for dead in &before.dead {
-            match caller.validate(&dead.access_token).await {
+        for revoked in &before.revoked {
+            match caller.validate(&revoked.access_token).await {
                 Ok(answer) => assert!(!answer.active, "{answer:?}"),
                 Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status:?}"),
             }
@@ -118,11 +118,11 @@ async fn a_clock_that_steps_and_comes_back_loses_no_session_and_no_revocation(
     caller.revoke(Target::UserId(bob)).await.unwrap();
     let before = Sessions {
         kept: vec![caller.login("ada").await, caller.login("eve").await],
-        dead: vec![by_session, by_user],
+        revoked: vec![by_session, by_user],
         keys: key_set(&server).await,
     };
-    for dead in &before.dead {
-        caller.until_revoked(&dead.access_token).await;
+    for revoked in &before.revoked {
+        caller.until_revoked(&revoked.access_token).await;
     }
 
     for leap_to in [
@@ -159,9 +159,9 @@ async fn a_clock_that_steps_and_comes_back_loses_no_session_and_no_revocation(
             let said = caller.validate(&before.kept[0].access_token).await;
             panic!("{offset}: a good token is rejected: {said:?}\n{}", server.log());
         }
-        for dead in &before.dead {
+        for revoked in &before.revoked {
             assert_eq!(
-                caller.inactive_reason(&dead.access_token).await,
+                caller.inactive_reason(&revoked.access_token).await,
                 Some(InactiveReason::Revoked),
                 "{offset}"
             );
@@ -180,9 +180,9 @@ async fn a_clock_that_steps_and_comes_back_loses_no_session_and_no_revocation(
             .expect("the session is there");
         caller.assert_active(&fresh.access_token).await;
     }
-    for dead in &before.dead {
+    for revoked in &before.revoked {
         assert_refused(
-            caller.refresh(&dead.refresh_token).await,
+            caller.refresh(&revoked.refresh_token).await,
             Code::Unauthenticated,
             "SESSION_REVOKED",
         );

@@ -79,8 +79,8 @@ async fn until_down(health: &HealthClient<Channel>, parts: &[Part]) {
         let mut down = BTreeSet::new();
         for (name, _) in NAMES {
             let service = name.to_owned();
-            let told = health.clone().check(HealthCheckRequest { service }).await.unwrap();
-            let status = told.into_inner().status();
+            let response = health.clone().check(HealthCheckRequest { service }).await.unwrap();
+            let status = response.into_inner().status();
             if status == ServingStatus::NotServing {
                 down.insert(name);
             } else {

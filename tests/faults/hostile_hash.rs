@@ -93,14 +93,18 @@ async fn a_hostile_hash_is_not_imported_and_is_harmless_in_the_store(
     let log = server.log();
     assert!(!log.contains("panicked"), "{log}");
     // The operator needs to know which user's password to reset.
-    let told = || {
+    let logged_with_user = || {
         let log = server.log();
         let mut lines = log
             .lines()
             .filter(|line| line.contains("a stored password hash is refused"));
         lines.next().map(|line| line.contains(&ada))
     };
-    assert_eq!(poll(Duration::from_secs(10), told), Some(true), "{ada}: {log}");
+    assert_eq!(
+        poll(Duration::from_secs(10), logged_with_user),
+        Some(true),
+        "{ada}: {log}"
+    );
     caller.login("ben").await;
 }
 

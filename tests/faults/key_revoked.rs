@@ -23,8 +23,8 @@ async fn key_set(server: &Countersign) -> Vec<String> {
 async fn until_rejected(caller: &Caller, token: &str) {
     eventually("the token is rejected here", Duration::from_secs(30), || async {
         let reason = caller.inactive_reason(token).await?;
-        let dead = matches!(reason, InactiveReason::RevokedKey | InactiveReason::Revoked);
-        assert!(dead, "{reason:?}");
+        let expected = matches!(reason, InactiveReason::RevokedKey | InactiveReason::Revoked);
+        assert!(expected, "{reason:?}");
         Some(())
     })
     .await;
@@ -32,7 +32,9 @@ async fn until_rejected(caller: &Caller, token: &str) {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leaked_key_is_revoked_and_nobody_logs_in_again(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+async fn a_leaked_key_is_revoked_and_no_user_has_to_log_in_again(
+    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+) {
     let deployment = Deployment::fresh(shape).await;
     deployment.add_user("ada", &[]);
     let replicas: Vec<Countersign> = match shape {

@@ -182,6 +182,6 @@ async fn a_tombstone_without_its_row_refuses_and_is_completed_on_next_use() {
             assert_refused(refused, Code::Unauthenticated, "SESSION_REVOKED");
         }
     }
-    let told = "SELECT count(*) FROM audit_events WHERE kind = 'token.refresh.reused'";
-    assert_eq!(fleet.database.scalar(told).await, "1");
+    let reuse_events = "SELECT count(*) FROM audit_events WHERE kind = 'token.refresh.reused'";
+    assert_eq!(fleet.database.scalar(reuse_events).await, "1");
 }

@@ -92,13 +92,13 @@ async fn without_redis_logins_and_refreshes_fail_and_the_rest_goes_on() {
     }
     println!("logins worked {:?} after Redis returned", back.elapsed());
     for replica in [&here, &there, &late] {
-        for dead in [&by_token, &by_user] {
+        for tokens in [&by_token, &by_user] {
             assert_refused(
-                replica.refresh(&dead.refresh_token).await,
+                replica.refresh(&tokens.refresh_token).await,
                 Code::Unauthenticated,
                 "SESSION_REVOKED",
             );
-            replica.until_revoked(&dead.access_token).await;
+            replica.until_revoked(&tokens.access_token).await;
         }
     }
     here.refresh_until_answered(&bystander.refresh_token)

@@ -11,11 +11,11 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// An HTTP response.
 #[derive(Clone, Debug)]
 pub struct HttpResponse {
-    /// 200, 401, …
+    /// The status code.
     pub status: u16,
     /// The status line and the headers.
     pub head: String,
-    /// The rest, as it came.
+    /// The body.
     pub body: String,
 }
 
@@ -30,7 +30,7 @@ impl HttpResponse {
     }
 }
 
-/// Asks for an `http://` URL on a connection of its own. `None` if nobody answers there.
+/// GET of an `http://` URL on a new connection. `None` if there is no answer.
 pub async fn try_get(url: &str, headers: &[(&str, &str)]) -> Option<HttpResponse> {
     let rest = url.strip_prefix("http://").expect("plain HTTP");
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -55,7 +55,7 @@ pub async fn try_get(url: &str, headers: &[(&str, &str)]) -> Option<HttpResponse
     timeout(DEADLINE, ask).await.ok()?
 }
 
-/// [`try_get`] where somebody must answer.
+/// Like [`try_get`], but panics without an answer.
 pub async fn get(url: &str, headers: &[(&str, &str)]) -> HttpResponse {
     try_get(url, headers)
         .await

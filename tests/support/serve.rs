@@ -131,14 +131,14 @@ impl Storage {
                 .map(Ok),
         });
         match started {
-            Some(Ok(told)) => {
+            Some(Ok(ready_file)) => {
                 let address = |name: &str| -> SocketAddr {
-                    told[name]
+                    ready_file[name]
                         .as_str()
                         .and_then(|text| text.parse().ok())
                         .expect("the ready file names its addresses")
                 };
-                assert_eq!(told["pid"], process.pid());
+                assert_eq!(ready_file["pid"], process.pid());
                 Ok(Countersign {
                     grpc: address("grpc"),
                     http: address("http"),
