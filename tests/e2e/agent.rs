@@ -1,4 +1,4 @@
-//! `countersign agent`: the answers of its upstream, from memory, for whoever is on the same machine.
+//! `countersign agent` answers as its upstream does, from local memory, for services on the same machine.
 
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::support::agent::{Agent, listen_anywhere};
 use crate::support::guard;
 use crate::support::{Caller, Countersign, Deployment, Shape, assert_refused, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What of an answer does not depend on when it was given.
-fn said(answer: ValidateResponse) -> ValidateResponse {
+/// The parts of an answer that do not depend on when it was given.
+fn without_times(answer: ValidateResponse) -> ValidateResponse {
     assert!(answer.revocations_as_of.is_some());
     assert_eq!(answer.cache_until.is_some(), answer.active);
     ValidateResponse {
@@ -31,8 +31,8 @@ fn said(answer: ValidateResponse) -> ValidateResponse {
 }
 
 #[tokio::test]
-async fn it_answers_as_its_upstream_does() {
-    // The issuer is the upstream's to say: nobody repeats it to the agent.
+async fn the_agent_answers_as_its_upstream_does() {
+    // The agent learns the issuer from its upstream; it is not configured twice.
     let deployment = Deployment::fresh(Shape::Embedded)
         .await
         .set("tokens.issuer", "https://issuer.example");
@@ -91,14 +91,14 @@ async fn it_answers_as_its_upstream_does() {
                 .into_inner();
             assert_eq!((!answer.active).then(|| answer.reason()), reason);
             let expected = upstream.tokens.clone().validate(request).await.unwrap().into_inner();
-            assert_eq!(said(answer), said(expected));
+            assert_eq!(without_times(answer), without_times(expected));
         }
     }
     assert_refused(local.validate("").await, Code::InvalidArgument, "INVALID_REQUEST");
 }
 
 #[tokio::test]
-async fn it_does_nothing_but_validate() {
+async fn the_agent_serves_only_validation() {
     let deployment = Deployment::fresh(Shape::Embedded).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
@@ -117,7 +117,7 @@ async fn it_does_nothing_but_validate() {
 }
 
 #[tokio::test]
-async fn without_its_upstream_it_goes_on_until_its_knowledge_is_stale() {
+async fn without_its_upstream_the_agent_answers_until_max_staleness() {
     let deployment = Deployment::fresh(Shape::Embedded).await;
     deployment.add_user("ada", &[]);
     let mut server = deployment.serve();
@@ -138,13 +138,13 @@ async fn without_its_upstream_it_goes_on_until_its_knowledge_is_stale() {
         local.assert_active(&token).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let refusal = eventually("its knowledge is stale", PATIENCE, || async {
+    let refusal = eventually("the agent's data is stale", TIMEOUT, || async {
         local.validate(&token).await.err()
     })
     .await;
     assert_refused(Err::<(), _>(refusal), Code::Unavailable, "REVOCATIONS_STALE");
     server.signal(Signal::SIGCONT);
-    eventually("it follows again", PATIENCE, || async {
+    eventually("the agent follows its upstream again", TIMEOUT, || async {
         local.validate(&token).await.ok()
     })
     .await;
@@ -152,7 +152,7 @@ async fn without_its_upstream_it_goes_on_until_its_knowledge_is_stale() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_is_its_owners_alone() {
+async fn the_socket_is_accessible_only_to_its_owner() {
     let deployment = Deployment::fresh(Shape::Embedded).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
@@ -167,12 +167,12 @@ async fn a_socket_is_its_owners_alone() {
         .assert_active(&Caller::of(&server).login("ada").await.access_token)
         .await;
     agent.process.signal(Signal::SIGTERM);
-    assert!(agent.process.wait(PATIENCE).success(), "{}", agent.process.log());
+    assert!(agent.process.wait(TIMEOUT).success(), "{}", agent.process.log());
     assert!(!path.exists());
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_refused_at_the_start() {
+async fn an_unusable_configuration_is_refused_at_the_start() {
     let deployment = Deployment::fresh(Shape::Embedded).await;
     let server = deployment.serve();
     let run = |words: &[&str]| deployment.storage.run(words).finish().code();
@@ -188,7 +188,7 @@ async fn what_cannot_work_is_refused_at_the_start() {
     );
     assert_eq!(run(&["agent", "--listen", "127.0.0.1:0"]), Some(64));
     assert_eq!(run(&["agent", "--upstream", &upstream]), Some(64));
-    // A secret that the upstream does not know is no outage.
+    // A secret that the upstream does not accept is an error of configuration, not an outage.
     let stranger = deployment
         .storage
         .run(&["agent", "--upstream", &upstream, "--listen", "127.0.0.1:0"])
@@ -198,8 +198,8 @@ async fn what_cannot_work_is_refused_at_the_start() {
     assert_eq!(stranger.code(), Some(1), "{}", stranger.stderr);
 }
 
-/// A client of the library that proves itself with the secret of a client made for it.
-fn machine(deployment: &Deployment, server: &Countersign) -> Client {
+/// A client library instance that authenticates with a secret of its own client.
+fn client_with_secret(deployment: &Deployment, server: &Countersign) -> Client {
     let made = deployment.storage.run(&[
         "client",
         "add",
@@ -215,13 +215,13 @@ fn machine(deployment: &Deployment, server: &Countersign) -> Client {
             secret: made.json()["client_secret"].as_str().unwrap().to_owned().into(),
             scope: vec!["countersign:validate".to_owned()],
         })
-        .deadline(PATIENCE)
+        .deadline(TIMEOUT)
         .connect_lazy()
         .unwrap()
 }
 
 #[test]
-fn a_batch_is_answered_as_its_tokens_are_one_by_one() {
+fn a_batch_gets_the_answers_of_its_tokens_one_by_one() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (deployment, server, client, tokens) = runtime.block_on(async {
         let deployment = Deployment::fresh(Shape::Embedded).await;
@@ -241,7 +241,7 @@ fn a_batch_is_answered_as_its_tokens_are_one_by_one() {
             tokens.push(format!("{signed}.{}", signature.chars().rev().collect::<String>()));
             tokens.push(issued.access_token);
         }
-        let client = machine(&deployment, &server);
+        let client = client_with_secret(&deployment, &server);
         (deployment, server, client, tokens)
     });
     let one = (0..tokens.len(), 0..3_usize, any::<bool>(), any::<bool>());
@@ -253,7 +253,7 @@ fn a_batch_is_answered_as_its_tokens_are_one_by_one() {
                 access_token: tokens[token].clone(),
                 audience: ["", "api", "mail"][audience].to_owned(),
                 required_scopes: scoped.then(|| "read".to_owned()).into_iter().collect(),
-                // The store is asked for a few, so that a case does not take long.
+                // Only some of the tokens need the store, so that a case does not take long.
                 consistency: i32::from(strong && token.is_multiple_of(9)) * 2,
             })
             .collect();
@@ -265,7 +265,7 @@ fn a_batch_is_answered_as_its_tokens_are_one_by_one() {
             }
             (batch, alone)
         });
-        let said_all = |answers: Vec<ValidateResponse>| answers.into_iter().map(said).collect::<Vec<_>>();
+        let said_all = |answers: Vec<ValidateResponse>| answers.into_iter().map(without_times).collect::<Vec<_>>();
         prop_assert_eq!(said_all(batch), said_all(alone));
         Ok(())
     });
@@ -289,7 +289,7 @@ fn a_batch_is_answered_as_its_tokens_are_one_by_one() {
                 "INVALID_REQUEST",
             );
         }
-        // The first that cannot be answered is named, wherever it stands.
+        // The first request that cannot be answered is named, wherever it is in the batch.
         let mut requests = vec![
             ValidateRequest {
                 access_token: tokens[0].clone(),

@@ -1,4 +1,4 @@
-//! Input that nobody should send: it gets an answer that says what is wrong, and harms nothing.
+//! Invalid input gets an error that names what is wrong, and has no effect.
 
 use countersign::proto::issue_request::Credential;
 use countersign::proto::revoke_request::Target;
@@ -8,8 +8,8 @@ use tonic::Code;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status};
 
-use crate::support::caller::reason;
 use crate::support::raw::RawCodec;
+use crate::support::caller::reason;
 use crate::support::{Caller, Countersign, Deployment, PASSWORD, Shape, assert_refused};
 
 async fn embedded() -> (Deployment, Countersign, Caller) {
@@ -20,8 +20,8 @@ async fn embedded() -> (Deployment, Countersign, Caller) {
     (deployment, server, caller)
 }
 
-/// Sends these bytes as the request of a call, whatever they are.
-async fn raw(server: &Countersign, method: &'static str, bytes: Vec<u8>) -> Status {
+/// Sends these bytes as the request of a call.
+async fn call_with_bytes(server: &Countersign, method: &'static str, bytes: Vec<u8>) -> Status {
     let channel = tonic::transport::Endpoint::from_shared(server.grpc_url())
         .unwrap()
         .connect()
@@ -38,7 +38,7 @@ async fn raw(server: &Countersign, method: &'static str, bytes: Vec<u8>) -> Stat
 }
 
 #[tokio::test]
-async fn what_is_empty_or_missing_is_named() {
+async fn an_empty_or_missing_field_is_named() {
     let (_deployment, _server, caller) = embedded().await;
     let issue = |credential| {
         let mut stub = caller.tokens.clone();
@@ -49,14 +49,14 @@ async fn what_is_empty_or_missing_is_named() {
         async move { stub.issue(request).await }
     };
     assert_refused(issue(None).await, Code::InvalidArgument, "INVALID_REQUEST");
-    let nobody = |username: &str, password: &str| {
+    let password_login = |username: &str, password: &str| {
         Some(Credential::Password(PasswordCredential {
             username: username.into(),
             password: password.into(),
         }))
     };
     for (username, password) in [("", PASSWORD), ("ada", "")] {
-        let refused = issue(nobody(username, password)).await.unwrap_err();
+        let refused = issue(password_login(username, password)).await.unwrap_err();
         assert!(
             matches!(reason(&refused), (Code::InvalidArgument | Code::Unauthenticated, _)),
             "{username:?}: {refused:?}"
@@ -84,7 +84,7 @@ async fn what_is_empty_or_missing_is_named() {
         Code::InvalidArgument,
         "INVALID_REQUEST",
     );
-    // A forgotten field must not log out everybody at the default client.
+    // A missing field must not revoke all sessions of the default client.
     assert_refused(
         caller.revoke(Target::ClientId(String::new())).await,
         Code::InvalidArgument,
@@ -100,7 +100,7 @@ async fn what_is_empty_or_missing_is_named() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused_before_it_costs_anything() {
+async fn input_that_is_too_large_is_refused_before_any_work() {
     let (_deployment, _server, caller) = embedded().await;
     let refused = caller.issue("ada", &"p".repeat(80_000)).await.unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
@@ -120,7 +120,7 @@ async fn what_is_too_large_is_refused_before_it_costs_anything() {
 }
 
 #[tokio::test]
-async fn what_is_not_utf8_or_not_a_message_is_an_error_of_the_caller() {
+async fn bytes_that_are_not_a_message_or_utf8_are_a_client_error() {
     let (_deployment, server, caller) = embedded().await;
     let mut broken = RefreshRequest {
         refresh_token: "csr_abcdef".into(),
@@ -130,17 +130,17 @@ async fn what_is_not_utf8_or_not_a_message_is_an_error_of_the_caller() {
     let last = broken.len() - 1;
     broken[last] = 0xff;
     for bytes in [broken, vec![0xff; 40], b"\x0a\xff\xff\xff\xff\x7fshort".to_vec()] {
-        let refused = raw(&server, "/countersign.v1.TokenService/Refresh", bytes).await;
-        // tonic decodes before us: what it answers is not ours to choose, that it answers is.
+        let refused = call_with_bytes(&server, "/countersign.v1.TokenService/Refresh", bytes).await;
+        // tonic decodes before our code runs, so the exact code is tonic's choice; there must be an error.
         assert!(
             matches!(refused.code(), Code::Internal | Code::InvalidArgument),
             "{refused:?}"
         );
         assert!(!refused.message().contains("panic"), "{refused:?}");
     }
-    let unknown = raw(&server, "/countersign.v1.TokenService/Guess", Vec::new()).await;
+    let unknown = call_with_bytes(&server, "/countersign.v1.TokenService/Guess", Vec::new()).await;
     assert_eq!(unknown.code(), Code::Unimplemented);
-    let unknown = raw(&server, "/countersign.v1.SecretService/Open", Vec::new()).await;
+    let unknown = call_with_bytes(&server, "/countersign.v1.SecretService/Open", Vec::new()).await;
     assert_eq!(unknown.code(), Code::Unimplemented);
     caller.login("ada").await;
 }

@@ -1,4 +1,4 @@
-//! The command line: names, exit codes, where secrets come from, and what a script gets to read.
+//! The command line: names, exit codes, sources of secrets, and JSON output.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Countersign, Deployment, Finished, PASSWORD, Shape, Storage, poll};
 
-/// Longer than the revocations of another process take to be seen.
-const SEEN: Duration = Duration::from_secs(30);
+/// Longer than another process takes to learn of a revocation.
+const PROPAGATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) async fn embedded() -> Storage {
     Deployment::fresh(Shape::Embedded).await.storage
@@ -17,7 +17,7 @@ pub(crate) fn run(storage: &Storage, words: &[&str], input: &str) -> Finished {
     storage.run(words).input(input).finish()
 }
 
-/// `token …` at this server.
+/// Runs `countersign token …` against this server.
 pub(crate) fn token(storage: &Storage, server: &Countersign, words: &[&str], input: &str) -> Finished {
     let url = server.grpc_url();
     let words = [&["token"], words, &["--server", &url, "--output", "json"]].concat();
@@ -37,12 +37,16 @@ pub(crate) fn issue(storage: &Storage, server: &Countersign, user: &str) -> Valu
 fn is_active(storage: &Storage, server: &Countersign, token_text: &Value) -> bool {
     let answer = token(storage, server, &["validate"], token_text.as_str().unwrap());
     let active = read(&answer)["active"].as_bool().unwrap();
-    assert_eq!(answer.code(), Some(i32::from(!active)), "the exit code says it too");
+    assert_eq!(
+        answer.code(),
+        Some(i32::from(!active)),
+        "the exit code tells whether the token is active"
+    );
     active
 }
 
 #[tokio::test]
-async fn exit_codes_tell_usage_from_outage_from_refusal() {
+async fn exit_codes_distinguish_usage_errors_outages_and_refusals() {
     let storage = embedded().await;
     for words in [
         &[][..],
@@ -61,9 +65,9 @@ async fn exit_codes_tell_usage_from_outage_from_refusal() {
         assert!(done.stdout.is_empty() && !done.stderr.is_empty(), "{words:?}: {done:?}");
         assert!(!done.stderr.contains('\u{1b}'), "colours are for terminals: {words:?}");
     }
-    let nobody = run(&storage, &["user", "show", "nobody"], "");
-    assert_eq!(nobody.code(), Some(1), "{nobody:?}");
-    assert_eq!(nobody.stderr.lines().count(), 1, "{nobody:?}");
+    let unknown_user = run(&storage, &["user", "show", "nobody"], "");
+    assert_eq!(unknown_user.code(), Some(1), "{unknown_user:?}");
+    assert_eq!(unknown_user.stderr.lines().count(), 1, "{unknown_user:?}");
 
     let away = run(
         &storage,
@@ -81,7 +85,7 @@ async fn exit_codes_tell_usage_from_outage_from_refusal() {
 }
 
 #[tokio::test]
-async fn the_defaults_are_a_configuration_file() {
+async fn the_printed_defaults_are_a_valid_configuration() {
     let storage = embedded().await;
     let defaults = storage.run(&["config", "default"]).succeed();
     let file = storage.folder().join("countersign.toml");
@@ -98,7 +102,7 @@ async fn the_defaults_are_a_configuration_file() {
     assert_eq!(refused.code(), Some(64), "{refused:?}");
     assert!(
         refused.stderr.contains("access_ttl"),
-        "what was meant is said: {refused:?}"
+        "the error suggests the correct key: {refused:?}"
     );
 }
 
@@ -134,10 +138,10 @@ async fn passwords_come_from_a_line_or_a_file_and_never_from_an_argument() {
 }
 
 #[tokio::test]
-async fn the_store_is_worked_on_beside_a_server() {
+async fn commands_work_on_the_store_while_a_server_runs() {
     let storage = embedded().await;
     let server = storage.serve(&[]);
-    let second = storage.try_serve(&[]).expect_err("one server a data folder");
+    let second = storage.try_serve(&[]).expect_err("one server per data folder");
     assert!(second.stderr.contains("serve"), "{second:?}");
 
     let made = storage
@@ -155,10 +159,10 @@ async fn the_store_is_worked_on_beside_a_server() {
     storage
         .run(&["session", "revoke", session, "--reason", "lost phone"])
         .succeed();
-    let gone = poll(SEEN, || {
+    let gone = poll(PROPAGATION_TIMEOUT, || {
         (!is_active(&storage, &server, &tokens["access_token"])).then_some(())
     });
-    assert!(gone.is_some(), "a revocation beside the server reaches it");
+    assert!(gone.is_some(), "the server learns of a revocation made by a command");
     let refused = token(
         &storage,
         &server,
@@ -176,10 +180,10 @@ async fn the_store_is_worked_on_beside_a_server() {
         .run(&["user", "update", "ada", "--no-admin", "--email", "ada@example.org"])
         .json();
     assert_eq!(updated["user"]["roles"], json!(["staff"]));
-    let gone = poll(SEEN, || {
+    let gone = poll(PROPAGATION_TIMEOUT, || {
         (!is_active(&storage, &server, &again["access_token"])).then_some(())
     });
-    assert!(gone.is_some(), "the loss of admin ends what its holder has");
+    assert!(gone.is_some(), "losing the admin role revokes the user's sessions");
 
     storage.run(&["user", "disable", "ada"]).succeed();
     let disabled = token(&storage, &server, &["issue", "--user", "ada"], PASSWORD);
@@ -221,7 +225,7 @@ async fn the_store_is_worked_on_beside_a_server() {
 }
 
 #[tokio::test]
-async fn a_service_gets_its_identity_and_calls_with_it() {
+async fn a_client_is_added_and_calls_with_its_secret() {
     let storage = embedded().await.set("server.anonymous_scopes", "");
     storage.run(&["user", "add", "ada"]).input(PASSWORD).succeed();
     let server = storage.serve(&[]);
@@ -259,7 +263,7 @@ async fn a_service_gets_its_identity_and_calls_with_it() {
     assert_eq!(anonymous.code(), Some(1), "{anonymous:?}");
     assert!(
         anonymous.stderr.contains("COUNTERSIGN_TOKEN"),
-        "what to do is said: {anonymous:?}"
+        "the error says what to do: {anonymous:?}"
     );
     storage
         .run(&login)
@@ -273,7 +277,7 @@ async fn a_service_gets_its_identity_and_calls_with_it() {
     let old = machine(&secret);
     assert!(old.stderr.contains("INVALID_CREDENTIALS"), "{old:?}");
     assert_eq!(machine(rotated["client_secret"].as_str().unwrap()).code(), Some(0));
-    let refused = poll(SEEN, || {
+    let refused = poll(PROPAGATION_TIMEOUT, || {
         let done = storage
             .run(&login)
             .input(PASSWORD)
@@ -283,7 +287,7 @@ async fn a_service_gets_its_identity_and_calls_with_it() {
     });
     assert!(
         refused.is_some(),
-        "a rotation without overlap ends the tokens of the old secret"
+        "a rotation without overlap revokes the tokens of the old secret"
     );
 
     let updated = storage

@@ -1,11 +1,11 @@
-//! The command line over files of users, keys and tokens.
+//! Commands that read files of users and keys, or tokens.
 
 use serde_json::{Value, json};
 
 use crate::cli::{embedded, issue, run, token};
 use crate::support::{PASSWORD, Storage};
 
-/// The bcrypt of [`PASSWORD`], as libxcrypt makes it.
+/// A bcrypt hash of [`PASSWORD`] in the format of libxcrypt.
 const BCRYPT: &str = "$2b$04$ou8wi17ShJ.EI7nUcAhdBuNnkBbZgmOB57otUfkgbuW.q359KZN56";
 
 #[tokio::test]
@@ -23,7 +23,11 @@ async fn users_of_another_system_are_imported_line_by_line() {
     let file = storage.folder().join("users.jsonl");
     std::fs::write(&file, lines.join("\n")).unwrap();
     let done = run(&storage, &["user", "import", file.to_str().unwrap()], "");
-    assert_eq!(done.code(), Some(1), "a script must notice: {done:?}");
+    assert_eq!(
+        done.code(),
+        Some(1),
+        "rejected lines give a non-zero exit code: {done:?}"
+    );
     let said: Vec<&str> = done.stdout.lines().collect();
     assert!(
         said[0].starts_with("line 3: ") && said[1].starts_with("line 4: user.username: "),
@@ -51,7 +55,7 @@ async fn users_of_another_system_are_imported_line_by_line() {
 }
 
 #[tokio::test]
-async fn keys_are_turned_from_the_command_line() {
+async fn keys_are_rotated_from_the_command_line() {
     let storage = embedded().await;
     let keys = |storage: &Storage| storage.run(&["key", "list"]).json()["keys"].as_array().unwrap().clone();
     let states = |keys: &[Value]| {
@@ -69,7 +73,7 @@ async fn keys_are_turned_from_the_command_line() {
     assert_eq!(revoked["key"]["state"], "KEY_STATE_REVOKED");
     assert!(
         states(&keys(&storage)).contains(&"KEY_STATE_ACTIVE".to_owned()),
-        "the standby signs"
+        "the standby key signs"
     );
     assert_eq!(run(&storage, &["key", "revoke", "nonsense"], "").code(), Some(1));
     let resealed = storage.run(&["key", "reseal"]).json();
@@ -77,7 +81,7 @@ async fn keys_are_turned_from_the_command_line() {
 }
 
 #[tokio::test]
-async fn tokens_can_be_looked_at_and_the_line_described() {
+async fn tokens_can_be_decoded_and_completions_printed() {
     let storage = embedded().await;
     storage.run(&["user", "add", "ada"]).input(PASSWORD).succeed();
     let server = storage.serve(&[]);

@@ -1,4 +1,4 @@
-//! `token watch`, which goes on until the server ends it, and what shells are told of the command line.
+//! `token watch`, which follows revocations until the server ends, and the shell completions.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use super::cli::{embedded, issue, token};
 use crate::support::guard::{self, Ending};
 use crate::support::{PASSWORD, Process, poll};
 
-/// Longer than an event and a beat take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than an event and a heartbeat take.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn revocations_are_followed_as_they_happen_until_the_server_ends() {
+async fn token_watch_prints_revocations_until_the_server_ends() {
     let storage = embedded().await;
     storage.run(&["user", "add", "ada"]).input(PASSWORD).succeed();
     let server = storage.serve(&[]);
@@ -26,7 +26,7 @@ async fn revocations_are_followed_as_they_happen_until_the_server_ends() {
         Process::spawn(&mut command, &own.join(output), Ending::Kill)
     };
     let [mut json, mut text] = ["json", "text"].map(watch);
-    // A script sees beats: by the first one the stream has begun.
+    // The JSON output has heartbeats: the first one shows that the stream has begun.
     let lines = |process: &Process| -> Vec<Value> {
         let said = process.log();
         said.lines()
@@ -39,35 +39,35 @@ async fn revocations_are_followed_as_they_happen_until_the_server_ends() {
             .any(|line| line.get("heartbeat").is_some())
             .then_some(())
     };
-    assert!(poll(PATIENCE, beat).is_some(), "no heartbeat: {}", json.log());
+    assert!(poll(TIMEOUT, beat).is_some(), "no heartbeat: {}", json.log());
 
     let revoked = token(&storage, &server, &["revoke"], tokens["access_token"].as_str().unwrap());
     assert_eq!(revoked.code(), Some(0), "{revoked:?}");
     let session = tokens["session_id"].as_str().unwrap();
     for process in [&json, &text] {
-        let told = || process.log().lines().any(|line| line.contains(session)).then_some(());
+        let printed = || process.log().lines().any(|line| line.contains(session)).then_some(());
         assert!(
-            poll(PATIENCE, told).is_some(),
-            "not told of {session}: {}",
+            poll(TIMEOUT, printed).is_some(),
+            "no revocation of {session}: {}",
             process.log()
         );
     }
     assert!(
         !text.log().contains("heartbeat"),
-        "people are spared beats: {}",
+        "the text output has no heartbeats: {}",
         text.log()
     );
 
     drop(server);
     for process in [&mut json, &mut text] {
-        let status = process.wait(PATIENCE);
+        let status = process.wait(TIMEOUT);
         assert_eq!(status.code(), Some(69), "{}", process.log());
     }
     guard::discard(&own);
 }
 
 #[tokio::test]
-async fn every_shell_is_told_of_the_command_line_in_its_own_words() {
+async fn completions_are_valid_scripts_of_each_shell() {
     let storage = embedded().await;
     for (shell, own) in [
         ("bash", "complete -F"),
@@ -81,7 +81,7 @@ async fn every_shell_is_told_of_the_command_line_in_its_own_words() {
             script.contains(own) && script.contains("rotate-secret"),
             "{shell}: {script}"
         );
-        // Where the shell is there, it reads its script without running it.
+        // If the shell is installed, it parses the script without running it.
         let Some(program) = crate::support::process::find(shell) else {
             continue;
         };

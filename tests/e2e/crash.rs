@@ -1,4 +1,4 @@
-//! `kill -9` at any moment keeps what was acknowledged: users, sessions, keys and revocations.
+//! `kill -9` at any moment loses nothing that was acknowledged: users, sessions, keys and revocations.
 
 use countersign::proto::InactiveReason;
 use countersign::proto::revoke_request::Target;
@@ -9,7 +9,7 @@ use crate::support::{Caller, Deployment, Shape, assert_refused};
 
 #[rstest]
 #[tokio::test]
-async fn a_killed_replica_forgets_nothing(
+async fn a_killed_replica_loses_no_acknowledged_change(
     #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -38,15 +38,15 @@ async fn a_killed_replica_forgets_nothing(
 
     let server = deployment.serve();
     let caller = Caller::of(&server);
-    // Same key: what was signed before is verified after.
+    // The signing key is the same, so tokens of before are still valid.
     caller.assert_active(&second.access_token).await;
-    for dead in &revoked {
+    for tokens in &revoked {
         assert_eq!(
-            caller.inactive_reason(&dead.access_token).await,
+            caller.inactive_reason(&tokens.access_token).await,
             Some(InactiveReason::Revoked)
         );
         assert_refused(
-            caller.refresh(&dead.refresh_token).await,
+            caller.refresh(&tokens.refresh_token).await,
             Code::Unauthenticated,
             "SESSION_REVOKED",
         );
@@ -59,16 +59,16 @@ async fn a_killed_replica_forgets_nothing(
 
 #[rstest]
 #[tokio::test]
-async fn a_revocation_is_in_force_however_soon_after_it_the_process_dies(
+async fn a_revocation_is_in_force_even_if_the_process_is_killed_at_once(
     #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
     deployment.add_user("ada", &[]);
-    let mut dead = Vec::new();
+    let mut revoked = Vec::new();
     for _ in 0..5 {
         let server = deployment.serve();
         let caller = Caller::of(&server);
-        for tokens in &dead {
+        for tokens in &revoked {
             let tokens: &countersign::proto::Tokens = tokens;
             assert_eq!(
                 caller.inactive_reason(&tokens.access_token).await,
@@ -81,11 +81,11 @@ async fn a_revocation_is_in_force_however_soon_after_it_the_process_dies(
             .await
             .unwrap();
         server.kill();
-        dead.push(session);
+        revoked.push(session);
     }
     let server = deployment.serve();
     let caller = Caller::of(&server);
-    for tokens in dead {
+    for tokens in revoked {
         assert_refused(
             caller.refresh(&tokens.refresh_token).await,
             Code::Unauthenticated,

@@ -1,4 +1,4 @@
-//! What stands in `deploy/` works with the binary that it is meant for.
+//! The files in `deploy/` work with this binary.
 
 use crate::support::serve::{MASTER_KEY, Storage};
 
@@ -13,7 +13,7 @@ fn the_production_configuration_is_accepted() {
 }
 
 #[test]
-fn the_defaults_are_a_configuration() {
+fn the_default_configuration_is_accepted() {
     let storage = Storage::embedded();
     let defaults = storage.run(&["config", "default"]).succeed();
     let file = storage.folder().join("defaults.toml");

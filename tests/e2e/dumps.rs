@@ -1,4 +1,4 @@
-//! What a thief finds in a copy of the stores, or over their shoulder, after a login: no token, no password, no key.
+//! Copies of the stores and recordings of their traffic contain no token, password or private key.
 
 use std::process::Command;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn secrets_of(sessions: &[Tokens]) -> Secrets {
     secrets
 }
 
-/// The private half of a signing key, opened as `serve` opens it.
+/// The private half of a signing key, decrypted as `serve` decrypts it.
 fn private_half(master: &str, id: &str, algorithm: &str, sealed: &[u8]) -> Vec<u8> {
     let master = MasterKeyring::parse(&SecretText::new(master.trim())).unwrap();
     let (id, algorithm) = (
@@ -44,13 +44,13 @@ fn private_half(master: &str, id: &str, algorithm: &str, sealed: &[u8]) -> Vec<u
         Algorithm::named(algorithm).unwrap(),
     );
     master
-        .open(SealedItem::SigningKey(&id, algorithm), sealed)
-        .expect("it is sealed under the master key")
+        .unseal(SealedItem::SigningKey(&id, algorithm), sealed)
+        .expect("the key is encrypted under the master key")
         .to_vec()
 }
 
-/// Whatever a deployment does with tokens: two logins, a refresh, a repeated one, a reuse.
-async fn live(caller: &Caller) -> Vec<Tokens> {
+/// Makes two logins, a refresh, its repetition, and a reuse.
+async fn use_tokens(caller: &Caller) -> Vec<Tokens> {
     let (one, other) = (caller.login("ada").await, caller.login("ada").await);
     let (next, _) = caller.refresh(&one.refresh_token).await.unwrap();
     let (again, _) = caller.refresh(&one.refresh_token).await.unwrap();
@@ -60,7 +60,7 @@ async fn live(caller: &Caller) -> Vec<Tokens> {
 }
 
 #[test]
-fn a_secret_would_be_found() {
+fn the_search_finds_a_secret() {
     let secrets: Secrets = vec![("it", b"0123456789abcdef".to_vec())];
     for dump in [
         "x0123456789abcdefy",
@@ -77,7 +77,7 @@ async fn the_embedded_store_holds_no_secret_in_the_clear() {
     let storage = for_tests(Storage::embedded());
     add_user(&storage, "ada", &[]);
     let server = storage.serve(&[]);
-    let mut secrets = secrets_of(&live(&Caller::of(&server)).await);
+    let mut secrets = secrets_of(&use_tokens(&Caller::of(&server)).await);
     server.kill();
 
     let mut master = None;
@@ -86,7 +86,7 @@ async fn the_embedded_store_holds_no_secret_in_the_clear() {
         let path = entry.unwrap().path();
         let bytes = std::fs::read(&path).unwrap();
         match std::str::from_utf8(&bytes) {
-            // The one file that is the key to the rest: it lies beside them, which is why it is 0600.
+            // The master key itself: it decrypts the rest and lies in the same folder, which is why its mode is 0600.
             Ok(text) if MasterKeyring::parse(&SecretText::new(text.trim())).is_ok() => master = Some(text.to_owned()),
             _ if bytes.is_empty() => {}
             _ => dumps.push((path, bytes)),
@@ -113,9 +113,9 @@ async fn the_embedded_store_holds_no_secret_in_the_clear() {
 }
 
 #[tokio::test]
-async fn postgres_and_redis_hold_no_secret_and_are_told_none() {
+async fn postgres_and_redis_neither_store_nor_receive_a_secret() {
     let database = Database::fresh().await;
-    // Everything that it is told is in MONITOR and the slow log, everything that it keeps in the two files.
+    // MONITOR and the slow log have everything that Redis is sent, the two files everything that it stores.
     let redis = Redis::start(&[
         "--appendonly",
         "yes",
@@ -139,7 +139,7 @@ async fn postgres_and_redis_hold_no_secret_and_are_told_none() {
     let storage = for_tests(Storage::clustered(database.url(), &redis.url(), "cs"));
     add_user(&storage, "ada", &[]);
     let server = storage.serve(&[]);
-    let mut secrets = secrets_of(&live(&Caller::of(&server)).await);
+    let mut secrets = secrets_of(&use_tokens(&Caller::of(&server)).await);
     let mut connection = database.connect().await;
     for row in sqlx::query("SELECT id, algorithm, sealed FROM signing_keys")
         .fetch_all(&mut connection)
@@ -179,10 +179,10 @@ async fn postgres_and_redis_hold_no_secret_and_are_told_none() {
         redis.command(&["SLOWLOG", "GET", "100000"]).as_bytes(),
         &secrets,
     );
-    let told = String::from_utf8_lossy(&read()).to_lowercase();
-    assert!(told.contains("evalsha"), "the scripts were seen: {told}");
-    // MONITOR writes bytes as \x..: taken out, they are hexadecimal.
-    assert_holds_none("MONITOR", told.replace("\\x", "").as_bytes(), &secrets);
-    assert_holds_none("MONITOR", told.as_bytes(), &secrets);
+    let monitored = String::from_utf8_lossy(&read()).to_lowercase();
+    assert!(monitored.contains("evalsha"), "the scripts were seen: {monitored}");
+    // MONITOR escapes bytes as \x..: without the escapes they are hexadecimal.
+    assert_holds_none("MONITOR", monitored.replace("\\x", "").as_bytes(), &secrets);
+    assert_holds_none("MONITOR", monitored.as_bytes(), &secrets);
     assert_holds_none("the log", server.log().as_bytes(), &secrets);
 }

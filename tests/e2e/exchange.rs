@@ -1,4 +1,5 @@
-//! A chain of three services that act for a person, each with a token of its own that says who stands behind it.
+//! A chain of three services that act for a user. Each exchanges its token for one of its own, which names the
+//! services before it.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::support::{Admin, Caller, Deployment, Shape, assert_refused, eventuall
 
 const SERVICES: [&str; 3] = ["orders", "stock", "billing"];
 
-/// The secrets of three services that may exchange.
+/// Creates three services that may exchange, and returns their secrets.
 async fn services(admin: &Admin) -> Vec<String> {
     let mut secrets = Vec::new();
     for service in SERVICES {
@@ -22,28 +23,28 @@ async fn services(admin: &Admin) -> Vec<String> {
     secrets
 }
 
-/// How a person's session ends, of the person's tokens, those of the chain and the person's id.
-type End = fn(&Tokens, &[Tokens], &str) -> Target;
+/// How the user's session is revoked, given the user's tokens, those of the chain, and the user id.
+type RevokeTarget = fn(&Tokens, &[Tokens], &str) -> Target;
 
-/// What each service gets for the token of the one before it.
-async fn chain(admin: &Admin, secrets: &[String], person: &Tokens) -> Vec<Tokens> {
-    let mut held = vec![person.clone()];
+/// The token of each service, exchanged for the token of the one before it.
+async fn exchange_chain(admin: &Admin, secrets: &[String], user: &Tokens) -> Vec<Tokens> {
+    let mut chain = vec![user.clone()];
     for (n, secret) in secrets.iter().enumerate() {
         let own = admin.issue_with_secret(SERVICES[n], secret, &[], &[]).await.unwrap();
         let credential = Credential::Exchange(ExchangeCredential {
-            subject_token: held[n].access_token.clone(),
+            subject_token: chain[n].access_token.clone(),
             actor_token: own.access_token,
         });
-        // Each may reach those after it, and no others.
+        // Each service may call those after it, and no others.
         let audience = &SERVICES[(n + 1).min(2)..];
-        held.push(admin.issue(SERVICES[n], credential, &["read"], audience).await.unwrap());
+        chain.push(admin.issue(SERVICES[n], credential, &["read"], audience).await.unwrap());
     }
-    held
+    chain
 }
 
 #[rstest]
 #[tokio::test]
-async fn the_end_of_the_session_is_the_end_of_the_chain(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+async fn revoking_the_session_revokes_the_chain(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
     let deployment = Deployment::fresh(shape).await;
     let ada = deployment.add_user("ada", &["--role", "editor"]);
     let server = deployment.serve();
@@ -52,13 +53,13 @@ async fn the_end_of_the_session_is_the_end_of_the_chain(#[values(Shape::Embedded
     let secrets = services(&admin).await;
     let login = async || admin.login("", "ada", &["read", "write"], &SERVICES).await.unwrap();
 
-    let person = login().await;
-    let held = chain(&admin, &secrets, &person).await;
-    for (n, tokens) in held.iter().enumerate() {
+    let user = login().await;
+    let chain = exchange_chain(&admin, &secrets, &user).await;
+    for (n, tokens) in chain.iter().enumerate() {
         let claims = caller.validate(&tokens.access_token).await.unwrap().claims.unwrap();
-        assert_eq!((&claims.subject, &claims.session_id), (&ada, &person.session_id));
+        assert_eq!((&claims.subject, &claims.session_id), (&ada, &user.session_id));
         assert_eq!(claims.roles, ["editor"]);
-        // The newest stands outermost.
+        // The newest actor is the outermost.
         let mut actors = Vec::new();
         let mut actor = claims.actor;
         while let Some(this) = actor {
@@ -67,30 +68,30 @@ async fn the_end_of_the_session_is_the_end_of_the_chain(#[values(Shape::Embedded
         }
         let expected: Vec<&str> = SERVICES[..n].iter().rev().copied().collect();
         assert_eq!(actors, expected);
-        assert!(tokens.access_expires_at.unwrap().seconds <= person.access_expires_at.unwrap().seconds);
+        assert!(tokens.access_expires_at.unwrap().seconds <= user.access_expires_at.unwrap().seconds);
         assert!(n == 0 || tokens.refresh_token.is_empty());
     }
 
-    // By the session of the person, by the person, and by the token of the last in the chain.
-    let ends: [End; 3] = [
-        |person, _, _| Target::SessionId(person.session_id.clone()),
+    // By the user's session, by the user, and by the token of the last service of the chain.
+    let targets: [RevokeTarget; 3] = [
+        |user, _, _| Target::SessionId(user.session_id.clone()),
         |_, _, ada| Target::UserId(ada.to_owned()),
-        |_, held, _| Target::Token(held[3].access_token.clone()),
+        |_, chain, _| Target::Token(chain[3].access_token.clone()),
     ];
-    for end in ends {
-        let (person, bystander) = (login().await, login().await);
-        let held = chain(&admin, &secrets, &person).await;
-        let spared = chain(&admin, &secrets, &bystander).await;
-        let target = end(&person, &held, &ada);
+    for revoke_target in targets {
+        let (user, bystander) = (login().await, login().await);
+        let chain = exchange_chain(&admin, &secrets, &user).await;
+        let spared = exchange_chain(&admin, &secrets, &bystander).await;
+        let target = revoke_target(&user, &chain, &ada);
         let everything = matches!(target, Target::UserId(_));
         caller.revoke(target).await.unwrap();
-        for tokens in &held {
+        for tokens in &chain {
             let reason = caller.inactive_reason(&tokens.access_token).await;
             assert_eq!(reason, Some(InactiveReason::Revoked), "at once");
         }
         if let Some(other) = &other {
             let there = Caller::of(other);
-            for tokens in &held {
+            for tokens in &chain {
                 there.until_revoked(&tokens.access_token).await;
             }
         }
@@ -99,17 +100,17 @@ async fn the_end_of_the_session_is_the_end_of_the_chain(#[values(Shape::Embedded
             assert_eq!(caller.inactive_reason(&tokens.access_token).await, expected);
         }
         let own = admin.issue_with_secret("orders", &secrets[0], &[], &[]).await.unwrap();
-        let dead = Credential::Exchange(ExchangeCredential {
-            subject_token: held[1].access_token.clone(),
+        let revoked = Credential::Exchange(ExchangeCredential {
+            subject_token: chain[1].access_token.clone(),
             actor_token: own.access_token,
         });
-        let refused = admin.issue("orders", dead, &[], &["billing"]).await;
+        let refused = admin.issue("orders", revoked, &[], &["billing"]).await;
         assert_refused(refused, Code::Unauthenticated, "INVALID_CREDENTIALS");
     }
 
-    // A service that is disabled takes with it what it stands in, and nothing else.
-    let person = login().await;
-    let held = chain(&admin, &secrets, &person).await;
+    // Disabling a service revokes all tokens that name it, and no others.
+    let user = login().await;
+    let chain = exchange_chain(&admin, &secrets, &user).await;
     let disabled = countersign::proto::Client {
         client_id: "stock".into(),
         disabled: true,
@@ -117,9 +118,9 @@ async fn the_end_of_the_session_is_the_end_of_the_chain(#[values(Shape::Embedded
     };
     admin.update_client(disabled, &["disabled"]).await.unwrap();
     eventually(
-        "the disabled service's tokens are dead",
+        "the disabled service's tokens are revoked",
         Duration::from_secs(5),
-        || async { (caller.inactive_reason(&held[2].access_token).await.is_some()).then_some(()) },
+        || async { (caller.inactive_reason(&chain[2].access_token).await.is_some()).then_some(()) },
     )
     .await;
     for (n, expected) in [None, None, Some(InactiveReason::Revoked), Some(InactiveReason::Revoked)]
@@ -127,7 +128,7 @@ async fn the_end_of_the_session_is_the_end_of_the_chain(#[values(Shape::Embedded
         .enumerate()
     {
         assert_eq!(
-            caller.inactive_reason(&held[n].access_token).await,
+            caller.inactive_reason(&chain[n].access_token).await,
             expected,
             "link {n}"
         );

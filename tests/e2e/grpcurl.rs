@@ -1,4 +1,4 @@
-//! The README's calls, by a program that knows Countersign only from its reflection.
+//! The README's calls with grpcurl, which knows Countersign only through reflection.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -17,8 +17,8 @@ fn grpcurl() -> PathBuf {
     find("grpcurl").expect("grpcurl is not installed: tests/run does that")
 }
 
-/// Flags, then the address, then what is asked.
-fn ask(server: &Countersign, flags: &[&str], words: &[&str]) -> Output {
+/// Runs grpcurl with flags, the address, and further arguments.
+fn run_grpcurl(server: &Countersign, flags: &[&str], words: &[&str]) -> Output {
     Command::new(grpcurl())
         .arg("-plaintext")
         .args(flags)
@@ -29,7 +29,7 @@ fn ask(server: &Countersign, flags: &[&str], words: &[&str]) -> Output {
 }
 
 fn answer(server: &Countersign, flags: &[&str], words: &[&str]) -> String {
-    let done = ask(server, flags, words);
+    let done = run_grpcurl(server, flags, words);
     assert!(
         done.status.success(),
         "{words:?}: {}",
@@ -44,7 +44,7 @@ fn call(server: &Countersign, method: &str, request: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_newcomer_lists_the_services_and_makes_the_four_calls() {
+async fn grpcurl_lists_the_services_and_makes_the_calls_of_the_readme() {
     let storage = Storage::embedded();
     let server = storage.serve(&["--dev"]);
     storage
@@ -85,12 +85,12 @@ async fn a_newcomer_lists_the_services_and_makes_the_four_calls() {
     assert_eq!(second["outcome"], "REFRESH_OUTCOME_ROTATED");
     let ended = call(&server, "Revoke", &json!({"token": second["tokens"]["refreshToken"]}));
     assert_eq!(ended["sessionsRevoked"], 1);
-    let dead = call(&server, "Validate", &json!({"access_token": first["accessToken"]}));
-    assert_eq!(dead["reason"], "INACTIVE_REASON_REVOKED");
+    let revoked = call(&server, "Validate", &json!({"access_token": first["accessToken"]}));
+    assert_eq!(revoked["reason"], "INACTIVE_REASON_REVOKED");
     let request = json!({"refresh_token": second["tokens"]["refreshToken"]}).to_string();
-    let again = ask(&server, &["-d", &request], &["countersign.v1.TokenService/Refresh"]);
+    let again = run_grpcurl(&server, &["-d", &request], &["countersign.v1.TokenService/Refresh"]);
     let complaint = String::from_utf8_lossy(&again.stderr).into_owned();
-    // The details are printed by name: reflection knows google.rpc as well.
+    // The details are printed by name, because reflection also serves google.rpc.
     for word in [
         "Unauthenticated",
         "google.rpc.ErrorInfo",

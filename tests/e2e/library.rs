@@ -1,4 +1,5 @@
-//! The client library, against a real server: sessions that stay fresh, a verifier, a guard before a service.
+//! The client library with a real server: sessions that refresh themselves, a verifier, and guards for axum and
+//! tonic.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,11 +16,11 @@ use tower::{Layer as _, Service as _, ServiceExt as _};
 use crate::support::caller::{generation, reason};
 use crate::support::{Caller, Countersign, Deployment, PASSWORD, Shape, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const ISSUER: &str = "https://countersign.local";
 
-/// A client with a secret of its own; the server's anonymous scopes would do without.
-fn machine(deployment: &Deployment, server: &Countersign, scopes: &[&str]) -> Client {
+/// A client library instance with its own client secret, although the server's anonymous scopes would suffice.
+fn client_with_secret(deployment: &Deployment, server: &Countersign, scopes: &[&str]) -> Client {
     let mut words = vec!["client", "add", "machine", "--grant", "client_secret"];
     words.extend(scopes.iter().flat_map(|scope| ["--scope", scope]));
     let secret = deployment.storage.run(&words).json()["client_secret"]
@@ -32,13 +33,13 @@ fn machine(deployment: &Deployment, server: &Countersign, scopes: &[&str]) -> Cl
             secret: secret.into(),
             scope: scopes.iter().map(ToString::to_string).collect(),
         })
-        .deadline(PATIENCE)
+        .deadline(TIMEOUT)
         .connect_lazy()
         .unwrap()
 }
 
 #[tokio::test]
-async fn a_session_is_refreshed_ahead_of_time_and_once() {
+async fn a_session_is_refreshed_once_before_it_expires() {
     let deployment = Deployment::fresh(Shape::Embedded)
         .await
         .set("tokens.access_ttl", "10s")
@@ -46,13 +47,13 @@ async fn a_session_is_refreshed_ahead_of_time_and_once() {
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let client = Client::builder(server.grpc_url())
-        .deadline(PATIENCE)
+        .deadline(TIMEOUT)
         .connect_lazy()
         .unwrap();
     let session = client.log_in("ada", PASSWORD).await.unwrap();
     let first = session.access_token().await.unwrap();
-    let renewed = eventually("the token is renewed", PATIENCE, || async {
-        // Fifty callers at a time: they go on with the old one, and one of them has it renewed.
+    let renewed = eventually("the token is renewed", TIMEOUT, || async {
+        // Fifty callers at a time: they go on with the old token while one of them refreshes.
         let tokens = futures_util::future::join_all((0..50).map(|_| session.access_token())).await;
         let token = tokens.into_iter().map(Result::unwrap).last().unwrap();
         (token != first).then_some(token)
@@ -63,12 +64,12 @@ async fn a_session_is_refreshed_ahead_of_time_and_once() {
     assert_eq!(renewed.expose(), tokens.access_token);
     Caller::of(&server).assert_active(first.expose()).await;
 
-    // Ended elsewhere: told as such, and for good.
+    // Revoked elsewhere: the session reports that it is over, and stays so.
     Caller::of(&server)
         .revoke(Target::Token(tokens.refresh_token))
         .await
         .unwrap();
-    let over = eventually("the session is over", PATIENCE, || async {
+    let over = eventually("the session is over", TIMEOUT, || async {
         session.access_token().await.err()
     })
     .await;
@@ -77,22 +78,22 @@ async fn a_session_is_refreshed_ahead_of_time_and_once() {
 }
 
 #[tokio::test]
-async fn a_verifier_knows_of_revocations_and_of_what_became_of_keys() {
+async fn a_verifier_learns_of_revocations_and_of_key_changes() {
     let deployment = Deployment::fresh(Shape::Embedded).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
-    let client = machine(&deployment, &server, &["countersign:watch", "countersign:validate"]);
+    let client = client_with_secret(&deployment, &server, &["countersign:watch", "countersign:validate"]);
     let verifier = Verifier::start(client, VerifierConfig::new(ISSUER));
-    tokio::time::timeout(PATIENCE, verifier.ready()).await.unwrap();
+    tokio::time::timeout(TIMEOUT, verifier.ready()).await.unwrap();
     let tokens = caller.login("ada").await;
     let claims = verifier.verify(&tokens.access_token, "api", &[]).await.unwrap();
     assert_eq!(claims.sid.unwrap().to_string(), tokens.session_id);
-    let age = verifier.staleness().expect("it is ready");
+    let age = verifier.staleness().expect("the verifier is ready");
     assert!(age < Duration::from_secs(30), "{age:?}");
 
     caller.revoke(Target::Token(tokens.access_token.clone())).await.unwrap();
-    eventually("it hears of the revocation", PATIENCE, || async {
+    eventually("the verifier learns of the revocation", TIMEOUT, || async {
         let verdict = verifier.verify(&tokens.access_token, "", &[]).await;
         matches!(verdict, Err(Refused::Inactive(InactiveReason::Revoked))).then_some(())
     })
@@ -108,27 +109,28 @@ async fn a_verifier_knows_of_revocations_and_of_what_became_of_keys() {
         .unwrap()
         .key_id;
     deployment.storage.run(&["key", "revoke", &key]).succeed();
-    eventually("it hears of the key", PATIENCE, || async {
+    eventually("the verifier learns of the key", TIMEOUT, || async {
         let verdict = verifier.verify_local(&other.access_token, "", &[]);
         matches!(verdict, Some(Err(InactiveReason::RevokedKey))).then_some(())
     })
     .await;
-    // A token of that key which it has never seen is told from one of a key that never was.
-    eventually("the key set says so too", PATIENCE, || async {
+    // A token of a revoked key that the verifier has never seen is told from one of an unknown key.
+    eventually("the key set has the revoked key", TIMEOUT, || async {
         let verdict = verifier.verify_local(&tokens.access_token, "", &[]);
         matches!(verdict, Some(Err(InactiveReason::RevokedKey))).then_some(())
     })
     .await;
 }
 
-/// What may not watch, or has lost its stream for too long, asks: the answers are the same, one call later.
+/// A verifier that may not watch, or has lost its stream for too long, calls Validate: the answers are the same, one
+/// call later.
 #[tokio::test]
-async fn a_verifier_without_knowledge_asks_and_a_guard_says_when_nobody_can_tell() {
+async fn a_verifier_without_a_stream_calls_validate_and_a_guard_reports_an_outage() {
     let deployment = Deployment::fresh(Shape::Embedded).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
-    let client = machine(&deployment, &server, &["countersign:validate"]);
+    let client = client_with_secret(&deployment, &server, &["countersign:validate"]);
     let verifier = Verifier::start(client, VerifierConfig::new(ISSUER));
     let tokens = caller.login("ada").await;
     let token = tokens.access_token.as_str();
@@ -158,20 +160,20 @@ async fn a_verifier_without_knowledge_asks_and_a_guard_says_when_nobody_can_tell
         (answer.status(), said)
     };
     let (json, grpc) = ("application/json", "application/grpc");
-    let told = |code, why: &str| (StatusCode::OK, Some((code, why.to_owned())));
+    let error = |code, why: &str| (StatusCode::OK, Some((code, why.to_owned())));
     assert_eq!(ask(json, &[token]).await, (StatusCode::SERVICE_UNAVAILABLE, None));
-    assert_eq!(ask(grpc, &[token]).await, told(Code::Unavailable, "REVOCATIONS_STALE"));
+    assert_eq!(ask(grpc, &[token]).await, error(Code::Unavailable, "REVOCATIONS_STALE"));
     for tokens in [&[][..], &[token, token]] {
         assert_eq!(ask(json, tokens).await, (StatusCode::UNAUTHORIZED, None));
         assert_eq!(
             ask(grpc, tokens).await,
-            told(Code::Unauthenticated, "CALLER_UNAUTHENTICATED")
+            error(Code::Unauthenticated, "CALLER_UNAUTHENTICATED")
         );
     }
 }
 
-/// A verifier for tokens that carry the scope `orders:read`, such a token, and one without.
-async fn guarded() -> (Countersign, Deployment, Verifier, String, String) {
+/// A verifier for tokens with the scope `orders:read`, such a token, and one without the scope.
+async fn guard_fixture() -> (Countersign, Deployment, Verifier, String, String) {
     let deployment = Deployment::fresh(Shape::Embedded).await;
     deployment.add_user("ada", &[]);
     deployment
@@ -180,12 +182,12 @@ async fn guarded() -> (Countersign, Deployment, Verifier, String, String) {
         .succeed();
     let server = deployment.serve();
     let verifier = Verifier::start(
-        machine(&deployment, &server, &["countersign:watch"]),
+        client_with_secret(&deployment, &server, &["countersign:watch"]),
         VerifierConfig::new(ISSUER),
     );
-    tokio::time::timeout(PATIENCE, verifier.ready()).await.unwrap();
+    tokio::time::timeout(TIMEOUT, verifier.ready()).await.unwrap();
     let caller = Caller::of(&server);
-    // What a login gets that asks for nothing: the scopes that its client lists.
+    // A login that requests no scope gets the scopes that its client lists.
     let with = caller.login("ada").await.access_token;
     deployment
         .storage
@@ -196,17 +198,17 @@ async fn guarded() -> (Countersign, Deployment, Verifier, String, String) {
 }
 
 #[tokio::test]
-async fn a_guard_before_axum_and_tonic_answers_in_the_words_of_each() {
-    let (_server, _deployment, verifier, with, without) = guarded().await;
+async fn guards_answer_in_the_protocol_of_axum_and_tonic() {
+    let (_server, _deployment, verifier, with, without) = guard_fixture().await;
     let layer = GuardLayer::new(verifier, "api", &["orders:read"]);
-    let who = |request: Request<axum::body::Body>| async move {
+    let show_caller = |request: Request<axum::body::Body>| async move {
         request
             .extensions()
             .get::<Arc<Claims>>()
             .map(|claims| claims.sub.clone())
             .unwrap_or_default()
     };
-    let mut router = Router::new().route("/orders", get(who)).layer(layer.clone());
+    let mut router = Router::new().route("/orders", get(show_caller)).layer(layer.clone());
     let mut http = async |token: Option<&str>| {
         let mut request = Request::get("/orders");
         if let Some(token) = token {
@@ -245,14 +247,17 @@ async fn a_guard_before_axum_and_tonic_answers_in_the_words_of_each() {
             .body(())
             .unwrap();
         let answer = service.ready().await.unwrap().call(request).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK, "gRPC says it in its own status");
+        assert_eq!(answer.status(), StatusCode::OK, "a gRPC error has HTTP status 200");
         Status::from_header_map(answer.headers()).map(|status| reason(&status))
     };
     assert_eq!(grpc(&with).await, None);
-    let told = |code, why: &str| Some((code, why.to_owned()));
+    let error = |code, why: &str| Some((code, why.to_owned()));
     assert_eq!(
         grpc("garbage").await,
-        told(Code::Unauthenticated, "CALLER_UNAUTHENTICATED")
+        error(Code::Unauthenticated, "CALLER_UNAUTHENTICATED")
     );
-    assert_eq!(grpc(&without).await, told(Code::PermissionDenied, "CALLER_NOT_ALLOWED"));
+    assert_eq!(
+        grpc(&without).await,
+        error(Code::PermissionDenied, "CALLER_NOT_ALLOWED")
+    );
 }

@@ -1,11 +1,7 @@
-//! The compiled binary, from the outside: what a caller, an operator and a thief get to see. What is not about one
-//! kind of store runs in all three shapes: embedded, on Postgres and Redis, on Postgres and a Redis Cluster.
+//! The compiled binary from the outside, as callers, operators and attackers see it. Tests that are not about one
+//! kind of store run on all three: embedded, Postgres and Redis, Postgres and a Redis Cluster.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot go on says so by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
 #[path = "../support/mod.rs"]
 mod support;

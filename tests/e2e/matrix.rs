@@ -1,6 +1,6 @@
-//! Every method of every service, called by nobody, by a machine with another right, by one with the right, by a person
-//! about their own account and by a person about somebody else's. What is not in this table is not served: a method that
-//! is added without a row fails here.
+//! Authorization of every method of every service: called anonymously, by a client with a different scope, by one
+//! with the right scope, by a user about their own account, and by a user about another account. A method that is
+//! added without a row in the table below fails the test.
 
 use std::collections::BTreeSet;
 
@@ -15,36 +15,36 @@ use tonic::{Code, Status};
 use crate::support::caller::reason;
 use crate::support::{Admin, Caller, Countersign, Deployment, PASSWORD, Shape, raw};
 
-/// Who may.
+/// Which callers a method lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum May {
-    /// Anybody.
-    Anyone,
-    /// Who holds this scope.
+enum Allowed {
+    /// Every caller.
+    Everyone,
+    /// Clients with this scope.
     Scope(&'static str),
-    /// Who holds this scope, and a person about themselves.
-    Own(&'static str),
-    /// The same; a person who asks about somebody else gets the answer of something that does not exist.
-    OwnElseNothing(&'static str),
+    /// Clients with this scope, and users about themselves.
+    ScopeOrSelf(&'static str),
+    /// The same; a user who asks about another user gets the answer of a user that does not exist.
+    ScopeOrSelfElseNotFound(&'static str),
 }
 
-/// A call: the same of everybody, but for whom it is about.
+/// A method, and a request that is the same for every caller except for the user it is about.
 struct Row {
     path: &'static str,
-    may: May,
-    /// The request about a user with this id, of whom this is a token.
+    allowed: Allowed,
+    /// The request about the user with this id, who has these tokens.
     request: fn(&str, &proto::Tokens) -> Vec<u8>,
 }
 
 const TOKEN: &str = "/countersign.v1.TokenService/";
-/// Nobody's id.
-const NOBODY: &str = "0190b6a8-1111-7000-8000-000000000000";
+/// An id that no user has.
+const UNKNOWN_ID: &str = "0190b6a8-1111-7000-8000-000000000000";
 
 macro_rules! rows {
-    ($($path:expr, $may:expr, |$user:ident, $tokens:ident| $message:expr;)*) => {
+    ($($path:expr, $allowed:expr, |$user:ident, $tokens:ident| $message:expr;)*) => {
         vec![$(Row {
             path: $path,
-            may: $may,
+            allowed: $allowed,
             request: |$user: &str, $tokens: &proto::Tokens| {
                 $message.encode_to_vec()
             },
@@ -80,16 +80,16 @@ fn mask(path: &str) -> prost_types::FieldMask {
 }
 
 fn rows() -> Vec<Row> {
-    use May::{Anyone, Own, OwnElseNothing, Scope};
+    use Allowed::{Everyone, Scope, ScopeOrSelf, ScopeOrSelfElseNotFound};
     let users = Scope("countersign:users");
     let clients = Scope("countersign:clients");
     let keys = Scope("countersign:keys");
     rows! {
         "/countersign.v1.TokenService/Issue", Scope("countersign:issue"), |_user, _tokens| issue(Credential::Password(
             proto::PasswordCredential { username: "ada".into(), password: PASSWORD.into() }));
-        "/countersign.v1.TokenService/Issue", Anyone, |_user, _tokens| issue(Credential::ClientSecret(
+        "/countersign.v1.TokenService/Issue", Everyone, |_user, _tokens| issue(Credential::ClientSecret(
             proto::ClientSecretCredential { secret: "wrong".into() }));
-        "/countersign.v1.TokenService/Issue", Anyone, |_user, tokens| issue(Credential::Exchange(
+        "/countersign.v1.TokenService/Issue", Everyone, |_user, tokens| issue(Credential::Exchange(
             proto::ExchangeCredential { subject_token: tokens.access_token.clone(), actor_token: "wrong".into() }));
         "/countersign.v1.TokenService/Refresh", Scope("countersign:refresh"), |_user, _tokens| proto::RefreshRequest {
             refresh_token: "csr_wrong".into(), ..Default::default() };
@@ -100,11 +100,11 @@ fn rows() -> Vec<Row> {
                 access_token: tokens.access_token.clone(), ..Default::default() }] };
         "/countersign.v1.TokenService/WatchRevocations", Scope("countersign:watch"), |_user, _tokens|
             proto::WatchRevocationsRequest::default();
-        "/countersign.v1.TokenService/GetKeys", Anyone, |_user, _tokens| proto::GetKeysRequest {};
+        "/countersign.v1.TokenService/GetKeys", Everyone, |_user, _tokens| proto::GetKeysRequest {};
 
         "/countersign.v1.UserService/CreateUser", users, |_user, _tokens| proto::CreateUserRequest {
             user: Some(proto::User::default()), password: String::new() };
-        "/countersign.v1.UserService/GetUser", Own("countersign:users"), |user, _tokens| proto::GetUserRequest {
+        "/countersign.v1.UserService/GetUser", ScopeOrSelf("countersign:users"), |user, _tokens| proto::GetUserRequest {
             key: Some(proto::get_user_request::Key::UserId(user.into())) };
         "/countersign.v1.UserService/ListUsers", users, |_user, _tokens| proto::ListUsersRequest::default();
         "/countersign.v1.UserService/UpdateUser", users, |user, _tokens| proto::UpdateUserRequest {
@@ -112,16 +112,16 @@ fn rows() -> Vec<Row> {
         "/countersign.v1.UserService/DisableUser", users, |user, _tokens| proto::DisableUserRequest { user_id: user.into() };
         "/countersign.v1.UserService/EnableUser", users, |user, _tokens| proto::EnableUserRequest { user_id: user.into() };
         "/countersign.v1.UserService/DeleteUser", users, |user, _tokens| proto::DeleteUserRequest { user_id: user.into() };
-        "/countersign.v1.UserService/ChangePassword", Own("countersign:users"), |user, _tokens|
+        "/countersign.v1.UserService/ChangePassword", ScopeOrSelf("countersign:users"), |user, _tokens|
             proto::ChangePasswordRequest { user_id: user.into(), old_password: "not the password".into(),
                 new_password: "another sentence of words".into(), ..Default::default() };
         "/countersign.v1.UserService/SetPassword", users, |user, _tokens| proto::SetPasswordRequest {
             user_id: user.into(), new_password: "another sentence of words".into() };
         "/countersign.v1.UserService/BeginPasswordReset", users, |user, _tokens| proto::BeginPasswordResetRequest {
             user_id: user.into() };
-        "/countersign.v1.UserService/CompletePasswordReset", Anyone, |_user, _tokens|
+        "/countersign.v1.UserService/CompletePasswordReset", Everyone, |_user, _tokens|
             proto::CompletePasswordResetRequest { reset_token: "csp_wrong".into(), new_password: PASSWORD.into() };
-        "/countersign.v1.UserService/ListSessions", Own("countersign:users"), |user, _tokens| proto::ListSessionsRequest {
+        "/countersign.v1.UserService/ListSessions", ScopeOrSelf("countersign:users"), |user, _tokens| proto::ListSessionsRequest {
             user_id: user.into() };
         "/countersign.v1.UserService/ImportUsers", users, |_user, _tokens| proto::ImportUsersRequest::default();
 
@@ -147,30 +147,30 @@ fn rows() -> Vec<Row> {
 
         "/envoy.service.auth.v3.Authorization/Check", Scope("countersign:validate"), |_user, _tokens|
             proto::envoy::service::auth::v3::CheckRequest::default();
-        "/grpc.health.v1.Health/Check", Anyone, |_user, _tokens| tonic_health::pb::HealthCheckRequest::default();
-        "/grpc.health.v1.Health/Watch", Anyone, |_user, _tokens| tonic_health::pb::HealthCheckRequest::default();
-        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Anyone, |_user, _tokens|
+        "/grpc.health.v1.Health/Check", Everyone, |_user, _tokens| tonic_health::pb::HealthCheckRequest::default();
+        "/grpc.health.v1.Health/Watch", Everyone, |_user, _tokens| tonic_health::pb::HealthCheckRequest::default();
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Everyone, |_user, _tokens|
             tonic_reflection::pb::v1::ServerReflectionRequest { host: String::new(), message_request: Some(
                 tonic_reflection::pb::v1::server_reflection_request::MessageRequest::ListServices(String::new())) };
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Anyone, |_user, _tokens|
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Everyone, |_user, _tokens|
             tonic_reflection::pb::v1alpha::ServerReflectionRequest { host: String::new(), message_request: Some(
                 tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest::ListServices(String::new())) };
 
-        // Last, because they end sessions.
+        // Last, because they revoke sessions.
         "/countersign.v1.TokenService/Revoke", Scope("countersign:revoke"), |_user, _tokens|
             revoke(Target::ClientId("no-such-client".into()));
-        "/countersign.v1.TokenService/Revoke", OwnElseNothing("countersign:revoke"), |_user, tokens|
+        "/countersign.v1.TokenService/Revoke", ScopeOrSelfElseNotFound("countersign:revoke"), |_user, tokens|
             revoke(Target::SessionId(tokens.session_id.clone()));
-        "/countersign.v1.TokenService/Revoke", OwnElseNothing("countersign:revoke"), |_user, tokens|
+        "/countersign.v1.TokenService/Revoke", ScopeOrSelfElseNotFound("countersign:revoke"), |_user, tokens|
             revoke(Target::Token(tokens.refresh_token.clone()));
-        "/countersign.v1.TokenService/Revoke", Own("countersign:revoke"), |user, _tokens|
+        "/countersign.v1.TokenService/Revoke", ScopeOrSelf("countersign:revoke"), |user, _tokens|
             revoke(Target::UserId(user.into()));
         "/countersign.v1.TokenService/Revoke", Scope("countersign:keys"), |_user, _tokens| revoke(Target::Everything(true));
     }
 }
 
-/// Whether the caller was let through; what is asked for may still be refused for what it is.
-fn passed(answer: &Result<Vec<u8>, Status>) -> bool {
+/// Whether the caller passed authorization; the request itself may still be refused.
+fn passed_authorization(answer: &Result<Vec<u8>, Status>) -> bool {
     let Err(status) = answer else { return true };
     let (code, why) = reason(status);
     assert!(
@@ -183,40 +183,44 @@ fn passed(answer: &Result<Vec<u8>, Status>) -> bool {
     !matches!(why.as_str(), "CALLER_UNAUTHENTICATED" | "CALLER_NOT_ALLOWED")
 }
 
-fn assert_turned_away(path: &str, who: &str, answer: &Result<Vec<u8>, Status>, why: &str) {
-    let status = answer.as_ref().expect_err(&format!("{path} by {who}"));
+fn assert_denied(path: &str, caller_name: &str, answer: &Result<Vec<u8>, Status>, why: &str) {
+    let status = answer.as_ref().expect_err(&format!("{path} by {caller_name}"));
     let code = if why == "CALLER_UNAUTHENTICATED" {
         Code::Unauthenticated
     } else {
         Code::PermissionDenied
     };
-    assert_eq!(reason(status), (code, why.to_owned()), "{path} by {who}: {status:?}");
+    assert_eq!(
+        reason(status),
+        (code, why.to_owned()),
+        "{path} by {caller_name}: {status:?}"
+    );
 }
 
-/// Somebody who is logged in, and whose token may call Countersign about themselves.
-struct Somebody {
+/// A user with tokens for calls to Countersign about their own account.
+struct LoggedInUser {
     id: String,
     tokens: proto::Tokens,
 }
 
-async fn somebody(deployment: &Deployment, admin: &Admin, name: &str) -> Somebody {
+async fn logged_in_user(deployment: &Deployment, admin: &Admin, name: &str) -> LoggedInUser {
     let id = deployment.add_user(name, &[]);
     let tokens = admin.login("front", name, &[], &[]).await.unwrap();
-    Somebody { id, tokens }
+    LoggedInUser { id, tokens }
 }
 
-/// A machine's token with just this right.
-async fn machine(admin: &Admin, secret: &str, scope: &str) -> String {
+/// A client token with only this scope.
+async fn client_token(admin: &Admin, secret: &str, scope: &str) -> String {
     admin
-        .machine("robot", secret, &[scope], &[])
+        .issue_with_secret("robot", secret, &[scope], &[])
         .await
         .unwrap()
         .access_token
 }
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "one table, asked twice")]
-async fn each_method_is_for_those_of_its_row_and_nobody_else() {
+#[expect(clippy::too_many_lines, reason = "one table, used twice")]
+async fn each_method_lets_through_only_the_callers_of_its_row() {
     let deployment = Deployment::fresh(Shape::Embedded)
         .await
         .set("server.anonymous_scopes", "countersign:issue");
@@ -235,19 +239,19 @@ async fn each_method_is_for_those_of_its_row_and_nobody_else() {
         let server = deployment.serve();
         let admin = Admin::of(&server);
         let (ada, ben) = (
-            somebody(&deployment, &admin, "ada").await,
-            somebody(&deployment, &admin, "ben").await,
+            logged_in_user(&deployment, &admin, "ada").await,
+            logged_in_user(&deployment, &admin, "ben").await,
         );
-        let validating = machine(&admin, &secret, "countersign:validate").await;
+        let validating = client_token(&admin, &secret, "countersign:validate").await;
         assert_eq!(server.stop().code(), Some(0));
         (ada, ben, validating)
     };
-    // From now on nobody may do anything unless they show who they are.
+    // From now on anonymous callers have no scopes.
     let deployment = deployment.set("server.anonymous_scopes", "");
     let server: Countersign = deployment.serve();
     let admin = Admin::of(&server);
     let good = Caller::of(&server);
-    let alive = async |tokens: &proto::Tokens| {
+    let is_active = async |tokens: &proto::Tokens| {
         let request = proto::ValidateRequest {
             access_token: tokens.access_token.clone(),
             ..Default::default()
@@ -262,51 +266,52 @@ async fn each_method_is_for_those_of_its_row_and_nobody_else() {
 
     let rows = rows();
     for row in &rows {
-        let Row { path, may, request } = row;
+        let Row { path, allowed, request } = row;
         let call = |request: Vec<u8>, token: String| raw_call(&admin, path, request, token);
         let about_ada = || request(&ada.id, &ada.tokens);
-        if *may == May::Anyone {
-            for (who, token) in [("nobody", ""), ("ben", &ben.tokens.access_token)] {
+        if *allowed == Allowed::Everyone {
+            for (caller_name, token) in [("anonymous", ""), ("ben", &ben.tokens.access_token)] {
                 let answer = call(about_ada(), token.to_owned()).await;
-                assert!(passed(&answer), "{path} by {who}: {answer:?}");
+                assert!(passed_authorization(&answer), "{path} by {caller_name}: {answer:?}");
             }
             continue;
         }
-        let (May::Scope(scope) | May::Own(scope) | May::OwnElseNothing(scope)) = may else {
-            unreachable!("the other kind went on above")
+        let (Allowed::Scope(scope) | Allowed::ScopeOrSelf(scope) | Allowed::ScopeOrSelfElseNotFound(scope)) = allowed
+        else {
+            unreachable!("handled above")
         };
-        let nobody = call(about_ada(), String::new()).await;
-        assert_turned_away(path, "nobody", &nobody, "CALLER_UNAUTHENTICATED");
-        // Every other right together does not make up for the one.
+        let anonymous = call(about_ada(), String::new()).await;
+        assert_denied(path, "anonymous", &anonymous, "CALLER_UNAUTHENTICATED");
+        // All other scopes together do not replace the right one.
         for wrong in scopes.iter().filter(|other| **other != *scope) {
-            let token = machine(&admin, &secret, wrong).await;
+            let token = client_token(&admin, &secret, wrong).await;
             let answer = call(about_ada(), token).await;
-            assert_turned_away(path, wrong, &answer, "CALLER_NOT_ALLOWED");
+            assert_denied(path, wrong, &answer, "CALLER_NOT_ALLOWED");
         }
         let other = call(about_ada(), ben.tokens.access_token.clone()).await;
-        match may {
-            May::OwnElseNothing(_) => {
-                assert!(passed(&other), "{path} by ben: {other:?}");
-                assert!(alive(&ada.tokens).await, "{path} by ben ended ada's session");
+        match allowed {
+            Allowed::ScopeOrSelfElseNotFound(_) => {
+                assert!(passed_authorization(&other), "{path} by ben: {other:?}");
+                assert!(is_active(&ada.tokens).await, "{path} by ben revoked ada's session");
             }
-            May::Anyone | May::Scope(_) | May::Own(_) => {
-                assert_turned_away(path, "ben", &other, "CALLER_NOT_ALLOWED");
+            Allowed::Everyone | Allowed::Scope(_) | Allowed::ScopeOrSelf(_) => {
+                assert_denied(path, "ben", &other, "CALLER_NOT_ALLOWED");
             }
         }
-        assert!(alive(&ada.tokens).await, "{path}");
+        assert!(is_active(&ada.tokens).await, "{path}");
     }
 
-    // Those who may: by right about nobody, by being themselves about themselves.
+    // Allowed callers: clients with the scope about any user, and users about themselves.
     for row in &rows {
-        let Row { path, may, request } = row;
+        let Row { path, allowed, request } = row;
         let call = |request: Vec<u8>, token: String| raw_call(&admin, path, request, token);
-        if let May::Scope(scope) | May::Own(scope) | May::OwnElseNothing(scope) = may {
-            let token = machine(&admin, &secret, scope).await;
+        if let Allowed::Scope(scope) | Allowed::ScopeOrSelf(scope) | Allowed::ScopeOrSelfElseNotFound(scope) = allowed {
+            let token = client_token(&admin, &secret, scope).await;
             let answer = call(
                 request(
-                    NOBODY,
+                    UNKNOWN_ID,
                     &proto::Tokens {
-                        session_id: NOBODY.into(),
+                        session_id: UNKNOWN_ID.into(),
                         refresh_token: "csr_x".into(),
                         ..ada.tokens.clone()
                     },
@@ -314,30 +319,33 @@ async fn each_method_is_for_those_of_its_row_and_nobody_else() {
                 token,
             )
             .await;
-            assert!(passed(&answer), "{path} by {scope}: {answer:?}");
+            assert!(passed_authorization(&answer), "{path} by {scope}: {answer:?}");
         }
-        let fresh = machine(&admin, &secret, "countersign:issue").await;
+        let fresh = client_token(&admin, &secret, "countersign:issue").await;
         let own = login(&admin, &fresh, "ada").await;
         let answer = call(request(&ada.id, &own), own.access_token.clone()).await;
-        match may {
-            May::Own(_) | May::OwnElseNothing(_) => assert!(passed(&answer), "{path} by ada: {answer:?}"),
-            May::Scope(_) => assert_turned_away(path, "ada", &answer, "CALLER_NOT_ALLOWED"),
-            May::Anyone => {}
+        match allowed {
+            Allowed::ScopeOrSelf(_) | Allowed::ScopeOrSelfElseNotFound(_) => {
+                assert!(passed_authorization(&answer), "{path} by ada: {answer:?}")
+            }
+            Allowed::Scope(_) => assert_denied(path, "ada", &answer, "CALLER_NOT_ALLOWED"),
+            Allowed::Everyone => {}
         }
-        if path.ends_with("/Revoke") && matches!(may, May::Own(_) | May::OwnElseNothing(_)) {
+        if path.ends_with("/Revoke") && matches!(allowed, Allowed::ScopeOrSelf(_) | Allowed::ScopeOrSelfElseNotFound(_))
+        {
             let request = proto::ValidateRequest {
                 access_token: own.access_token.clone(),
                 ..Default::default()
             };
-            let judge = machine(&admin, &secret, "countersign:validate").await;
+            let validating = client_token(&admin, &secret, "countersign:validate").await;
             let answer = good
                 .tokens
                 .clone()
-                .validate(raw::with_bearer(request, &judge))
+                .validate(raw::with_bearer(request, &validating))
                 .await
                 .unwrap()
                 .into_inner();
-            assert!(!answer.active, "a person ends their own session");
+            assert!(!answer.active, "a user revokes their own session");
         }
     }
 
@@ -349,15 +357,15 @@ async fn each_method_is_for_those_of_its_row_and_nobody_else() {
         "/countersign.v1.Secrets/Open".into(),
         "/x/y".into(),
     ] {
-        let token = machine(&admin, &secret, "countersign:keys").await;
+        let token = client_token(&admin, &secret, "countersign:keys").await;
         let answer = raw_call(&admin, &unlisted, Vec::new(), token).await;
         assert_eq!(answer.unwrap_err().code(), Code::Unimplemented, "{unlisted}");
     }
 }
 
-/// A client's right to call is not a person's: an exchanged token opens nobody's account.
+/// The right of a client to call is not a user's right: an exchanged token gives no access to an account.
 #[tokio::test]
-async fn a_delegate_has_no_account() {
+async fn an_exchanged_token_gives_no_access_to_the_account() {
     let deployment = Deployment::fresh(Shape::Embedded).await;
     let ada = deployment.add_user("ada", &[]);
     let server = deployment.serve();
@@ -365,13 +373,13 @@ async fn a_delegate_has_no_account() {
     let secret = admin
         .client("actor", &[Grant::ClientSecret, Grant::Exchange], &["*"], &["*"])
         .await;
-    let person = admin.login("", "ada", &[], &["countersign"]).await.unwrap();
-    let actor = admin.machine("actor", &secret, &[], &[]).await.unwrap();
+    let user = admin.login("", "ada", &[], &["countersign"]).await.unwrap();
+    let actor = admin.issue_with_secret("actor", &secret, &[], &[]).await.unwrap();
     let exchanged = admin
         .issue(
             "",
             Credential::Exchange(proto::ExchangeCredential {
-                subject_token: person.access_token,
+                subject_token: user.access_token,
                 actor_token: actor.access_token,
             }),
             &[],
@@ -384,14 +392,14 @@ async fn a_delegate_has_no_account() {
     };
     let path = "/countersign.v1.UserService/GetUser";
     let answer = raw_call(&admin, path, request.encode_to_vec(), exchanged.access_token).await;
-    assert_turned_away(path, "a delegate", &answer, "CALLER_NOT_ALLOWED");
+    assert_denied(path, "an exchanged token", &answer, "CALLER_NOT_ALLOWED");
 }
 
 async fn raw_call(admin: &Admin, path: &str, request: Vec<u8>, token: String) -> Result<Vec<u8>, Status> {
     raw::call(&admin.channel, path, request, &token).await
 }
 
-/// A session at the client `front`, made by a caller that may log people in.
+/// Logs the user in at the client `front`, through a caller with the scope `countersign:issue`.
 async fn login(admin: &Admin, token: &str, name: &str) -> proto::Tokens {
     let request = proto::IssueRequest {
         client_id: "front".into(),

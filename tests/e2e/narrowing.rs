@@ -1,4 +1,5 @@
-//! A refresh may ask for less than the session was granted, and the session keeps its grant; never for more.
+//! A refresh may request less than the session was granted, and the session keeps its grant. It may never request
+//! more.
 
 use countersign::proto::issue_request::Credential;
 use countersign::proto::{IssueRequest, PasswordCredential, RefreshRequest, Tokens};
@@ -28,9 +29,9 @@ async fn login(caller: &Caller, client: &str) -> Tokens {
     issued.unwrap().into_inner().tokens.unwrap()
 }
 
-async fn refresh(caller: &Caller, held: &Tokens, scope: &[&str], audience: &[&str]) -> Result<Tokens, Status> {
+async fn refresh(caller: &Caller, session: &Tokens, scope: &[&str], audience: &[&str]) -> Result<Tokens, Status> {
     let request = RefreshRequest {
-        refresh_token: held.refresh_token.clone(),
+        refresh_token: session.refresh_token.clone(),
         scope: names(scope),
         audience: names(audience),
         ..RefreshRequest::default()
@@ -40,13 +41,13 @@ async fn refresh(caller: &Caller, held: &Tokens, scope: &[&str], audience: &[&st
 }
 
 fn field(status: &Status) -> String {
-    let details = status.get_details_bad_request().expect("a field is at fault");
+    let details = status.get_details_bad_request().expect("the error names a field");
     details.field_violations[0].field.clone()
 }
 
 #[rstest]
 #[tokio::test]
-async fn less_is_given_more_is_refused_and_the_grant_stays(
+async fn a_refresh_may_request_less_but_not_more_and_the_grant_stays(
     #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -78,7 +79,7 @@ async fn less_is_given_more_is_refused_and_the_grant_stays(
     let all = refresh(&caller, &less, &[], &[]).await.unwrap();
     assert_eq!((all.scope.clone(), all.audience.clone()), (first.scope, first.audience));
 
-    // What the client loses, its sessions lose: silently, unless they ask for just that.
+    // What the client loses, its sessions lose too: silently, unless a refresh requests exactly that.
     let fewer = ["client", "update", "web", "--scope", "read", "--audience", "api"];
     deployment.storage.run(&fewer).succeed();
     let lost = refresh(&caller, &all, &["write"], &[]).await;

@@ -1,8 +1,7 @@
-//! Users move over from a Node application without a new password: their bcrypt hashes are imported, they log in, and are
-//! argon2id from then on.
+//! Users of a Node application move over with their passwords: their bcrypt hashes are imported, they log in, and
+//! their hashes become argon2id.
 //!
-//! Full size, 10,000 users:
-//! `(cd tests/node-bcrypt && npm ci && node make.js 10000 4 > /tmp/users.jsonl)`, then
+//! Full size, 10,000 users: `(cd tests/node-bcrypt && npm ci && node make.js 10000 4 > /tmp/users.jsonl)`, then
 //! `COUNTERSIGN_TEST_BCRYPT=/tmp/users.jsonl cargo test --all-features --test e2e -- node_bcrypt --nocapture`.
 
 use std::path::PathBuf;
@@ -17,7 +16,7 @@ use tonic::Code;
 
 use crate::support::{Caller, Deployment, Shape, assert_refused};
 
-/// As `tests/node-bcrypt/make.js` says.
+/// The password of user `n`, as in `tests/node-bcrypt/make.js`.
 fn password(n: usize) -> String {
     format!("node {n} kéyboard 🐎 battery")
 }
@@ -34,7 +33,7 @@ fn users() -> PathBuf {
     )
 }
 
-/// How the stored hashes begin, each with its number.
+/// The beginnings of the stored hashes, each with its count.
 async fn stored(deployment: &Deployment) -> Vec<(String, u64)> {
     let sql = "SELECT substr(password_hash, 1, 9), count(*) FROM users GROUP BY 1";
     if let Some(database) = &deployment.database {
@@ -56,7 +55,7 @@ async fn stored(deployment: &Deployment) -> Vec<(String, u64)> {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn users_of_a_node_application_log_in_and_are_argon2id_then(
+async fn imported_bcrypt_users_log_in_and_get_argon2id_hashes(
     #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape)
@@ -97,12 +96,15 @@ async fn users_of_a_node_application_log_in_and_are_argon2id_then(
         });
     }
     for login in logins.join_all().await {
-        login.expect("the old password is good");
+        login.expect("the imported password is accepted");
     }
     println!("{count} logins in {:?}", start.elapsed());
     assert_eq!(
         stored(&deployment).await,
         [("$argon2id".to_owned(), u64::try_from(count).unwrap())]
     );
-    caller.issue("node0", &password(0)).await.expect("and still is");
+    caller
+        .issue("node0", &password(0))
+        .await
+        .expect("the password is accepted again");
 }

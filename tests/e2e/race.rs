@@ -1,4 +1,4 @@
-//! Many clients refresh one token at once: one successor, and nobody is thrown out.
+//! Many clients refresh one token at once: all get one successor, and no session is revoked.
 
 use std::collections::HashSet;
 use std::sync::Arc;

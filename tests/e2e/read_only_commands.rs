@@ -1,4 +1,4 @@
-//! What must not change because somebody looks, and who is let in with a token that is no good any more.
+//! Commands that only read change nothing, and an invalid bearer token does not block calls that need none.
 
 use countersign::proto::issue_request::Credential;
 use countersign::proto::token_service_client::TokenServiceClient;
@@ -12,39 +12,40 @@ use tonic::{Code, Request};
 
 use crate::support::{Caller, Deployment, PASSWORD, Shape, assert_refused};
 
-/// A command that only reads is no replica: another configuration in the operator's shell must rotate nothing.
+/// A command that only reads is not a replica: a different configuration in the operator's shell must not rotate
+/// keys.
 #[rstest]
 #[tokio::test]
-async fn looking_at_the_store_changes_no_key(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+async fn reading_commands_change_no_key(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
     let deployment = Deployment::fresh(shape).await;
     let serving = deployment.storage.clone().set("tokens.algorithm", "ES256");
     let server = serving.serve(&[]);
     let keys = || deployment.storage.run(&["key", "list"]).json();
     let before = keys();
     assert_eq!(before["keys"][0]["algorithm"], "ES256", "{before}");
-    for look in [
+    for command in [
         &["user", "list"][..],
         &["client", "list"],
         &["key", "list"],
         &["audit", "query"],
     ] {
-        deployment.storage.run(look).succeed();
+        deployment.storage.run(command).succeed();
     }
     deployment.add_user("ada", &[]);
-    assert_eq!(keys(), before, "no standby of another algorithm, no rotation");
+    assert_eq!(keys(), before, "no standby key of another algorithm, no rotation");
     Caller::of(&server).login("ada").await;
 }
 
-fn bearing<T>(message: T, token: &str) -> Request<T> {
+fn with_bearer<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
     let value = format!("Bearer {token}").parse().unwrap();
     request.metadata_mut().insert("authorization", value);
     request
 }
 
-/// An interceptor puts the token that it has on every call, also the one that fetches the next.
+/// An interceptor sends its token with every call, including the call that gets the next token.
 #[tokio::test]
-async fn a_token_that_is_no_good_keeps_nobody_from_what_needs_none() {
+async fn an_invalid_bearer_does_not_block_calls_that_need_no_caller() {
     let deployment = Deployment::fresh(Shape::Embedded).await;
     deployment.add_user("ada", &[]);
     let added = deployment
@@ -58,7 +59,7 @@ async fn a_token_that_is_no_good_keeps_nobody_from_what_needs_none() {
 
     let not_for_us = Caller::of(&server).login("ada").await.access_token;
     for bad in ["garbage", not_for_us.as_str()] {
-        tokens.get_keys(bearing(GetKeysRequest {}, bad)).await.unwrap();
+        tokens.get_keys(with_bearer(GetKeysRequest {}, bad)).await.unwrap();
         let by_secret = IssueRequest {
             client_id: "robot".into(),
             credential: Some(Credential::ClientSecret(ClientSecretCredential {
@@ -66,19 +67,19 @@ async fn a_token_that_is_no_good_keeps_nobody_from_what_needs_none() {
             })),
             ..IssueRequest::default()
         };
-        tokens.issue(bearing(by_secret, bad)).await.unwrap();
+        tokens.issue(with_bearer(by_secret, bad)).await.unwrap();
         let reset = CompletePasswordResetRequest {
             reset_token: "csp_unknown".into(),
             new_password: PASSWORD.into(),
         };
         assert_refused(
-            users.complete_password_reset(bearing(reset, bad)).await,
+            users.complete_password_reset(with_bearer(reset, bad)).await,
             Code::Unauthenticated,
             "RESET_TOKEN_INVALID",
         );
     }
 
-    // Where the caller counts, it counts that they did not prove who they are, whatever nobody may do.
+    // Where the caller matters, an invalid token is an error, whatever anonymous callers may do.
     let by_password = IssueRequest {
         credential: Some(Credential::Password(PasswordCredential {
             username: "ada".into(),
@@ -87,7 +88,7 @@ async fn a_token_that_is_no_good_keeps_nobody_from_what_needs_none() {
         ..IssueRequest::default()
     };
     assert_refused(
-        tokens.issue(bearing(by_password, "garbage")).await,
+        tokens.issue(with_bearer(by_password, "garbage")).await,
         Code::Unauthenticated,
         "CALLER_UNAUTHENTICATED",
     );
@@ -96,7 +97,7 @@ async fn a_token_that_is_no_good_keeps_nobody_from_what_needs_none() {
         ..ValidateRequest::default()
     };
     assert_refused(
-        tokens.validate(bearing(validate, "garbage")).await,
+        tokens.validate(with_bearer(validate, "garbage")).await,
         Code::Unauthenticated,
         "CALLER_UNAUTHENTICATED",
     );

@@ -1,4 +1,4 @@
-//! Rules that were found broken once, from the outside.
+//! Rules that were once broken, tested from the outside.
 
 use countersign::proto::revoke_request::Target;
 use countersign::proto::{
@@ -14,7 +14,7 @@ use crate::support::{Admin, Caller, Deployment, PASSWORD, Shape, assert_refused}
 
 #[rstest]
 #[tokio::test]
-async fn a_refresh_never_gives_a_token_for_nobody(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+async fn a_refresh_never_gives_a_token_without_audience(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
     let deployment = Deployment::fresh(shape).await;
     deployment.add_user("ada", &["--admin"]);
     let server = deployment.serve();
@@ -32,7 +32,7 @@ async fn a_refresh_never_gives_a_token_for_nobody(#[values(Shape::Embedded, Shap
     };
     admin.update_client(changed(&["shop"]), &["audiences"]).await.unwrap();
     let (narrowed, _) = caller.refresh(&both.refresh_token).await.unwrap();
-    assert_eq!(narrowed.audience, ["shop"], "a loss is silent");
+    assert_eq!(narrowed.audience, ["shop"], "a lost audience is left out silently");
     for _ in 0..2 {
         assert_refused(
             caller.refresh(&one.refresh_token).await,
@@ -41,18 +41,25 @@ async fn a_refresh_never_gives_a_token_for_nobody(#[values(Shape::Embedded, Shap
         );
     }
     let (own, _) = caller.refresh(&own.refresh_token).await.unwrap();
-    assert_eq!(own.audience, ["countersign"], "a right on Countersign brings it along");
+    assert_eq!(
+        own.audience,
+        ["countersign"],
+        "a `countersign:` scope adds Countersign's audience"
+    );
     caller.assert_active(&own.access_token).await;
 
     admin.update_client(changed(&["api"]), &["audiences"]).await.unwrap();
-    let (back, _) = caller.refresh(&one.refresh_token).await.expect("nothing was changed");
+    let (back, _) = caller
+        .refresh(&one.refresh_token)
+        .await
+        .expect("the session is unchanged");
     assert_eq!(back.audience, ["api"]);
     caller.assert_active(&back.access_token).await;
 }
 
 #[rstest]
 #[tokio::test]
-async fn countersigns_own_audience_is_looked_at_like_any_other(
+async fn countersigns_own_audience_is_checked_like_any_other(
     #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -82,7 +89,7 @@ async fn countersigns_own_audience_is_looked_at_like_any_other(
 
 #[rstest]
 #[tokio::test]
-async fn a_reset_begun_for_an_ordinary_user_is_no_way_into_an_admin(
+async fn a_reset_begun_before_a_promotion_does_not_open_an_admin_account(
     #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -124,12 +131,12 @@ async fn a_reset_begun_for_an_ordinary_user_is_no_way_into_an_admin(
     admin
         .login("", "ada", &[], &[])
         .await
-        .expect("the password is what it was");
+        .expect("the password is unchanged");
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_stolen_access_token_does_not_help_to_guess_the_password(
+async fn a_stolen_access_token_does_not_help_guess_the_password(
     #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await.set("throttle.enabled", "true");
@@ -158,7 +165,9 @@ async fn a_stolen_access_token_does_not_help_to_guess_the_password(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn guesses_at_once_are_no_more_than_guesses_in_a_row(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+async fn concurrent_guesses_are_limited_like_sequential_ones(
+    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+) {
     let deployment = Deployment::fresh(shape)
         .await
         .set("throttle.enabled", "true")
@@ -187,14 +196,14 @@ async fn guesses_at_once_are_no_more_than_guesses_in_a_row(#[values(Shape::Embed
         assert_eq!(
             all_at_once("ben", PASSWORD).await,
             64,
-            "right ones do not stand in each other's way"
+            "concurrent correct passwords do not limit each other"
         );
     }
 }
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn there_are_never_more_sessions_than_may_be(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+async fn the_session_limit_holds_under_concurrent_logins(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
     let deployment = Deployment::fresh(shape).await.set("tokens.max_sessions_per_user", "3");
     let ada = deployment.add_user("ada", &[]);
     let server = deployment.serve();
@@ -231,7 +240,7 @@ async fn there_are_never_more_sessions_than_may_be(#[values(Shape::Embedded, Sha
     }
     logins.join_all().await;
     crate::support::eventually(
-        "callers that went away left nothing",
+        "cancelled logins left no session",
         std::time::Duration::from_secs(10),
         || async { (list().await.len() <= 3).then_some(()) },
     )
@@ -240,7 +249,7 @@ async fn there_are_never_more_sessions_than_may_be(#[values(Shape::Embedded, Sha
 
 #[rstest]
 #[tokio::test]
-async fn a_token_that_would_be_too_large_costs_no_generation(
+async fn a_refresh_with_a_too_large_token_rotates_nothing(
     #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -285,33 +294,33 @@ async fn a_token_that_would_be_too_large_costs_no_generation(
     }
     become_of(vec!["editor".into()], 900).await;
     let (second, outcome) = caller.refresh(&first.refresh_token).await.unwrap();
-    assert_eq!(outcome, RefreshOutcome::Rotated, "nothing had moved");
+    assert_eq!(outcome, RefreshOutcome::Rotated, "the session was not rotated");
     caller.assert_active(&second.access_token).await;
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_session_that_is_dead_already_is_not_counted_again(
+async fn a_revoked_session_is_not_counted_again(
     #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
-    let [killed, alive] = [caller.login("ada").await, caller.login("ada").await];
+    let [by_client, by_token] = [caller.login("ada").await, caller.login("ada").await];
     assert_eq!(
-        caller.revoke(Target::Token(alive.access_token.clone())).await.unwrap(),
+        caller.revoke(Target::Token(by_token.access_token.clone())).await.unwrap(),
         1
     );
-    assert_eq!(caller.revoke(Target::Token(alive.refresh_token)).await.unwrap(), 0);
+    assert_eq!(caller.revoke(Target::Token(by_token.refresh_token)).await.unwrap(), 0);
     caller.revoke(Target::ClientId("default".into())).await.unwrap();
-    for token in [killed.access_token, killed.refresh_token] {
+    for token in [by_client.access_token, by_client.refresh_token] {
         assert_eq!(caller.revoke(Target::Token(token)).await.unwrap(), 0);
     }
 }
 
 #[tokio::test]
-async fn a_right_that_does_not_exist_is_nobodys() {
+async fn an_unknown_countersign_scope_is_refused() {
     let deployment = Deployment::fresh(Shape::Embedded).await;
     deployment.add_user("root", &["--admin"]);
     let server = deployment.serve();

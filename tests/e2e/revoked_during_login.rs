@@ -1,5 +1,6 @@
-//! A login whose hashing straddles the moment at which its user is revoked or disabled: it began before, ends after,
-//! and must be dead. No clock says which came first; the epoch that was read with the credential does.
+//! A user is revoked or disabled during a login, while the password is hashed. The login began before and ends after,
+//! so its session must be revoked. No clock decides which came first: the epoch that was read with the credential
+//! does.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tonic::{Code, Status};
 use crate::support::{Caller, Countersign, Deployment, PASSWORD, Shape, assert_refused, eventually};
 
 #[derive(Clone, Copy, Debug)]
-enum Ending {
+enum Change {
     Revoked,
     Disabled,
 }
@@ -25,12 +26,12 @@ fn ticks(server: &Countersign) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-/// A login that is under way, its credential read.
-async fn log_in(server: &Countersign, caller: &Caller) -> JoinHandle<Result<Tokens, Status>> {
+/// Starts a login, and returns when its credential has been read.
+async fn start_login(server: &Countersign, caller: &Caller) -> JoinHandle<Result<Tokens, Status>> {
     let idle = ticks(server);
     let caller = caller.clone();
     let login = tokio::spawn(async move { caller.issue("ada", PASSWORD).await });
-    // It hashes: nothing else in there burns a fifth of a second. So the credential, and its epoch, have been read.
+    // Only hashing uses a fifth of a second of CPU, so the credential and its epoch have been read by now.
     eventually("the login hashes", Duration::from_mins(1), || async {
         (ticks(server) > idle + 20).then_some(())
     })
@@ -38,7 +39,7 @@ async fn log_in(server: &Countersign, caller: &Caller) -> JoinHandle<Result<Toke
     login
 }
 
-/// Disables the user, from outside, while the server stands still: starting a program may take longer than a hash.
+/// Disables the user by a command while the server is suspended: starting a program may take longer than a hash.
 fn disable(deployment: &Deployment, server: &mut Countersign) {
     server.signal(Signal::SIGSTOP);
     deployment.storage.run(&["user", "disable", "ada"]).succeed();
@@ -47,13 +48,13 @@ fn disable(deployment: &Deployment, server: &mut Countersign) {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_straddles_it_is_dead(
+async fn a_login_during_a_revocation_is_revoked(
     #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
-    #[values(Ending::Revoked, Ending::Disabled)] ending: Ending,
+    #[values(Change::Revoked, Change::Disabled)] change: Change,
 ) {
     let deployment = Deployment::fresh(shape)
         .await
-        // A hash of a second or so, and a deadline beyond that on a busy machine.
+        // A hash takes about a second, and the deadline allows more than that on a busy machine.
         .set("password.memory_kib", "4096")
         .set("password.iterations", "150")
         .set("server.default_deadline", "2m")
@@ -62,25 +63,25 @@ async fn a_login_that_straddles_it_is_dead(
     let mut server = deployment.serve();
     let caller = Caller::with_deadline(&server.grpc_url(), Duration::from_mins(2));
 
-    // A machine that is busy elsewhere may let the login end first: then that one shows nothing, and another is made.
+    // On a busy machine the login may end first. Then it proves nothing, and another one is made.
     let mut answer = None;
     for _ in 0..10 {
-        let login = log_in(&server, &caller).await;
-        match ending {
-            Ending::Revoked => drop(caller.revoke(Target::UserId(user.clone())).await.unwrap()),
-            Ending::Disabled => disable(&deployment, &mut server),
+        let login = start_login(&server, &caller).await;
+        match change {
+            Change::Revoked => drop(caller.revoke(Target::UserId(user.clone())).await.unwrap()),
+            Change::Disabled => disable(&deployment, &mut server),
         }
         if !login.is_finished() {
             answer = Some(login.await.unwrap());
             break;
         }
-        if matches!(ending, Ending::Disabled) {
+        if matches!(change, Change::Disabled) {
             deployment.storage.run(&["user", "enable", "ada"]).succeed();
         }
     }
-    let answer = answer.expect("no login lasts longer than what should end it: make the hash slower");
-    match ending {
-        Ending::Revoked => {
+    let answer = answer.expect("no login took longer than the revocation: make the hash slower");
+    match change {
+        Change::Revoked => {
             let tokens = answer.expect("the password was right");
             assert_refused(
                 caller.refresh(&tokens.refresh_token).await,
@@ -92,8 +93,8 @@ async fn a_login_that_straddles_it_is_dead(
                 Some(InactiveReason::Revoked)
             );
         }
-        // It may be noticed at the end of the login, or make what the login gave worthless.
-        Ending::Disabled => match answer {
+        // The login may notice it at its end and fail, or succeed with a session that is not usable.
+        Change::Disabled => match answer {
             Err(status) => assert_refused::<()>(Err(status), Code::Unauthenticated, "INVALID_CREDENTIALS"),
             Ok(tokens) => {
                 assert_refused(

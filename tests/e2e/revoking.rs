@@ -1,4 +1,4 @@
-//! Revoke, and everything else that ends sessions, in every shape.
+//! Revoke, and everything else that ends sessions, on every kind of store.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tonic::Code;
 
 use crate::support::{Caller, Deployment, Shape, assert_refused, eventually};
 
-async fn assert_dead(caller: &Caller, tokens: &Tokens) {
+async fn assert_revoked(caller: &Caller, tokens: &Tokens) {
     assert_eq!(
         caller.inactive_reason(&tokens.access_token).await,
         Some(InactiveReason::Revoked)
@@ -21,14 +21,17 @@ async fn assert_dead(caller: &Caller, tokens: &Tokens) {
     );
 }
 
-async fn assert_alive(caller: &Caller, tokens: &Tokens) {
+async fn assert_session_active(caller: &Caller, tokens: &Tokens) {
     caller.assert_active(&tokens.access_token).await;
-    caller.refresh(&tokens.refresh_token).await.expect("the session lives");
+    caller
+        .refresh(&tokens.refresh_token)
+        .await
+        .expect("the session is active");
 }
 
 #[rstest]
 #[tokio::test]
-async fn either_token_and_any_generation_ends_its_session_and_no_other(
+async fn a_token_of_any_kind_and_generation_revokes_only_its_session(
     #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -45,18 +48,18 @@ async fn either_token_and_any_generation_ends_its_session_and_no_other(
             .unwrap(),
         1
     );
-    assert_dead(&caller, &session).await;
+    assert_revoked(&caller, &session).await;
 
     let old = caller.login("ada").await;
     let (middle, _) = caller.refresh(&old.refresh_token).await.unwrap();
     let (new, _) = caller.refresh(&middle.refresh_token).await.unwrap();
-    // Three generations back is no reuse here: whoever holds it may end the session.
+    // A token three generations old is no reuse here: its holder may revoke the session.
     assert_eq!(
         caller.revoke(Target::Token(old.refresh_token.clone())).await.unwrap(),
         1
     );
     for tokens in [&old, &middle, &new] {
-        assert_dead(&caller, tokens).await;
+        assert_revoked(&caller, tokens).await;
     }
 
     for again in [
@@ -67,12 +70,14 @@ async fn either_token_and_any_generation_ends_its_session_and_no_other(
     ] {
         assert_eq!(caller.revoke(Target::Token(again)).await.unwrap(), 0);
     }
-    assert_alive(&caller, &bystander).await;
+    assert_session_active(&caller, &bystander).await;
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_session_is_ended_by_its_id(#[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape) {
+async fn a_session_is_revoked_by_its_id(
+    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+) {
     let deployment = Deployment::fresh(shape).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
@@ -82,15 +87,15 @@ async fn a_session_is_ended_by_its_id(#[values(Shape::Embedded, Shape::Clustered
         .revoke(Target::SessionId(session.session_id.clone()))
         .await
         .unwrap();
-    assert_dead(&caller, &session).await;
-    assert_alive(&caller, &bystander).await;
+    assert_revoked(&caller, &session).await;
+    assert_session_active(&caller, &bystander).await;
     let unknown = "0190b6a8-1111-7000-8000-000000000000".to_owned();
     assert_eq!(caller.revoke(Target::SessionId(unknown)).await.unwrap(), 0);
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_user_is_logged_out_everywhere_or_everywhere_else(
+async fn all_sessions_of_a_user_are_revoked_or_all_but_one(
     #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -108,23 +113,23 @@ async fn a_user_is_logged_out_everywhere_or_everywhere_else(
     };
     let answer = caller.tokens.clone().revoke(request).await.unwrap().into_inner();
     assert_eq!(answer.sessions_revoked, 1);
-    assert_dead(&caller, &ended).await;
-    assert_alive(&caller, &kept).await;
+    assert_revoked(&caller, &ended).await;
+    assert_session_active(&caller, &kept).await;
 
-    // Made after the revocation, however soon: a clock would not tell.
+    // A login right after the revocation is unaffected; clocks could not tell the order.
     let since = caller.login("ada").await;
-    assert_alive(&caller, &since).await;
+    assert_session_active(&caller, &since).await;
     assert_eq!(caller.revoke(Target::UserId(ada)).await.unwrap(), 2);
-    assert_dead(&caller, &kept).await;
-    assert_dead(&caller, &since).await;
-    assert_alive(&caller, &bystander).await;
+    assert_revoked(&caller, &kept).await;
+    assert_revoked(&caller, &since).await;
+    assert_session_active(&caller, &bystander).await;
     let again = caller.login("ada").await;
-    assert_alive(&caller, &again).await;
+    assert_session_active(&caller, &again).await;
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_client_and_everything_can_be_ended(
+async fn all_sessions_of_a_client_and_of_the_service_can_be_revoked(
     #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -134,8 +139,8 @@ async fn a_client_and_everything_can_be_ended(
     for target in [Target::ClientId("default".into()), Target::Everything(true)] {
         let session = caller.login("ada").await;
         caller.revoke(target).await.unwrap();
-        assert_dead(&caller, &session).await;
-        assert_alive(&caller, &caller.login("ada").await).await;
+        assert_revoked(&caller, &session).await;
+        assert_session_active(&caller, &caller.login("ada").await).await;
     }
     assert_refused(
         caller.revoke(Target::UserId("ada".into())).await,
@@ -148,7 +153,7 @@ async fn a_client_and_everything_can_be_ended(
 
 #[rstest]
 #[tokio::test]
-async fn disabling_a_user_on_the_store_ends_their_sessions_in_a_running_service(
+async fn disabling_a_user_by_command_revokes_their_sessions_on_a_running_server(
     #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -167,7 +172,7 @@ async fn disabling_a_user_on_the_store_ends_their_sessions_in_a_running_service(
 
 #[rstest]
 #[tokio::test]
-async fn another_replica_hears_of_it(#[values(Shape::Clustered, Shape::RedisCluster)] shape: Shape) {
+async fn another_replica_learns_of_a_revocation(#[values(Shape::Clustered, Shape::RedisCluster)] shape: Shape) {
     let deployment = Deployment::fresh(shape).await;
     deployment.add_user("ada", &[]);
     let (one, other) = (deployment.serve(), deployment.serve());
@@ -182,7 +187,7 @@ async fn another_replica_hears_of_it(#[values(Shape::Clustered, Shape::RedisClus
     })
     .await;
     here.revoke(Target::Token(session.access_token.clone())).await.unwrap();
-    // Refresh asks the durable record: there is no moment at which it could still succeed.
+    // Refresh reads the durable record, so it is refused at once everywhere.
     assert_refused(
         there.refresh(&session.refresh_token).await,
         Code::Unauthenticated,

@@ -1,4 +1,4 @@
-//! Issue, Validate and Refresh, in every shape.
+//! Issue, Validate and Refresh on every kind of store.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use crate::support::{Caller, Deployment, Shape, assert_refused};
 
 #[rstest]
 #[tokio::test]
-async fn a_login_is_valid_and_says_what_it_is(
+async fn a_login_gives_valid_tokens_with_the_right_claims(
     #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -24,7 +24,7 @@ async fn a_login_is_valid_and_says_what_it_is(
     assert_eq!(tokens.token_type, "Bearer");
     assert_eq!(tokens.audience, ["api"]);
     assert!(tokens.refresh_token.starts_with("csr_"));
-    let seconds = |at: Option<prost_types::Timestamp>| at.expect("it is set").seconds;
+    let seconds = |at: Option<prost_types::Timestamp>| at.expect("the timestamp is set").seconds;
     let issued = {
         let answer = caller.validate(&tokens.access_token).await.unwrap();
         assert!(answer.active, "{answer:?}");
@@ -50,7 +50,7 @@ async fn a_login_is_valid_and_says_what_it_is(
         refresh * 100 >= life * 69 && refresh * 100 <= life * 86,
         "{refresh} of {life}"
     );
-    // The token is dated before the session is stored: a second may begin between the two.
+    // The token is dated before the session is stored, and a second may begin between the two.
     let idle = seconds(tokens.refresh_expires_at) - issued;
     assert!((7 * 86_400..=7 * 86_400 + 30).contains(&idle), "{idle}");
     assert_eq!(seconds(tokens.session_expires_at) - issued, 30 * 86_400);
@@ -58,7 +58,7 @@ async fn a_login_is_valid_and_says_what_it_is(
 
 #[rstest]
 #[tokio::test]
-async fn a_refresh_rotates_and_a_repeated_one_gets_the_same_bytes(
+async fn a_refresh_rotates_and_its_repetition_gets_the_same_bytes(
     #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -92,7 +92,7 @@ async fn a_refresh_rotates_and_a_repeated_one_gets_the_same_bytes(
 
 #[rstest]
 #[tokio::test]
-async fn a_reused_token_ends_the_session_on_refresh_and_on_validate(
+async fn a_reused_token_revokes_the_session_for_refresh_and_validate(
     #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -100,7 +100,7 @@ async fn a_reused_token_ends_the_session_on_refresh_and_on_validate(
     let server = deployment.serve();
     let caller = Caller::of(&server);
 
-    // The grandparent: no grace covers it.
+    // The grandparent, which no grace covers.
     let first = caller.login("ada").await;
     let (second, _) = caller.refresh(&first.refresh_token).await.unwrap();
     let (third, _) = caller.refresh(&second.refresh_token).await.unwrap();
@@ -110,13 +110,13 @@ async fn a_reused_token_ends_the_session_on_refresh_and_on_validate(
         Code::Unauthenticated,
         "REFRESH_TOKEN_REUSED",
     );
-    for dead in [&first, &second, &third] {
+    for tokens in [&first, &second, &third] {
         assert_eq!(
-            caller.inactive_reason(&dead.access_token).await,
+            caller.inactive_reason(&tokens.access_token).await,
             Some(InactiveReason::Revoked)
         );
         assert_refused(
-            caller.refresh(&dead.refresh_token).await,
+            caller.refresh(&tokens.refresh_token).await,
             Code::Unauthenticated,
             "SESSION_REVOKED",
         );
@@ -124,7 +124,7 @@ async fn a_reused_token_ends_the_session_on_refresh_and_on_validate(
     caller.assert_active(&other.access_token).await;
     caller.refresh(&other.refresh_token).await.unwrap();
 
-    // The parent, within the grace, but another attempt: STRICT is the default.
+    // The parent, within the grace, but with another attempt id: the default policy is STRICT.
     let first = caller.login("ada").await;
     caller.refresh_as(&first.refresh_token, "one").await.unwrap();
     caller.refresh_as(&first.refresh_token, "one").await.unwrap();
@@ -140,7 +140,9 @@ async fn a_reused_token_ends_the_session_on_refresh_and_on_validate(
 
 #[rstest]
 #[tokio::test]
-async fn each_bad_token_has_its_answer(#[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape) {
+async fn each_kind_of_invalid_token_has_its_own_reason(
+    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+) {
     let deployment = Deployment::fresh(shape).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
@@ -186,7 +188,7 @@ async fn each_bad_token_has_its_answer(#[values(Shape::Embedded, Shape::Clustere
     caller
         .refresh(&tokens.refresh_token)
         .await
-        .expect("nothing of this harmed the session");
+        .expect("the session is unaffected");
 
     let asked = |audience: &str, scope: &[&str]| {
         let mut stub = caller.tokens.clone();
@@ -211,7 +213,7 @@ async fn each_bad_token_has_its_answer(#[values(Shape::Embedded, Shape::Clustere
 
 #[rstest]
 #[tokio::test]
-async fn a_batch_answers_each_in_its_place(
+async fn a_batch_has_its_answers_in_the_order_of_its_requests(
     #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -254,7 +256,7 @@ async fn a_batch_answers_each_in_its_place(
 
 #[rstest]
 #[tokio::test]
-async fn who_may_not_log_in_learns_nothing(
+async fn a_refused_login_reveals_no_cause(
     #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
 ) {
     let deployment = Deployment::fresh(shape).await;
@@ -273,7 +275,7 @@ async fn who_may_not_log_in_learns_nothing(
     assert_eq!(
         answers.len(),
         1,
-        "message and details must not tell which it was: {answers:?}"
+        "message and details must not tell the cause: {answers:?}"
     );
 }
 
@@ -289,7 +291,7 @@ async fn every_session_has_a_secret_of_its_own(
     let (one, other) = (caller.login("ada").await, caller.login("ada").await);
     assert_ne!(one.session_id, other.session_id);
 
-    // The session of one login with the secret of another: no tag fits it.
+    // The session id of one login with the secret of another: the tag cannot match.
     let mut crossed = refresh_bytes(&one.refresh_token);
     crossed[21..37].copy_from_slice(&refresh_bytes(&other.refresh_token)[21..37]);
     let end = crossed.len() - 4;

@@ -1,4 +1,5 @@
-//! Starting: what is refused, with which exit code and how clearly, and what is not.
+//! Starting the server: which configurations and stores are refused, with which exit code and message, and which are
+//! not.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,20 +17,20 @@ use crate::support::{
 
 fn refusal(storage: &Storage, flags: &[&str]) -> Finished {
     match storage.try_serve(flags) {
-        Ok(_) => panic!("it serves, and should not"),
+        Ok(_) => panic!("the server started, and should not"),
         Err(refused) => refused,
     }
 }
 
-/// One line that a person can act on: no back-trace, no debug output.
-fn assert_one_line(refused: &Finished, code: i32, about: &str) {
+/// Asserts that the complaint is one line an operator can act on: no back-trace, no debug output.
+fn assert_one_line(refused: &Finished, code: i32, mentions: &str) {
     assert_eq!(refused.code(), Some(code), "{}", refused.stderr);
-    // The log is JSON here, and no complaint.
+    // Lines of JSON are the log.
     let lines = refused.stderr.lines().filter(|line| !line.starts_with('{'));
     assert_eq!(lines.count(), 1, "{}", refused.stderr);
     assert!(
-        refused.stderr.contains(about),
-        "says nothing of {about}: {}",
+        refused.stderr.contains(mentions),
+        "{mentions} is not in: {}",
         refused.stderr
     );
     assert!(!refused.stderr.contains("panicked"), "{}", refused.stderr);
@@ -49,11 +50,11 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn a_newcomer_needs_no_configuration() {
+async fn the_demo_needs_no_configuration() {
     let storage = Storage::embedded();
     let server = storage.serve(&["--dev"]);
     let said = server.log();
-    assert!(said.contains("demo"), "it names the demo user: {said}");
+    assert!(said.contains("demo"), "the output names the demo user: {said}");
     assert!(std::fs::metadata(storage.data()).is_ok_and(|data| data.is_dir()));
     #[cfg(unix)]
     {
@@ -68,7 +69,7 @@ async fn a_newcomer_needs_no_configuration() {
 }
 
 #[tokio::test]
-async fn an_unreachable_database_is_one_line_and_exit_69() {
+async fn an_unreachable_database_exits_69_with_one_line() {
     let keys = KeySpace::fresh();
     let nowhere = format!("postgres://nobody:hush-hush@127.0.0.1:{}/none", ports::free());
     let refused = refusal(&Storage::clustered(&nowhere, keys.url(), keys.prefix()), &[]);
@@ -77,7 +78,7 @@ async fn an_unreachable_database_is_one_line_and_exit_69() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unreachable_redis_is_a_warning_and_half_a_service() {
+async fn an_unreachable_redis_is_a_warning_and_logins_fail_until_it_is_back() {
     let database = Database::fresh().await;
     let mut redis = Redis::start(&[]);
     let storage = crate::support::deployment::for_tests(Storage::clustered(database.url(), &redis.url(), "cs"));
@@ -120,7 +121,7 @@ async fn a_cluster_without_a_master_key_is_refused() {
 }
 
 #[tokio::test]
-async fn a_wrong_master_key_changes_nothing() {
+async fn a_wrong_master_key_is_refused_and_changes_nothing() {
     let storage = Storage::embedded();
     assert_eq!(storage.serve(&[]).stop().code(), Some(0));
     let before = contents(&storage.data());
@@ -144,7 +145,7 @@ async fn a_wrong_master_key_changes_nothing() {
     assert_eq!(without_heartbeats(&database.dump()), before);
 }
 
-/// A dump without the random names that newer `pg_dump`s put around it.
+/// A dump without the random markers that newer versions of `pg_dump` put around it.
 fn without_heartbeats(dump: &[u8]) -> String {
     let text = String::from_utf8_lossy(dump);
     let lines = text
@@ -162,16 +163,16 @@ async fn a_second_serve_on_one_data_folder_is_refused() {
     let caller = Caller::of(&first);
     assert!(
         caller.inactive_reason("garbage").await.is_some(),
-        "the first one goes on"
+        "the first server goes on"
     );
-    // The lock is the process's: one that was killed leaves none behind.
+    // The lock belongs to the process: a killed one leaves no lock behind.
     first.kill();
     storage.serve(&[]);
 }
 
 #[rstest]
 #[tokio::test]
-async fn data_of_another_generation_is_refused(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+async fn a_schema_of_another_generation_is_refused(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
     let deployment = Deployment::fresh(shape).await;
     assert_eq!(deployment.serve().stop().code(), Some(0));
     set_schema_version(&deployment, 9_999).await;
@@ -179,10 +180,10 @@ async fn data_of_another_generation_is_refused(#[values(Shape::Embedded, Shape::
     assert_one_line(&refused, 1, "version");
 }
 
-/// As in a roll-out: the next version has migrated the store, and a replica of this one starts.
+/// As in a roll-out: the next version has migrated the store, and a replica of this version starts.
 #[rstest]
 #[tokio::test]
-async fn data_that_the_next_version_added_to_is_served(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
+async fn a_schema_that_the_next_version_extended_is_served(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
     let deployment = Deployment::fresh(shape).await;
     deployment.add_user("ada", &[]);
     set_schema_version(&deployment, 99).await;
@@ -222,7 +223,7 @@ fn raise_sqlite_version(data: &Path, version: u32) {
 }
 
 #[tokio::test]
-async fn off_loopback_without_tls_is_refused() {
+async fn listening_beyond_loopback_without_tls_is_refused() {
     let storage = Storage::embedded();
     for port in ["--listen", "--http-listen"] {
         let refused = storage.run(&["serve", port, "0.0.0.0:0"]).finish();
@@ -231,7 +232,7 @@ async fn off_loopback_without_tls_is_refused() {
 }
 
 #[tokio::test]
-async fn a_stop_while_serving_is_orderly() {
+async fn sigterm_stops_the_server_in_order() {
     let storage = Storage::embedded();
     let mut server: Countersign = storage.serve(&[]);
     let caller = Caller::of(&server);
@@ -241,7 +242,7 @@ async fn a_stop_while_serving_is_orderly() {
 }
 
 #[tokio::test]
-async fn a_database_that_goes_away_at_the_start_is_69_too() {
+async fn a_database_that_fails_during_the_start_exits_69() {
     let mut postgres = Postgres::start(&[]);
     let database = postgres.database().await;
     let keys = KeySpace::fresh();

@@ -1,4 +1,4 @@
-//! Validate in steady state asks no store: counted by the stores themselves.
+//! In steady state Validate calls no store: the stores themselves count their calls.
 
 use tokio::time::sleep;
 
@@ -9,7 +9,7 @@ use crate::support::{Caller, Postgres, Redis};
 const CALLS: usize = 4_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn validate_costs_no_statement_and_no_command() {
+async fn validate_sends_no_statement_and_no_command() {
     let postgres = Postgres::start(&[("log_statement", "all")]);
     let redis = Redis::start(&[]);
     let database = postgres.database().await;
@@ -29,7 +29,7 @@ async fn validate_costs_no_statement_and_no_command() {
     let start = tokio::time::Instant::now();
     let before = counted().await;
     for n in 0..CALLS {
-        // Good ones, forged ones and garbage: none of them is worth a question.
+        // Valid tokens, forged ones and garbage: none of them causes a call to a store.
         match n % 4 {
             0 => assert!(caller.inactive_reason("csr_garbage").await.is_some()),
             1 => assert!(caller.inactive_reason(&tokens[n % 10][1..]).await.is_some()),
@@ -38,7 +38,7 @@ async fn validate_costs_no_statement_and_no_command() {
     }
     let busy = start.elapsed();
     let after = counted().await;
-    // What runs without anybody calling, over the same time.
+    // The background calls in the same time.
     sleep(busy).await;
     let idle = counted().await;
 
@@ -48,7 +48,8 @@ async fn validate_costs_no_statement_and_no_command() {
         "{CALLS} validations in {busy:?}: {statements} statements and {commands} commands; \
          as long without: {background_statements} and {background_commands}"
     );
-    // The reconciliation and its like fall on either side of a boundary; one statement a hundred calls would be 40.
+    // Background work such as reconciliation falls on either side of a boundary; one statement per hundred calls
+    // would be 40.
     let slack = 10 + 2 * busy.as_secs();
     assert!(statements <= background_statements + slack);
     assert!(commands <= background_commands + slack);
