@@ -1,4 +1,4 @@
-//! Check by an agent: the answers of its upstream, from memory where that is enough.
+//! Envoy's `Check` answered by an agent: from memory where that suffices, otherwise by its upstream.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::agent::{Agent, listen_anywhere};
 use crate::support::caller::generation;
 use crate::support::{assert_refused, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn agent(site: &Site, rights: &[&str], settings: &[(&str, &str)]) -> Agent {
     let agent = Agent::with(&site.storage, &site.server, &listen_anywhere(), rights, settings);
@@ -22,13 +22,13 @@ async fn agent(site: &Site, rights: &[&str], settings: &[(&str, &str)]) -> Agent
     agent
 }
 
-async fn ask(agent: &Agent, asked: CheckRequest) -> Result<CheckResponse, Status> {
-    let answer = AuthorizationClient::new(agent.channel()).check(asked).await?;
+async fn check(agent: &Agent, check_request: CheckRequest) -> Result<CheckResponse, Status> {
+    let answer = AuthorizationClient::new(agent.channel()).check(check_request).await?;
     Ok(answer.into_inner())
 }
 
 #[tokio::test]
-async fn it_answers_as_its_upstream_does() {
+async fn the_agent_answers_as_its_upstream_does() {
     let site = Site::start();
     let agent = agent(&site, &["watch", "validate"], &[]).await;
     let good = site.login("api", &["read"]).await;
@@ -43,7 +43,7 @@ async fn it_answers_as_its_upstream_does() {
     let (bearer, revoked) = (("authorization", bearer.as_str()), ("authorization", revoked.as_str()));
     for (headers, route) in [
         (&[bearer] as &[_], &[] as &[_]),
-        // The second time from what the first left.
+        // The second time from the agent's cache.
         (&[bearer], &[]),
         (&[bearer], &[("scopes", "read")]),
         (&[bearer], &[("scopes", "write")]),
@@ -54,18 +54,22 @@ async fn it_answers_as_its_upstream_does() {
         (&[("authorization", "Bearer garbage")], &[]),
         (&[], &[]),
     ] {
-        let asked = request("GET", headers, route);
-        let told = ask(&agent, asked.clone()).await.unwrap();
-        assert_eq!(told, site.check_as(asked, None).await.unwrap(), "{headers:?} {route:?}");
+        let check_request = request("GET", headers, route);
+        let answer = check(&agent, check_request.clone()).await.unwrap();
+        assert_eq!(
+            answer,
+            site.check_as(check_request, None).await.unwrap(),
+            "{headers:?} {route:?}"
+        );
     }
-    let refused = ask(&agent, CheckRequest::default()).await;
+    let refused = check(&agent, CheckRequest::default()).await;
     assert_refused(refused, Code::InvalidArgument, "INVALID_REQUEST");
 }
 
 #[tokio::test]
-async fn cookies_are_renewed_by_its_own_right_alone() {
+async fn cookies_are_renewed_only_if_the_agent_may_refresh() {
     let site = Site::with(&[
-        // Whole seconds count: a shorter life may be over when it begins.
+        // Expiry is in whole seconds: a shorter life may be over when it begins.
         ("tokens.access_ttl", "3s"),
         ("tokens.access_jitter", "0"),
         ("tokens.leeway", "0s"),
@@ -74,46 +78,46 @@ async fn cookies_are_renewed_by_its_own_right_alone() {
     let tokens = site.login("api", &[]).await;
     let cookie = cookies(&tokens.access_token, &tokens.refresh_token);
     let page = request("GET", &[("cookie", &cookie)], &[]);
-    eventually("the token expires", PATIENCE, || async {
+    eventually("the token expires", TIMEOUT, || async {
         site.caller.inactive_reason(&tokens.access_token).await
     })
     .await;
-    assert_eq!(denied(ask(&bare, page.clone()).await.unwrap()).0, 401);
+    assert_eq!(denied(check(&bare, page.clone()).await.unwrap()).0, 401);
     drop(bare);
 
     site.storage.run(&["client", "delete", "agent"]).succeed();
     let mut able = agent(&site, &["watch", "validate", "refresh"], &[]).await;
-    let ok = allowed(ask(&able, page.clone()).await.unwrap());
+    let ok = allowed(check(&able, page.clone()).await.unwrap());
     assert_eq!(values(&ok.headers, "x-auth-subject"), [site.ada.as_str()]);
     let successor = set_cookie(&ok.response_headers_to_add, REFRESH).unwrap();
     assert_eq!(generation(&successor), generation(&tokens.refresh_token) + 1);
 
-    // Without the upstream nothing is renewed, and that says nothing of the cookie.
+    // Without the upstream no cookie is renewed, and the error does not call the cookie invalid.
     let mut site = site;
     site.server.signal(Signal::SIGKILL);
-    let refused = ask(&able, page).await;
+    let refused = check(&able, page).await;
     assert_refused(refused, Code::Unavailable, "STORE_UNAVAILABLE");
     able.process.signal(Signal::SIGTERM);
 }
 
 #[tokio::test]
-async fn it_passes_requests_on_without_its_upstream_until_its_knowledge_is_stale() {
+async fn without_its_upstream_requests_pass_until_max_staleness() {
     let mut site = Site::start();
     let settings = [("COUNTERSIGN_REVOCATION__MAX_STALENESS", "6s")];
     let agent = agent(&site, &["watch", "validate"], &settings).await;
     let bearer = format!("Bearer {}", site.login("api", &[]).await.access_token);
-    let asked = request("GET", &[("authorization", &bearer)], &[]);
+    let check_request = request("GET", &[("authorization", &bearer)], &[]);
     site.server.signal(Signal::SIGKILL);
-    allowed(ask(&agent, asked.clone()).await.unwrap());
-    let stale = eventually("its knowledge is stale", PATIENCE, || async {
-        ask(&agent, asked.clone()).await.err()
+    allowed(check(&agent, check_request.clone()).await.unwrap());
+    let stale = eventually("the agent's data is stale", TIMEOUT, || async {
+        check(&agent, check_request.clone()).await.err()
     })
     .await;
     assert_refused(Err::<(), _>(stale), Code::Unavailable, "REVOCATIONS_STALE");
 }
 
 #[tokio::test]
-async fn what_it_wants_holds_for_what_the_upstream_decides_too() {
+async fn route_requirements_hold_for_answers_of_the_upstream() {
     let site = Site::with(&[
         ("tokens.access_ttl", "3s"),
         ("tokens.access_jitter", "0"),
@@ -133,12 +137,12 @@ async fn what_it_wants_holds_for_what_the_upstream_decides_too() {
     ];
     for (settings, status) in demands {
         let demanding = agent(&site, &rights, settings).await;
-        let refused = denied(ask(&demanding, page.clone()).await.unwrap());
+        let refused = denied(check(&demanding, page.clone()).await.unwrap());
         assert_eq!(refused.0, status, "{settings:?}");
         drop(demanding);
         site.storage.run(&["client", "delete", "agent"]).succeed();
     }
     let stripping = agent(&site, &rights, &[("COUNTERSIGN_GATEWAY__STRIP_TOKEN", "true")]).await;
-    let ok = allowed(ask(&stripping, page).await.unwrap());
+    let ok = allowed(check(&stripping, page).await.unwrap());
     assert!(ok.headers_to_remove.contains(&"authorization".to_owned()));
 }

@@ -1,4 +1,4 @@
-//! The application behind the proxy, which tells what reached it, and a client as plain as HTTP/1.1.
+//! The application behind the proxy, which returns the request that reached it, and a plain HTTP/1.1 client.
 
 use std::net::SocketAddr;
 
@@ -11,42 +11,43 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Serves on a port of its own; where. It ends with the test's runtime.
+/// Serves on a free port, and returns the address. It ends with the test's runtime.
 pub(crate) async fn start() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let told = Router::new().fallback(|request: Request| async move {
+    let echo = Router::new().fallback(|request: Request| async move {
         let headers: Vec<Value> = request
             .headers()
             .iter()
             .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
             .collect();
-        let told = json!({"method": request.method().as_str(), "uri": request.uri().to_string(), "headers": headers});
-        // A cookie of its own, which no renewal may push out.
-        ([("set-cookie", "app=1")], told.to_string())
+        let echo = json!({"method": request.method().as_str(), "uri": request.uri().to_string(), "headers": headers});
+        // A cookie of the application, which a renewal must not remove.
+        ([("set-cookie", "app=1")], echo.to_string())
     });
-    tokio::spawn(async move { axum::serve(listener, told).await.unwrap() });
+    tokio::spawn(async move { axum::serve(listener, echo).await.unwrap() });
     address
 }
 
-/// An answer, from whoever gave it.
+/// A response of the proxy, of Countersign or of the application.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
 
-impl Answer {
-    /// What reached the application under this header's name.
+impl Response {
+    /// The values of this header in the request that reached the application.
     ///
     /// # Panics
+    ///
     /// If the request did not reach it.
     #[track_caller]
-    pub(crate) fn seen(&self, name: &str) -> Vec<String> {
+    pub(crate) fn received_header(&self, name: &str) -> Vec<String> {
         assert_eq!(self.status, StatusCode::OK, "{self:?}");
-        let told: Value = serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"));
-        told["headers"]
+        let echo: Value = serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"));
+        echo["headers"]
             .as_array()
             .unwrap()
             .iter()
@@ -55,14 +56,14 @@ impl Answer {
             .collect()
     }
 
-    /// The value of a cookie that it sets, its attributes left out.
+    /// The value of a cookie that the response sets, without its attributes.
     pub(crate) fn cookie(&self, name: &str) -> Option<String> {
         self.cookies()
             .find_map(|cookie| Some(cookie.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
             .map(|cookie| cookie.split(';').next().unwrap().to_owned())
     }
 
-    /// Every `Set-Cookie`.
+    /// Every `Set-Cookie` header.
     pub(crate) fn cookies(&self) -> impl Iterator<Item = &str> {
         self.headers
             .get_all("set-cookie")
@@ -70,30 +71,30 @@ impl Answer {
             .map(|value| value.to_str().unwrap())
     }
 
-    /// A header, or nothing.
+    /// The value of a header, or an empty string.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The `error` of a JSON body.
+    /// The `error` member of a JSON body.
     pub(crate) fn error(&self) -> String {
         let body: Value = serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"));
         body["error"].as_str().unwrap_or_default().to_owned()
     }
 }
 
-/// Asks once, on a connection of its own.
-pub(crate) async fn ask(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
-    try_ask(to, method, path, headers).await.expect("it answers")
+/// Sends a request on a new connection.
+pub(crate) async fn send(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+    try_send(to, method, path, headers).await.expect("there is a response")
 }
 
-/// As [`ask`], of somebody who may not be there.
-pub(crate) async fn try_ask(
+/// Like [`send`], for a server that may not be running.
+pub(crate) async fn try_send(
     to: SocketAddr,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
-) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
     let io = TcpStream::connect(to).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
     let connection = tokio::spawn(connection);
@@ -108,7 +109,7 @@ pub(crate) async fn try_ask(
     let (head, body) = answer.into_parts();
     let body = body.collect().await?.to_bytes();
     connection.abort();
-    Ok(Answer {
+    Ok(Response {
         status: head.status,
         headers: head.headers,
         body: String::from_utf8(body.to_vec())?,

@@ -1,4 +1,4 @@
-//! Envoy's `Check`, asked directly: bearer tokens, and what is wrong with requests.
+//! Envoy's `Check`, called directly: bearer tokens, and malformed requests.
 
 use countersign::proto::envoy::config::core::v3::{HeaderMap, HeaderValue};
 use countersign::proto::envoy::service::auth::v3::CheckRequest;
@@ -9,7 +9,7 @@ use crate::site::{Site, allowed, denied, request, values};
 use crate::support::assert_refused;
 
 #[tokio::test]
-async fn a_good_bearer_passes_and_says_who_it_is() {
+async fn a_valid_bearer_passes_and_adds_headers_about_the_caller() {
     let site = Site::start();
     let tokens = site.login("api", &["read", "write"]).await;
     let bearer = format!("Bearer {}", tokens.access_token);
@@ -31,7 +31,7 @@ async fn a_good_bearer_passes_and_says_who_it_is() {
     ] {
         assert_eq!(values(&ok.headers, name), [value], "{name}");
     }
-    // OVERWRITE_IF_EXISTS_OR_ADD: what the client sent under these names is gone.
+    // OVERWRITE_IF_EXISTS_OR_ADD: values that the client sent under these names are gone.
     assert!(ok.headers.iter().all(|option| option.append_action == 2));
     assert_eq!(ok.headers_to_remove, ["x_auth_roles"]);
     assert!(ok.response_headers_to_add.is_empty());
@@ -58,7 +58,7 @@ async fn a_good_bearer_passes_and_says_who_it_is() {
 }
 
 #[tokio::test]
-async fn what_has_no_value_is_removed_and_the_token_if_so_configured() {
+async fn headers_without_a_value_are_removed_and_the_token_if_configured() {
     let site = Site::with(&[("gateway.strip_token", "true")]);
     let tokens = site.login("api", &[]).await;
     let bearer = format!("Bearer {}", tokens.access_token);
@@ -67,7 +67,7 @@ async fn what_has_no_value_is_removed_and_the_token_if_so_configured() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_why_as_rfc_6750_has_it() {
+async fn a_refusal_has_the_challenge_of_rfc_6750() {
     let site = Site::start();
     let bearer = format!("Bearer {}", site.login("api", &["read"]).await.access_token);
     let good = ("authorization", bearer.as_str());
@@ -100,8 +100,11 @@ async fn a_refusal_says_why_as_rfc_6750_has_it() {
     ] {
         let (status, refusal) = denied(site.check("GET", &[("authorization", bad)], &[]).await.unwrap());
         assert_eq!(status, 401, "{bad}");
-        let told = challenge(&refusal.headers);
-        assert!(told.starts_with("Bearer error=\"invalid_token\""), "{told}");
+        let challenge_header = challenge(&refusal.headers);
+        assert!(
+            challenge_header.starts_with("Bearer error=\"invalid_token\""),
+            "{challenge_header}"
+        );
         assert_eq!(values(&refusal.headers, "content-type"), ["application/json"]);
         assert!(refusal.body.contains("\"error\":\"invalid_token\""));
     }
@@ -115,7 +118,7 @@ async fn a_refusal_says_why_as_rfc_6750_has_it() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_an_error_and_raw_headers_are_read() {
+async fn a_malformed_check_is_an_error_and_raw_headers_are_read() {
     let site = Site::start();
     let bearer = format!("Bearer {}", site.login("api", &[]).await.access_token);
     assert_refused(
@@ -154,7 +157,7 @@ async fn what_is_no_request_is_an_error_and_raw_headers_are_read() {
 }
 
 #[tokio::test]
-async fn only_who_may_validate_may_ask() {
+async fn only_callers_with_the_validate_scope_may_check() {
     let site = Site::with(&[
         ("server.anonymous_scopes", "countersign:issue"),
         ("gateway.forward_auth", "false"),
@@ -172,7 +175,7 @@ async fn only_who_may_validate_may_ask() {
 }
 
 #[tokio::test]
-async fn tokens_of_another_client_are_kept_out_where_one_is_named() {
+async fn tokens_of_another_client_are_refused_where_a_client_is_required() {
     let site = Site::with(&[("gateway.client_id", "web")]);
     site.storage
         .run(&["client", "add", "web", "--grant", "password", "--audience", "api"])

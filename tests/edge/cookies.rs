@@ -1,4 +1,4 @@
-//! Tokens in cookies, asked about directly: renewal, theft, forgery from other sites, and what goes on.
+//! Tokens in cookies, with `Check` called directly: renewal, theft, requests forged by other sites, and outages.
 
 use std::time::Duration;
 
@@ -10,20 +10,24 @@ use crate::support::caller::generation;
 use crate::support::eventually;
 
 #[tokio::test]
-async fn a_good_cookie_passes_and_goes_no_further() {
+async fn a_valid_cookie_passes_and_is_not_forwarded() {
     let site = Site::start();
     let tokens = site.login("api", &[]).await;
     let cookie = cookies(&tokens.access_token, &tokens.refresh_token);
     let ok = allowed(site.check("GET", &[("cookie", &cookie)], &[]).await.unwrap());
     assert_eq!(values(&ok.headers, "x-auth-subject"), [site.ada.as_str()]);
-    assert_eq!(values(&ok.headers, "cookie"), ["theme=dark"], "ours stay here");
+    assert_eq!(
+        values(&ok.headers, "cookie"),
+        ["theme=dark"],
+        "Countersign's cookies are not forwarded"
+    );
     assert!(ok.response_headers_to_add.is_empty(), "nothing to renew");
 
     let alone = format!("{ACCESS}={}", tokens.access_token);
     let ok = allowed(site.check("GET", &[("cookie", &alone)], &[]).await.unwrap());
     assert!(ok.headers_to_remove.contains(&"cookie".to_owned()));
 
-    // A bearer token counts before cookies, which need not even be good, and makes a cookie no better.
+    // A bearer token takes precedence over cookies, which may even be invalid, and does not make a cookie valid.
     let bearer = format!("Bearer {}", tokens.access_token);
     let odd = format!("{ACCESS}=a; {ACCESS}=b");
     let ok = allowed(
@@ -37,9 +41,9 @@ async fn a_good_cookie_passes_and_goes_no_further() {
 }
 
 #[tokio::test]
-async fn an_expired_one_is_renewed_once_for_all_requests_of_a_page() {
+async fn an_expired_cookie_is_renewed_once_for_all_requests_of_a_page() {
     let site = Site::with(&[
-        // Whole seconds count: a shorter life may be over when it begins.
+        // Expiry is in whole seconds: a shorter life may be over when it begins.
         ("tokens.access_ttl", "3s"),
         ("tokens.access_jitter", "0"),
         ("tokens.leeway", "0s"),
@@ -70,12 +74,12 @@ async fn an_expired_one_is_renewed_once_for_all_requests_of_a_page() {
         })
         .collect();
     successors.dedup();
-    assert_eq!(successors.len(), 1, "one successor for all");
+    assert_eq!(successors.len(), 1, "all requests get one successor");
     assert_eq!(generation(&successors[0]), generation(&tokens.refresh_token) + 1);
 }
 
 #[tokio::test]
-async fn a_browser_that_has_forgotten_the_access_token_is_renewed_too() {
+async fn a_browser_without_an_access_token_cookie_is_renewed_too() {
     let site = Site::with(&[("gateway.same_site", "lax")]);
     let tokens = site.login("api", &["read"]).await;
     let refresh = format!("{REFRESH}={}", tokens.refresh_token);
@@ -88,7 +92,8 @@ async fn a_browser_that_has_forgotten_the_access_token_is_renewed_too() {
     site.caller.assert_active(&access).await;
     assert!(values(&ok.response_headers_to_add, "set-cookie")[0].ends_with("SameSite=Lax"));
 
-    // Refused for want of a scope, the browser still gets what was made: its old token is good for the grace only.
+    // A request without the required scope is refused, but the browser still gets the new cookies: its old refresh
+    // token works for the grace only.
     let (status, refusal) = denied(
         site.check("GET", &[("cookie", &refresh)], &[("scopes", "write")])
             .await
@@ -99,7 +104,7 @@ async fn a_browser_that_has_forgotten_the_access_token_is_renewed_too() {
 }
 
 #[tokio::test]
-async fn a_stolen_one_ends_the_session_and_the_browser_forgets() {
+async fn a_reused_refresh_cookie_revokes_the_session_and_clears_the_cookies() {
     let site = Site::start();
     let tokens = site.login("api", &[]).await;
     let stolen = format!("{REFRESH}={}", tokens.refresh_token);
@@ -119,7 +124,7 @@ async fn a_stolen_one_ends_the_session_and_the_browser_forgets() {
             .all(|cookie| cookie.contains("Max-Age=0"))
     );
 
-    // Its honest owner is out as well, with the access token too.
+    // The honest browser is logged out too, also with its access token.
     let owner = cookies(&tokens.access_token, &newest);
     let (status, refusal) = denied(site.check("GET", &[("cookie", &owner)], &[]).await.unwrap());
     assert_eq!(
@@ -129,12 +134,12 @@ async fn a_stolen_one_ends_the_session_and_the_browser_forgets() {
 }
 
 #[tokio::test]
-async fn what_changes_something_must_come_from_our_own_pages() {
+async fn requests_that_change_something_must_come_from_the_same_site() {
     let site = Site::start();
     let tokens = site.login("api", &[]).await;
     let cookie = cookies(&tokens.access_token, &tokens.refresh_token);
     let cookie = ("cookie", cookie.as_str());
-    for (method, told, passes) in [
+    for (method, site_header, passes) in [
         ("GET", ("sec-fetch-site", "cross-site"), true),
         ("HEAD", ("origin", "https://evil.example"), true),
         ("POST", ("sec-fetch-site", "same-origin"), true),
@@ -147,29 +152,29 @@ async fn what_changes_something_must_come_from_our_own_pages() {
         ("GET", ("upgrade", "websocket"), false),
         ("", ("accept", "*/*"), false),
     ] {
-        let answer = site.check(method, &[cookie, told], &[]).await.unwrap();
+        let answer = site.check(method, &[cookie, site_header], &[]).await.unwrap();
         if passes {
             allowed(answer);
         } else {
             let (status, refusal) = denied(answer);
-            assert_eq!(status, 403, "{method} {told:?}");
+            assert_eq!(status, 403, "{method} {site_header:?}");
             assert!(refusal.body.contains("cross_site"), "{}", refusal.body);
             assert!(
                 values(&refusal.headers, "set-cookie").is_empty(),
-                "nobody is logged out by it"
+                "the session is not revoked"
             );
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_not_renewed_is_refused() {
+async fn a_cookie_that_is_not_renewed_is_refused() {
     let site = Site::start();
     let tokens = site.login("api", &[]).await;
     let refresh = format!("{REFRESH}={}", tokens.refresh_token);
     let refresh = [("cookie", refresh.as_str())];
 
-    // A route whose answers go on for long: log in elsewhere first, but stay logged in.
+    // A route with long-running responses: no renewal there, but the browser keeps its cookies.
     let (status, refusal) = denied(site.check("GET", &refresh, &[("streaming", "true")]).await.unwrap());
     assert_eq!((status, values(&refusal.headers, "set-cookie").len()), (401, 0));
 
@@ -198,7 +203,7 @@ async fn what_is_not_renewed_is_refused() {
 }
 
 #[tokio::test]
-async fn only_who_may_refresh_has_cookies_renewed_and_only_where_they_are_on() {
+async fn cookies_are_renewed_only_for_callers_that_may_refresh_and_only_if_enabled() {
     let site = Site::with(&[("server.anonymous_scopes", "countersign:issue,countersign:validate")]);
     let tokens = site.login("api", &[]).await;
     let cookie = cookies("", &tokens.refresh_token);

@@ -1,15 +1,15 @@
-//! Envoy itself, with the configuration of `deploy/envoy.yaml`.
+//! Envoy with the configuration of `deploy/envoy.yaml`.
 
 use countersign::proto::revoke_request::Target;
 use http::StatusCode;
 
-use crate::application::{Answer, ask, start};
-use crate::proxies::{Proxied, envoy};
+use crate::application::{Response, send, start};
+use crate::proxies::{RunningProxy, envoy};
 use crate::site::{ACCESS, REFRESH, SECRET, Site, cookies};
 
 struct Edge {
     site: Site,
-    envoy: Proxied,
+    envoy: RunningProxy,
 }
 
 impl Edge {
@@ -20,43 +20,43 @@ impl Edge {
         Self { site, envoy }
     }
 
-    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
-        ask(self.envoy.address, method, path, headers).await
+    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+        send(self.envoy.address, method, path, headers).await
     }
 }
 
 #[tokio::test]
-async fn good_tokens_pass_and_bad_ones_do_not() {
+async fn valid_tokens_pass_and_invalid_ones_do_not() {
     let edge = Edge::start(|text| text).await;
     let tokens = edge.site.login("api", &["reports:read"]).await;
     let bearer = format!("Bearer {}", tokens.access_token);
 
-    let passed = edge.ask("POST", "/", &[("authorization", &bearer)]).await;
-    assert_eq!(passed.seen("x-auth-subject"), [edge.site.ada.as_str()]);
-    assert_eq!(passed.seen("x-auth-session"), [tokens.session_id.as_str()]);
-    assert_eq!(passed.seen("x-auth-roles"), ["author editor"]);
-    assert_eq!(passed.seen("authorization"), [bearer.as_str()]);
+    let passed = edge.send("POST", "/", &[("authorization", &bearer)]).await;
+    assert_eq!(passed.received_header("x-auth-subject"), [edge.site.ada.as_str()]);
+    assert_eq!(passed.received_header("x-auth-session"), [tokens.session_id.as_str()]);
+    assert_eq!(passed.received_header("x-auth-roles"), ["author editor"]);
+    assert_eq!(passed.received_header("authorization"), [bearer.as_str()]);
 
-    let nobody = edge.ask("GET", "/", &[]).await;
+    let anonymous = edge.send("GET", "/", &[]).await;
     assert_eq!(
-        (nobody.status, nobody.header("www-authenticate")),
+        (anonymous.status, anonymous.header("www-authenticate")),
         (StatusCode::UNAUTHORIZED, "Bearer realm=\"api\"")
     );
-    let bad = edge.ask("GET", "/", &[("authorization", "Bearer bad")]).await;
+    let bad = edge.send("GET", "/", &[("authorization", "Bearer bad")]).await;
     assert_eq!(
         (bad.status, bad.error().as_str()),
         (StatusCode::UNAUTHORIZED, "invalid_token")
     );
     assert_eq!(bad.header("content-type"), "application/json");
-    // Two of them, which Envoy joins.
+    // Two headers, which Envoy joins into one.
     let two = [("authorization", bearer.as_str()), ("authorization", bearer.as_str())];
-    assert_eq!(edge.ask("GET", "/", &two).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(edge.send("GET", "/", &two).await.status, StatusCode::UNAUTHORIZED);
 
-    let elsewhere = edge.ask("GET", "/reports", &[("authorization", &bearer)]).await;
+    let elsewhere = edge.send("GET", "/reports", &[("authorization", &bearer)]).await;
     assert_eq!(elsewhere.status, StatusCode::UNAUTHORIZED, "another audience");
     let reports = edge.site.login("reports", &["reports:read"]).await;
     let lacking = format!("Bearer {}", reports.access_token);
-    let lacking = edge.ask("GET", "/reports", &[("authorization", &lacking)]).await;
+    let lacking = edge.send("GET", "/reports", &[("authorization", &lacking)]).await;
     assert_eq!(
         (lacking.status, lacking.error().as_str()),
         (StatusCode::FORBIDDEN, "insufficient_scope")
@@ -68,18 +68,18 @@ async fn good_tokens_pass_and_bad_ones_do_not() {
     );
     let both = edge.site.login("reports", &["reports:read", "reports:export"]).await;
     let both = format!("Bearer {}", both.access_token);
-    let both = edge.ask("GET", "/reports", &[("authorization", &both)]).await;
-    assert_eq!(both.seen("x-auth-scopes"), ["reports:read reports:export"]);
+    let both = edge.send("GET", "/reports", &[("authorization", &both)]).await;
+    assert_eq!(both.received_header("x-auth-scopes"), ["reports:read reports:export"]);
 
     assert_eq!(
-        edge.ask("POST", "/login", &[]).await.status,
+        edge.send("POST", "/login", &[]).await.status,
         StatusCode::OK,
-        "open to everybody"
+        "the route is public"
     );
 }
 
 #[tokio::test]
-async fn who_asks_is_said_by_nobody_else() {
+async fn identity_headers_cannot_be_forged() {
     let lies = [
         ("x-auth-subject", "root"),
         ("x-auth-session", "root"),
@@ -89,7 +89,7 @@ async fn who_asks_is_said_by_nobody_else() {
         ("X_Auth_Roles", "root"),
     ];
     let as_delivered = Edge::start(|text| text).await;
-    // Without Envoy's own care, only what Countersign told it protects the application.
+    // Without Envoy's own header mutation, only Countersign's answer protects the application.
     let careless = Edge::start(|text| {
         let start = text.find("                early_header_mutation_extensions:").unwrap();
         let end = text.find("                route_config:").unwrap();
@@ -104,13 +104,13 @@ async fn who_asks_is_said_by_nobody_else() {
         let tokens = edge.site.login("api", &[]).await;
         let bearer = format!("Bearer {}", tokens.access_token);
         let headers = [&lies[..], &[("authorization", &bearer)]].concat();
-        let passed = edge.ask("GET", "/", &headers).await;
-        assert_eq!(passed.seen("x-auth-subject"), [edge.site.ada.as_str()]);
-        assert_eq!(passed.seen("x-auth-session"), [tokens.session_id.as_str()]);
-        assert_eq!(passed.seen("x-auth-roles"), ["author editor"]);
+        let passed = edge.send("GET", "/", &headers).await;
+        assert_eq!(passed.received_header("x-auth-subject"), [edge.site.ada.as_str()]);
+        assert_eq!(passed.received_header("x-auth-session"), [tokens.session_id.as_str()]);
+        assert_eq!(passed.received_header("x-auth-roles"), ["author editor"]);
         assert!(!passed.body.contains("root"), "{}", passed.body);
     }
-    let open = as_delivered.ask("GET", "/login", &lies).await;
+    let open = as_delivered.send("GET", "/login", &lies).await;
     assert!(
         open.status == StatusCode::OK && !open.body.contains("root"),
         "{}",
@@ -119,14 +119,14 @@ async fn who_asks_is_said_by_nobody_else() {
 }
 
 #[tokio::test]
-async fn cookies_are_renewed_on_the_way_and_cleared_when_stolen() {
+async fn cookies_are_renewed_by_the_proxy_and_cleared_after_reuse() {
     let edge = Edge::start(|text| text).await;
     let tokens = edge.site.login("api", &[]).await;
     let stale = cookies("", &tokens.refresh_token);
 
-    let passed = edge.ask("GET", "/", &[("cookie", &stale)]).await;
-    assert_eq!(passed.seen("x-auth-subject"), [edge.site.ada.as_str()]);
-    assert_eq!(passed.seen("cookie"), ["theme=dark"]);
+    let passed = edge.send("GET", "/", &[("cookie", &stale)]).await;
+    assert_eq!(passed.received_header("x-auth-subject"), [edge.site.ada.as_str()]);
+    assert_eq!(passed.received_header("cookie"), ["theme=dark"]);
     let (access, refresh) = (passed.cookie(ACCESS).unwrap(), passed.cookie(REFRESH).unwrap());
     assert_eq!(
         passed.cookie("app").as_deref(),
@@ -136,58 +136,61 @@ async fn cookies_are_renewed_on_the_way_and_cleared_when_stolen() {
     assert_eq!(passed.cookies().count(), 3);
 
     let fresh = cookies(&access, &refresh);
-    let again = edge.ask("GET", "/", &[("cookie", &fresh)]).await;
+    let again = edge.send("GET", "/", &[("cookie", &fresh)]).await;
     assert!(again.status == StatusCode::OK && again.cookie(ACCESS).is_none());
     let forged = [("cookie", fresh.as_str()), ("sec-fetch-site", "cross-site")];
-    let forged = edge.ask("POST", "/", &forged).await;
+    let forged = edge.send("POST", "/", &forged).await;
     assert_eq!(
         (forged.status, forged.error().as_str()),
         (StatusCode::FORBIDDEN, "cross_site")
     );
     let own = [("cookie", fresh.as_str()), ("sec-fetch-site", "same-origin")];
-    assert_eq!(edge.ask("POST", "/", &own).await.status, StatusCode::OK);
-    let streaming = edge.ask("GET", "/events", &[("cookie", &cookies("", &refresh))]).await;
+    assert_eq!(edge.send("POST", "/", &own).await.status, StatusCode::OK);
+    let streaming = edge.send("GET", "/events", &[("cookie", &cookies("", &refresh))]).await;
     assert_eq!(
         (streaming.status, streaming.cookies().count()),
         (StatusCode::UNAUTHORIZED, 0)
     );
 
-    // One generation on, the first is older than any retry.
-    let newer = edge.ask("GET", "/", &[("cookie", &cookies("", &refresh))]).await;
+    // One generation later the first cookie is older than any retry.
+    let newer = edge.send("GET", "/", &[("cookie", &cookies("", &refresh))]).await;
     assert!(newer.cookie(REFRESH).is_some());
-    let stolen = edge.ask("GET", "/", &[("cookie", &stale)]).await;
+    let stolen = edge.send("GET", "/", &[("cookie", &stale)]).await;
     assert_eq!(stolen.status, StatusCode::UNAUTHORIZED);
     assert_eq!(stolen.cookie(ACCESS).as_deref(), Some(""));
     assert_eq!(stolen.cookie(REFRESH).as_deref(), Some(""));
-    let out = edge.ask("GET", "/", &[("cookie", &cookies(&access, &refresh))]).await;
+    let out = edge.send("GET", "/", &[("cookie", &cookies(&access, &refresh))]).await;
     assert_eq!(
         out.status,
         StatusCode::UNAUTHORIZED,
-        "everything of that session is dead"
+        "every token of the session is revoked"
     );
     assert!(!edge.site.server.log().contains(SECRET));
 }
 
 #[tokio::test]
-async fn an_outage_is_no_bad_token_and_envoy_decides() {
+async fn an_outage_is_not_a_refusal_and_envoy_decides() {
     let closed = Edge::start(|text| text).await;
     let bearer = format!("Bearer {}", closed.site.login("api", &[]).await.access_token);
     let headers = [("authorization", bearer.as_str()), ("x-auth-subject", "root")];
     let Edge { site, envoy } = closed;
     site.server.kill();
-    let answer = ask(envoy.address, "GET", "/", &headers).await;
+    let answer = send(envoy.address, "GET", "/", &headers).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!((answer.header("www-authenticate"), answer.cookies().count()), ("", 0));
 
     let open = Edge::start(|text| text.replace("failure_mode_allow: false", "failure_mode_allow: true")).await;
     let Edge { site, envoy } = open;
     site.server.kill();
-    let answer = ask(envoy.address, "GET", "/", &headers).await;
-    assert!(answer.seen("x-auth-subject").is_empty(), "let through as nobody");
+    let answer = send(envoy.address, "GET", "/", &headers).await;
+    assert!(
+        answer.received_header("x-auth-subject").is_empty(),
+        "let through as anonymous"
+    );
 }
 
 #[tokio::test]
-async fn envoys_own_reader_of_tokens_agrees_and_does_not_know_what_is_revoked() {
+async fn envoys_jwt_filter_agrees_but_does_not_know_revocations() {
     let site = Site::start();
     let application = start().await;
     let jwks = site.server.http_url();
@@ -218,17 +221,20 @@ async fn envoys_own_reader_of_tokens_agrees_and_does_not_know_what_is_revoked() 
     });
     let tokens = site.login("api", &[]).await;
     let bearer = format!("Bearer {}", tokens.access_token);
-    let ask = |bearer: String| {
+    let send = |bearer: String| {
         let address = envoy.address;
-        async move { ask(address, "GET", "/", &[("authorization", bearer.as_str())]).await }
+        async move { send(address, "GET", "/", &[("authorization", bearer.as_str())]).await }
     };
-    assert_eq!(ask(bearer.clone()).await.seen("x-auth-subject"), [site.ada.as_str()]);
-    let broken = ask(format!("{}x", &bearer[..bearer.len() - 4])).await;
+    assert_eq!(
+        send(bearer.clone()).await.received_header("x-auth-subject"),
+        [site.ada.as_str()]
+    );
+    let broken = send(format!("{}x", &bearer[..bearer.len() - 4])).await;
     assert_eq!(broken.status, StatusCode::UNAUTHORIZED);
     assert!(broken.body.contains("Jwt"), "refused by Envoy itself: {}", broken.body);
 
     site.caller.revoke(Target::Token(tokens.refresh_token)).await.unwrap();
-    let revoked = ask(bearer).await;
+    let revoked = send(bearer).await;
     assert_eq!(
         (revoked.status, revoked.error().as_str()),
         (StatusCode::UNAUTHORIZED, "invalid_token")

@@ -1,12 +1,12 @@
-//! `/authorize`, asked directly and by nginx, Traefik and Caddy, each configured as the README shows it.
+//! `/authorize`, called directly and by nginx, Traefik and Caddy, each configured as the README shows.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::application::{Answer, ask, start};
-use crate::proxies::{Proxied, caddy, nginx, traefik};
+use crate::application::{Response, send, start};
+use crate::proxies::{RunningProxy, caddy, nginx, traefik};
 use crate::site::{ACCESS, REFRESH, SECRET, Site, cookies};
 use crate::support::eventually;
 
@@ -15,102 +15,103 @@ fn side_port(site: &Site) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn only_the_proxy_may_ask() {
+async fn only_the_proxy_may_call_authorize() {
     let site = Site::start();
     let bearer = format!("Bearer {}", site.login("api", &["read"]).await.access_token);
     let good = ("authorization", bearer.as_str());
     let to = side_port(&site);
     let wrong = ("x-forward-auth-secret", "a-shared-secret-of-the-testz");
     for headers in [&[good][..], &[good, wrong]] {
-        let answer = ask(to, "GET", "/authorize", headers).await;
+        let answer = send(to, "GET", "/authorize", headers).await;
         assert_eq!(
             (answer.status, answer.error().as_str()),
             (StatusCode::FORBIDDEN, "unknown_proxy")
         );
     }
     let proxy = ("x-forward-auth-secret", SECRET);
-    let answer = ask(to, "GET", "/authorize?scopes=read", &[good, proxy]).await;
+    let answer = send(to, "GET", "/authorize?scopes=read", &[good, proxy]).await;
     assert_eq!(
         (answer.status, answer.header("x-auth-subject")),
         (StatusCode::OK, site.ada.as_str())
     );
-    let answer = ask(to, "GET", "/authorize?scopes=write", &[good, proxy]).await;
+    let answer = send(to, "GET", "/authorize?scopes=write", &[good, proxy]).await;
     assert_eq!(
         (answer.status, answer.error().as_str()),
         (StatusCode::FORBIDDEN, "insufficient_scope")
     );
-    let answer = ask(to, "GET", "/authorize?scope=write", &[good, proxy]).await;
+    let answer = send(to, "GET", "/authorize?scope=write", &[good, proxy]).await;
     assert_eq!(
         answer.status,
         StatusCode::BAD_REQUEST,
-        "a slip of the pen opens nothing"
+        "a misspelt secret opens nothing"
     );
 
-    // Anybody may where anybody may validate; where it is off, it is not there.
+    // Without a secret, all callers may call it if anonymous callers may validate. If it is off, the path does not
+    // exist.
     let open = Site::with(&[("gateway.forward_auth_secret", "")]);
-    let answer = ask(side_port(&open), "GET", "/authorize", &[]).await;
+    let answer = send(side_port(&open), "GET", "/authorize", &[]).await;
     assert_eq!(
         (answer.status, answer.header("www-authenticate")),
         (StatusCode::UNAUTHORIZED, "Bearer realm=\"api\"")
     );
     let off = Site::with(&[("gateway.forward_auth", "false")]);
     assert_eq!(
-        ask(side_port(&off), "GET", "/authorize", &[]).await.status,
+        send(side_port(&off), "GET", "/authorize", &[]).await.status,
         StatusCode::NOT_FOUND
     );
 }
 
 #[tokio::test]
-async fn a_method_that_is_not_told_may_be_any() {
+async fn a_missing_method_is_treated_as_any_method() {
     let site = Site::start();
     let tokens = site.login("api", &[]).await;
     let cookie = cookies(&tokens.access_token, &tokens.refresh_token);
-    let asked = [("x-forward-auth-secret", SECRET), ("cookie", cookie.as_str())];
+    let request_headers = [("x-forward-auth-secret", SECRET), ("cookie", cookie.as_str())];
     let to = side_port(&site);
-    let answer = ask(to, "GET", "/authorize", &asked).await;
+    let answer = send(to, "GET", "/authorize", &request_headers).await;
     assert_eq!(
         (answer.status, answer.error().as_str()),
         (StatusCode::FORBIDDEN, "cross_site")
     );
-    let told = [&asked[..], &[("x-forwarded-method", "GET")]].concat();
-    let answer = ask(to, "GET", "/authorize", &told).await;
+    let with_method = [&request_headers[..], &[("x-forwarded-method", "GET")]].concat();
+    let answer = send(to, "GET", "/authorize", &with_method).await;
     assert_eq!((answer.status, answer.header("cookie")), (StatusCode::OK, "theme=dark"));
 }
 
 #[tokio::test]
-async fn a_refusal_shows_tokens_to_the_browser_alone_and_not_to_its_scripts() {
+async fn a_refusal_shows_new_tokens_only_to_the_browser_and_not_to_scripts() {
     let site = Site::start();
     let tokens = site.login("api", &[]).await;
     let cookie = cookies("", &tokens.refresh_token);
-    let mut asked = vec![
+    let mut request_headers = vec![
         ("x-forward-auth-secret", SECRET),
         ("x-forwarded-method", "GET"),
         ("cookie", cookie.as_str()),
     ];
     let to = side_port(&site);
-    // Some proxies hand a refusal on with all its headers.
-    let refused = ask(to, "GET", "/authorize?scopes=write", &asked).await;
+    // Some proxies pass a refusal on with all its headers.
+    let refused = send(to, "GET", "/authorize?scopes=write", &request_headers).await;
     assert_eq!(
         (refused.status, refused.header("x-set-refresh-cookie")),
         (StatusCode::FORBIDDEN, "")
     );
     let next = cookies("", &refused.cookie(REFRESH).unwrap());
-    asked[2].1 = &next;
-    let renewed = ask(to, "GET", "/authorize", &asked).await;
+    request_headers[2].1 = &next;
+    let renewed = send(to, "GET", "/authorize", &request_headers).await;
     assert_eq!(renewed.status, StatusCode::OK);
     assert!(renewed.header("x-set-refresh-cookie").starts_with(REFRESH));
-    // Two generations old.
-    asked[2].1 = &cookie;
-    let stolen = ask(to, "GET", "/authorize", &asked).await;
+    // Two generations old, so it is a reuse.
+    request_headers[2].1 = &cookie;
+    let stolen = send(to, "GET", "/authorize", &request_headers).await;
     assert_eq!(stolen.status, StatusCode::UNAUTHORIZED);
     assert!(stolen.header("x-set-refresh-cookie").contains("Max-Age=0"));
 }
 
-/// What every proxy must do, however it is told to.
-async fn behaves(site: &Site, proxy: &Proxied) {
-    let ask = |method: &'static str, headers: Vec<(&'static str, String)>| async move {
+/// The checks that every proxy must pass.
+async fn assert_proxy(site: &Site, proxy: &RunningProxy) {
+    let send = |method: &'static str, headers: Vec<(&'static str, String)>| async move {
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        ask(proxy.address, method, "/page?x=y", &headers).await
+        send(proxy.address, method, "/page?x=y", &headers).await
     };
     let tokens = site.login("api", &[]).await;
     let bearer = format!("Bearer {}", tokens.access_token);
@@ -120,9 +121,9 @@ async fn behaves(site: &Site, proxy: &Proxied) {
         ("x-auth-subject", "root".to_owned()),
         ("x-auth-scopes", "root".to_owned()),
     ];
-    let passed: Answer = ask("POST", lies).await;
-    assert_eq!(passed.seen("x-auth-subject"), [site.ada.as_str()]);
-    assert_eq!(passed.seen("x-auth-session"), [tokens.session_id.as_str()]);
+    let passed: Response = send("POST", lies).await;
+    assert_eq!(passed.received_header("x-auth-subject"), [site.ada.as_str()]);
+    assert_eq!(passed.received_header("x-auth-session"), [tokens.session_id.as_str()]);
     assert!(!passed.body.contains("root"), "{}", passed.body);
     assert!(
         !passed.body.contains(SECRET),
@@ -130,14 +131,14 @@ async fn behaves(site: &Site, proxy: &Proxied) {
     );
     assert!(passed.body.contains("/page?x=y"));
 
-    let nobody = ask("GET", vec![]).await;
-    assert_eq!(nobody.status, StatusCode::UNAUTHORIZED);
-    assert!(nobody.header("www-authenticate").starts_with("Bearer"));
+    let anonymous = send("GET", vec![]).await;
+    assert_eq!(anonymous.status, StatusCode::UNAUTHORIZED);
+    assert!(anonymous.header("www-authenticate").starts_with("Bearer"));
 
     let stale = cookies("", &tokens.refresh_token);
-    let renewed = ask("GET", vec![("cookie", stale.clone())]).await;
-    assert_eq!(renewed.seen("x-auth-subject"), [site.ada.as_str()]);
-    assert_eq!(renewed.seen("cookie"), ["theme=dark"]);
+    let renewed = send("GET", vec![("cookie", stale.clone())]).await;
+    assert_eq!(renewed.received_header("x-auth-subject"), [site.ada.as_str()]);
+    assert_eq!(renewed.received_header("cookie"), ["theme=dark"]);
     let (access, refresh) = (renewed.cookie(ACCESS).unwrap(), renewed.cookie(REFRESH).unwrap());
     assert_eq!(renewed.cookie("app").as_deref(), Some("1"));
     assert!(
@@ -147,7 +148,7 @@ async fn behaves(site: &Site, proxy: &Proxied) {
     );
 
     let fresh = cookies(&access, &refresh);
-    let again = ask("GET", vec![("cookie", fresh.clone())]).await;
+    let again = send("GET", vec![("cookie", fresh.clone())]).await;
     assert_eq!(
         (again.status, again.cookies().count()),
         (StatusCode::OK, 1),
@@ -155,20 +156,20 @@ async fn behaves(site: &Site, proxy: &Proxied) {
     );
     let site_header = |site: &str| vec![("cookie", fresh.clone()), ("sec-fetch-site", site.to_owned())];
     assert_eq!(
-        ask("POST", site_header("cross-site")).await.status,
+        send("POST", site_header("cross-site")).await.status,
         StatusCode::FORBIDDEN
     );
-    assert_eq!(ask("POST", site_header("same-origin")).await.status, StatusCode::OK);
+    assert_eq!(send("POST", site_header("same-origin")).await.status, StatusCode::OK);
     let origin = |origin: &str| vec![("cookie", fresh.clone()), ("origin", origin.to_owned())];
     assert_eq!(
-        ask("POST", origin("https://evil.example")).await.status,
+        send("POST", origin("https://evil.example")).await.status,
         StatusCode::FORBIDDEN
     );
-    assert_eq!(ask("POST", origin("https://app.example")).await.status, StatusCode::OK);
+    assert_eq!(send("POST", origin("https://app.example")).await.status, StatusCode::OK);
 }
 
-/// A configuration that we deliver, for these addresses.
-fn delivered(file: &str, site: &Site, application: SocketAddr) -> String {
+/// A configuration file of `deploy/`, with these addresses.
+fn configuration(file: &str, site: &Site, application: SocketAddr) -> String {
     let mut text = std::fs::read_to_string(format!("deploy/{file}")).unwrap();
     for (from, to) in [
         ("http://countersign:50080", site.server.http_url()),
@@ -182,25 +183,25 @@ fn delivered(file: &str, site: &Site, application: SocketAddr) -> String {
 }
 
 #[tokio::test]
-async fn nginx_asks_before_it_lets_anything_through() {
+async fn nginx_authorizes_every_request() {
     let (site, application) = (Site::start(), start().await);
-    behaves(&site, &nginx(&delivered("nginx.conf", &site, application))).await;
+    assert_proxy(&site, &nginx(&configuration("nginx.conf", &site, application))).await;
 }
 
 #[tokio::test]
-async fn traefik_asks_before_it_lets_anything_through() {
+async fn traefik_authorizes_every_request() {
     let (site, application) = (Site::start(), start().await);
-    let proxy = traefik(&delivered("traefik.yaml", &site, application));
+    let proxy = traefik(&configuration("traefik.yaml", &site, application));
     eventually("traefik has read its routes", Duration::from_secs(20), || async {
-        let answer = ask(proxy.address, "GET", "/", &[]).await;
+        let answer = send(proxy.address, "GET", "/", &[]).await;
         (answer.status != StatusCode::NOT_FOUND).then_some(())
     })
     .await;
-    behaves(&site, &proxy).await;
+    assert_proxy(&site, &proxy).await;
 }
 
 #[tokio::test]
-async fn caddy_asks_before_it_lets_anything_through() {
+async fn caddy_authorizes_every_request() {
     let (site, application) = (Site::start(), start().await);
-    behaves(&site, &caddy(&delivered("Caddyfile", &site, application))).await;
+    assert_proxy(&site, &caddy(&configuration("Caddyfile", &site, application))).await;
 }

@@ -1,11 +1,7 @@
-//! The edge: what proxies are told, and what comes of it, with the real ones in front: Envoy (with the configuration of
-//! `deploy/envoy.yaml`), nginx, Traefik and Caddy. The application behind them tells what reached it.
+//! Authorization for proxies, directly and with real ones in front: Envoy (with the configuration of
+//! `deploy/envoy.yaml`), nginx, Traefik and Caddy. The application behind them returns the request that reached it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot go on says so by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! When the stores are gone, the proxy is told that it cannot be told: never that a token is bad.
+//! When the stores are down, the proxy gets an error: a token is never called invalid because of an outage.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use countersign::proto::envoy::service::auth::v3::authorization_client::Authoriz
 use http::StatusCode;
 use tonic::Code;
 
-use crate::application::ask;
+use crate::application::send;
 use crate::site::{REFRESH, SECRET, allowed, request, set_cookie};
 use crate::support::caller::reason;
 use crate::support::proxy::LinkState;
 use crate::support::{Caller, Servers, eventually};
 
 #[tokio::test]
-async fn without_its_stores_a_renewal_is_an_error_and_the_cookie_is_kept() {
+async fn without_stores_a_renewal_is_an_error_and_the_cookie_is_kept() {
     let servers = Servers::start(&[])
         .await
         .set("gateway.cookies", "true")
@@ -37,12 +37,12 @@ async fn without_its_stores_a_renewal_is_an_error_and_the_cookie_is_kept() {
         ("x-forwarded-method", "GET"),
         ("cookie", cookie.as_str()),
     ];
-    let answer = ask(http, "GET", "/authorize", &headers).await;
+    let answer = send(http, "GET", "/authorize", &headers).await;
     assert_eq!(
         (answer.status, answer.cookies().count()),
         (StatusCode::SERVICE_UNAVAILABLE, 0)
     );
-    // What memory can answer goes on.
+    // Tokens that memory can check still pass.
     allowed(
         client
             .check(request("GET", &[("authorization", &bearer)], &[]))
@@ -52,7 +52,7 @@ async fn without_its_stores_a_renewal_is_an_error_and_the_cookie_is_kept() {
     );
 
     servers.to_redis.set(LinkState::Up(Duration::ZERO));
-    let ok = eventually("it is renewed", Duration::from_secs(20), || {
+    let ok = eventually("the cookie is renewed", Duration::from_secs(20), || {
         let mut client = client.clone();
         let cookie = cookie.clone();
         async move { client.check(request("GET", &[("cookie", &cookie)], &[])).await.ok() }

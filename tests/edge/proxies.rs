@@ -1,4 +1,4 @@
-//! The proxies, as they are installed by `tests/run`, each in a folder and on ports of its own.
+//! The proxies that `tests/run` installs, each with its own folder and ports.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use crate::support::guard::{self, Ending};
 use crate::support::process::find;
 use crate::support::{Process, poll, ports};
 
-/// A proxy that answers.
-pub(crate) struct Proxied {
+/// A running proxy.
+pub(crate) struct RunningProxy {
     pub(crate) address: SocketAddr,
     _process: Process,
 }
 
-/// Starts the program that `command` makes of a folder for its files and a port, until it listens on that port: somebody
-/// may have taken the port before it did.
-fn start(name: &str, command: impl Fn(&Path, u16) -> Command) -> Proxied {
+/// Starts the program that `command` makes of a folder for its files and a port, until it listens on that port.
+/// Another process may take the port first; then another one is tried.
+fn start(name: &str, command: impl Fn(&Path, u16) -> Command) -> RunningProxy {
     for _ in 0..5 {
         let (folder, port) = (guard::scratch(name), ports::free());
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -28,20 +28,24 @@ fn start(name: &str, command: impl Fn(&Path, u16) -> Command) -> Proxied {
         });
         match listens {
             Some(true) if process.exited().is_none() => {
-                return Proxied {
+                return RunningProxy {
                     address,
                     _process: process,
                 };
             }
             _ if process.log().to_lowercase().contains("address already in use") => {}
-            _ => panic!("{name} does not start; it said:\n{}", process.log()),
+            _ => panic!("{name} does not start; its log:\n{}", process.log()),
         }
     }
     panic!("{name} found no port");
 }
 
-/// Envoy with the configuration that we deliver, `changed`.
-pub(crate) fn envoy(countersign: SocketAddr, application: SocketAddr, changed: impl Fn(String) -> String) -> Proxied {
+/// Envoy with the configuration of `deploy/envoy.yaml`, modified by `changed`.
+pub(crate) fn envoy(
+    countersign: SocketAddr,
+    application: SocketAddr,
+    changed: impl Fn(String) -> String,
+) -> RunningProxy {
     start("envoy", |folder, port| {
         let file = folder.join("envoy.yaml");
         let mut text = std::fs::read_to_string("deploy/envoy.yaml").unwrap();
@@ -71,8 +75,8 @@ pub(crate) fn envoy(countersign: SocketAddr, application: SocketAddr, changed: i
     })
 }
 
-/// nginx with this `server` block's inside.
-pub(crate) fn nginx(server: &str) -> Proxied {
+/// nginx with this content of the `server` block.
+pub(crate) fn nginx(server: &str) -> RunningProxy {
     start("nginx", |folder, port| {
         let here = folder.display();
         let text = format!(
@@ -92,7 +96,7 @@ pub(crate) fn nginx(server: &str) -> Proxied {
 }
 
 /// Traefik with this dynamic configuration.
-pub(crate) fn traefik(dynamic: &str) -> Proxied {
+pub(crate) fn traefik(dynamic: &str) -> RunningProxy {
     start("traefik", |folder, port| {
         let file = folder.join("dynamic.yaml");
         std::fs::write(&file, dynamic).unwrap();
@@ -104,8 +108,8 @@ pub(crate) fn traefik(dynamic: &str) -> Proxied {
     })
 }
 
-/// Caddy with this site, wherever it is.
-pub(crate) fn caddy(site: &str) -> Proxied {
+/// Caddy with this site block, on its own address.
+pub(crate) fn caddy(site: &str) -> RunningProxy {
     start("caddy", |folder, port| {
         let file = folder.join("Caddyfile");
         let here = format!(

@@ -1,4 +1,4 @@
-//! A Countersign with everything of the edge on, its caller, and somebody who is logged in.
+//! A Countersign with all authorization for proxies on, a caller, and a logged-in user.
 
 use countersign::proto::Tokens;
 use countersign::proto::envoy::service::auth::v3::CheckRequest;
@@ -14,7 +14,7 @@ use crate::support::deployment::{add_user, for_tests};
 use crate::support::serve::Storage;
 use crate::support::{Caller, Countersign, PASSWORD};
 
-/// What a proxy must send to `/authorize`.
+/// The secret that a proxy must send to `/authorize`.
 pub(crate) const SECRET: &str = "a-shared-secret-of-the-tests";
 
 /// The names of the cookies.
@@ -25,17 +25,17 @@ pub(crate) struct Site {
     pub(crate) storage: Storage,
     pub(crate) server: Countersign,
     pub(crate) caller: Caller,
-    /// The user `ada`.
+    /// The id of the user `ada`.
     pub(crate) ada: String,
 }
 
 impl Site {
-    /// Embedded, cookies and forward auth on.
+    /// Starts it embedded, with cookies and forward auth on.
     pub(crate) fn start() -> Self {
         Self::with(&[])
     }
 
-    /// With these options too.
+    /// Starts it with these further options.
     pub(crate) fn with(options: &[(&str, &str)]) -> Self {
         let storage = for_tests(Storage::embedded())
             .set("gateway.cookies", "true")
@@ -80,7 +80,7 @@ impl Site {
         answer.into_inner().tokens.unwrap()
     }
 
-    /// Check, as Envoy asks, with these headers and what the route says of itself.
+    /// Check, as Envoy calls it, with these headers and these settings of the route.
     pub(crate) async fn check(
         &self,
         method: &str,
@@ -90,7 +90,7 @@ impl Site {
         self.check_as(request(method, headers, route), None).await
     }
 
-    /// Check with this request, by whoever holds this token.
+    /// Check with this request, by a caller with this token.
     pub(crate) async fn check_as(&self, request: CheckRequest, token: Option<&str>) -> Result<CheckResponse, Status> {
         let mut client = AuthorizationClient::connect(self.server.grpc_url()).await.unwrap();
         let mut request = tonic::Request::new(request);
@@ -102,7 +102,7 @@ impl Site {
     }
 }
 
-/// What Envoy asks.
+/// The request that Envoy sends.
 pub(crate) fn request(method: &str, headers: &[(&str, &str)], route: &[(&str, &str)]) -> CheckRequest {
     let owned = |pairs: &[(&str, &str)]| {
         pairs
@@ -141,7 +141,7 @@ pub(crate) fn allowed(answer: CheckResponse) -> OkHttpResponse {
     }
 }
 
-/// The part of the answer that does not: its status, and the rest.
+/// The status and the rest of an answer that refuses the request.
 #[track_caller]
 pub(crate) fn denied(answer: CheckResponse) -> (i32, DeniedHttpResponse) {
     assert_ne!(answer.status.as_ref().map(|status| status.code), Some(0));
@@ -171,7 +171,7 @@ pub(crate) fn values(
         .collect()
 }
 
-/// The value of one of our cookies among the `set-cookie`s of an answer.
+/// The value of one of Countersign's cookies among the `set-cookie`s of an answer.
 pub(crate) fn set_cookie(
     headers: &[countersign::proto::envoy::config::core::v3::HeaderValueOption],
     name: &str,
