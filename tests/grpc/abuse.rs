@@ -1,4 +1,4 @@
-//! Peers that do not behave.
+//! Peers that break the protocol or send nothing.
 
 use std::time::Duration;
 
@@ -7,20 +7,20 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::server::{Server, Setup};
+use crate::server::{Server, ServerSettings};
 
-/// How long until the server hangs up.
-async fn hung_up(mut peer: TcpStream) -> Duration {
+/// The time until the server closes the connection.
+async fn until_closed(mut peer: TcpStream) -> Duration {
     let begun = Instant::now();
     let mut rest = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(20), peer.read_to_end(&mut rest)).await;
-    let _reset_or_end = read.expect("the server hangs up");
+    let _reset_or_end = read.expect("the server closes the connection");
     begun.elapsed()
 }
 
 #[tokio::test]
 async fn a_silent_peer_is_dropped_after_five_seconds_and_another_protocol_at_once() {
-    let server = Server::start(Setup::default()).await;
+    let server = Server::start(ServerSettings::default()).await;
     let silent = TcpStream::connect(server.address).await.unwrap();
     let mut slow = TcpStream::connect(server.address).await.unwrap();
     slow.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
@@ -29,7 +29,7 @@ async fn a_silent_peer_is_dropped_after_five_seconds_and_another_protocol_at_onc
         .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await
         .unwrap();
-    let (silent, slow, other) = tokio::join!(hung_up(silent), hung_up(slow), hung_up(other));
+    let (silent, slow, other) = tokio::join!(until_closed(silent), until_closed(slow), until_closed(other));
     for waited in [silent, slow] {
         assert!((4..20).contains(&waited.as_secs()), "{waited:?}");
     }
@@ -37,24 +37,24 @@ async fn a_silent_peer_is_dropped_after_five_seconds_and_another_protocol_at_onc
 }
 
 #[tokio::test]
-async fn connections_beyond_the_cap_wait_for_their_turn() {
-    let setup = Setup {
+async fn connections_beyond_the_limit_wait() {
+    let setup = ServerSettings {
         max_connections: 1,
-        ..Setup::default()
+        ..ServerSettings::default()
     };
     let server = Server::start(setup).await;
     let first = server.client().await;
     let mut second = server.client().await;
     let mut waiting = tokio::spawn(async move { second.get_keys(proto::GetKeysRequest {}).await });
     let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
-    assert!(early.is_err(), "answered beyond the cap");
+    assert!(early.is_err(), "answered beyond the limit");
     drop(first);
     assert!(waiting.await.unwrap().is_ok());
 }
 
 #[tokio::test]
-async fn what_is_not_grpc_gets_an_answer_of_http() {
-    let server = Server::start(Setup::default()).await;
+async fn a_request_that_is_not_grpc_gets_an_http_error() {
+    let server = Server::start(ServerSettings::default()).await;
     let io = TcpStream::connect(server.address).await.unwrap();
     let executor = hyper_util::rt::TokioExecutor::new();
     let io = hyper_util::rt::TokioIo::new(io);

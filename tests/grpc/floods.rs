@@ -1,4 +1,4 @@
-//! Peers that send much, or take nothing.
+//! Peers that send too much, or do not read the responses.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use tokio::time::{Instant, timeout};
 use crate::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Peer, RST_STREAM, frame, head, literal, message,
 };
-use crate::server::{Server, Setup, told};
+use crate::server::{Server, ServerSettings, instruction};
 
 /// `SETTINGS_INITIAL_WINDOW_SIZE` (RFC 9113 §6.5.2).
 const WINDOW: u16 = 4;
 
-/// Everything the server says until it hangs up, or says nothing for a second.
-async fn said(peer: &mut Peer) -> Vec<crate::frames::Received> {
+/// All frames until the server closes the connection, or sends nothing for a second.
+async fn frames_until_closed(peer: &mut Peer) -> Vec<crate::frames::Received> {
     let mut all = vec![];
     while let Ok(Some(frame)) = timeout(Duration::from_secs(1), peer.next()).await {
         all.push(frame);
@@ -28,38 +28,42 @@ async fn still_answers(server: &Server) -> bool {
     answer.is_ok()
 }
 
-fn order(what: &str) -> Vec<u8> {
-    message(&told(what).encode_to_vec())
+fn instruction_message(what: &str) -> Vec<u8> {
+    message(&instruction(what).encode_to_vec())
 }
 
 #[tokio::test]
-async fn of_five_thousand_streams_a_hundred_are_let_in() {
-    let server = Server::start(Setup::default()).await;
+async fn of_five_thousand_streams_a_hundred_are_accepted() {
+    let server = Server::start(ServerSettings::default()).await;
     let mut peer = Peer::connect(server.address, &[]).await;
-    let (head, order) = (head("Refresh"), order("sleep 60000"));
+    let (head, instruction_message) = (head("Refresh"), instruction_message("sleep 60000"));
     for id in (1..10_000).step_by(2) {
         let call = [
             frame(HEADERS, END_HEADERS, id, &head),
-            frame(DATA, END_STREAM, id, &order),
+            frame(DATA, END_STREAM, id, &instruction_message),
         ];
         if !peer.send(&call.concat()).await {
             break;
         }
     }
-    let said = said(&mut peer).await;
+    let frames_until_closed = frames_until_closed(&mut peer).await;
     let refused = |f: &&crate::frames::Received| f.kind == RST_STREAM && f.payload == [0, 0, 0, 7];
-    let stopped = said.iter().any(|f| f.kind == GOAWAY);
+    let stopped = frames_until_closed.iter().any(|f| f.kind == GOAWAY);
     assert!(
-        stopped || said.iter().filter(refused).count() >= 4_000,
-        "neither refused nor stopped"
+        stopped || frames_until_closed.iter().filter(refused).count() >= 4_000,
+        "neither refused nor closed"
     );
-    assert!(server.seen.begun() <= 100, "{} calls began", server.seen.begun());
+    assert!(
+        server.observed.begun() <= 100,
+        "{} calls began",
+        server.observed.begun()
+    );
     assert!(still_answers(&server).await);
 }
 
 #[tokio::test]
 async fn rapid_reset_ends_the_connection() {
-    let server = Server::start(Setup::default()).await;
+    let server = Server::start(ServerSettings::default()).await;
     let mut peer = Peer::connect(server.address, &[]).await;
     let head = head("Refresh");
     let mut sent = 0;
@@ -73,14 +77,14 @@ async fn rapid_reset_ends_the_connection() {
         }
         sent += 1;
     }
-    let ended = said(&mut peer).await.iter().any(|f| f.kind == GOAWAY) || sent < 100_000;
-    assert!(ended, "{sent} resets were put up with");
+    let ended = frames_until_closed(&mut peer).await.iter().any(|f| f.kind == GOAWAY) || sent < 100_000;
+    assert!(ended, "{sent} resets were tolerated");
     assert!(still_answers(&server).await);
 }
 
 #[tokio::test]
-async fn headers_without_end_end_the_connection() {
-    let server = Server::start(Setup::default()).await;
+async fn endless_headers_end_the_connection() {
+    let server = Server::start(ServerSettings::default()).await;
     let mut peer = Peer::connect(server.address, &[]).await;
     let mut sent = peer.send(&frame(HEADERS, 0, 1, &head("Refresh"))).await;
     let mut block = vec![];
@@ -90,26 +94,26 @@ async fn headers_without_end_end_the_connection() {
         sent = peer.send(&frame(CONTINUATION, 0, 1, &block)).await;
         bytes += block.len();
     }
-    assert!(!sent, "64 MiB of one header list were taken");
+    assert!(!sent, "64 MiB of one header list were accepted");
     assert!(still_answers(&server).await);
 }
 
 #[tokio::test]
 async fn a_header_list_that_is_too_long_reaches_no_service() {
-    let server = Server::start(Setup::default()).await;
+    let server = Server::start(ServerSettings::default()).await;
     let mut client = server.client().await;
     for (length, passes) in [(15_000, true), (17_000, false)] {
-        let mut request = tonic::Request::new(told("at once"));
+        let mut request = tonic::Request::new(instruction("at once"));
         let long = "x".repeat(length).parse().unwrap();
         request.metadata_mut().insert("x-long", long);
         assert_eq!(client.refresh(request).await.is_ok(), passes, "{length}");
     }
-    assert_eq!(server.seen.begun(), 1);
+    assert_eq!(server.observed.begun(), 1);
 }
 
 #[tokio::test]
-async fn answers_that_are_not_taken_end_the_connection() {
-    let server = Server::start(Setup::default()).await;
+async fn unread_responses_end_the_connection() {
+    let server = Server::start(ServerSettings::default()).await;
     let mut peer = Peer::connect(server.address, &[(WINDOW, 0)]).await;
     for id in [1, 3, 5] {
         let call = [
@@ -120,7 +124,7 @@ async fn answers_that_are_not_taken_end_the_connection() {
     }
     let begun = Instant::now();
     let ended = timeout(Duration::from_secs(40), async { while peer.next().await.is_some() {} }).await;
-    assert!(ended.is_ok(), "the answers wait for ever");
+    assert!(ended.is_ok(), "the responses wait for ever");
     assert!(begun.elapsed() > Duration::from_secs(10), "a slow peer is given time");
-    assert_eq!(server.seen.begun(), 3);
+    assert_eq!(server.observed.begun(), 3);
 }

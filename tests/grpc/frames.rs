@@ -1,4 +1,4 @@
-//! HTTP/2 spoken by hand (RFC 9113), to say what no client library would.
+//! HTTP/2 frames written by hand (RFC 9113), which no client library would send.
 
 use std::net::SocketAddr;
 
@@ -17,12 +17,12 @@ pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 
-/// A peer that has said hello.
+/// A client connection after the preface.
 pub(crate) struct Peer {
     io: TcpStream,
 }
 
-/// A frame that the server sent.
+/// A frame from the server.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) kind: u8,
@@ -30,7 +30,7 @@ pub(crate) struct Received {
 }
 
 impl Peer {
-    /// Says hello with these settings (RFC 9113 §6.5.2).
+    /// Connects and sends the preface with these settings (RFC 9113 §6.5.2).
     pub(crate) async fn connect(address: SocketAddr, settings: &[(u16, u32)]) -> Self {
         let mut io = TcpStream::connect(address).await.unwrap();
         io.set_nodelay(true).unwrap();
@@ -43,12 +43,13 @@ impl Peer {
         Self { io }
     }
 
-    /// Sends bytes; false if the server has hung up.
+    /// Sends bytes; `false` if the server has closed the connection.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> bool {
         self.io.write_all(bytes).await.is_ok()
     }
 
-    /// The next frame but settings, which are acknowledged, and pings, which are answered; none once the server hung up.
+    /// The next frame other than settings, which are acknowledged, and pings, which are answered; `None` once the
+    /// server has closed the connection.
     pub(crate) async fn next(&mut self) -> Option<Received> {
         loop {
             let mut head = [0; 9];
@@ -66,7 +67,7 @@ impl Peer {
     }
 }
 
-/// A frame.
+/// An encoded frame.
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut bytes = vec![length[1], length[2], length[3], kind, flags];
@@ -91,7 +92,7 @@ pub(crate) fn head(method: &str) -> Vec<u8> {
     block
 }
 
-/// A header as a literal that is not indexed.
+/// Appends a header as a literal without indexing.
 pub(crate) fn literal(block: &mut Vec<u8>, name: &str, value: &str) {
     block.push(0);
     for text in [name, value] {
@@ -112,7 +113,7 @@ pub(crate) fn literal(block: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-/// A message of gRPC.
+/// A gRPC message with its length prefix.
 pub(crate) fn message(encoded: &[u8]) -> Vec<u8> {
     let length = u32::try_from(encoded.len()).unwrap().to_be_bytes();
     [&[0][..], &length, encoded].concat()

@@ -1,6 +1,6 @@
-//! The frame around every call, through a real port: who may call, deadlines, limits, panics, the end.
+//! The pipeline around every call, through a real port: authentication, deadlines, limits, panics, and stopping.
 //!
-//! Behind the frame stands a service that does as its caller says, so that what is seen is the frame's doing.
+//! The service behind it follows instructions in the request, so that the tests see only the pipeline's behaviour.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 

@@ -1,11 +1,11 @@
-//! Reflection, and what is not served.
+//! Reflection, and unknown methods.
 
 use std::collections::BTreeSet;
 
 use tonic::Code;
 use tonic_reflection::pb::{v1, v1alpha};
 
-use crate::server::{Server, Setup};
+use crate::server::{Server, ServerSettings};
 
 async fn symbols(
     server: &Server,
@@ -21,10 +21,10 @@ async fn symbols(
 }
 
 #[tokio::test]
-async fn tools_find_every_service_and_the_details_of_errors() {
+async fn reflection_lists_every_service_and_the_error_details() {
     use v1::server_reflection_request::MessageRequest;
     use v1::server_reflection_response::MessageResponse;
-    let server = Server::start(Setup::default()).await;
+    let server = Server::start(ServerSettings::default()).await;
     let answer = symbols(&server, MessageRequest::ListServices(String::new())).await;
     let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
         panic!("{answer:?}");
@@ -49,8 +49,8 @@ async fn tools_find_every_service_and_the_details_of_errors() {
 }
 
 #[tokio::test]
-async fn the_protocol_before_is_spoken_too() {
-    let server = Server::start(Setup::default()).await;
+async fn the_older_reflection_protocol_is_supported() {
+    let server = Server::start(ServerSettings::default()).await;
     let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(server.channel().await);
     let request = v1alpha::ServerReflectionRequest {
         message_request: Some(v1alpha::server_reflection_request::MessageRequest::ListServices(
@@ -63,10 +63,10 @@ async fn the_protocol_before_is_spoken_too() {
 }
 
 #[tokio::test]
-async fn what_is_not_served_is_unimplemented() {
-    let setup = Setup {
+async fn an_unknown_method_is_unimplemented() {
+    let setup = ServerSettings {
         reflection: false,
-        ..Setup::default()
+        ..ServerSettings::default()
     };
     let server = Server::start(setup).await;
     let mut client = v1::server_reflection_client::ServerReflectionClient::new(server.channel().await);

@@ -1,4 +1,4 @@
-//! A server whose service does as its caller says, and clients for it.
+//! A server whose service follows instructions in the request, and clients for it.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -33,22 +33,22 @@ use tonic_health::pb::health_server::HealthServer;
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) stop: Stop,
-    pub(crate) seen: Arc<Seen>,
+    pub(crate) observed: Arc<Observed>,
     pub(crate) ended: JoinHandle<()>,
 }
 
-/// What the service saw.
+/// Counters of the calls that reached the service.
 #[derive(Default)]
-pub(crate) struct Seen {
-    /// How many calls reached it.
+pub(crate) struct Observed {
+    /// The number of calls that reached it.
     pub(crate) begun: AtomicUsize,
-    /// How many sleeps were dropped before they ended.
+    /// The number of sleeps that were dropped before they ended.
     pub(crate) dropped: AtomicUsize,
-    /// Whether the token "fading" is still good.
+    /// Whether the token "fading" has been revoked.
     pub(crate) faded: std::sync::atomic::AtomicBool,
 }
 
-impl Seen {
+impl Observed {
     pub(crate) fn begun(&self) -> usize {
         self.begun.load(Ordering::SeqCst)
     }
@@ -58,8 +58,8 @@ impl Seen {
     }
 }
 
-/// How a server is set up.
-pub(crate) struct Setup {
+/// The configuration of a server.
+pub(crate) struct ServerSettings {
     pub(crate) security: Security,
     pub(crate) max_connections: usize,
     pub(crate) drain_timeout: Duration,
@@ -67,7 +67,7 @@ pub(crate) struct Setup {
     pub(crate) reflection: bool,
 }
 
-impl Default for Setup {
+impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             security: Security::Plain,
@@ -83,11 +83,11 @@ impl Default for Setup {
 }
 
 impl Server {
-    pub(crate) async fn start(setup: Setup) -> Self {
+    pub(crate) async fn start(setup: ServerSettings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = Stop::new();
-        let seen = Arc::new(Seen::default());
+        let observed = Arc::new(Observed::default());
         let (health, health_server) = Health::new(stop.clone()).await;
         health
             .report(ComponentHealth {
@@ -97,8 +97,8 @@ impl Server {
             })
             .await;
         let pipeline = Pipeline::new(PipelineParts {
-            routes: Box::new(Obedient::new(seen.clone(), health_server)),
-            authenticator: Arc::new(Names(seen.clone())),
+            routes: Box::new(TestRoutes::new(observed.clone(), health_server)),
+            authenticator: Arc::new(AuthenticatorByName(observed.clone())),
             policy: Policy::new(OptionalServices {
                 reflection: setup.reflection,
                 ext_authz: false,
@@ -119,7 +119,7 @@ impl Server {
         Self {
             address,
             stop,
-            seen,
+            observed,
             ended,
         }
     }
@@ -134,10 +134,10 @@ impl Server {
     }
 }
 
-/// Callers by the name that they bear: "validator", "user-manager", "fading", and "ada" who is a person.
-struct Names(Arc<Seen>);
+/// Authenticates by the bearer text: "validator", "user-manager", "fading", and "ada" who is a user.
+struct AuthenticatorByName(Arc<Observed>);
 
-impl Authenticator for Names {
+impl Authenticator for AuthenticatorByName {
     fn authenticate(&self, credential: Credential<'_>) -> Authentication {
         let machine = |scopes: &[&str]| {
             let caller = Caller {
@@ -202,16 +202,16 @@ impl Authenticator for Names {
     }
 }
 
-/// Does as the refresh token of `Refresh` says; `WatchRevocations` is silent.
-struct Obedient {
+/// Follows the instruction in the refresh token of `Refresh`; `WatchRevocations` sends nothing.
+struct TestRoutes {
     token: TokenServiceServer<Service>,
     health: Box<dyn Fn(http::Request<RequestBody>) -> ResponseFuture + Send + Sync>,
     reflection: Box<dyn Fn(http::Request<RequestBody>) -> ResponseFuture + Send + Sync>,
     reflection_alpha: Box<dyn Fn(http::Request<RequestBody>) -> ResponseFuture + Send + Sync>,
 }
 
-impl Obedient {
-    fn new(seen: Arc<Seen>, health: HealthServer<impl tonic_health::pb::health_server::Health>) -> Self {
+impl TestRoutes {
+    fn new(observed: Arc<Observed>, health: HealthServer<impl tonic_health::pb::health_server::Health>) -> Self {
         let optional = OptionalServices {
             reflection: true,
             ext_authz: false,
@@ -219,7 +219,7 @@ impl Obedient {
         let current = countersign::grpc::reflection::current(optional).unwrap();
         let alpha = countersign::grpc::reflection::alpha(optional).unwrap();
         Self {
-            token: TokenServiceServer::new(Service(seen)),
+            token: TokenServiceServer::new(Service(observed)),
             health: Box::new(move |request| health.clone().call(request)),
             reflection: Box::new(move |request| current.clone().call(request)),
             reflection_alpha: Box::new(move |request| alpha.clone().call(request)),
@@ -227,7 +227,7 @@ impl Obedient {
     }
 }
 
-impl Routes for Obedient {
+impl Routes for TestRoutes {
     fn route(&self, method: &'static Method, request: http::Request<RequestBody>) -> ResponseFuture {
         match method.service {
             "countersign.v1.TokenService" => self
@@ -243,10 +243,10 @@ impl Routes for Obedient {
     }
 }
 
-struct Service(Arc<Seen>);
+struct Service(Arc<Observed>);
 
-/// Counts itself as dropped unless it is told that it ended.
-struct Sleep<'a>(&'a Seen, bool);
+/// Counts as dropped unless the second field says that the sleep ended.
+struct Sleep<'a>(&'a Observed, bool);
 
 impl Drop for Sleep<'_> {
     fn drop(&mut self) {
@@ -261,7 +261,7 @@ impl TokenService for Service {
     async fn issue(&self, request: Request<proto::IssueRequest>) -> Result<Response<proto::IssueResponse>, Status> {
         self.0.begun.fetch_add(1, Ordering::SeqCst);
         let caller = Call::of(&request)?.caller();
-        // Tells what it was told, in fields of the answer that are texts.
+        // Returns what the service received, in text fields of the response.
         let tokens = proto::Tokens {
             session_id: caller.origin.request_id,
             token_type: caller.origin.ip_address,
@@ -282,7 +282,7 @@ impl TokenService for Service {
                 tokio::time::sleep(Duration::from_millis(millis.parse().unwrap())).await;
                 sleep.1 = true;
             }
-            Some(("panic", why)) => panic!("told to: {why}"),
+            Some(("panic", why)) => panic!("as instructed: {why}"),
             Some(("fail", _)) => {
                 return Err(countersign::model::Error::store_unavailable("canary-private").into());
             }
@@ -325,16 +325,16 @@ impl TokenService for Service {
     }
 }
 
-/// A request to refresh that tells the service what to do.
-pub(crate) fn told(order: &str) -> proto::RefreshRequest {
+/// A refresh request with an instruction for the service.
+pub(crate) fn instruction(order: &str) -> proto::RefreshRequest {
     proto::RefreshRequest {
         refresh_token: order.to_owned(),
         ..proto::RefreshRequest::default()
     }
 }
 
-/// The request, borne by `name`.
-pub(crate) fn borne<T>(message: T, name: &str) -> Request<T> {
+/// The request with a bearer token.
+pub(crate) fn with_bearer<T>(message: T, name: &str) -> Request<T> {
     let mut request = Request::new(message);
     let value = format!("Bearer {name}").parse().unwrap();
     request.metadata_mut().insert("authorization", value);
@@ -350,7 +350,7 @@ pub(crate) fn reason(status: &Status) -> String {
         .unwrap_or_default()
 }
 
-/// Waits until `done`, at most ten seconds.
+/// Waits until `done`, for at most ten seconds.
 pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     for _ in 0..1000 {
         if done() {
@@ -361,7 +361,7 @@ pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     panic!("never: {what}");
 }
 
-/// Calls a method of `TokenService` with this header, by a client that keeps no deadline of its own; the code.
+/// Calls a method of `TokenService` with this header, without a deadline of the client; returns the code.
 pub(crate) async fn raw_call(
     server: &Server,
     method: &str,
@@ -372,7 +372,7 @@ pub(crate) async fn raw_call(
     raw_call_at(server, &path, header, message).await
 }
 
-/// As [`raw_call`], of any service.
+/// Like [`raw_call`], for any service.
 pub(crate) async fn raw_call_at(
     server: &Server,
     path: &str,

@@ -1,4 +1,4 @@
-//! Streams: they outlive deadlines, and end when their caller's right or the server does.
+//! Streams: they outlive the deadlines of other calls, and end when the caller's authorization or the server ends.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::calls::SHORT;
-use crate::server::{Server, Setup, borne, raw_call_at, reason};
+use crate::server::{Server, ServerSettings, raw_call_at, reason, with_bearer};
 
-/// How many messages came, and how the stream ended.
+/// The number of messages, and how the stream ended.
 async fn drain<T>(mut stream: Streaming<T>) -> (usize, Option<Status>) {
     let mut count = 0;
     loop {
@@ -26,7 +26,7 @@ async fn drain<T>(mut stream: Streaming<T>) -> (usize, Option<Status>) {
 }
 
 async fn watch(server: &Server) -> Streaming<proto::WatchRevocationsResponse> {
-    let request = borne(proto::WatchRevocationsRequest::default(), "fading");
+    let request = with_bearer(proto::WatchRevocationsRequest::default(), "fading");
     server
         .client()
         .await
@@ -37,18 +37,18 @@ async fn watch(server: &Server) -> Streaming<proto::WatchRevocationsResponse> {
 }
 
 #[tokio::test]
-async fn a_stream_outlives_the_deadline_of_other_calls_and_ends_with_its_callers_right() {
-    let setup = Setup {
+async fn a_stream_outlives_the_default_deadline_and_ends_when_its_caller_is_revoked() {
+    let setup = ServerSettings {
         deadlines: SHORT,
-        ..Setup::default()
+        ..ServerSettings::default()
     };
     let server = Server::start(setup).await;
     let mut stream = watch(&server).await;
-    // A message each 100 ms, and the largest deadline here is one second.
+    // A message each 100 ms, and the maximum deadline here is one second.
     for n in 0..15 {
         assert!(matches!(stream.message().await, Ok(Some(_))), "the message {n}");
     }
-    server.seen.faded.store(true, Ordering::SeqCst);
+    server.observed.faded.store(true, Ordering::SeqCst);
     let (_, end) = drain(stream).await;
     let end = end.unwrap();
     assert_eq!(
@@ -59,7 +59,7 @@ async fn a_stream_outlives_the_deadline_of_other_calls_and_ends_with_its_callers
 
 #[tokio::test]
 async fn a_stream_ends_at_its_callers_own_deadline() {
-    let server = Server::start(Setup::default()).await;
+    let server = Server::start(ServerSettings::default()).await;
     let begun = Instant::now();
     let never = HealthCheckRequest::default();
     let path = "/grpc.health.v1.Health/Watch";
@@ -70,19 +70,19 @@ async fn a_stream_ends_at_its_callers_own_deadline() {
 }
 
 #[tokio::test]
-async fn a_drain_tells_healths_watchers_and_ends_streams() {
-    let server = Server::start(Setup::default()).await;
+async fn stopping_notifies_health_watchers_and_ends_streams() {
+    let server = Server::start(ServerSettings::default()).await;
     let mut health = HealthClient::new(server.channel().await);
     let request = HealthCheckRequest {
         service: "countersign.v1.TokenService".into(),
     };
-    let mut told = health.watch(request).await.unwrap().into_inner();
-    let first = told.message().await.unwrap().unwrap();
+    let mut updates = health.watch(request).await.unwrap().into_inner();
+    let first = updates.message().await.unwrap().unwrap();
     assert_eq!(first.status(), ServingStatus::Serving);
     let stream = watch(&server).await;
 
     server.stop.drain();
-    let second = told.message().await.unwrap().unwrap();
+    let second = updates.message().await.unwrap().unwrap();
     assert_eq!(second.status(), ServingStatus::NotServing);
     let (_, end) = drain(stream).await;
     let end = end.unwrap();

@@ -1,4 +1,4 @@
-//! TLS, and callers by their certificate.
+//! TLS, and callers authenticated by certificate.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
-use crate::server::{Server, Setup};
+use crate::server::{Server, ServerSettings};
 
 struct Pki {
     ca: CertifiedIssuer<'static, KeyPair>,
@@ -73,11 +73,11 @@ impl Pki {
 }
 
 #[tokio::test]
-async fn a_certificate_tells_who_calls_and_nobody_needs_one() {
+async fn a_certificate_authenticates_its_client_and_is_optional() {
     let pki = Pki::new();
-    let setup = Setup {
+    let setup = ServerSettings {
         security: Security::Tls(Arc::new(ArcSwap::from_pointee(pki.server("localhost")))),
-        ..Setup::default()
+        ..ServerSettings::default()
     };
     let server = Server::start(setup).await;
     let identity = pki.certificate(SanType::URI("spiffe://test/watcher".try_into().unwrap()));
@@ -85,18 +85,18 @@ async fn a_certificate_tells_who_calls_and_nobody_needs_one() {
     let begun = known.watch_revocations(proto::WatchRevocationsRequest::default()).await;
     let mut watched = begun.unwrap().into_inner();
     assert!(watched.message().await.is_ok());
-    let mut nobody = pki.client(&server, "localhost", None).await.unwrap();
-    let error = nobody
+    let mut anonymous = pki.client(&server, "localhost", None).await.unwrap();
+    let error = anonymous
         .watch_revocations(proto::WatchRevocationsRequest::default())
         .await;
     assert_eq!(error.unwrap_err().code(), Code::Unauthenticated);
-    // A certificate of another CA is refused by the handshake, not taken for nobody's.
-    let stranger = Pki::new().certificate(SanType::URI("spiffe://test/watcher".try_into().unwrap()));
-    if let Ok(mut stranger) = pki.client(&server, "localhost", Some(stranger)).await {
-        assert!(stranger.get_keys(proto::GetKeysRequest {}).await.is_err());
+    // The handshake refuses a certificate of another CA; its owner does not become an anonymous caller.
+    let untrusted = Pki::new().certificate(SanType::URI("spiffe://test/watcher".try_into().unwrap()));
+    if let Ok(mut untrusted) = pki.client(&server, "localhost", Some(untrusted)).await {
+        assert!(untrusted.get_keys(proto::GetKeysRequest {}).await.is_err());
     }
-    // The stream ends when the client that the certificate stands for loses its right.
-    server.seen.faded.store(true, Ordering::SeqCst);
+    // The stream ends when the client of the certificate loses its scope.
+    server.observed.faded.store(true, Ordering::SeqCst);
     let ended = loop {
         if let Err(ended) = watched.message().await {
             break ended;
@@ -109,9 +109,9 @@ async fn a_certificate_tells_who_calls_and_nobody_needs_one() {
 async fn a_new_certificate_needs_no_restart_and_a_silent_handshake_ends() {
     let pki = Pki::new();
     let config = Arc::new(ArcSwap::from_pointee(pki.server("before")));
-    let setup = Setup {
+    let setup = ServerSettings {
         security: Security::Tls(config.clone()),
-        ..Setup::default()
+        ..ServerSettings::default()
     };
     let server = Server::start(setup).await;
     let mut before = pki.client(&server, "before", None).await.unwrap();
@@ -120,7 +120,7 @@ async fn a_new_certificate_needs_no_restart_and_a_silent_handshake_ends() {
     assert!(pki.client(&server, "after", None).await.is_ok());
     assert!(
         before.get_keys(proto::GetKeysRequest {}).await.is_ok(),
-        "open connections go on"
+        "open connections are kept"
     );
 
     let mut silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
