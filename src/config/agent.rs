@@ -1,39 +1,39 @@
-//! `[agent]`: what `countersign agent` follows, and where it answers.
+//! `[agent]`: the upstream and the listener of `countersign agent`.
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{self, Checked};
+use super::check::{self, CheckResult};
 use super::error::ConfigError;
 use super::listen::Listen;
 use super::values::{optional, secret};
 use crate::secret::SecretText;
 
-/// `[agent]`.
+/// The section `[agent]`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Agent {
-    /// The Countersign that it follows.
+    /// The URL of the Countersign whose revocations the agent follows.
     #[serde(default, deserialize_with = "optional")]
     pub upstream: Option<String>,
-    /// Where it answers.
+    /// The address on which the agent listens.
     #[serde(default, deserialize_with = "optional")]
     pub listen: Option<Listen>,
-    /// Who it is to the upstream.
+    /// The client id with which the agent calls the upstream.
     #[serde(default, deserialize_with = "optional")]
     pub client_id: Option<String>,
-    /// Likewise.
+    /// The secret of that client.
     #[serde(default, with = "secret")]
     pub client_secret: Option<SecretText>,
 }
 
 impl Agent {
-    pub(super) fn check(&self) -> Checked {
+    pub(super) fn check(&self) -> CheckResult {
         if let Some(upstream) = &self.upstream {
             check::http_url("agent.upstream", upstream)?;
         }
         if let Some(listen) = &self.listen
             && !listen.is_local()
         {
-            let problem = format!("{listen} is not loopback: whoever reaches the agent may ask it");
+            let problem = format!("{listen} is not loopback, and the agent answers every caller that reaches it");
             return Err(ConfigError::at("agent.listen", problem));
         }
         match (&self.client_id, &self.client_secret) {

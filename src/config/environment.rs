@@ -1,4 +1,4 @@
-//! The environment as a layer: `COUNTERSIGN_<SECTION>__<KEY>`, or `…_FILE` with a file that holds the value.
+//! The environment as a layer: `COUNTERSIGN_<SECTION>__<KEY>` holds the value, or `…_FILE` the path of a file with the value.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -8,10 +8,10 @@ use super::layers::{Source, read_file};
 
 const PREFIX: &str = "COUNTERSIGN_";
 const FILE_SUFFIX: &str = "_FILE";
-/// Set by the test harness for itself.
+/// Variables with this prefix configure the tests, not the service.
 const TEST_PREFIX: &str = "COUNTERSIGN_TEST_";
 
-/// Key, value and variable of each variable that is configuration.
+/// The key, value and name of each environment variable that sets an option.
 pub(super) fn read(environment: &[(OsString, OsString)]) -> Result<Vec<(String, String, String)>, ConfigError> {
     let mut found: Vec<(String, String, String)> = Vec::new();
     for (name, value) in environment {
@@ -35,14 +35,14 @@ pub(super) fn read(environment: &[(OsString, OsString)]) -> Result<Vec<(String, 
         };
         let key = rest.to_ascii_lowercase().replace("__", ".");
         if let Some((_, _, other)) = found.iter().find(|(known, ..)| *known == key) {
-            return Err(ConfigError::at(key, format!("set twice, by {other} too")).from_source(source()));
+            return Err(ConfigError::at(key, format!("set twice: {other} sets it too")).from_source(source()));
         }
         found.push((key, value, name.to_owned()));
     }
     Ok(found)
 }
 
-/// The variable that sets `key`.
+/// The name of the environment variable that sets `key`.
 pub(super) fn name_of(key: &str) -> String {
     format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "__"))
 }

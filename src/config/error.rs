@@ -1,22 +1,22 @@
-//! Why a configuration was refused: one line that names the option and where it was set.
+//! The error of an invalid configuration: one line that names the option and where it was set.
 
 use std::fmt;
 
 use super::layers::Source;
 
-/// A refused configuration. Its `Display` is one line for people and holds no secret.
+/// An invalid configuration. Its `Display` is one line and contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The option, for instance `tokens.leeway`; empty if it is none in particular.
+    /// The option, for instance `tokens.leeway`; empty if the error concerns no single option.
     pub key: String,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and which values are valid.
     pub problem: String,
-    /// Where the option was set, once that is known.
+    /// Where the option was set, if known.
     pub source: Option<Source>,
 }
 
 impl ConfigError {
-    /// A problem with one option.
+    /// An error about one option.
     #[must_use]
     pub fn at(key: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
@@ -26,13 +26,13 @@ impl ConfigError {
         }
     }
 
-    /// A problem with no option in particular.
+    /// An error that concerns no single option.
     #[must_use]
     pub fn new(problem: impl Into<String>) -> Self {
         Self::at("", problem)
     }
 
-    /// Says where it was set.
+    /// Adds where the option was set.
     #[must_use]
     pub fn from_source(mut self, source: Source) -> Self {
         self.source = Some(source);
@@ -45,7 +45,7 @@ impl fmt::Display for ConfigError {
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }
-        // A library's message may span lines; the promise is one.
+        // The message of a library may have several lines.
         for (index, line) in self.problem.lines().enumerate() {
             write!(f, "{}{}", if index == 0 { "" } else { " " }, line.trim_end())?;
         }

@@ -2,64 +2,64 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{self, Checked};
+use super::check::{self, CheckResult};
 use super::error::ConfigError;
 use super::values::{list, optional, secret};
 use crate::model::ClientId;
 use crate::secret::SecretText;
 
-/// `[gateway]`.
+/// The section `[gateway]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option by itself")]
 pub struct Gateway {
-    /// Envoy's `Check` on the gRPC port.
+    /// Whether the gRPC port serves Envoy's `Check`.
     pub ext_authz: bool,
-    /// Tokens from cookies, and their renewal.
+    /// Whether tokens are read from cookies and renewed.
     pub cookies: bool,
-    /// Name of the access cookie.
+    /// The name of the access cookie.
     pub access_cookie: String,
-    /// Name of the refresh cookie.
+    /// The name of the refresh cookie.
     pub refresh_cookie: String,
-    /// Of both.
+    /// The attribute `SameSite` of both cookies.
     #[serde(deserialize_with = "super::values::keyword")]
     pub same_site: SameSite,
-    /// The one client whose tokens are let through.
+    /// The only client whose tokens are accepted; unset means every client.
     #[serde(default, deserialize_with = "optional")]
     pub client_id: Option<String>,
-    /// Where the route names none.
+    /// The required audience if the route names none.
     #[serde(default, deserialize_with = "optional")]
     pub audience: Option<String>,
-    /// Required where the route names none.
+    /// The required scopes if the route names none.
     #[serde(deserialize_with = "list")]
     pub scopes: Vec<String>,
-    /// `/authorize` on the HTTP port.
+    /// Whether the HTTP port serves `/authorize`.
     pub forward_auth: bool,
-    /// What the proxy must send.
+    /// The secret that the proxy must send.
     #[serde(default, with = "secret")]
     pub forward_auth_secret: Option<SecretText>,
-    /// Whether the token stays out of the request that goes on.
+    /// Whether the token is removed from the forwarded request.
     pub strip_token: bool,
 }
 
-/// The cookie attribute.
+/// The cookie attribute `SameSite`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SameSite {
-    /// Never sent from other sites.
+    /// Not sent with requests from other sites.
     Strict,
-    /// Sent when a link from another site is followed.
+    /// Also sent when the user follows a link from another site.
     Lax,
 }
 
 impl Gateway {
-    /// `anonymous_validate`: whether anyone may validate anyway.
-    pub(super) fn check(&self, anonymous_validate: bool) -> Checked {
+    /// `anonymous_validate`: whether anonymous callers hold `countersign:validate`.
+    pub(super) fn check(&self, anonymous_validate: bool) -> CheckResult {
         for (key, name) in [
             ("gateway.access_cookie", &self.access_cookie),
             ("gateway.refresh_cookie", &self.refresh_cookie),
         ] {
-            let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-            if !(1..=64).contains(&name.len()) || !name.bytes().all(token) {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            if !(1..=64).contains(&name.len()) || !name.bytes().all(allowed) {
                 return Err(ConfigError::at(key, "must be a cookie name (RFC 6265 §4.1.1)"));
             }
         }
@@ -72,7 +72,10 @@ impl Gateway {
         if let Some(client) = &self.client_id
             && ClientId::parse(client, "").is_err()
         {
-            return Err(ConfigError::at("gateway.client_id", "is no client's id"));
+            return Err(ConfigError::at(
+                "gateway.client_id",
+                "must be a client id: 3-64 of a-z 0-9 . _ -",
+            ));
         }
         if let Some(audience) = &self.audience {
             check::name("gateway.audience", audience)?;
@@ -103,7 +106,7 @@ impl Gateway {
 mod tests {
     use crate::config::{Config, Layers};
 
-    /// What is wrong with these options; nothing if they are taken.
+    /// The error of these options; empty if they are valid.
     fn problem(pairs: &[(&str, &str)]) -> String {
         let name = |key: &str| format!("COUNTERSIGN_{}", key.replace('.', "__").to_uppercase());
         let loaded = Config::load(&Layers {
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn invalid_options_are_refused() {
         for (key, value) in [
             ("gateway.access_cookie", "a b"),
             ("gateway.refresh_cookie", "__Host-cs_at"),
@@ -132,7 +135,7 @@ mod tests {
         let closed = ("server.anonymous_scopes", "countersign:refresh");
         let secret = ("gateway.forward_auth_secret", "0123456789abcdef");
         assert!(problem(&[on, closed]).contains("needs gateway.forward_auth_secret"));
-        assert_eq!(problem(&[on]), "", "anybody may validate here");
+        assert_eq!(problem(&[on]), "", "anonymous callers may validate");
         assert_eq!(problem(&[on, closed, secret]), "");
         let unread = [("gateway.cookies", "true"), ("gateway.ext_authz", "false")];
         assert!(problem(&unread).contains("nothing else reads cookies"));

@@ -1,4 +1,4 @@
-//! `[keys]`: the master keys and the rhythm of rotation.
+//! `[keys]`: the master keys and the rotation of signing keys.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::check::{self, Checked};
+use super::check::{self, CheckResult};
 use super::error::ConfigError;
 use super::values::{duration, secret};
 use crate::secret::{SecretBytes, SecretText};
 
-/// `[keys]`.
+/// The section `[keys]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Keys {
     /// The master keys; see [`parse_master_keys`].
@@ -22,10 +22,10 @@ pub struct Keys {
     /// How long a signing key signs.
     #[serde(with = "duration")]
     pub rotation_period: Duration,
-    /// How long it is published before.
+    /// How long a signing key is published before it signs.
     #[serde(with = "duration")]
     pub prepublish: Duration,
-    /// How long verifiers may keep the key set.
+    /// How long verifiers may cache the key set.
     #[serde(with = "duration")]
     pub jwks_max_age: Duration,
 }
@@ -36,14 +36,15 @@ impl Keys {
         self.master_key.as_ref().map_or(Ok(Vec::new()), parse_master_keys)
     }
 
-    pub(super) fn check(&self) -> Checked {
+    pub(super) fn check(&self) -> CheckResult {
         let (second, day) = (Duration::from_secs(1), Duration::from_hours(24));
         self.master_keys()?;
-        check::span("keys.rotation_period", self.rotation_period, second..=3_660 * day)?;
-        check::span("keys.prepublish", self.prepublish, second..=7 * day)?;
-        check::span("keys.jwks_max_age", self.jwks_max_age, second..=day)?;
+        check::duration("keys.rotation_period", self.rotation_period, second..=3_660 * day)?;
+        check::duration("keys.prepublish", self.prepublish, second..=7 * day)?;
+        check::duration("keys.jwks_max_age", self.jwks_max_age, second..=day)?;
         if self.prepublish < self.jwks_max_age {
-            let problem = "must not be shorter than keys.jwks_max_age, or verifiers meet keys that they do not know";
+            let problem =
+                "must not be shorter than keys.jwks_max_age, else verifiers see tokens of keys that they do not know";
             return Err(ConfigError::at("keys.prepublish", problem));
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! The layers, from the lowest: compiled-in, file, environment, flags. Each value remembers where it came from, and
-//! an unknown key is refused with the place where it stands.
+//! The layers of the configuration, lowest first: defaults, file, environment, flags. Each value keeps its source, and an
+//! unknown key is an error that names its source.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,13 +11,13 @@ use toml::{Table, Value};
 use super::environment;
 use super::error::ConfigError;
 
-/// Every option with its default and the reason for it.
+/// The text of `config.default.toml`: every option with its default and the reason for it.
 pub const DEFAULTS: &str = include_str!("../../config.default.toml");
 
-/// The largest configuration file, and the largest file that an environment variable may name.
+/// The largest configuration file, and the largest file that an environment variable may name, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// Where a value came from.
+/// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// `config.default.toml`.
@@ -28,7 +28,7 @@ pub enum Source {
     Environment(String),
     /// This flag of the command line.
     Flag(&'static str),
-    /// Unset; follows from other options or from the machine.
+    /// Not set: derived from other options or from the machine.
     Derived,
 }
 
@@ -47,29 +47,29 @@ impl fmt::Display for Source {
 /// A flag of the command line that sets an option.
 #[derive(Clone, Debug)]
 pub struct Flag {
-    /// As the user wrote it, for instance `--listen`.
+    /// The flag as the user writes it, for instance `--listen`.
     pub name: &'static str,
     /// The option, for instance `server.listen`.
     pub key: &'static str,
-    /// Its value.
+    /// The value.
     pub value: String,
 }
 
-/// What lies above the compiled-in defaults.
+/// The layers above the compiled-in defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Layers<'a> {
     /// The file of `--config`.
     pub file: Option<&'a Path>,
-    /// The environment. Names that are no configuration are passed over.
+    /// All environment variables. Those that do not set an option are ignored.
     pub environment: Vec<(OsString, OsString)>,
-    /// Set flags.
+    /// The flags that the user set.
     pub flags: Vec<Flag>,
 }
 
 /// Values by key, each with its source.
 pub(super) type Values = BTreeMap<String, (Value, Source)>;
 
-/// The compiled-in layer alone.
+/// The values of the compiled-in defaults.
 pub(super) fn defaults() -> Result<Values, ConfigError> {
     let table: Table = DEFAULTS
         .parse()
@@ -81,12 +81,12 @@ pub(super) fn defaults() -> Result<Values, ConfigError> {
     Ok(values)
 }
 
-/// All layers on top of one another. `known` are the keys that there are.
+/// The values of all layers together; a later layer replaces an earlier one. `known` are all valid keys.
 pub(super) fn merge(layers: &Layers<'_>, known: &[String]) -> Result<Values, ConfigError> {
     let mut values = defaults()?;
     let mut set = |key: String, value: Value, source: Source| -> Result<(), ConfigError> {
         if !known.contains(&key) {
-            return Err(unknown(&key, known, source));
+            return Err(unknown_key(&key, known, source));
         }
         values.insert(key, (value, source));
         Ok(())
@@ -109,7 +109,7 @@ pub(super) fn merge(layers: &Layers<'_>, known: &[String]) -> Result<Values, Con
     Ok(values)
 }
 
-/// Reads a small file of text; the error names it.
+/// Reads a text file of at most 1 MiB. The error names the file.
 pub(super) fn read_file(path: &Path) -> Result<String, ConfigError> {
     let cannot = |why: &dyn fmt::Display| ConfigError::new(format!("cannot read {}: {why}", path.display()));
     let size = std::fs::metadata(path).map_err(|error| cannot(&error))?.len();
@@ -121,7 +121,7 @@ pub(super) fn read_file(path: &Path) -> Result<String, ConfigError> {
 
 fn read_table(path: &Path, known: &[String]) -> Result<Vec<(String, Value)>, ConfigError> {
     let table: Table = read_file(path)?.parse().map_err(|error: toml::de::Error| {
-        // Without the excerpt that the library prints: the line may hold a secret.
+        // The message leaves out the excerpt that the library prints, because the line may contain a secret.
         let line = error.span().map_or(0, |span| span.start);
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let line = 1 + text.bytes().take(line).filter(|byte| *byte == b'\n').count();
@@ -132,7 +132,7 @@ fn read_table(path: &Path, known: &[String]) -> Result<Vec<(String, Value)>, Con
     flatten("", table, &|key| known.iter().any(|k| k == key), &mut |key, value| {
         values.push((key, value));
     });
-    // A section with nothing in it sets nothing, if there is such a section.
+    // An empty section sets nothing, so it is accepted if the section exists.
     let is_section = |key: &str| {
         known
             .iter()
@@ -142,7 +142,7 @@ fn read_table(path: &Path, known: &[String]) -> Result<Vec<(String, Value)>, Con
     Ok(values)
 }
 
-/// Calls `leaf` for every value that is no table, is an empty one, or is an option by itself.
+/// Calls `leaf` for every value that is not a table, and for tables that are empty or are the value of an option.
 fn flatten(prefix: &str, table: Table, is_option: &dyn Fn(&str) -> bool, leaf: &mut dyn FnMut(String, Value)) {
     for (name, value) in table {
         let key = if prefix.is_empty() {
@@ -161,18 +161,20 @@ fn flatten(prefix: &str, table: Table, is_option: &dyn Fn(&str) -> bool, leaf: &
     }
 }
 
-fn unknown(key: &str, known: &[String], source: Source) -> ConfigError {
-    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-    let elsewhere = known.iter().find(|other| last(other) == last(key));
-    let near = known
+fn unknown_key(key: &str, known: &[String], source: Source) -> ConfigError {
+    let last_part = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let in_other_section = known.iter().find(|other| last_part(other) == last_part(key));
+    let similar = known
         .iter()
         .map(|other| (strsim::normalized_damerau_levenshtein(other, key), other))
-        .filter(|(likeness, _)| *likeness >= 0.7)
+        .filter(|(similarity, _)| *similarity >= 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, other)| other);
-    let hint = near.or(elsewhere).map_or_else(String::new, |other| match &source {
-        Source::Environment(_) => format!("; did you mean {}?", environment::name_of(other)),
-        Source::Default | Source::File(_) | Source::Flag(_) | Source::Derived => format!("; did you mean {other}?"),
-    });
+    let hint = similar
+        .or(in_other_section)
+        .map_or_else(String::new, |other| match &source {
+            Source::Environment(_) => format!("; did you mean {}?", environment::name_of(other)),
+            Source::Default | Source::File(_) | Source::Flag(_) | Source::Derived => format!("; did you mean {other}?"),
+        });
     ConfigError::at(key, format!("no such option{hint}")).from_source(source)
 }

@@ -1,4 +1,4 @@
-//! Where gRPC is listened for.
+//! The address of a gRPC listener.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,12 +7,12 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An address, or `unix:PATH`.
+/// The address of a listener: `ADDRESS:PORT` or `unix:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// A port of this machine.
+    /// A TCP port.
     Tcp(SocketAddr),
-    /// A socket, which only its owner may use; one that a service manager made is as it made it.
+    /// A Unix socket. Only its owner may connect (mode 0600), unless a service manager created the socket.
     Unix(PathBuf),
 }
 
@@ -22,12 +22,12 @@ impl FromStr for Listen {
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             return match path {
-                "" => Err("unix: needs a path".to_owned()),
+                "" => Err("unix: must be followed by a path".to_owned()),
                 path => Ok(Self::Unix(path.into())),
             };
         }
-        let wrong = |_| format!("{text:?} is neither ADDRESS:PORT nor unix:PATH");
-        text.parse().map(Self::Tcp).map_err(wrong)
+        let invalid = |_| format!("{text:?} must be ADDRESS:PORT or unix:PATH");
+        text.parse().map(Self::Tcp).map_err(invalid)
     }
 }
 
@@ -54,7 +54,7 @@ impl<'de> Deserialize<'de> for Listen {
 }
 
 impl Listen {
-    /// Whether only this machine can reach it.
+    /// Whether only processes on this machine can reach it.
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {

@@ -1,8 +1,8 @@
 //! The configuration: compiled-in defaults < file < environment < flags.
 //!
-//! [`DEFAULTS`] (`config.default.toml`) documents every option and is itself the lowest layer. Whatever stands above it
-//! passes the same checks, wherever it came from; an error names the option and the place. Below `app` a function takes
-//! the section that it needs, never the whole.
+//! [`DEFAULTS`] (`config.default.toml`) documents every option and is the lowest layer. All layers pass the same checks; an
+//! error names the option and where it was set. Below `app`, a function takes the section that it needs and never the whole
+//! configuration.
 
 mod agent;
 mod check;
@@ -50,16 +50,16 @@ pub use values::redact_url;
 
 use crate::model::CallerScope;
 
-/// Where the facts are kept.
+/// Which stores the service uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// In one SQLite file; one process.
+    /// One SQLite file, used by one server process.
     Embedded,
-    /// In Postgres and Redis; any number of replicas.
+    /// Postgres and Redis, used by any number of replicas.
     Clustered,
 }
 
-/// Every option, checked.
+/// The whole configuration, checked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each section documents itself")]
 pub struct Config {
@@ -93,7 +93,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Which deployment this is.
+    /// Which stores the service uses: clustered if `storage.database_url` is set.
     #[must_use]
     pub fn mode(&self) -> Mode {
         match &self.storage.database_url {
@@ -102,18 +102,18 @@ impl Config {
         }
     }
 
-    /// The effective configuration as TOML, secrets redacted, each value with its source.
+    /// The effective configuration as TOML, with redacted secrets and the source of each value.
     #[must_use]
     pub fn show(&self) -> String {
         show::show(self)
     }
 
-    /// Refuses to serve openly on the network; see [`Server::check_exposure`].
+    /// Refuses a configuration that would expose an open service to the network; see [`Server::check_exposure`].
     pub fn check_exposure(&self) -> Result<(), ConfigError> {
         self.server.check_exposure().map_err(|error| self.located(error))
     }
 
-    /// Whether somebody set this option: in the file, the environment or by a flag.
+    /// Whether the file, the environment or a flag sets this option.
     #[must_use]
     pub fn is_set(&self, key: &str) -> bool {
         !matches!(self.sources.get(key), None | Some(Source::Default | Source::Derived))
@@ -124,7 +124,7 @@ impl Config {
             .iter()
             .map(|(key, (_, source))| (key.clone(), source.clone()))
             .collect();
-        // This crate's reader takes numbers and switches out of text too, which is all that an environment has.
+        // The crate `config` also reads numbers and booleans from text, which environment variables need.
         let mut root = config::Map::new();
         for (key, (value, _)) in values {
             insert(&mut root, &key, value);
@@ -142,9 +142,9 @@ impl Config {
         self.keys.check()?;
         self.password.check()?;
         self.revocation.check()?;
-        let anonymous = self.server.anonymous_scopes().iter();
+        let mut anonymous_scopes = self.server.anonymous_scopes().iter();
         self.gateway
-            .check(anonymous.clone().any(|scope| scope == CallerScope::Validate.as_str()))?;
+            .check(anonymous_scopes.any(|scope| scope == CallerScope::Validate.as_str()))?;
         self.agent.check()?;
         self.telemetry.check()?;
         if self.mode() == Mode::Clustered && self.keys.master_key.is_none() {
@@ -160,7 +160,7 @@ impl Config {
     }
 }
 
-/// Adds where the option was set, if somebody set it.
+/// Adds where the option was set, if the error does not say it yet.
 fn locate(error: ConfigError, sources: &BTreeMap<String, Source>) -> ConfigError {
     match sources.get(&error.key) {
         Some(source) if error.source.is_none() && *source != Source::Derived => error.from_source(source.clone()),
@@ -171,7 +171,7 @@ fn locate(error: ConfigError, sources: &BTreeMap<String, Source>) -> ConfigError
 fn insert(map: &mut config::Map<String, config::Value>, key: &str, value: toml::Value) {
     match key.split_once('.') {
         None => {
-            map.insert(key.to_owned(), foreign(value));
+            map.insert(key.to_owned(), config_value(value));
         }
         Some((section, rest)) => {
             let inner = map
@@ -184,7 +184,7 @@ fn insert(map: &mut config::Map<String, config::Value>, key: &str, value: toml::
     }
 }
 
-fn foreign(value: toml::Value) -> config::Value {
+fn config_value(value: toml::Value) -> config::Value {
     use toml::Value;
     match value {
         Value::String(text) => text.into(),
@@ -192,9 +192,9 @@ fn foreign(value: toml::Value) -> config::Value {
         Value::Float(number) => number.into(),
         Value::Boolean(flag) => flag.into(),
         Value::Datetime(time) => time.to_string().into(),
-        Value::Array(items) => items.into_iter().map(foreign).collect::<Vec<_>>().into(),
+        Value::Array(items) => items.into_iter().map(config_value).collect::<Vec<_>>().into(),
         Value::Table(table) => {
-            let entries = table.into_iter().map(|(name, value)| (name, foreign(value)));
+            let entries = table.into_iter().map(|(name, value)| (name, config_value(value)));
             entries.collect::<config::Map<_, _>>().into()
         }
     }

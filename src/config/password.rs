@@ -1,14 +1,14 @@
-//! `[password]`: the policy, the cost of a hash, and the hashing pool.
+//! `[password]`: the password policy, the cost of a hash, and the hashing pool.
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{self, Checked};
+use super::check::{self, CheckResult};
 use super::error::ConfigError;
 
-/// The most memory that one hash may take, in KiB: ours or an imported one.
+/// The most memory of one hash in KiB, for new and imported hashes.
 pub const MAX_MEMORY_KIB: u32 = 256 * 1024;
 
-/// The most work that one hash may be, in KiB × iterations: a few seconds on one core.
+/// The most work of one hash in KiB × iterations: a few seconds on one core.
 pub const MAX_WORK_KIB: u64 = 4 * 1024 * 1024;
 
 /// The most iterations of an argon2 hash.
@@ -17,34 +17,34 @@ pub const MAX_ITERATIONS: u32 = 1_024;
 /// The most lanes of an argon2 hash.
 pub const MAX_PARALLELISM: u32 = 16;
 
-/// `[password]`.
+/// The section `[password]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Password {
-    /// Code points.
+    /// The shortest password, in code points.
     pub min_length: usize,
-    /// Of one hash.
+    /// The memory of one hash, in KiB.
     pub memory_kib: u32,
-    /// Passes over it.
+    /// The number of passes over that memory.
     pub iterations: u32,
-    /// Lanes.
+    /// The number of argon2 lanes.
     pub parallelism: u32,
-    /// Hashes at a time; set after loading.
+    /// How many hashes run at the same time. Always set after loading.
     #[serde(default)]
     pub hash_threads: Option<usize>,
-    /// Hashes that wait.
+    /// How many hashes may wait.
     pub queue: usize,
-    /// Whether a sealed secret goes into every hash.
+    /// Whether a sealed secret (pepper) is part of every hash.
     pub pepper: bool,
 }
 
 impl Password {
-    /// Hashes at a time; at least 1.
+    /// How many hashes run at the same time; at least 1.
     #[must_use]
     pub fn hash_threads(&self) -> usize {
         self.hash_threads.unwrap_or(1).max(1)
     }
 
-    pub(super) fn check(&self) -> Checked {
+    pub(super) fn check(&self) -> CheckResult {
         check::number("password.min_length", self.min_length, 8..=64)?;
         check::number("password.parallelism", self.parallelism, 1..=MAX_PARALLELISM)?;
         check::number(
@@ -64,7 +64,7 @@ impl Password {
         check::number("password.queue", self.queue, 1..=100_000)
     }
 
-    /// Sets what depends on the machine.
+    /// Sets the options that depend on the machine and were not set. Returns their keys.
     pub(super) fn derive(&mut self) -> Vec<&'static str> {
         if self.hash_threads.is_some() {
             return Vec::new();

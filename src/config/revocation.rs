@@ -1,52 +1,52 @@
-//! `[revocation]`: how fresh the index of revocations must be.
+//! `[revocation]`: how up to date the index of revocations must be.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{self, Checked};
+use super::check::{self, CheckResult};
 use super::error::ConfigError;
 use super::values::duration;
 
-/// `[revocation]`.
+/// The section `[revocation]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Revocation {
-    /// Between two reads of the durable revocations.
+    /// The time between two reads of the recorded revocations.
     #[serde(with = "duration")]
     pub reconcile_interval: Duration,
-    /// How old they may be.
+    /// The greatest age of the last read with which Validate still answers.
     #[serde(with = "duration")]
     pub max_staleness: Duration,
-    /// What happens when they are older.
+    /// What Validate does after that.
     #[serde(deserialize_with = "super::values::keyword")]
     pub on_stale: OnStale,
 }
 
-/// What Validate does when revocations are too old.
+/// What Validate does when the index of revocations is too old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnStale {
-    /// `UNAVAILABLE`.
+    /// Fail with `UNAVAILABLE`.
     FailClosed,
-    /// Answers all the same.
+    /// Answer from the old index.
     Serve,
 }
 
 impl Revocation {
-    pub(super) fn check(&self) -> Checked {
+    pub(super) fn check(&self) -> CheckResult {
         let (millisecond, hour) = (Duration::from_millis(1), Duration::from_hours(1));
-        check::span(
+        check::duration(
             "revocation.reconcile_interval",
             self.reconcile_interval,
             10 * millisecond..=hour,
         )?;
-        check::span(
+        check::duration(
             "revocation.max_staleness",
             self.max_staleness,
             100 * millisecond..=24 * hour,
         )?;
         if self.max_staleness <= self.reconcile_interval {
-            let problem = "must be longer than revocation.reconcile_interval, or every answer is stale";
+            let problem = "must be longer than revocation.reconcile_interval, else revocations are always stale";
             return Err(ConfigError::at("revocation.max_staleness", problem));
         }
         Ok(())

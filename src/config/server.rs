@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{self, Checked};
+use super::check::{self, CheckResult};
 use super::error::ConfigError;
 use super::listen::Listen;
 use super::values::{duration, optional, optional_list, table};
@@ -103,16 +103,16 @@ impl Server {
         }
     }
 
-    pub(super) fn check(&self) -> Checked {
+    pub(super) fn check(&self) -> CheckResult {
         let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
-        check::span("server.drain_timeout", self.drain_timeout, Duration::ZERO..=10 * minute)?;
+        check::duration("server.drain_timeout", self.drain_timeout, Duration::ZERO..=10 * minute)?;
         check::number("server.max_connections", self.max_connections, 1..=1_000_000)?;
-        check::span(
+        check::duration(
             "server.default_deadline",
             self.default_deadline,
             second / 10..=5 * minute,
         )?;
-        check::span("server.max_deadline", self.max_deadline, second / 10..=5 * minute)?;
+        check::duration("server.max_deadline", self.max_deadline, second / 10..=5 * minute)?;
         check::at_most(
             "server.default_deadline",
             self.default_deadline,
@@ -149,7 +149,7 @@ impl Server {
 }
 
 impl Tls {
-    fn check(&self) -> Checked {
+    fn check(&self) -> CheckResult {
         check::pem_path("server.tls.cert", self.cert.as_deref())?;
         check::pem_path("server.tls.key", self.key.as_deref())?;
         check::pem_path("server.tls.client_ca", self.client_ca.as_deref())?;

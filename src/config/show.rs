@@ -1,4 +1,4 @@
-//! The effective configuration, for people: TOML with secrets redacted and every value's source.
+//! Writes the effective configuration as TOML, with redacted secrets and the source of each value.
 
 use std::fmt::Write as _;
 
@@ -7,12 +7,12 @@ use serde_json::{Map, Value};
 use super::Config;
 use super::layers::Source;
 
-/// Every key that there is, sections expanded.
+/// All keys in dotted form (`server.tls.cert`).
 pub(super) fn keys(config: &Config) -> Vec<String> {
     leaves(config).into_iter().map(|(key, _)| key).collect()
 }
 
-/// TOML; secrets redacted.
+/// The configuration as TOML, with redacted secrets.
 pub(super) fn show(config: &Config) -> String {
     let mut text = String::new();
     let mut section = String::new();
@@ -33,7 +33,7 @@ pub(super) fn show(config: &Config) -> String {
     text
 }
 
-/// Keys and values, the plain ones of a section before its sub-tables, as TOML wants it.
+/// All keys and values. In each section, values come before sub-tables, as TOML requires.
 fn leaves(config: &Config) -> Vec<(String, Value)> {
     let mut found = Vec::new();
     if let Ok(Value::Object(sections)) = serde_json::to_value(config) {
@@ -63,7 +63,7 @@ fn collect(prefix: &str, table: Map<String, Value>, found: &mut Vec<(String, Val
     }
 }
 
-/// A value in TOML. JSON's strings, numbers, booleans and arrays of them are TOML's too.
+/// A value as TOML. JSON strings, numbers, booleans and arrays of them are also valid TOML.
 fn toml(value: &Value) -> String {
     match value {
         Value::Object(table) => {

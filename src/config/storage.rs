@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{self, Checked};
+use super::check::{self, CheckResult};
 use super::error::ConfigError;
 use super::values::{duration, secret_url};
 use crate::secret::SecretText;
@@ -51,7 +51,7 @@ pub struct Storage {
 }
 
 impl Storage {
-    pub(super) fn check(&self) -> Checked {
+    pub(super) fn check(&self) -> CheckResult {
         let (millisecond, minute) = (Duration::from_millis(1), Duration::from_mins(1));
         if self.data_dir.as_os_str().is_empty() {
             return Err(ConfigError::at("storage.data_dir", "must not be empty"));
@@ -72,17 +72,17 @@ impl Storage {
         check_redis_prefix(&self.redis_prefix)?;
         check::number("storage.database_pool", self.database_pool, 2..=1_000)?;
         check::number("storage.redis_pool", self.redis_pool, 1..=100)?;
-        check::span(
+        check::duration(
             "storage.acquire_timeout",
             self.acquire_timeout,
             10 * millisecond..=minute,
         )?;
-        check::span(
+        check::duration(
             "storage.statement_timeout",
             self.statement_timeout,
             10 * millisecond..=minute,
         )?;
-        check::span(
+        check::duration(
             "storage.redis_timeout",
             self.redis_timeout,
             50 * millisecond..=5_000 * millisecond,
@@ -104,7 +104,7 @@ pub fn check_redis_prefix(prefix: &str) -> Result<(), ConfigError> {
     Err(ConfigError::at("storage.redis_prefix", problem))
 }
 
-fn check_scheme(key: &str, url: Option<&SecretText>, schemes: &[&str]) -> Checked {
+fn check_scheme(key: &str, url: Option<&SecretText>, schemes: &[&str]) -> CheckResult {
     let Some(url) = url else { return Ok(()) };
     let valid = url::Url::parse(url.expose()).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
     if valid {
@@ -113,6 +113,9 @@ fn check_scheme(key: &str, url: Option<&SecretText>, schemes: &[&str]) -> Checke
     // The message does not contain the URL, because it may contain a password.
     Err(ConfigError::at(
         key,
-        format!("must be a URL with a host that starts with {}://", schemes.join("://, ")),
+        format!(
+            "must be a URL with a host that starts with {}://",
+            schemes.join("://, ")
+        ),
     ))
 }

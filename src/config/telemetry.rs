@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{self, Checked};
+use super::check::{self, CheckResult};
 use super::error::ConfigError;
 use super::values::{duration, optional};
 
-/// `[telemetry]`.
+/// The section `[telemetry]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Telemetry {
-    /// Unset: text on a terminal, else JSON.
+    /// The format of the log. Unset means text on a terminal, else JSON.
     #[serde(default, deserialize_with = "super::values::optional_keyword")]
     pub log_format: Option<LogFormat>,
-    /// As in `RUST_LOG`.
+    /// The log filter, with the syntax of `RUST_LOG`.
     pub log_filter: String,
-    /// Where traces go.
+    /// The OTLP endpoint for traces.
     #[serde(default, deserialize_with = "optional")]
     pub otlp_endpoint: Option<String>,
     /// How long audit events are kept.
@@ -24,18 +24,18 @@ pub struct Telemetry {
     pub audit_retention: Duration,
 }
 
-/// How a log line looks.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for a terminal.
     Text,
-    /// For machines.
+    /// One JSON object a line.
     Json,
 }
 
 impl Telemetry {
-    pub(super) fn check(&self) -> Checked {
+    pub(super) fn check(&self) -> CheckResult {
         let day = Duration::from_hours(24);
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log_filter) {
             return Err(ConfigError::at("telemetry.log_filter", error.to_string()));
@@ -43,6 +43,6 @@ impl Telemetry {
         if let Some(endpoint) = &self.otlp_endpoint {
             check::http_url("telemetry.otlp_endpoint", endpoint)?;
         }
-        check::span("telemetry.audit_retention", self.audit_retention, day..=36_600 * day)
+        check::duration("telemetry.audit_retention", self.audit_retention, day..=36_600 * day)
     }
 }

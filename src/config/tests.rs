@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use super::*;
 
-/// What `openssl rand -base64 32` gives.
+/// A key as `openssl rand -base64 32` prints it.
 const MASTER_KEY: &str = "3q2+7wECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxw=";
 
 fn environment(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
@@ -29,10 +29,10 @@ fn load_file(text: &str, pairs: &[(&str, &str)], flags: Vec<Flag>) -> Result<Con
     })
 }
 
-/// Sets `key` by the environment and answers the error.
+/// Sets `key` in the environment and returns the error.
 fn refused(key: &str, value: &str) -> String {
     let name = environment::name_of(key);
-    let error = load(&[(&name, value)]).expect_err(&format!("{key}={value} was taken"));
+    let error = load(&[(&name, value)]).expect_err(&format!("{key}={value} was accepted"));
     let text = error.to_string();
     assert!(text.contains(&name) || text.contains(key), "{text}");
     assert!(!text.contains('\n'), "{text}");
@@ -40,7 +40,7 @@ fn refused(key: &str, value: &str) -> String {
 }
 
 #[test]
-fn the_defaults_are_those_of_the_contract() {
+fn defaults_have_their_documented_values() {
     let config = load(&[]).unwrap();
     assert_eq!(config.mode(), Mode::Embedded);
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:50051");
@@ -107,7 +107,7 @@ fn options_without_default_can_be_set_as_the_file_shows_them() {
 }
 
 #[test]
-fn later_layers_win_and_show_tells_which() {
+fn later_layers_win_and_show_names_the_source() {
     let text = "[tokens]\naccess_ttl = '10m'\nleeway = '1s'\nissuer = 'https://a.example'\n";
     let pairs = [
         ("COUNTERSIGN_TOKENS__LEEWAY", "2s"),
@@ -139,7 +139,7 @@ fn later_layers_win_and_show_tells_which() {
 }
 
 #[test]
-fn what_is_shown_can_be_loaded_again() {
+fn the_shown_configuration_can_be_loaded_again() {
     let pairs = [(
         "COUNTERSIGN_SERVER__TLS__CLIENT_IDENTITIES",
         "spiffe://corp/a?b=c=orders, db.internal=db",
@@ -158,7 +158,7 @@ fn what_is_shown_can_be_loaded_again() {
 }
 
 #[test]
-fn unknown_keys_are_refused_with_their_place() {
+fn unknown_keys_are_refused_with_their_source() {
     let error = load_file("[tokens]\nacess_ttl = '5m'\n", &[], Vec::new())
         .unwrap_err()
         .to_string();
@@ -221,6 +221,10 @@ fn values_out_of_range_are_refused_by_name() {
         ("tokens.issuer", "https://a.example/#x"),
         ("tokens.issuer", "countersign"),
         ("tokens.issuer", ""),
+        ("tokens.default_audience", "a b"),
+        ("tokens.default_audience", "a\"b"),
+        ("tokens.caller_audience", "a\\b"),
+        ("gateway.audience", "a\"b"),
         ("tokens.max_sessions_per_user", "0"),
         ("keys.prepublish", "1m"),
         ("keys.jwks_max_age", "11m"),
@@ -262,7 +266,7 @@ fn values_out_of_range_are_refused_by_name() {
 }
 
 #[test]
-fn a_default_gives_way_but_two_chosen_lives_must_agree() {
+fn a_default_lifetime_gives_way_but_two_set_lifetimes_must_agree() {
     load(&[("COUNTERSIGN_TOKENS__SESSION_TTL", "1m")]).unwrap();
     let both = [
         ("COUNTERSIGN_TOKENS__SESSION_TTL", "1m"),
@@ -276,7 +280,7 @@ fn a_default_gives_way_but_two_chosen_lives_must_agree() {
 }
 
 #[test]
-fn clustered_needs_a_master_key_and_is_closed() {
+fn clustered_needs_a_master_key_and_allows_anonymous_callers_nothing() {
     let stores = [
         (
             "COUNTERSIGN_STORAGE__DATABASE_URL",
@@ -303,7 +307,7 @@ fn clustered_needs_a_master_key_and_is_closed() {
 }
 
 #[test]
-fn an_open_service_is_not_put_on_the_network() {
+fn an_open_service_is_not_exposed_to_the_network() {
     let open = [("COUNTERSIGN_SERVER__LISTEN", "0.0.0.0:50051")];
     let config = load(&open).unwrap();
     assert!(config.server.anonymous_scopes().is_empty());
@@ -330,7 +334,7 @@ fn an_open_service_is_not_put_on_the_network() {
 }
 
 #[test]
-fn empty_text_is_nothing() {
+fn empty_text_means_not_set() {
     let config = load(&[
         ("COUNTERSIGN_STORAGE__DATABASE_URL", ""),
         ("COUNTERSIGN_SERVER__ANONYMOUS_SCOPES", ""),
@@ -343,7 +347,7 @@ fn empty_text_is_nothing() {
 }
 
 #[test]
-fn a_broken_file_is_one_line_without_its_content() {
+fn the_error_of_a_broken_file_is_one_line_without_its_content() {
     for text in [
         "[storage]\ndatabase_url = 'postgres://u:canary@db",
         "a = 'canary' b",
@@ -367,7 +371,7 @@ fn a_broken_file_is_one_line_without_its_content() {
 
 #[cfg(unix)]
 #[test]
-fn bytes_that_are_no_text_are_refused_only_where_they_matter() {
+fn a_value_that_is_not_utf8_is_refused_only_for_an_option() {
     use std::os::unix::ffi::OsStringExt as _;
     let bad = || OsString::from_vec(vec![0xff]);
     let layers = |name: &str| Layers {

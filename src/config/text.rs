@@ -1,4 +1,4 @@
-//! Durations and rates as people write them: `300ms`, `1h30m`, `10/1m`.
+//! Durations and rates as the configuration and the command line write them: `300ms`, `1h30m`, `10/1m`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Largest first: in this order they are written, and each at most once.
+/// Units in milliseconds, largest first. A duration uses them in this order, each at most once.
 const UNITS: [(&str, u64); 6] = [
     ("w", 7 * 24 * 3_600_000),
     ("d", 24 * 3_600_000),
@@ -16,11 +16,11 @@ const UNITS: [(&str, u64); 6] = [
     ("ms", 1),
 ];
 
-/// Reads a duration: whole numbers with the units w, d, h, m, s, ms, largest first (`1h30m`).
+/// Parses a duration: whole numbers with the units w, d, h, m, s, ms, largest unit first (`1h30m`).
 ///
-/// A number without a unit is refused, `0` excepted: nobody remembers whether it would be seconds.
+/// A number without a unit is refused, except `0`: it is not obvious whether it would mean seconds or milliseconds.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration; write for instance 300ms, 15m, 1h30m or 30d");
+    let invalid = || format!("{text:?} is not a duration; write for instance 300ms, 15m, 1h30m or 30d");
     if text == "0" {
         return Ok(Duration::ZERO);
     }
@@ -30,29 +30,29 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         let (number, tail) = rest.split_at(digits);
         let letters = tail.bytes().take_while(u8::is_ascii_lowercase).count();
         let (name, tail) = tail.split_at(letters);
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        let (_, millis) = units.find(|(unit, _)| *unit == name).ok_or_else(wrong)?;
+        let number: u64 = number.parse().map_err(|_| invalid())?;
+        let (_, millis) = units.find(|(unit, _)| *unit == name).ok_or_else(invalid)?;
         total = number
             .checked_mul(*millis)
             .and_then(|part| total.checked_add(part))
-            .ok_or_else(wrong)?;
+            .ok_or_else(invalid)?;
         rest = tail;
     }
     if text.is_empty() {
-        return Err(wrong());
+        return Err(invalid());
     }
     Ok(Duration::from_millis(total))
 }
 
-/// Writes a duration so that [`parse_duration`] reads it back.
+/// Formats a duration so that [`parse_duration`] gives the same duration.
 #[must_use]
-pub fn format_duration(span: Duration) -> String {
-    let mut rest = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+pub fn format_duration(duration: Duration) -> String {
+    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if rest == 0 {
         return "0s".to_owned();
     }
     let mut text = String::new();
-    // Without weeks: `30d` reads better than `4w2d`.
+    // Weeks are not used: `30d` is easier to read than `4w2d`.
     for (unit, millis) in UNITS.iter().skip(1) {
         if rest >= *millis {
             text.push_str(&(rest / millis).to_string());
@@ -63,12 +63,12 @@ pub fn format_duration(span: Duration) -> String {
     text
 }
 
-/// So many in so long.
+/// A rate: a number of events in a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How many; at least 1.
+    /// The number of events; at least 1.
     pub count: u32,
-    /// In how long; at least 1 ms.
+    /// The duration; at least 1 ms.
     pub per: Duration,
 }
 
@@ -76,12 +76,12 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a rate; write for instance 10/1m");
-        let (count, per) = text.split_once('/').ok_or_else(wrong)?;
-        let count = count.parse().map_err(|_| wrong())?;
-        let per = parse_duration(per).map_err(|_| wrong())?;
+        let invalid = || format!("{text:?} is not a rate; write for instance 10/1m");
+        let (count, per) = text.split_once('/').ok_or_else(invalid)?;
+        let count = count.parse().map_err(|_| invalid())?;
+        let per = parse_duration(per).map_err(|_| invalid())?;
         if count == 0 || per.is_zero() {
-            return Err(wrong());
+            return Err(invalid());
         }
         Ok(Self { count, per })
     }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_as_people_write_them() {
+    fn durations_are_numbers_with_units_largest_first() {
         for (text, millis) in [
             ("0", 0),
             ("0s", 0),
@@ -157,13 +157,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_written_duration_is_read_back(millis in 0u64..=u64::MAX / 2) {
-            let span = Duration::from_millis(millis);
-            prop_assert_eq!(parse_duration(&format_duration(span)), Ok(span));
+        fn a_formatted_duration_is_parsed_back(millis in 0u64..=u64::MAX / 2) {
+            let duration = Duration::from_millis(millis);
+            prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in ".{0,40}") {
+        fn no_text_makes_the_parsers_panic(text in ".{0,40}") {
             let _ = parse_duration(&text);
             let _ = text.parse::<Rate>();
         }

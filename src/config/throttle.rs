@@ -5,18 +5,18 @@ use serde::{Deserialize, Serialize};
 use super::text::Rate;
 use super::values::optional;
 
-/// `[throttle]`.
+/// The section `[throttle]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Throttle {
-    /// Whether there are any.
+    /// Whether failed logins are limited.
     pub enabled: bool,
-    /// Of one account from one source.
+    /// The limit for one account from one source address.
     pub account_source: Rate,
-    /// Of one account.
+    /// The limit for one account from all sources.
     pub account: Rate,
-    /// From one source.
+    /// The limit for one source address, for all accounts.
     pub source: Rate,
-    /// Of everybody together.
+    /// The limit for all logins together.
     #[serde(default, deserialize_with = "optional")]
     pub global: Option<Rate>,
 }

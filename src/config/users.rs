@@ -1,21 +1,21 @@
-//! `[users]`: who may make users.
+//! `[users]`: which callers may create users.
 
 use serde::{Deserialize, Serialize};
 
-/// `[users]`.
+/// The section `[users]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Users {
-    /// Who may call `CreateUser`.
+    /// Which callers may call `CreateUser`.
     #[serde(deserialize_with = "super::values::keyword")]
     pub registration: Registration,
 }
 
-/// Who may call `CreateUser`.
+/// Which callers may call `CreateUser`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Registration {
-    /// Callers with `countersign:users`.
+    /// Only callers with `countersign:users`.
     Closed,
-    /// Anyone, with name, e-mail, display name and password only.
+    /// Every caller, but only with a username, an e-mail address, a display name and a password.
     Open,
 }
