@@ -43,7 +43,7 @@ async fn an_unread_log_delays_no_call() {
         .spawn()
         .unwrap();
     guard::watch(server.id(), Ending::Kill);
-    let ready_file = eventually("it answers", Duration::from_secs(30), || async {
+    let ready_file = eventually("the server answers", Duration::from_secs(30), || async {
         serde_json::from_slice::<serde_json::Value>(&std::fs::read(&ready).ok()?).ok()
     })
     .await;

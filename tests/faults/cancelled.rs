@@ -32,8 +32,8 @@ async fn cancelled_calls_leave_no_open_transaction() {
         calls.spawn(async move {
             let _permit = permit;
             // Dropping the call resets its stream. The server then drops its handler wherever that is.
-            let patience = Duration::from_millis(1 + n * 7 % 80);
-            let _ = timeout(patience, async {
+            let limit = Duration::from_millis(1 + n * 7 % 80);
+            let _ = timeout(limit, async {
                 match n % 4 {
                     0 => caller.issue("ada", PASSWORD).await.map(drop),
                     1 => caller.refresh(&session.refresh_token).await.map(drop),

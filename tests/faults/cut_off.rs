@@ -30,7 +30,7 @@ fn load_on_other_replica(caller: &Caller, session: &ClientSession) -> Load {
 }
 
 async fn until_stale(caller: &Caller, session: &ClientSession) {
-    eventually("Validate gives up", MAX_STALENESS * 6, || async {
+    eventually("Validate fails", MAX_STALENESS * 6, || async {
         let status = caller.validate(&session.access).await.err()?;
         assert_eq!(
             reason(&status),
@@ -122,13 +122,13 @@ async fn a_cut_off_replica_refuses_and_the_others_go_on() {
         })
         .await;
         println!(
-            "{what}: it answered for {lasted:?}, and again {:?} after the cut",
+            "{what}: the replica answered for {lasted:?}, and again {:?} after the cut",
             back.elapsed()
         );
     }
     for load in loads {
         let report = load.stop().await;
-        println!("the others meanwhile: {report}");
+        println!("the other replicas meanwhile: {report}");
         report.assert_only(&["Ok"]);
     }
     history.assert_consistent();

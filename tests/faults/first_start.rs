@@ -16,7 +16,7 @@ async fn two_replicas_that_start_at_once_create_one_client_and_one_key() {
         let servers = tokio::task::block_in_place(|| {
             thread::scope(|scope| {
                 let starts = [(); 2].map(|()| scope.spawn(|| deployment.serve()));
-                starts.map(|start| start.join().expect("it starts"))
+                starts.map(|start| start.join().expect("the replica starts"))
             })
         });
         let database = deployment.database.as_ref().unwrap();

@@ -84,7 +84,7 @@ async fn a_flood_of_logins_is_bounded_and_validations_go_on() {
     let count = |answer: &str| answers.iter().filter(|this| this.as_str() == answer).count();
     let ratio = loaded.quantile(0.99).as_secs_f64() / unloaded.quantile(0.99).as_secs_f64();
     println!(
-        "Validate unloaded: {unloaded}\nValidate beside {callers} logins: {loaded}\np99 ratio {ratio:.2}; logins: {} ok, {} refused, \
+        "Validate unloaded: {unloaded}\nValidate with {callers} logins: {loaded}\np99 ratio {ratio:.2}; logins: {} ok, {} refused, \
          {} too late; {before} KiB before, {after} KiB after",
         count("Ok"),
         count("ResourceExhausted"),

@@ -1,4 +1,4 @@
-//! Keys at rest: tampered rows, files that are not private keys, another master key. Whatever is wrong is refused and
+//! Keys at rest: tampered rows, files that are not private keys, another master key. Each of them is refused and
 //! logged as an error; all other keys go on working.
 
 use std::time::Duration;

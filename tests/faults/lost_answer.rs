@@ -46,7 +46,7 @@ async fn a_retry_gets_the_same_successor_until_the_grace_is_over() {
             if before.elapsed() >= GRACE {
                 continue;
             }
-            let answer = answer.expect("it is within the grace");
+            let answer = answer.expect("the retry is within the grace");
             assert_eq!(answer.outcome(), RefreshOutcome::Replayed);
             let successor = answer.tokens.unwrap();
             assert_eq!(generation(&successor.refresh_token), 1);

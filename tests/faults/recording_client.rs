@@ -64,9 +64,9 @@ impl<'a> PendingCall<'a> {
 
     fn end(mut self, outcome: Outcome) {
         if let Some(call) = &mut self.call {
-            let heard = outcome != Outcome::Unknown;
-            call.ended = heard.then(|| self.history.now());
-            call.ended_at = if heard { unix_millis() } else { i64::MAX };
+            let answered = outcome != Outcome::Unknown;
+            call.ended = answered.then(|| self.history.now());
+            call.ended_at = if answered { unix_millis() } else { i64::MAX };
             call.outcome = outcome;
         }
     }

@@ -81,7 +81,7 @@ async fn two_database_connections_are_enough_for_all_calls() {
     let all = sessions.iter().map(|session| async {
         // The queue for a connection is short: some calls are refused, and retry.
         let (next, _) = caller.refresh_until_answered(&session.refresh_token).await.unwrap();
-        eventually("it is revoked", Duration::from_mins(1), || async {
+        eventually("the session is revoked", Duration::from_mins(1), || async {
             caller.revoke(Target::Token(next.refresh_token.clone())).await.ok()
         })
         .await;

@@ -103,17 +103,17 @@ async fn every_watcher_receives_every_revocation() {
     }
     calls.join_all().await;
     let revoked = start.elapsed();
-    let heard = timeout(TIMEOUT, reading.join_all())
+    let latencies = timeout(TIMEOUT, reading.join_all())
         .await
         .expect("every watcher received every revocation");
     let took = start.elapsed();
     let mut delays = Histogram::<u64>::new_with_bounds(1, 3_600_000, 3).unwrap();
-    for some in heard {
+    for some in latencies {
         assert_eq!(some.len(), count as u64);
         delays.add(some).unwrap();
     }
     println!(
-        "{watchers} watchers, {count} revocations made within {revoked:?}: all heard after {took:?}; p50 {} ms, p99 {} ms, \
+        "{watchers} watchers, {count} revocations made within {revoked:?}: all received after {took:?}; p50 {} ms, p99 {} ms, \
          worst {} ms; memory {before} KiB before, {watched} KiB with the watchers, {} KiB afterwards",
         delays.value_at_quantile(0.5),
         delays.value_at_quantile(0.99),

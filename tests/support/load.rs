@@ -83,7 +83,7 @@ impl Load {
                 let permit = Arc::clone(&in_flight)
                     .acquire_owned()
                     .await
-                    .expect("it is never closed");
+                    .expect("the semaphore is never closed");
                 let answer = call(n);
                 calls.spawn(async move {
                     let _permit = permit;
