@@ -1,4 +1,4 @@
-//! Log lines: two bounded queues, one for audit events, one for the rest, each with a thread that writes.
+//! Log lines: one bounded queue for audit events and one for all other events, each with a thread that writes.
 
 use std::io::Write;
 
@@ -10,16 +10,16 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-use super::harmless::Harmless;
-use super::{AUDIT_TARGET, already};
+use super::sanitize::Sanitizing;
+use super::{AUDIT_TARGET, already_installed};
 use crate::config::{self, LogFormat};
 use crate::model::{Error, Result};
 use crate::spans::SPANS;
 
-/// Lines that wait for a slow reader; a line is some hundred bytes.
-const QUEUE: usize = 8_192;
+/// How many lines may wait for a slow reader. A line has some hundred bytes.
+const QUEUE_LINES: usize = 8_192;
 
-/// The threads that write. Dropping them writes what is queued.
+/// The threads that write. Dropping this writes the queued lines.
 #[derive(Debug)]
 pub(super) struct Writers {
     pub(super) log_dropped: ErrorCounter,
@@ -28,7 +28,7 @@ pub(super) struct Writers {
     _audit: WorkerGuard,
 }
 
-/// What takes events and spans, with lines going to what `log` and `audit` make.
+/// The subscriber to events and spans. Lines go to the writers that `log` and `audit` make.
 pub(super) fn subscriber<W: Write + Send + 'static>(
     config: &config::Telemetry,
     terminal: bool,
@@ -49,40 +49,40 @@ pub(super) fn subscriber<W: Write + Send + 'static>(
         _audit: audit_guard,
     };
     let colours = terminal && format == LogFormat::Text;
-    let lines = lines(format, colours, log).with_filter(filter.and(filter_fn(is_ordinary)));
-    let trail = lines_of_audit(format, colours, audit);
-    // One list, each with its own filter: what none of them wants costs its caller next to nothing.
+    let log = line_layer(format, colours, log).with_filter(filter.and(filter_fn(is_log_event)));
+    let audit = audit_layer(format, colours, audit);
+    // One list of layers, each with its own filter: an event that no layer wants costs almost nothing.
     let layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> =
-        [trail.boxed(), lines.boxed()].into_iter().chain(traces).collect();
+        [audit.boxed(), log.boxed()].into_iter().chain(traces).collect();
     Ok((Registry::default().with(layers), writers))
 }
 
-/// Makes it the process's, with what is logged by way of the `log` crate.
+/// Installs the subscriber for the whole process, and for events of the `log` crate.
 pub(super) fn install(subscriber: impl Subscriber + Send + Sync) -> Result<()> {
-    subscriber.try_init().map_err(already)
+    subscriber.try_init().map_err(already_installed)
 }
 
 fn queue<W: Write + Send + 'static>(name: &str, writer: W) -> (NonBlocking, WorkerGuard) {
     NonBlockingBuilder::default()
         .lossy(true)
-        .buffered_lines_limit(QUEUE)
+        .buffered_lines_limit(QUEUE_LINES)
         .thread_name(name)
         .finish(writer)
 }
 
-fn lines_of_audit<S>(format: LogFormat, colours: bool, writer: NonBlocking) -> impl Layer<S>
+fn audit_layer<S>(format: LogFormat, colours: bool, writer: NonBlocking) -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    lines(format, colours, writer).with_filter(filter_fn(|event| event.target() == AUDIT_TARGET))
+    line_layer(format, colours, writer).with_filter(filter_fn(|event| event.target() == AUDIT_TARGET))
 }
 
-fn lines<S>(format: LogFormat, colours: bool, writer: NonBlocking) -> Box<dyn Layer<S> + Send + Sync>
+fn line_layer<S>(format: LogFormat, colours: bool, writer: NonBlocking) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(Harmless(writer))
+        .with_writer(Sanitizing(writer))
         .with_ansi(colours);
     match format {
         LogFormat::Text => layer.boxed(),
@@ -90,8 +90,9 @@ where
     }
 }
 
-/// Whether this may be written to the ordinary log: no audit event, no span for traces, and no stranger's `TRACE`.
-fn is_ordinary(event: &Metadata<'_>) -> bool {
+/// Whether this may be written to the log: it is no audit event, no span for traces, and no `TRACE` of another crate,
+/// which may contain headers.
+fn is_log_event(event: &Metadata<'_>) -> bool {
     let target = event.target();
     let ours = target == "countersign" || target.starts_with("countersign::");
     target != AUDIT_TARGET && target != SPANS && (ours || *event.level() < Level::TRACE)

@@ -1,4 +1,4 @@
-//! Metrics in Prometheus' format. Every label has a fixed set of values: nothing that a caller sends is one.
+//! Metrics in Prometheus' format. Every label has a fixed set of values; no label contains what a caller sends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,16 +7,16 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use super::already;
+use super::already_installed;
 use crate::model::{Error, Result};
 
-/// Upper bounds of every histogram of seconds: from a cached answer to the longest deadline.
-const SECONDS: [f64; 15] = [
+/// Upper bounds of the buckets of every `_seconds` histogram: from a cached answer to the longest deadline.
+const SECONDS_BUCKETS: [f64; 15] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 ];
 
-/// How often samples are sorted into their buckets when nobody scrapes; until then they are kept one by one.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// How often samples are added to their buckets while no scraper reads them. Until then each sample takes memory.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The metrics of the process.
 #[derive(Clone)]
@@ -28,15 +28,15 @@ pub struct Metrics {
 impl Metrics {
     pub(super) fn install(dropped: Vec<(&'static str, ErrorCounter)>) -> Result<Self> {
         let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
             .map_err(Error::internal)?
             .install_recorder()
-            .map_err(already)?;
+            .map_err(already_installed)?;
         describe_counter!(
             "countersign_log_dropped_total",
-            "Lines that were dropped because nobody read them."
+            "Lines that were dropped because their reader was too slow."
         );
-        describe_gauge!("countersign_build_info", "1, with the version that runs.");
+        describe_gauge!("countersign_build_info", "1, with the version of the running program.");
         gauge!("countersign_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         Ok(Self {
             recorder,
@@ -44,7 +44,7 @@ impl Metrics {
         })
     }
 
-    /// All metrics, as `/metrics` answers them (`text/plain; version=0.0.4`).
+    /// All metrics, as `/metrics` serves them (`text/plain; version=0.0.4`).
     #[must_use]
     pub fn render(&self) -> String {
         for (sink, lines) in self.dropped.iter() {
@@ -54,9 +54,9 @@ impl Metrics {
         self.recorder.render()
     }
 
-    /// Keeps the memory of unscraped metrics bounded. Runs until it is dropped.
+    /// Bounds the memory of metrics that no scraper reads. Runs until the future is dropped.
     pub async fn maintain(&self) {
-        let mut tick = tokio::time::interval(UPKEEP);
+        let mut tick = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
             tick.tick().await;
             self.recorder.run_upkeep();

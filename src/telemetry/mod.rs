@@ -1,12 +1,13 @@
-//! What the service tells of itself: logs, the audit trail's log, metrics, traces.
+//! Logs, the log of the audit trail, metrics and traces.
 //!
-//! Nothing here may hold a call up or tell a secret. Lines go through bounded queues to threads that write them; when
-//! standard error is blocked, lines are dropped and counted. What is logged is chosen where it is logged: ids, never
-//! tokens, passwords or keys. Third parties' `TRACE` is never written, because some print headers and arguments there.
+//! Telemetry must not delay a call or reveal a secret. Lines go through bounded queues to threads that write them;
+//! while standard error is blocked, lines are dropped and counted. Each call site chooses what it logs: ids, never
+//! tokens, passwords or keys. `TRACE` events of other crates are never written, because some contain headers and
+//! arguments.
 
-mod harmless;
 mod logs;
 mod metrics;
+mod sanitize;
 mod traces;
 
 #[cfg(test)]
@@ -22,23 +23,23 @@ pub use traces::adopt;
 
 use traces::Traces;
 
-/// The target of audit events: written whatever the log filter is, and before other lines are.
+/// The target of audit events. They are written whatever the log filter is, by a queue and thread of their own.
 pub const AUDIT_TARGET: &str = crate::model::audit::LOG_TARGET;
 
-/// Logs, metrics and traces of the process. Dropping it writes what is queued, for at most about a second.
+/// The logs, metrics and traces of the process. Dropping it writes the queued lines, for at most about a second.
 #[derive(Debug)]
 pub struct Telemetry {
-    /// For the HTTP port.
+    /// The metrics, for the HTTP port.
     pub metrics: Metrics,
     traces: Option<Traces>,
     _writers: logs::Writers,
 }
 
 impl Telemetry {
-    /// Starts logs, metrics and traces, once a process. Traces need a runtime that is entered.
+    /// Starts logs, metrics and traces, once in a process. Traces need an entered Tokio runtime.
     ///
     /// # Errors
-    /// `Internal` if the process has them already; `INVALID_REQUEST` if the collector's address cannot be used.
+    /// `Internal` if telemetry was started before; `INVALID_REQUEST` if the collector's address cannot be used.
     pub fn init(config: &config::Telemetry) -> Result<Self> {
         let terminal = stderr().is_terminal();
         let traces = config.otlp_endpoint.as_deref().map(Traces::start).transpose();
@@ -59,7 +60,7 @@ impl Telemetry {
         })
     }
 
-    /// Sends the last spans: while the runtime that it was started in still runs.
+    /// Sends the last spans. The runtime in which telemetry was started must still run.
     pub fn finish(&self) {
         if let Some(traces) = &self.traces {
             traces.finish();
@@ -67,13 +68,13 @@ impl Telemetry {
     }
 }
 
-/// A panic's message may quote what it stumbled over. Only a literal is sure to be harmless.
+/// Logs a panic. A formatted message may contain secret values, so only a literal message is logged.
 fn log_panic(info: &std::panic::PanicHookInfo<'_>) {
     let message = info.payload().downcast_ref::<&'static str>().copied();
-    let place = info.location().map(ToString::to_string).unwrap_or_default();
-    tracing::error!(place, message = message.unwrap_or("a panic"), "panicked");
+    let location = info.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(location, message = message.unwrap_or("a panic"), "panicked");
 }
 
-fn already(error: impl std::fmt::Display) -> Error {
+fn already_installed(error: impl std::fmt::Display) -> Error {
     Error::internal(format!("telemetry was started twice: {error}"))
 }

@@ -8,16 +8,16 @@ use proptest::prelude::*;
 use serde_json::Value;
 use tracing::subscriber::with_default;
 
-use super::harmless::harmless;
 use super::logs::{self, Writers};
+use super::sanitize::sanitized;
 use super::{AUDIT_TARGET, Metrics};
 use crate::config::{self, Config, Layers, LogFormat};
 
-/// What was written, shared with the thread that writes.
+/// The written bytes, shared with the thread that writes.
 #[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
+struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Written {
+impl Write for SharedBuffer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.lock().extend_from_slice(line);
         Ok(line.len())
@@ -28,16 +28,16 @@ impl Write for Written {
     }
 }
 
-impl Written {
+impl SharedBuffer {
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().clone()).unwrap()
     }
 }
 
-/// A standard error that nobody reads until the sender is dropped.
-struct Blocked(Receiver<()>);
+/// A standard error whose reader is stuck until the sender is dropped.
+struct BlockedWriter(Receiver<()>);
 
-impl Write for Blocked {
+impl Write for BlockedWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let _ = self.0.recv();
         Ok(line.len())
@@ -54,9 +54,9 @@ fn config(filter: &str, format: LogFormat) -> config::Telemetry {
     config
 }
 
-/// The ordinary log and the audit log of what `events` logs.
+/// The log and the audit log that `events` writes.
 fn logged(config: &config::Telemetry, terminal: bool, events: impl FnOnce()) -> (String, String) {
-    let (log, audit) = (Written::default(), Written::default());
+    let (log, audit) = (SharedBuffer::default(), SharedBuffer::default());
     let (to_log, to_audit) = (log.clone(), audit.clone());
     let (subscriber, writers) = logs::subscriber(config, terminal, || to_log, || to_audit, None).unwrap();
     with_default(subscriber, events);
@@ -65,7 +65,7 @@ fn logged(config: &config::Telemetry, terminal: bool, events: impl FnOnce()) -> 
 }
 
 #[test]
-fn json_lines_hold_the_fields() {
+fn json_lines_contain_the_fields() {
     let config = config("info", LogFormat::Json);
     let (log, _) = logged(&config, true, || tracing::info!(user = "ada", count = 3, "made"));
     let line: Value = serde_json::from_str(&log).unwrap();
@@ -77,7 +77,7 @@ fn json_lines_hold_the_fields() {
 }
 
 #[test]
-fn what_callers_send_cannot_forge_lines_or_drive_the_terminal() {
+fn logged_values_cannot_forge_lines_or_control_the_terminal() {
     let hostile = "a\r\nfake line\u{1b}[2J\u{9b}31m\u{7}\u{202e}evil\u{2028}b\u{85}c";
     for (format, terminal) in [
         (LogFormat::Text, true),
@@ -105,7 +105,7 @@ fn what_callers_send_cannot_forge_lines_or_drive_the_terminal() {
 }
 
 #[test]
-fn audit_events_are_written_whatever_the_filter_is_and_nowhere_else() {
+fn audit_events_go_to_the_audit_log_only_whatever_the_filter_is() {
     let (log, audit) = logged(&config("off", LogFormat::Json), false, || {
         tracing::info!(target: AUDIT_TARGET, r#type = "token.issued");
         tracing::error!("hidden");
@@ -120,7 +120,7 @@ fn audit_events_are_written_whatever_the_filter_is_and_nowhere_else() {
 }
 
 #[test]
-fn the_trace_of_strangers_is_never_written() {
+fn trace_events_of_other_crates_are_never_written() {
     let (log, _) = logged(&config("trace", LogFormat::Json), false, || {
         tracing::trace!(target: "h2::codec", "canary of a header");
         tracing::debug!(target: "h2::codec", "a frame");
@@ -132,11 +132,12 @@ fn the_trace_of_strangers_is_never_written() {
 }
 
 #[test]
-fn a_blocked_reader_holds_nobody_up_and_what_is_lost_is_counted() {
+fn a_blocked_reader_delays_no_caller_and_dropped_lines_are_counted() {
     const EVENTS: usize = 30_000;
     let config = config("info", LogFormat::Json);
     let ((hold_log, log), (hold_audit, audit)): ((Sender<()>, _), (Sender<()>, _)) = (channel(), channel());
-    let (subscriber, writers) = logs::subscriber(&config, false, || Blocked(log), || Blocked(audit), None).unwrap();
+    let (subscriber, writers) =
+        logs::subscriber(&config, false, || BlockedWriter(log), || BlockedWriter(audit), None).unwrap();
     let (done, finished) = channel();
     let thread = std::thread::spawn(move || {
         with_default(subscriber, || {
@@ -161,7 +162,7 @@ fn a_blocked_reader_holds_nobody_up_and_what_is_lost_is_counted() {
 }
 
 #[test]
-fn metrics_are_rendered_with_what_was_lost() {
+fn metrics_include_the_dropped_lines() {
     let (subscriber, writers) =
         logs::subscriber(&config("off", LogFormat::Json), false, io::sink, io::sink, None).unwrap();
     let metrics = Metrics::install(vec![("audit", writers.audit_dropped.clone())]).unwrap();
@@ -179,22 +180,22 @@ fn metrics_are_rendered_with_what_was_lost() {
 }
 
 #[test]
-fn harmless_lines_are_left_alone() {
+fn printable_lines_are_unchanged() {
     let line = "\u{1b}[32m INFO\u{1b}[0m caf\u{e9} \u{1f980}\ttab\n";
-    assert_eq!(harmless(line), line);
-    assert_eq!(harmless("a\nb\n"), "a\\u000ab\n");
-    assert_eq!(harmless("\u{1b}[2J\u{1b}[\u{1b}"), "\\u001b[2J\\u001b[\\u001b");
-    assert_eq!(harmless("\n\n"), "\\u000a\n");
-    assert_eq!(harmless(""), "");
+    assert_eq!(sanitized(line), line);
+    assert_eq!(sanitized("a\nb\n"), "a\\u000ab\n");
+    assert_eq!(sanitized("\u{1b}[2J\u{1b}[\u{1b}"), "\\u001b[2J\\u001b[\\u001b");
+    assert_eq!(sanitized("\n\n"), "\\u000a\n");
+    assert_eq!(sanitized(""), "");
 }
 
 proptest! {
     #[test]
-    fn nothing_that_controls_gets_through(text in "(?s).{0,60}") {
-        let clean = harmless(&text);
+    fn no_control_character_passes(text in "(?s).{0,60}") {
+        let clean = sanitized(&text);
         let body = clean.strip_suffix('\n').unwrap_or(&clean);
         let escape = char::from(0x1b);
         prop_assert!(!body.chars().any(|c| c.is_control() && c != '\t' && c != escape));
-        prop_assert_eq!(harmless(&clean), clean.as_ref());
+        prop_assert_eq!(sanitized(&clean), clean.as_ref());
     }
 }

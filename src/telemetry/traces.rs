@@ -1,9 +1,9 @@
-//! Traces, over OTLP. Off unless a collector is configured; then each call is a span, and each statement and script of
-//! it one below.
+//! Traces, over OTLP. Off unless a collector is configured. Each call is a span; its SQL statements and Redis scripts
+//! are child spans.
 //!
-//! A collector that is slow or gone costs spans, never a call: they wait in a bounded queue, and what does not fit or
-//! cannot be sent is dropped. Which calls are sampled is the caller's to say (`traceparent`); for those that do not say,
-//! `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` do, as everywhere in OpenTelemetry.
+//! If the collector is slow or down, spans are lost but no call is delayed: spans wait in a bounded queue, and those
+//! that do not fit or cannot be sent are dropped. The caller decides which calls are sampled (`traceparent`); for calls
+//! without that header, `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` decide, as usual in OpenTelemetry.
 
 use std::time::Duration;
 
@@ -26,46 +26,46 @@ use tracing_subscriber::{Layer, Registry};
 
 use crate::spans::SPANS;
 
-/// Spans that wait to be sent; a span is about a kilobyte.
-const QUEUE: usize = 4096;
+/// How many spans may wait to be sent. A span has about a kilobyte.
+const QUEUE_SPANS: usize = 4096;
 
-/// Spans sent at once.
-const BATCH: usize = 512;
+/// How many spans one export sends.
+const BATCH_SPANS: usize = 512;
 
-/// How long spans wait for company.
-const DELAY: Duration = Duration::from_secs(1);
+/// How long a span may wait for its batch to fill.
+const BATCH_DELAY: Duration = Duration::from_secs(1);
 
-/// How long one sending may take.
-const TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one export may take.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long the last spans may take when the process ends.
-const LAST: Duration = Duration::from_millis(500);
+/// How long the last export may take when the process ends.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The longest `tracestate` that is passed on (W3C Trace Context §3.3.1.1 asks for that much).
-const MAX_STATE: usize = 512;
+/// The longest `tracestate` that is passed on, in bytes; W3C Trace Context §3.3.1.1 asks for at least that much.
+const MAX_TRACESTATE_LEN: usize = 512;
 
-/// What sends spans.
+/// The exporter of spans.
 #[derive(Debug)]
 pub(super) struct Traces {
     provider: SdkTracerProvider,
 }
 
 impl Traces {
-    /// Sends to this collector, by gRPC. Must be called where a runtime is entered: it carries the connection.
+    /// Starts to send spans to this collector by gRPC. Needs an entered Tokio runtime, which drives the connection.
     pub(super) fn start(endpoint: &str) -> Result<Self, ExporterBuildError> {
         let mut exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_tonic()
             .with_endpoint(endpoint)
-            .with_timeout(TIMEOUT);
+            .with_timeout(EXPORT_TIMEOUT);
         if endpoint.starts_with("https://") {
             exporter = exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
         }
         let limits = BatchConfigBuilder::default()
-            .with_max_queue_size(QUEUE)
-            .with_max_export_batch_size(BATCH)
-            .with_scheduled_delay(DELAY)
+            .with_max_queue_size(QUEUE_SPANS)
+            .with_max_export_batch_size(BATCH_SPANS)
+            .with_scheduled_delay(BATCH_DELAY)
             .build();
-        let processor = BatchSpanProcessor::builder(Counted(exporter.build()?))
+        let processor = BatchSpanProcessor::builder(CountingExporter(exporter.build()?))
             .with_batch_config(limits)
             .build();
         let resource = Resource::builder()
@@ -79,7 +79,7 @@ impl Traces {
         Ok(Self { provider })
     }
 
-    /// What turns spans of ours into theirs.
+    /// The layer that hands Countersign's own spans to OpenTelemetry.
     pub(super) fn layer(&self) -> Box<dyn Layer<Registry> + Send + Sync> {
         let tracer: Tracer = self.provider.tracer("countersign");
         tracing_opentelemetry::layer()
@@ -93,32 +93,32 @@ impl Traces {
             .boxed()
     }
 
-    /// Sends what waits, for a moment.
+    /// Sends the waiting spans, for at most [`SHUTDOWN_TIMEOUT`].
     pub(super) fn finish(&self) {
-        // What cannot be sent then is lost, as it would be at any other time.
-        drop(self.provider.shutdown_with_timeout(LAST));
+        // An error only means that spans are lost, as at any other time.
+        drop(self.provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT));
     }
 }
 
-/// Says what the metric of this room means, once there is a recorder.
+/// Describes the metric of this module. Call it after the recorder is installed.
 pub(super) fn describe() {
     metrics::describe_counter!(
         "countersign_spans_total",
-        "Spans given to the collector of traces, by whether it took them."
+        "Spans exported to the collector of traces, by whether it accepted them."
     );
     for outcome in ["sent", "lost"] {
         metrics::counter!("countersign_spans_total", "outcome" => outcome).increment(0);
     }
 }
 
-/// Makes the span part of the trace that these headers tell of (`traceparent`, W3C Trace Context), if they do.
+/// Makes the span part of the caller's trace, if the headers name one (`traceparent`, W3C Trace Context).
 pub fn adopt(span: &Span, headers: &HeaderMap) {
     if span.is_disabled() {
         return;
     }
     let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
     if parent.span().span_context().is_valid() {
-        // An error only says that nobody traces.
+        // An error only means that tracing is off.
         drop(span.set_parent(parent));
     }
 }
@@ -129,8 +129,8 @@ impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         let mut all = self.0.get_all(key).iter();
         let value = all.next()?.to_str().ok()?;
-        // Given twice, it is not known whose it is.
-        (all.next().is_none() && value.len() <= MAX_STATE).then_some(value)
+        // If the header is given twice, it is unknown which value is right.
+        (all.next().is_none() && value.len() <= MAX_TRACESTATE_LEN).then_some(value)
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -138,11 +138,11 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// Counts what becomes of spans.
+/// Counts the spans that were sent and lost.
 #[derive(Debug)]
-struct Counted(opentelemetry_otlp::SpanExporter);
+struct CountingExporter(opentelemetry_otlp::SpanExporter);
 
-impl SpanExporter for Counted {
+impl SpanExporter for CountingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len() as u64;
         let sent = self.0.export(batch).await;
