@@ -132,7 +132,7 @@ async fn clustered(
         .map_err(|error| match error {
             ConnectError::Settings(text) => StartError::Config(text),
             // It was reached, and is no place for sessions.
-            unfit @ ConnectError::Unfit(_) => StartError::Other(unfit.to_string()),
+            unusable @ ConnectError::Unusable(_) => StartError::Other(unusable.to_string()),
         })?;
     let redis = Arc::new(redis);
     let (database, sessions) = (durable.clone(), redis.clone());

@@ -1,55 +1,56 @@
-//! Login defences: what a failed attempt costs, and whom.
+//! Limits on failed login attempts.
 //!
-//! Four limits count *failures*. The limits by account and by account + source answer exactly like a wrong password,
-//! after the hashing, so that nobody learns from them; the limits by source and of all together answer
-//! `RESOURCE_EXHAUSTED` before it. Names are counted as HMACs, whether or not such a user exists.
+//! Four limits count *failures*. The limits of an account, and of an account from one source, answer exactly like a
+//! wrong password and only after the hashing, so that a caller does not learn whether they are exceeded. The limit of a
+//! source and the global limit answer `RESOURCE_EXHAUSTED` before the hashing. Counter keys are HMACs, and attempts at
+//! users that do not exist are counted as well.
 //!
-//! An attempt is counted before it is looked at, and taken back if it was good: guesses made at once are counted like
-//! guesses made in a row. Good attempts made at once do not stand in each other's way: one that finds all of a limit taken
-//! by attempts under way waits for their outcome (`line`).
+//! An attempt is counted before its password is checked, and its charge is taken back if it succeeds: guesses made at
+//! once are limited like guesses made in a row. Successful attempts made at once do not fail because of each other: an
+//! attempt that finds a limit full of attempts in flight waits for their results (`in_flight`).
 //!
-//! An attacker must not lock the victim out: a source from which the right password came before is not held by the
-//! limit of the account, only by the limit of that account and that source.
+//! An attacker must not be able to lock a user out: a source from which the user logged in before is not subject to the
+//! limit of the account, only to the limit of that account from that source.
 
-mod line;
+mod in_flight;
 mod reservation;
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use self::line::Lines;
+use self::in_flight::InFlightAttempts;
 pub use self::reservation::{LimitState, Reservation};
 use crate::clock::Clock;
-use crate::keys::seal::Master;
+use crate::keys::seal::MasterKeyring;
 use crate::model::Username;
 use crate::store::ThrottleStore;
-use crate::store::throttles::{Limit, Rate};
+use crate::store::throttles::{CounterKey, Limit, Rate};
 
-/// The limits.
+/// The configured limits.
 #[derive(Clone, Copy, Debug)]
 pub struct ThrottleConfig {
-    /// Whether there are any.
+    /// Whether attempts are limited at all.
     pub enabled: bool,
-    /// Of one account from one source.
+    /// Failures at one account from one source.
     pub account_source: Rate,
-    /// Of one account.
+    /// Failures at one account.
     pub account: Rate,
-    /// Of one source.
+    /// Failures from one source.
     pub source: Rate,
-    /// Of everybody together.
+    /// Failures of all callers together; none for no limit.
     pub global: Option<Rate>,
-    /// The most attempts of people that wait for the outcome of others.
+    /// The most password attempts that may wait for the results of others.
     pub waiting: usize,
 }
 
-/// The limits, over the shared counters and the ones of this replica.
+/// The limits, with the shared counters and the counters of this replica.
 pub struct Throttle {
     shared: Option<Arc<dyn ThrottleStore>>,
     local: Arc<dyn ThrottleStore>,
-    lines: Arc<Lines>,
+    in_flight: Arc<InFlightAttempts>,
     waiting: Semaphore,
-    master: Arc<Master>,
+    master: Arc<MasterKeyring>,
     clock: Arc<dyn Clock>,
     config: ThrottleConfig,
 }
@@ -62,36 +63,36 @@ impl std::fmt::Debug for Throttle {
     }
 }
 
-/// One attempt at an account from a source, by what it counts under.
+/// The counters of one attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
-    account: Option<Names>,
-    source: Option<[u8; 16]>,
-    everybody: Option<[u8; 16]>,
-    /// Whether a hash is at stake, of which only so many may wait.
+    account: Option<AccountKeys>,
+    source: Option<CounterKey>,
+    global: Option<CounterKey>,
+    /// Whether the attempt costs a password hash. Only [`ThrottleConfig::waiting`] of these may wait.
     hashes: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Names {
-    account: [u8; 16],
-    account_source: [u8; 16],
+struct AccountKeys {
+    account: CounterKey,
+    account_source: CounterKey,
 }
 
 impl Throttle {
-    /// Limits over `shared` counters, or over this replica's alone.
+    /// Limits over the `shared` counters; without them, over the counters of this replica alone.
     #[must_use]
     pub fn new(
         shared: Option<Arc<dyn ThrottleStore>>,
         local: Arc<dyn ThrottleStore>,
-        master: Arc<Master>,
+        master: Arc<MasterKeyring>,
         clock: Arc<dyn Clock>,
         config: ThrottleConfig,
     ) -> Self {
         Self {
             shared,
             local,
-            lines: Arc::default(),
+            in_flight: Arc::default(),
             waiting: Semaphore::new(config.waiting.max(1)),
             master,
             clock,
@@ -99,30 +100,30 @@ impl Throttle {
         }
     }
 
-    /// The attempt of a person to log in.
+    /// A user's login with a password.
     #[must_use]
-    pub fn person(&self, name: &Username, source: &str) -> Attempt {
+    pub fn user_login(&self, name: &Username, source: &str) -> Attempt {
         Attempt {
-            account: Some(self.names(name, source)),
+            account: Some(self.account_keys(name, source)),
             ..self.by_source(source, true)
         }
     }
 
-    /// The attempt of a client to prove itself. A secret of 256 bits is not guessed: only whoever tries too often is
-    /// held, never the client.
+    /// A client's login with its secret. A secret of 256 bits cannot be guessed, so the limits apply to the source only
+    /// and never lock the client.
     #[must_use]
-    pub fn machine(&self, source: &str) -> Attempt {
+    pub fn client_login(&self, source: &str) -> Attempt {
         self.by_source(source, false)
     }
 
-    /// The attempt of somebody logged in to prove the password of an account once more: it counts with the logins at that
-    /// account. Whoever may ask is known, so that others behind the same source are left alone.
+    /// A logged-in user's repeated proof of a password. It counts together with the logins at that account. It does not
+    /// count under the source or globally: the caller is authenticated, and other users may share the source.
     #[must_use]
-    pub fn proof(&self, name: &Username, source: &str) -> Attempt {
+    pub fn password_proof(&self, name: &Username, source: &str) -> Attempt {
         Attempt {
-            account: Some(self.names(name, source)),
+            account: Some(self.account_keys(name, source)),
             source: None,
-            everybody: None,
+            global: None,
             hashes: true,
         }
     }
@@ -131,45 +132,45 @@ impl Throttle {
         Attempt {
             account: None,
             source: Some(self.master.throttle_name(format!("source\0{source}").as_bytes())),
-            everybody: self.config.global.map(|_| self.master.throttle_name(b"everybody")),
+            global: self.config.global.map(|_| self.master.throttle_name(b"everybody")),
             hashes,
         }
     }
 
-    fn names(&self, name: &Username, source: &str) -> Names {
-        // The length in front keeps two different pairs from being one name.
-        let counted = |limit: &str, source: &str| {
+    fn account_keys(&self, name: &Username, source: &str) -> AccountKeys {
+        // The length in front keeps two different pairs of name and source from having the same key.
+        let key = |limit: &str, source: &str| {
             let text = format!("{limit}\0user\0{}\0{name}\0{source}", name.as_str().len());
             self.master.throttle_name(text.as_bytes())
         };
-        Names {
-            account: counted("account", ""),
-            account_source: counted("account_source", source),
+        AccountKeys {
+            account: key("account", ""),
+            account_source: key("account_source", source),
         }
     }
 
-    const fn account_source(&self) -> Limit {
+    const fn account_source_limit(&self) -> Limit {
         Limit {
             rate: self.config.account_source,
             doubling: false,
         }
     }
 
-    const fn account(&self) -> Limit {
+    const fn account_limit(&self) -> Limit {
         Limit {
             rate: self.config.account,
             doubling: true,
         }
     }
 
-    const fn source(&self) -> Limit {
+    const fn source_limit(&self) -> Limit {
         Limit {
             rate: self.config.source,
             doubling: false,
         }
     }
 
-    fn global(&self) -> Option<Limit> {
+    fn global_limit(&self) -> Option<Limit> {
         self.config.global.map(|rate| Limit { rate, doubling: false })
     }
 }

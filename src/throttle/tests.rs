@@ -9,7 +9,7 @@ use crate::clock::SystemClock;
 use crate::model::{Error, ErrorKind, Result};
 use crate::secret::SystemEntropy;
 use crate::store::local::LocalThrottles;
-use crate::store::throttles::{Charge, Take};
+use crate::store::throttles::{Charge, LimitDecision};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -28,7 +28,7 @@ fn throttle_over(shared: Option<Arc<dyn ThrottleStore>>, change: impl FnOnce(&mu
         waiting: 1000,
     };
     change(&mut config);
-    let master = Master::parse(&Master::generate(&SystemEntropy)).unwrap();
+    let master = MasterKeyring::parse(&MasterKeyring::generate(&SystemEntropy)).unwrap();
     let local = Arc::new(LocalThrottles::new(Arc::clone(&clock)));
     Arc::new(Throttle::new(shared, local, Arc::new(master), clock, config))
 }
@@ -38,11 +38,11 @@ fn throttle() -> Arc<Throttle> {
 }
 
 fn ada(throttle: &Throttle, source: &str) -> Attempt {
-    throttle.person(&Username::parse("ada", "username").unwrap(), source)
+    throttle.user_login(&Username::parse("ada", "username").unwrap(), source)
 }
 
-/// So many attempts at once, which take a moment and are good or bad; how many were open.
-async fn at_once(throttle: &Arc<Throttle>, count: usize, good: bool) -> usize {
+/// Makes `count` attempts at once, all right or all wrong. Returns how many found their limits open.
+async fn attempt_at_once(throttle: &Arc<Throttle>, count: usize, right: bool) -> usize {
     let mut attempts = JoinSet::new();
     for _ in 0..count {
         let throttle = Arc::clone(throttle);
@@ -51,10 +51,10 @@ async fn at_once(throttle: &Arc<Throttle>, count: usize, good: bool) -> usize {
             let reservation = throttle.reserve(&attempt, HOUR).await.unwrap();
             tokio::task::yield_now().await;
             let open = reservation.limit_state() == LimitState::Open;
-            if good && open {
-                reservation.succeeded().await;
+            if right && open {
+                reservation.succeed().await;
             } else {
-                reservation.failed().await;
+                reservation.fail().await;
             }
             open
         });
@@ -63,23 +63,27 @@ async fn at_once(throttle: &Arc<Throttle>, count: usize, good: bool) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guesses_at_once_are_no_more_than_guesses_in_a_row() {
-    assert_eq!(at_once(&throttle(), 60, false).await, 10);
+async fn guesses_made_at_once_are_limited_like_guesses_in_a_row() {
+    assert_eq!(attempt_at_once(&throttle(), 60, false).await, 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn good_attempts_at_once_do_not_stand_in_each_others_way() {
+async fn successful_attempts_at_once_do_not_fail_because_of_each_other() {
     let throttle = throttle();
-    assert_eq!(at_once(&throttle, 500, true).await, 500);
-    assert_eq!(at_once(&throttle, 60, false).await, 10, "and left no trace");
+    assert_eq!(attempt_at_once(&throttle, 500, true).await, 500);
+    assert_eq!(
+        attempt_at_once(&throttle, 60, false).await,
+        10,
+        "the successful ones left no charge"
+    );
 }
 
 #[tokio::test]
-async fn whoever_goes_away_has_failed_and_what_was_never_looked_at_has_not() {
+async fn a_dropped_reservation_counts_as_a_failure_and_a_cancelled_one_does_not() {
     let throttle = throttle();
     let attempt = ada(&throttle, "here");
     for _ in 0..30 {
-        throttle.reserve(&attempt, HOUR).await.unwrap().undone().await;
+        throttle.reserve(&attempt, HOUR).await.unwrap().cancel().await;
     }
     for _ in 0..10 {
         let reservation = throttle.reserve(&attempt, HOUR).await.unwrap();
@@ -91,22 +95,22 @@ async fn whoever_goes_away_has_failed_and_what_was_never_looked_at_has_not() {
 }
 
 #[tokio::test]
-async fn a_known_source_is_not_held_by_the_account() {
+async fn a_known_source_is_not_locked_by_the_limit_of_the_account() {
     let throttle = throttle();
     throttle
         .reserve(&ada(&throttle, "home"), HOUR)
         .await
         .unwrap()
-        .succeeded()
+        .succeed()
         .await;
     for n in 0..40 {
         let attempt = ada(&throttle, &format!("{n}"));
-        throttle.reserve(&attempt, HOUR).await.unwrap().failed().await;
+        throttle.reserve(&attempt, HOUR).await.unwrap().fail().await;
     }
     let limit_state = async |source: &str| {
         let reservation = throttle.reserve(&ada(&throttle, source), HOUR).await.unwrap();
         let limit_state = reservation.limit_state();
-        reservation.undone().await;
+        reservation.cancel().await;
         limit_state
     };
     assert_eq!(limit_state("elsewhere").await, LimitState::Locked);
@@ -116,44 +120,44 @@ async fn a_known_source_is_not_held_by_the_account() {
             .reserve(&ada(&throttle, "home"), HOUR)
             .await
             .unwrap()
-            .failed()
+            .fail()
             .await;
     }
     assert_eq!(
         limit_state("home").await,
         LimitState::Locked,
-        "that exemption has a limit"
+        "a known source has its own limit"
     );
 }
 
 #[tokio::test]
-async fn a_source_is_turned_away_and_a_proof_counts_with_the_logins() {
+async fn the_limit_of_a_source_rejects_and_a_password_proof_counts_with_the_logins() {
     let throttle = throttle();
     for n in 0..60 {
         let name = Username::parse(&format!("user{n}"), "username").unwrap();
         throttle
-            .reserve(&throttle.person(&name, "here"), HOUR)
+            .reserve(&throttle.user_login(&name, "here"), HOUR)
             .await
             .unwrap()
-            .failed()
+            .fail()
             .await;
     }
     let error = throttle.reserve(&ada(&throttle, "here"), HOUR).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Throttled);
     assert!(error.retry_after.is_some());
-    let machine = throttle.machine("here");
+    let client_login = throttle.client_login("here");
     assert_eq!(
-        throttle.reserve(&machine, HOUR).await.unwrap_err().kind,
+        throttle.reserve(&client_login, HOUR).await.unwrap_err().kind,
         ErrorKind::Throttled
     );
 
     let name = Username::parse("ada", "username").unwrap();
     for _ in 0..10 {
         throttle
-            .reserve(&throttle.proof(&name, "there"), HOUR)
+            .reserve(&throttle.password_proof(&name, "there"), HOUR)
             .await
             .unwrap()
-            .failed()
+            .fail()
             .await;
     }
     let login = throttle.reserve(&ada(&throttle, "there"), HOUR).await.unwrap();
@@ -161,7 +165,7 @@ async fn a_source_is_turned_away_and_a_proof_counts_with_the_logins() {
 }
 
 #[tokio::test]
-async fn waiting_is_bounded_in_number_and_time() {
+async fn waiting_is_limited_in_number_and_time() {
     let throttle = throttle_over(None, |config| {
         config.account_source.count = 1;
         config.waiting = 1;
@@ -172,44 +176,44 @@ async fn waiting_is_bounded_in_number_and_time() {
     let (second, third) = tokio::join!(throttle.reserve(&attempt, soon), throttle.reserve(&attempt, soon));
     assert_eq!(second.unwrap_err().kind, ErrorKind::DeadlineExceeded);
     assert_eq!(third.unwrap_err().kind, ErrorKind::Overloaded);
-    first.succeeded().await;
+    first.succeed().await;
     let reservation = throttle.reserve(&attempt, HOUR).await.unwrap();
     assert_eq!(reservation.limit_state(), LimitState::Open);
 }
 
 /// Counters that cannot be reached.
-struct Gone;
+struct UnreachableCounters;
 
 #[async_trait]
-impl ThrottleStore for Gone {
-    async fn wait(&self, _name: [u8; 16], _limit: Limit) -> Result<Duration> {
-        Err(Error::store_unavailable("gone"))
+impl ThrottleStore for UnreachableCounters {
+    async fn wait_time(&self, _counter: CounterKey, _limit: Limit) -> Result<Duration> {
+        Err(Error::store_unavailable("unreachable"))
     }
 
-    async fn take(&self, _name: [u8; 16], _limit: Limit) -> Result<Take> {
-        Err(Error::store_unavailable("gone"))
+    async fn try_charge(&self, _counter: CounterKey, _limit: Limit) -> Result<LimitDecision> {
+        Err(Error::store_unavailable("unreachable"))
     }
 
-    async fn refund(&self, _name: [u8; 16], _charge: Charge) -> Result<()> {
-        Err(Error::store_unavailable("gone"))
+    async fn refund(&self, _counter: CounterKey, _charge: Charge) -> Result<()> {
+        Err(Error::store_unavailable("unreachable"))
     }
 
-    async fn charge(&self, _name: [u8; 16], _limit: Limit) -> Result<()> {
-        Err(Error::store_unavailable("gone"))
+    async fn charge(&self, _counter: CounterKey, _limit: Limit) -> Result<()> {
+        Err(Error::store_unavailable("unreachable"))
     }
 
-    async fn remember(&self, _name: [u8; 16], _keep: Duration) -> Result<()> {
-        Err(Error::store_unavailable("gone"))
+    async fn remember(&self, _key: CounterKey, _ttl: Duration) -> Result<()> {
+        Err(Error::store_unavailable("unreachable"))
     }
 
-    async fn remembers(&self, _name: [u8; 16]) -> Result<bool> {
-        Err(Error::store_unavailable("gone"))
+    async fn is_remembered(&self, _key: CounterKey) -> Result<bool> {
+        Err(Error::store_unavailable("unreachable"))
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_shared_counters_each_replica_counts_alone() {
-    let throttle = throttle_over(Some(Arc::new(Gone)), |_| {});
-    assert_eq!(at_once(&throttle, 100, true).await, 100);
-    assert_eq!(at_once(&throttle, 60, false).await, 10);
+async fn while_the_shared_counters_are_unreachable_each_replica_counts_alone() {
+    let throttle = throttle_over(Some(Arc::new(UnreachableCounters)), |_| {});
+    assert_eq!(attempt_at_once(&throttle, 100, true).await, 100);
+    assert_eq!(attempt_at_once(&throttle, 60, false).await, 10);
 }

@@ -94,14 +94,14 @@ impl Tokens {
         client_id: &ClientId,
         source: &str,
     ) -> Result<AuthenticatedUser> {
-        let attempt = self.throttle.person(&proof.username, source);
+        let attempt = self.throttle.user_login(&proof.username, source);
         let reservation = self.throttle.reserve(&attempt, proof.deadline).await?;
         let (login, verdict) = match self.look(&proof, client_id).await {
             Ok(looked) => looked,
             // It may have been looked at, if too late to tell.
             Err(error) if error.kind == ErrorKind::DeadlineExceeded => return Err(error),
             Err(error) => {
-                reservation.undone().await;
+                reservation.cancel().await;
                 return Err(error);
             }
         };
@@ -118,11 +118,11 @@ impl Tokens {
         let good = verdict.matches && limit_state == LimitState::Open;
         let user = user.filter(|(user, _)| good && !user.disabled);
         let (Some((user, stored)), Some(client)) = (user, client) else {
-            reservation.failed().await;
+            reservation.fail().await;
             self.login_failed(caller, &proof.username, client_id, limit_state).await;
             return Err(ErrorKind::InvalidCredentials.into());
         };
-        reservation.succeeded().await;
+        reservation.succeed().await;
         let rehash = if verdict.rehash_needed {
             // Spent only on somebody who has just proved the password; a failure to hash does not stop a login.
             let new = self.hashing.hash(proof.password, proof.deadline).await.ok();

@@ -40,12 +40,12 @@ impl Tokens {
         let scope = parse_scopes(&request.scope, "scope")?;
         let audience = parse_audiences(&request.audience, "audience")?;
         self.check_skew()?;
-        let attempt = self.throttle.machine(&caller.origin.ip_address);
+        let attempt = self.throttle.client_login(&caller.origin.ip_address);
         let reservation = self.throttle.reserve(&attempt, request.deadline).await?;
         let login = match self.durable.machine_login(&client_id).await {
             Ok(login) => login,
             Err(error) => {
-                reservation.undone().await;
+                reservation.cancel().await;
                 return Err(error);
             }
         };
@@ -64,13 +64,13 @@ impl Tokens {
             .with_client(&client_id);
         let event = event.with_detail("grant", Grant::ClientSecret.as_str());
         let Some(client) = client.filter(|_| known) else {
-            reservation.failed().await;
+            reservation.fail().await;
             let mut event = event.with_outcome(Outcome::Denied);
             AuditType::TokenIssueFailed.as_str().clone_into(&mut event.kind);
             self.audit_best_effort(&event).await;
             return Err(ErrorKind::InvalidCredentials.into());
         };
-        reservation.succeeded().await;
+        reservation.succeed().await;
         may_use(&client, Grant::ClientSecret)?;
         let scope = if scope.is_empty() {
             client.default_scopes()

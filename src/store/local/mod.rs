@@ -1,5 +1,5 @@
-//! Counters in the memory of one process: all that an embedded deployment needs, and what a replica falls back on while
-//! the shared ones cannot be reached.
+//! Counters in the memory of one process: for embedded deployments, and for a replica while the shared counters cannot
+//! be reached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,37 +8,38 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
-use super::throttles::{Cell, Charge, Limit, Take, ThrottleStore};
+use super::throttles::{Charge, CounterKey, GcraState, Limit, LimitDecision, ThrottleStore};
 use crate::clock::{Clock, millis};
 use crate::model::Result;
 
-/// How many names are kept: past that the least used are forgotten, so that no attacker can fill the memory.
-const NAMES: usize = 100_000;
+/// How many keys are kept. Beyond that the least used are forgotten, so that an attacker cannot fill the memory.
+const MAX_KEYS: usize = 100_000;
 
-/// Counters in memory, bounded.
+/// A bounded number of counters in memory.
 pub struct LocalThrottles {
-    cells: Mutex<()>,
-    counted: Cache<[u8; 16], Cell>,
-    remembered: Cache<[u8; 16], i64>,
+    update: Mutex<()>,
+    counters: Cache<CounterKey, GcraState>,
+    /// Until when each key is remembered.
+    remembered: Cache<CounterKey, i64>,
     clock: Arc<dyn Clock>,
 }
 
 impl std::fmt::Debug for LocalThrottles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LocalThrottles")
-            .field("names", &self.counted.len())
+            .field("counters", &self.counters.len())
             .finish_non_exhaustive()
     }
 }
 
 impl LocalThrottles {
-    /// Counters that have counted nothing.
+    /// Counters that have counted nothing. Only the monotonic time of `clock` is used.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
-            cells: Mutex::new(()),
-            counted: Cache::new(NAMES),
-            remembered: Cache::new(NAMES),
+            update: Mutex::new(()),
+            counters: Cache::new(MAX_KEYS),
+            remembered: Cache::new(MAX_KEYS),
             clock,
         }
     }
@@ -47,43 +48,44 @@ impl LocalThrottles {
         millis(self.clock.monotonic())
     }
 
-    fn change<T>(&self, name: [u8; 16], step: impl FnOnce(Cell) -> (Cell, T)) -> T {
-        // Attempts cost a hash each: one lock for all names is enough.
-        let _one_at_a_time = self.cells.lock();
-        let (cell, answer) = step(self.counted.get(&name).unwrap_or_default());
-        self.counted.insert(name, cell);
-        answer
+    fn update<T>(&self, counter: CounterKey, step: impl FnOnce(GcraState) -> (GcraState, T)) -> T {
+        // One lock for all counters is enough: each attempt costs a password hash.
+        let _guard = self.update.lock();
+        let (state, result) = step(self.counters.get(&counter).unwrap_or_default());
+        self.counters.insert(counter, state);
+        result
     }
 }
 
 #[async_trait]
 impl ThrottleStore for LocalThrottles {
-    async fn wait(&self, name: [u8; 16], limit: Limit) -> Result<Duration> {
-        Ok(self.counted.get(&name).unwrap_or_default().wait(limit, self.now()))
+    async fn wait_time(&self, counter: CounterKey, limit: Limit) -> Result<Duration> {
+        let state = self.counters.get(&counter).unwrap_or_default();
+        Ok(state.wait_time(limit, self.now()))
     }
 
-    async fn take(&self, name: [u8; 16], limit: Limit) -> Result<Take> {
+    async fn try_charge(&self, counter: CounterKey, limit: Limit) -> Result<LimitDecision> {
         let now = self.now();
-        Ok(self.change(name, |cell| cell.taken(limit, now)))
+        Ok(self.update(counter, |state| state.try_charged(limit, now)))
     }
 
-    async fn refund(&self, name: [u8; 16], charge: Charge) -> Result<()> {
-        self.change(name, |cell| (cell.refunded(charge), ()));
+    async fn refund(&self, counter: CounterKey, charge: Charge) -> Result<()> {
+        self.update(counter, |state| (state.refunded(charge), ()));
         Ok(())
     }
 
-    async fn charge(&self, name: [u8; 16], limit: Limit) -> Result<()> {
+    async fn charge(&self, counter: CounterKey, limit: Limit) -> Result<()> {
         let now = self.now();
-        self.change(name, |cell| (cell.charged(limit, now), ()));
+        self.update(counter, |state| (state.charged(limit, now), ()));
         Ok(())
     }
 
-    async fn remember(&self, name: [u8; 16], keep: Duration) -> Result<()> {
-        self.remembered.insert(name, self.now().saturating_add(millis(keep)));
+    async fn remember(&self, key: CounterKey, ttl: Duration) -> Result<()> {
+        self.remembered.insert(key, self.now().saturating_add(millis(ttl)));
         Ok(())
     }
 
-    async fn remembers(&self, name: [u8; 16]) -> Result<bool> {
-        Ok(self.remembered.get(&name).is_some_and(|until| until > self.now()))
+    async fn is_remembered(&self, key: CounterKey) -> Result<bool> {
+        Ok(self.remembered.get(&key).is_some_and(|until| until > self.now()))
     }
 }

@@ -1,13 +1,13 @@
-//! A circuit breaker: while Redis does not answer, calls fail at once instead of waiting one timeout each.
+//! A circuit breaker: while Redis does not answer, calls fail at once instead of waiting for one timeout each.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// So many calls in a row without an answer open it.
+/// The breaker opens after this many calls in a row without an answer.
 const THRESHOLD: u32 = 5;
 
-/// So long it stays open before one call probes.
+/// How long the breaker stays open before it lets one call through as a probe.
 pub(super) const COOLDOWN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
@@ -17,21 +17,22 @@ enum State {
     Probing { since: Duration },
 }
 
-/// The breaker. Times are of the process's monotonic clock.
+/// The breaker of one connection. Times are of the process's monotonic clock.
 #[derive(Debug)]
-pub(super) struct Breaker(Mutex<State>);
+pub(super) struct CircuitBreaker(Mutex<State>);
 
-impl Breaker {
+impl CircuitBreaker {
     pub(super) fn new() -> Self {
         Self(Mutex::new(State::Closed { unanswered: 0 }))
     }
 
-    /// Whether a call may be made now. After the cool-down one call may, and its outcome decides.
-    pub(super) fn admits(&self, now: Duration) -> bool {
+    /// Whether a call may be made now. After the cool-down one call may, as a probe; its outcome closes the breaker or
+    /// opens it again.
+    pub(super) fn allows_call(&self, now: Duration) -> bool {
         let mut state = self.0.lock();
         match *state {
             State::Closed { .. } => true,
-            // A probe that never reported (its task was dropped) does not hold the breaker open for ever.
+            // A probe may never report, if its task was dropped: after another cool-down the next call is the probe.
             State::Open { since } | State::Probing { since } if now.saturating_sub(since) >= COOLDOWN => {
                 *state = State::Probing { since: now };
                 true
@@ -40,13 +41,13 @@ impl Breaker {
         }
     }
 
-    /// Notes that a call was answered, with whatever answer.
-    pub(super) fn answered(&self) {
+    /// Records that a call was answered, even if the answer was an error.
+    pub(super) fn record_answer(&self) {
         *self.0.lock() = State::Closed { unanswered: 0 };
     }
 
-    /// Notes that a call was not answered. True if this opened the breaker.
-    pub(super) fn unanswered(&self, now: Duration) -> bool {
+    /// Records that a call was not answered. Returns true if this opened the breaker.
+    pub(super) fn record_no_answer(&self, now: Duration) -> bool {
         let mut state = self.0.lock();
         match *state {
             State::Closed { unanswered } if unanswered + 1 < THRESHOLD => {
@@ -74,51 +75,51 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(100);
 
-    fn opened() -> Breaker {
-        let breaker = Breaker::new();
+    fn open_breaker() -> CircuitBreaker {
+        let breaker = CircuitBreaker::new();
         for n in 1..=THRESHOLD {
-            assert!(breaker.admits(NOW));
-            assert_eq!(breaker.unanswered(NOW), n == THRESHOLD);
+            assert!(breaker.allows_call(NOW));
+            assert_eq!(breaker.record_no_answer(NOW), n == THRESHOLD);
         }
         breaker
     }
 
     #[test]
     fn opens_after_calls_in_a_row_without_an_answer() {
-        let breaker = Breaker::new();
+        let breaker = CircuitBreaker::new();
         for _ in 0..20 {
-            breaker.unanswered(NOW);
-            breaker.answered();
+            breaker.record_no_answer(NOW);
+            breaker.record_answer();
         }
-        assert!(breaker.admits(NOW), "they were not in a row");
-        assert!(!opened().admits(NOW));
+        assert!(breaker.allows_call(NOW), "the unanswered calls were not in a row");
+        assert!(!open_breaker().allows_call(NOW));
     }
 
     #[test]
     fn one_probe_decides_after_the_cool_down() {
-        let breaker = opened();
-        assert!(!breaker.admits(NOW + COOLDOWN / 2));
+        let breaker = open_breaker();
+        assert!(!breaker.allows_call(NOW + COOLDOWN / 2));
         let later = NOW + COOLDOWN;
-        assert!(breaker.admits(later));
-        assert!(!breaker.admits(later), "one probe at a time");
-        assert!(!breaker.unanswered(later));
-        assert!(!breaker.admits(later), "the probe was not answered");
-        assert!(breaker.admits(later + COOLDOWN));
-        breaker.answered();
-        assert!(breaker.admits(later + COOLDOWN) && breaker.admits(later + COOLDOWN));
+        assert!(breaker.allows_call(later));
+        assert!(!breaker.allows_call(later), "one probe at a time");
+        assert!(!breaker.record_no_answer(later));
+        assert!(!breaker.allows_call(later), "the probe was not answered");
+        assert!(breaker.allows_call(later + COOLDOWN));
+        breaker.record_answer();
+        assert!(breaker.allows_call(later + COOLDOWN) && breaker.allows_call(later + COOLDOWN));
     }
 
     #[test]
-    fn a_lost_probe_is_followed_by_another() {
-        let breaker = opened();
-        assert!(breaker.admits(NOW + COOLDOWN));
-        assert!(breaker.admits(NOW + COOLDOWN * 2));
+    fn after_a_probe_that_never_reports_the_next_call_probes() {
+        let breaker = open_breaker();
+        assert!(breaker.allows_call(NOW + COOLDOWN));
+        assert!(breaker.allows_call(NOW + COOLDOWN * 2));
     }
 
     #[test]
-    fn late_reports_do_not_prolong_it() {
-        let breaker = opened();
-        breaker.unanswered(NOW + COOLDOWN / 2);
-        assert!(breaker.admits(NOW + COOLDOWN));
+    fn late_reports_do_not_keep_the_breaker_open() {
+        let breaker = open_breaker();
+        breaker.record_no_answer(NOW + COOLDOWN / 2);
+        assert!(breaker.allows_call(NOW + COOLDOWN));
     }
 }

@@ -1,28 +1,27 @@
-//! One counter a master, to tell when Redis came back from an old backup.
+//! One counter on each master, to notice that Redis was restored from an old backup.
 //!
-//! A counter's name is a hash tag, so the counter lives where that tag's slot lives and moves with it. Each master is
-//! represented by the first known name that it holds, or by a new one.
+//! A counter's name is the hash tag of its key: the counter lives on the master that owns the tag's slot and moves with
+//! that slot. Each master is represented by the first known name whose slot it owns, or by a new name.
 
-use bytes::Bytes;
-
-use super::link::Master;
+use super::client::MasterNode;
+use super::script::args;
 use super::{Redis, script};
 use crate::model::{Error, Result};
 
-/// Slots are many and names are cheap: among so many names every master holds one.
-const NAMES: u32 = 1 << 20;
+/// How many names are tried for a new counter. There are 16,384 slots, so every master owns the slot of one of them.
+const MAX_NAMES: u32 = 1 << 20;
 
 impl Redis {
     pub(super) async fn advance(&self, known: &[(String, i64)]) -> Result<Vec<(String, i64)>> {
-        let masters = self.link.masters();
+        let masters = self.client.masters();
         if masters.is_empty() {
             return Err(Error::store_unavailable("Redis: no master is known"));
         }
         let mut advanced = Vec::with_capacity(masters.len());
         for master in masters {
             let (name, value) = self.representative(&master, known)?;
-            let start = Bytes::from(value.to_string());
-            let reply = self.run(&script::COUNTER, self.counter_key(&name), vec![start]).await?;
+            let args = args! { stored_value: value.to_string().into() };
+            let reply = self.run(&script::COUNTER, self.counter_key(&name), args).await?;
             advanced.push((name, reply.int()?));
         }
         Ok(advanced)
@@ -30,22 +29,23 @@ impl Redis {
 
     pub(super) async fn raise(&self, values: &[(String, i64)]) -> Result<()> {
         for (name, value) in values {
-            let value = Bytes::from(value.to_string());
-            self.run(&script::RAISE, self.counter_key(name), vec![value]).await?;
+            let args = args! { value: value.to_string().into() };
+            self.run(&script::RAISE, self.counter_key(name), args).await?;
         }
         Ok(())
     }
 
-    fn representative(&self, master: &Master, known: &[(String, i64)]) -> Result<(String, i64)> {
-        let held = |name: &str| master.holds(&self.counter_key(name));
-        if let Some(first) = known.iter().filter(|(name, _)| held(name)).min() {
+    /// The counter that represents `master`, with its stored value; 0 for a new one.
+    fn representative(&self, master: &MasterNode, known: &[(String, i64)]) -> Result<(String, i64)> {
+        let is_owned = |name: &str| master.owns(&self.counter_key(name));
+        if let Some(first) = known.iter().filter(|(name, _)| is_owned(name)).min() {
             return Ok(first.clone());
         }
-        (0..NAMES)
+        (0..MAX_NAMES)
             .map(|n| n.to_string())
-            .find(|name| held(name))
+            .find(|name| is_owned(name))
             .map(|name| (name, 0))
-            .ok_or_else(|| Error::store_unavailable("Redis: a master holds no slots"))
+            .ok_or_else(|| Error::store_unavailable("Redis: a master owns no slots"))
     }
 
     fn counter_key(&self, name: &str) -> String {

@@ -1,4 +1,4 @@
-//! What stands in one message of the stream: revocations, as JSON of a version.
+//! The messages of the stream: revocations as JSON, with a version.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,11 +11,11 @@ const VERSION: u32 = 1;
 #[derive(Serialize, Deserialize)]
 struct Message {
     v: u32,
-    revocations: Vec<Line>,
+    revocations: Vec<EncodedRevocation>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Line {
+struct EncodedRevocation {
     level: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     id: String,
@@ -27,7 +27,7 @@ struct Line {
 }
 
 pub(super) fn encode(revocations: &[Revocation]) -> Result<Vec<u8>> {
-    let line = |revocation: &Revocation| Line {
+    let encoded = |revocation: &Revocation| EncodedRevocation {
         level: revocation.target.level().as_str().to_owned(),
         id: revocation.target.id(),
         keep: revocation.target.keep(),
@@ -37,26 +37,27 @@ pub(super) fn encode(revocations: &[Revocation]) -> Result<Vec<u8>> {
     };
     let message = Message {
         v: VERSION,
-        revocations: revocations.iter().map(line).collect(),
+        revocations: revocations.iter().map(encoded).collect(),
     };
     serde_json::to_vec(&message).map_err(Error::internal)
 }
 
-/// None if it cannot be read, for instance because a later version wrote it: then something is missed.
+/// The revocations of a message. None if it cannot be read, for example because a later version wrote it; the caller
+/// must then assume that it missed revocations.
 pub(super) fn decode(bytes: &[u8]) -> Option<Vec<Revocation>> {
     let message: Message = serde_json::from_slice(bytes).ok()?;
     if message.v != VERSION {
         return None;
     }
-    let revocation = |line: Line| {
+    let decoded = |encoded: EncodedRevocation| {
         Some(Revocation {
-            target: Target::from_parts(Level::named(&line.level)?, &line.id, line.keep)?,
-            epoch: line.epoch,
-            expires: line.expires,
-            revoked: line.revoked,
+            target: Target::from_parts(Level::named(&encoded.level)?, &encoded.id, encoded.keep)?,
+            epoch: encoded.epoch,
+            expires: encoded.expires,
+            revoked: encoded.revoked,
         })
     };
-    message.revocations.into_iter().map(revocation).collect()
+    message.revocations.into_iter().map(decoded).collect()
 }
 
 #[cfg(test)]
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
     use crate::model::{ClientId, UserId};
 
-    fn row(target: Target) -> Revocation {
+    fn revocation(target: Target) -> Revocation {
         Revocation {
             target,
             epoch: 1_700_000_000_001,
@@ -76,23 +77,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_read_back() {
+    fn decoding_returns_the_encoded_revocations() {
         let (user, session) = (UserId(Uuid::from_u128(1)), SessionId(Uuid::from_u128(2)));
-        let rows = vec![
-            row(Target::User {
+        let revocations = vec![
+            revocation(Target::User {
                 id: user,
                 keep: Some(session),
             }),
-            row(Target::User { id: user, keep: None }),
-            row(Target::Session(session)),
-            row(Target::Client(ClientId::default())),
-            row(Target::Global),
+            revocation(Target::User { id: user, keep: None }),
+            revocation(Target::Session(session)),
+            revocation(Target::Client(ClientId::default())),
+            revocation(Target::Global),
         ];
-        assert_eq!(decode(&encode(&rows).unwrap()), Some(rows));
+        assert_eq!(decode(&encode(&revocations).unwrap()), Some(revocations));
     }
 
     #[test]
-    fn what_cannot_be_understood_is_none() {
+    fn messages_that_cannot_be_read_decode_to_none() {
         for bytes in [
             &b""[..],
             b"{}",

@@ -1,4 +1,4 @@
-//! What Redis answers, free of any client library, and how to take it apart.
+//! Replies of Redis, independent of the client library, and readers of their fields.
 
 use bytes::Bytes;
 use fred::types::Value;
@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::clock::UnixMillis;
 use crate::model::{Error, Result};
 
-/// One answer.
+/// One reply.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Reply {
     Nil,
@@ -30,50 +30,52 @@ impl From<Value> for Reply {
 }
 
 impl Reply {
-    pub(super) fn row(self) -> Result<Row> {
+    /// A reader of the elements of a list.
+    pub(super) fn fields(self) -> Result<Fields> {
         match self {
-            Self::List(list) => Ok(Row(list.into_iter())),
-            Self::Nil | Self::Int(_) | Self::Bytes(_) => Err(self.is_not("a list")),
+            Self::List(list) => Ok(Fields(list.into_iter())),
+            Self::Nil | Self::Int(_) | Self::Bytes(_) => Err(self.unexpected("a list")),
         }
     }
 
     pub(super) fn int(&self) -> Result<i64> {
         match self {
             Self::Int(number) => Ok(*number),
-            Self::Nil | Self::Bytes(_) | Self::List(_) => Err(self.is_not("a number")),
+            Self::Nil | Self::Bytes(_) | Self::List(_) => Err(self.unexpected("a number")),
         }
     }
 
     pub(super) fn bytes(self) -> Result<Bytes> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
-            Self::Nil | Self::Int(_) | Self::List(_) => Err(self.is_not("a string")),
+            Self::Nil | Self::Int(_) | Self::List(_) => Err(self.unexpected("a string")),
         }
     }
 
     pub(super) fn text(self) -> Result<String> {
-        String::from_utf8(self.bytes()?.into()).map_err(|_| Error::internal("Redis answered what is not UTF-8"))
+        String::from_utf8(self.bytes()?.into())
+            .map_err(|_| Error::internal("Redis answered a string that is not UTF-8"))
     }
 
-    fn is_not(&self, wanted: &str) -> Error {
-        let got = match self {
+    fn unexpected(&self, expected: &str) -> Error {
+        let actual = match self {
             Self::Nil => "nothing",
             Self::Int(_) => "a number",
             Self::Bytes(_) => "a string",
             Self::List(_) => "a list",
         };
-        Error::internal(format!("Redis answered {got} instead of {wanted}"))
+        Error::internal(format!("Redis answered {actual} instead of {expected}"))
     }
 }
 
-/// The members of a list, taken one after another.
-pub(super) struct Row(std::vec::IntoIter<Reply>);
+/// The elements of a list, read one after another.
+pub(super) struct Fields(std::vec::IntoIter<Reply>);
 
-impl Row {
+impl Fields {
     pub(super) fn next(&mut self) -> Result<Reply> {
         self.0
             .next()
-            .ok_or_else(|| Error::internal("Redis answered too short a list"))
+            .ok_or_else(|| Error::internal("Redis answered a list that is too short"))
     }
 
     pub(super) fn int(&mut self) -> Result<i64> {
@@ -81,7 +83,7 @@ impl Row {
     }
 
     pub(super) fn u32(&mut self) -> Result<u32> {
-        u32::try_from(self.int()?).map_err(|_| Error::internal("Redis answered too large a number"))
+        u32::try_from(self.int()?).map_err(|_| Error::internal("Redis answered a number that is too large"))
     }
 
     pub(super) fn time(&mut self) -> Result<UnixMillis> {
@@ -92,7 +94,7 @@ impl Row {
         self.next()?.text()
     }
 
-    /// A list of names: one string, separated by spaces.
+    /// A list of names, which is one string with a space between two names.
     pub(super) fn names(&mut self) -> Result<Vec<String>> {
         let text = self.text()?;
         Ok(text
@@ -106,12 +108,13 @@ impl Row {
         Uuid::from_slice(&self.next()?.bytes()?).map_err(Error::internal)
     }
 
-    pub(super) fn rows(&mut self) -> Result<Vec<Self>> {
-        self.next()?.row()?.0.map(Reply::row).collect()
+    /// The next element, which is a list of lists.
+    pub(super) fn lists(&mut self) -> Result<Vec<Self>> {
+        self.next()?.fields()?.into_lists()
     }
 
-    /// Names and values by turns.
-    pub(super) fn pairs(mut self) -> Result<Vec<(Bytes, Bytes)>> {
+    /// The remaining elements as pairs: a name, then its value.
+    pub(super) fn into_pairs(mut self) -> Result<Vec<(Bytes, Bytes)>> {
         let mut pairs = Vec::new();
         while let Some(name) = self.0.next() {
             pairs.push((name.bytes()?, self.next()?.bytes()?));
@@ -119,7 +122,8 @@ impl Row {
         Ok(pairs)
     }
 
-    pub(super) fn into_rows(self) -> Result<Vec<Self>> {
-        self.0.map(Reply::row).collect()
+    /// The remaining elements, each of which is a list.
+    pub(super) fn into_lists(self) -> Result<Vec<Self>> {
+        self.0.map(Reply::fields).collect()
     }
 }

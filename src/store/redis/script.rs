@@ -1,13 +1,19 @@
-//! The Lua scripts: one per verb, called by the SHA-1 of its text.
+//! The Lua scripts: one for each operation, called by the SHA-1 of its text.
 //!
-//! A script that takes something away or only tells of it carries `allow-oom`: a full Redis must still log people out.
+//! Each script names its arguments once, in the line `local … = unpack(ARGV)` of its file, and [`args!`](args) names
+//! them at the call. Debug builds, and so all tests, compare the two lists at every call.
+//!
+//! A script that only removes or announces carries the flag `allow-oom`: logouts must work while the memory of Redis is
+//! full.
 
 use std::sync::LazyLock;
 
-/// A script and its name to Redis.
+use bytes::Bytes;
+
+/// A script, with its text and name as Redis knows them.
 #[derive(Debug)]
 pub(super) struct Script {
-    /// For traces.
+    /// The operation's name in traces.
     pub(super) name: &'static str,
     pub(super) source: String,
     pub(super) sha: String,
@@ -19,10 +25,51 @@ impl Script {
         let sha = fred::util::sha1_hash(&source);
         Self { name, source, sha }
     }
+
+    /// The names of the arguments, as the text declares them.
+    pub(super) fn parameters(&self) -> Vec<&str> {
+        let Some((before, _)) = self.source.split_once("= unpack(ARGV)") else {
+            return Vec::new();
+        };
+        let (_, names) = before.rsplit_once("local ").unwrap_or_default();
+        names.split(',').map(str::trim).collect()
+    }
 }
 
+/// The arguments of one call, in the order in which the script declares them. Made by [`args!`](args).
+#[derive(Debug)]
+pub(super) struct Args {
+    pub(super) names: &'static [&'static str],
+    pub(super) values: Vec<Bytes>,
+}
+
+impl Args {
+    /// Appends arguments that the script reads as a list, after its named ones.
+    pub(super) fn followed_by(mut self, rest: impl IntoIterator<Item = Bytes>) -> Self {
+        self.values.extend(rest);
+        self
+    }
+
+    /// The values. Debug builds panic if `script` declares other names, or in another order.
+    pub(super) fn for_script(self, script: &Script) -> Vec<Bytes> {
+        debug_assert_eq!(self.names, script.parameters(), "arguments of {}", script.name);
+        self.values
+    }
+}
+
+/// The named arguments of a script: `args! { session_id: …, limit: … }`.
+macro_rules! args {
+    ($($name:ident: $value:expr),* $(,)?) => {
+        $crate::store::redis::script::Args {
+            names: &[$(stringify!($name)),*],
+            values: vec![$($value),*],
+        }
+    };
+}
+pub(super) use args;
+
 const RECORD: &str = concat!(include_str!("lua/clock.lua"), include_str!("lua/record.lua"));
-const CELL_STATE: &str = concat!(include_str!("lua/clock.lua"), include_str!("lua/cell.lua"));
+const GCRA: &str = concat!(include_str!("lua/clock.lua"), include_str!("lua/gcra.lua"));
 const ALLOW_OOM: &str = " flags=allow-oom";
 const NO_WRITES: &str = " flags=no-writes";
 
@@ -40,9 +87,25 @@ script!(LIST, NO_WRITES, RECORD, include_str!("lua/list.lua"));
 script!(COUNTER, ALLOW_OOM, include_str!("lua/counter.lua"));
 script!(RAISE, ALLOW_OOM, include_str!("lua/raise.lua"));
 script!(ANNOUNCE, ALLOW_OOM, include_str!("lua/announce.lua"));
-script!(CHARGE, "", CELL_STATE, include_str!("lua/charge.lua"));
-script!(TAKE, "", CELL_STATE, include_str!("lua/take.lua"));
-script!(REFUND, ALLOW_OOM, CELL_STATE, include_str!("lua/refund.lua"));
-script!(CELL, NO_WRITES, CELL_STATE, include_str!("lua/cell_read.lua"));
+script!(CHARGE, "", GCRA, include_str!("lua/charge.lua"));
+script!(TAKE, "", GCRA, include_str!("lua/take.lua"));
+script!(REFUND, ALLOW_OOM, GCRA, include_str!("lua/refund.lua"));
+script!(CELL, NO_WRITES, GCRA, include_str!("lua/cell_read.lua"));
 script!(REMEMBER, "", include_str!("lua/remember.lua"));
 script!(REMEMBERS, NO_WRITES, include_str!("lua/remembers.lua"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_declared_by_the_line_that_unpacks_argv() {
+        let script = Script::new(
+            "X",
+            "",
+            &["local a = 1\nlocal b, c,\n  d = unpack(ARGV)\nlocal e = unpack({})\n"],
+        );
+        assert_eq!(script.parameters(), ["b", "c", "d"]);
+        assert!(REMEMBERS.parameters().is_empty());
+    }
+}

@@ -1,16 +1,16 @@
-//! Live sessions: arguments in, answers out. What they mean is decided in `lua/`.
+//! Live sessions: the arguments and replies of the scripts in `lua/`, which hold the rules.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
-use uuid::Uuid;
 
-use super::reply::{Reply, Row};
+use super::reply::{Fields, Reply};
+use super::script::{Args, args};
 use super::{Redis, script};
-use crate::clock::{UnixMillis, millis};
-use crate::model::grant::{Allowed, OWN_PREFIX};
+use crate::clock::millis;
+use crate::model::scope::CALLER_SCOPE_PREFIX;
 use crate::model::session::{
     Created, EXPIRED_RECORD_TTL, Evidence, MAX_FAST_FORWARD, NewSession, Presented, Refusal, Rotated, SessionContext,
     SessionView,
@@ -18,101 +18,56 @@ use crate::model::session::{
 use crate::model::{Epochs, Error, Result, ReusePolicy, Rotation, SessionId, UserId};
 use crate::store::SessionStore;
 
-/// Numbers take six bytes in the record: milliseconds until the year 10889.
-const LARGEST: i64 = (1 << 48) - 1;
+/// The largest number that the six bytes of a number in the record hold: in milliseconds, the year 10889.
+const MAX_NUMBER: i64 = (1 << 48) - 1;
 
-/// Texts are preceded by one byte of length.
-const LONGEST_TEXT: usize = 255;
+/// The longest text, in bytes: its length takes one byte of the record.
+const MAX_TEXT_LEN: usize = 255;
 
-/// Lists are preceded by two.
-const LONGEST_LIST: usize = 65_535;
+/// The longest list of names, in bytes: its length takes two bytes of the record.
+const MAX_LIST_LEN: usize = 65_535;
 
 #[async_trait]
 impl SessionStore for Redis {
     async fn create(&self, new: &NewSession, limit: u32) -> Result<Created> {
-        let args = vec![
-            id(new.id),
-            number(limit.into()),
-            span(EXPIRED_RECORD_TTL),
-            span(new.idle_ttl),
-            Bytes::copy_from_slice(&new.secret_hash),
-            number(new.refresh_key.into()),
-            number(new.era),
-            text(new.client.as_str())?,
-            names(&new.scope)?,
-            names(&new.audience)?,
-            number(new.created.0),
-            number(new.expires.0),
-            number(new.epochs.global),
-            number(new.epochs.user),
-            number(new.epochs.client),
-            text(&new.context.user_agent)?,
-            text(&new.context.ip_address)?,
-            text(&new.context.device_name)?,
-        ];
-        let mut row = self.run(&script::CREATE, self.user_key(new.user), args).await?.row()?;
+        let args = create_args(new, limit)?;
+        let reply = self.run(&script::CREATE, self.user_key(new.user), args).await?;
+        let mut fields = reply.fields()?;
         Ok(Created {
-            idle_expires: row.time()?,
-            over_limit: views(row.rows()?)?,
+            idle_expires: fields.time()?,
+            over_limit: session_views(fields.lists()?)?,
         })
     }
 
     async fn rotate(&self, presented: &Presented) -> Result<Rotation> {
-        let mut args = vec![
-            id(presented.session),
-            Bytes::copy_from_slice(&presented.secret_hash),
-            number(presented.era),
-            number(presented.generation.into()),
-            text(&presented.attempt_id)?,
-            span(presented.grace),
-            flag(presented.policy == ReusePolicy::Tolerant),
-            span(presented.idle_ttl),
-            number(presented.refresh_key.into()),
-            text(&presented.context.user_agent)?,
-            text(&presented.context.ip_address)?,
-            text(&presented.context.device_name)?,
-            span(EXPIRED_RECORD_TTL),
-            number(MAX_FAST_FORWARD.into()),
-            Bytes::from_static(OWN_PREFIX.as_bytes()),
-        ];
-        for (requested, allowed) in [
-            (&presented.scope, &presented.allowed_scope),
-            (&presented.audience, &presented.allowed_audience),
-        ] {
-            let Allowed {
-                any,
-                own,
-                names: allowed,
-            } = allowed;
-            args.extend([names(requested)?, flag(*any), flag(*own), names(allowed)?]);
-        }
-        args.push(names(std::slice::from_ref(&presented.own_audience))?);
-        args.push(number(presented.max_claims_bytes.into()));
+        let args = rotate_args(presented)?;
         rotation(self.run(&script::ROTATE, self.user_key(presented.user), args).await?)
     }
 
     async fn end(&self, user: UserId, session: SessionId) -> Result<bool> {
-        let ended = self.run(&script::END, self.user_key(user), vec![id(session)]).await?;
+        let args = args! { session_id: id(session) };
+        let ended = self.run(&script::END, self.user_key(user), args).await?;
         Ok(ended.int()? == 1)
     }
 
     async fn end_user(&self, user: UserId, epoch: i64, keep: Option<SessionId>) -> Result<u32> {
-        let args = vec![number(epoch), keep.map_or_else(Bytes::new, id)];
+        let args = args! { epoch: number(epoch), keep: keep.map_or_else(Bytes::new, id) };
         let ended = self.run(&script::END_USER, self.user_key(user), args).await?;
         u32::try_from(ended.int()?).map_err(Error::internal)
     }
 
     async fn list(&self, user: UserId, era: i64) -> Result<Vec<SessionView>> {
-        let found = self.run(&script::LIST, self.user_key(user), vec![number(era)]).await?;
-        views(found.row()?.into_rows()?)
+        let args = args! { era: number(era) };
+        let found = self.run(&script::LIST, self.user_key(user), args).await?;
+        session_views(found.fields()?.into_lists()?)
     }
 
     async fn ping(&self) -> Result<()> {
-        self.link.ping().await
+        self.client.ping().await
     }
 
     fn reconnections(&self) -> Option<watch::Receiver<u64>> {
-        Some(self.link.reconnections())
+        Some(self.client.reconnections())
     }
 
     async fn advance_counters(&self, known: &[(String, i64)]) -> Result<Vec<(String, i64)>> {
@@ -125,8 +80,8 @@ impl SessionStore for Redis {
 }
 
 impl Redis {
-    pub(super) async fn run(&self, script: &'static script::Script, key: String, args: Vec<Bytes>) -> Result<Reply> {
-        self.link.run(script, key, args).await
+    pub(super) async fn run(&self, script: &'static script::Script, key: String, args: Args) -> Result<Reply> {
+        self.client.run(script, key, args).await
     }
 
     fn user_key(&self, user: UserId) -> String {
@@ -134,16 +89,71 @@ impl Redis {
     }
 }
 
+fn create_args(new: &NewSession, limit: u32) -> Result<Args> {
+    Ok(args! {
+        session_id: id(new.id),
+        limit: number(limit.into()),
+        expired_record_ttl: duration(EXPIRED_RECORD_TTL),
+        idle_ttl: duration(new.idle_ttl),
+        secret_hash: Bytes::copy_from_slice(&new.secret_hash),
+        refresh_key: number(new.refresh_key.into()),
+        era: number(new.era),
+        client: text(new.client.as_str())?,
+        scope: names(&new.scope)?,
+        audience: names(&new.audience)?,
+        created: number(new.created.0),
+        expires: number(new.expires.0),
+        global_epoch: number(new.epochs.global),
+        user_epoch: number(new.epochs.user),
+        client_epoch: number(new.epochs.client),
+        user_agent: text(&new.context.user_agent)?,
+        ip_address: text(&new.context.ip_address)?,
+        device_name: text(&new.context.device_name)?,
+    })
+}
+
+fn rotate_args(presented: &Presented) -> Result<Args> {
+    let (scopes, audiences) = (&presented.allowed_scope, &presented.allowed_audience);
+    Ok(args! {
+        session_id: id(presented.session),
+        secret_hash: Bytes::copy_from_slice(&presented.secret_hash),
+        era: number(presented.era),
+        generation: number(presented.generation.into()),
+        attempt_id: text(&presented.attempt_id)?,
+        grace: duration(presented.grace),
+        tolerant: flag(presented.policy == ReusePolicy::Tolerant),
+        idle_ttl: duration(presented.idle_ttl),
+        refresh_key: number(presented.refresh_key.into()),
+        user_agent: text(&presented.context.user_agent)?,
+        ip_address: text(&presented.context.ip_address)?,
+        device_name: text(&presented.context.device_name)?,
+        expired_record_ttl: duration(EXPIRED_RECORD_TTL),
+        max_fast_forward: number(MAX_FAST_FORWARD.into()),
+        caller_scope_prefix: Bytes::from_static(CALLER_SCOPE_PREFIX.as_bytes()),
+        scope_requested: names(&presented.scope)?,
+        scope_any: flag(scopes.any),
+        scope_own: flag(scopes.own),
+        scope_names: names(&scopes.names)?,
+        audience_requested: names(&presented.audience)?,
+        audience_any: flag(audiences.any),
+        audience_own: flag(audiences.own),
+        audience_names: names(&audiences.names)?,
+        own_audience: names(std::slice::from_ref(&presented.own_audience))?,
+        max_claims_bytes: number(presented.max_claims_bytes.into()),
+    })
+}
+
 fn id(id: SessionId) -> Bytes {
     Bytes::copy_from_slice(id.as_bytes())
 }
 
 fn number(number: i64) -> Bytes {
-    number.clamp(0, LARGEST).to_string().into()
+    number.clamp(0, MAX_NUMBER).to_string().into()
 }
 
-fn span(span: Duration) -> Bytes {
-    number(millis(span))
+/// A duration in milliseconds.
+fn duration(duration: Duration) -> Bytes {
+    number(millis(duration))
 }
 
 fn flag(yes: bool) -> Bytes {
@@ -151,109 +161,117 @@ fn flag(yes: bool) -> Bytes {
 }
 
 fn text(text: &str) -> Result<Bytes> {
-    bounded(text.to_owned(), LONGEST_TEXT)
+    bounded(text.to_owned(), MAX_TEXT_LEN)
 }
 
 fn names(names: &[String]) -> Result<Bytes> {
     if names.iter().any(|name| name.is_empty() || name.contains(' ')) {
-        return Err(Error::internal("a scope or audience that no request could name"));
+        return Err(Error::internal("a scope or audience is empty or contains a space"));
     }
-    bounded(names.join(" "), LONGEST_LIST)
+    bounded(names.join(" "), MAX_LIST_LEN)
 }
 
-fn bounded(text: String, longest: usize) -> Result<Bytes> {
-    if text.len() > longest {
-        return Err(Error::internal("too long for a session record"));
+fn bounded(text: String, max_len: usize) -> Result<Bytes> {
+    if text.len() > max_len {
+        return Err(Error::internal("a text is too long for a session record"));
     }
     Ok(text.into())
 }
 
-fn views(rows: Vec<Row>) -> Result<Vec<SessionView>> {
-    let mut views = rows.into_iter().map(view).collect::<Result<Vec<_>>>()?;
+/// The sessions that a script returned, oldest first.
+fn session_views(lists: Vec<Fields>) -> Result<Vec<SessionView>> {
+    let mut views = lists.into_iter().map(session_view).collect::<Result<Vec<_>>>()?;
     views.sort_by_key(|view| (view.created, view.id));
     Ok(views)
 }
 
-fn view(mut row: Row) -> Result<SessionView> {
-    let session = |id: Uuid| SessionId(id);
+fn session_view(mut fields: Fields) -> Result<SessionView> {
     Ok(SessionView {
-        id: session(row.uuid()?),
-        client: row.text()?.parse()?,
-        created: row.time()?,
-        refreshed: row.time()?,
-        expires: row.time()?,
-        absolute_expires: row.time()?,
-        scope: row.names()?,
+        id: SessionId(fields.uuid()?),
+        client: fields.text()?.parse()?,
+        created: fields.time()?,
+        refreshed: fields.time()?,
+        expires: fields.time()?,
+        absolute_expires: fields.time()?,
+        scope: fields.names()?,
         epochs: Epochs {
-            global: row.int()?,
-            user: row.int()?,
-            client: row.int()?,
+            global: fields.int()?,
+            user: fields.int()?,
+            client: fields.int()?,
         },
         context: SessionContext {
-            user_agent: row.text()?,
-            ip_address: row.text()?,
-            device_name: row.text()?,
+            user_agent: fields.text()?,
+            ip_address: fields.text()?,
+            device_name: fields.text()?,
         },
     })
 }
 
 fn rotation(reply: Reply) -> Result<Rotation> {
-    let mut row = reply.row()?;
-    let what = row.text()?;
-    Ok(match what.as_str() {
-        "rotated" | "replayed" => {
-            let lost = row.u32()?;
-            let rotated = rotated(&mut row)?;
-            match (what.as_str(), lost) {
-                ("replayed", _) => Rotation::Replayed(rotated),
-                (_, 0) => Rotation::Rotated(rotated),
-                (_, lost) => Rotation::FastForwarded { rotated, lost },
+    let mut fields = reply.fields()?;
+    let outcome = fields.text()?;
+    Ok(match outcome.as_str() {
+        "replayed" => {
+            let _lost = fields.u32()?;
+            Rotation::Replayed(rotated(&mut fields)?)
+        }
+        "rotated" => {
+            let lost = fields.u32()?;
+            let rotated = rotated(&mut fields)?;
+            match lost {
+                0 => Rotation::Rotated(rotated),
+                lost => Rotation::FastForwarded { rotated, lost },
             }
         }
-        "reused" => Rotation::Reused(evidence(&mut row)?),
-        "refused" => Rotation::Refused(refusal(&mut row)?),
+        "reused" => Rotation::Reused(evidence(&mut fields)?),
+        "refused" => Rotation::Refused(refusal(&mut fields)?),
         "expired" => Rotation::Expired,
         "unknown" => Rotation::Unknown,
         "too_far_ahead" => Rotation::TooFarAhead,
-        other => return Err(Error::internal(format!("the rotate script answered {other}"))),
+        other => {
+            let message = format!("the script ROTATE returned the unknown outcome {other}");
+            return Err(Error::internal(message));
+        }
     })
 }
 
-fn rotated(row: &mut Row) -> Result<Rotated> {
+fn rotated(fields: &mut Fields) -> Result<Rotated> {
     Ok(Rotated {
-        generation: row.u32()?,
-        refresh_key: row.u32()?,
-        scope: row.names()?,
-        audience: row.names()?,
-        created: row.time()?,
-        idle_expires: row.time()?,
-        expires: row.time()?,
-        now: row.time()?,
+        generation: fields.u32()?,
+        refresh_key: fields.u32()?,
+        scope: fields.names()?,
+        audience: fields.names()?,
+        created: fields.time()?,
+        idle_expires: fields.time()?,
+        expires: fields.time()?,
+        now: fields.time()?,
     })
 }
 
-fn evidence(row: &mut Row) -> Result<Evidence> {
-    let first = row.int()? == 1;
-    let (presented, current): (u32, u32) = (row.u32()?, row.u32()?);
-    let rotated: UnixMillis = row.time()?;
+fn evidence(fields: &mut Fields) -> Result<Evidence> {
+    let first = fields.int()? == 1;
+    let (presented, current) = (fields.u32()?, fields.u32()?);
     Ok(Evidence {
         first,
         presented,
         current,
-        rotated,
+        rotated: fields.time()?,
         successor_used: current > presented.saturating_add(1),
-        expires: row.time()?,
+        expires: fields.time()?,
     })
 }
 
-fn refusal(row: &mut Row) -> Result<Refusal> {
-    let refusal = match (row.text()?.as_str(), row.text()?.as_str()) {
+fn refusal(fields: &mut Fields) -> Result<Refusal> {
+    let refusal = match (fields.text()?.as_str(), fields.text()?.as_str()) {
         ("scope", "wider") => Refusal::WiderScope,
         ("scope", "lost") => Refusal::LostScope,
         ("audience", "wider") => Refusal::WiderAudience,
         ("audience", "lost") => Refusal::LostAudience,
         ("token", "large") => return Ok(Refusal::TooLarge),
-        _ => return Err(Error::internal("the rotate script refused what it does not name")),
+        (what, why) => {
+            let message = format!("the script ROTATE refused for the unknown reason {what} {why}");
+            return Err(Error::internal(message));
+        }
     };
-    Ok(refusal(row.text()?))
+    Ok(refusal(fields.text()?))
 }

@@ -1,7 +1,7 @@
-//! Where Redis is, and how fred is told to treat it.
+//! Where Redis is, and how the client library is configured.
 //!
-//! Each setting here answers a fault: fred's own defaults repeat a script whose reply was lost, queue without end and
-//! wait for ever.
+//! Each setting here prevents a fault: by default, fred repeats a script whose reply was lost, queues commands without
+//! a limit and waits forever.
 
 use std::time::Duration;
 
@@ -11,91 +11,82 @@ use fred::types::config::{
 };
 
 use super::breaker::COOLDOWN;
+use crate::config::{REDIS_SCHEMES, check_redis_prefix};
 use crate::secret::SecretText;
 
-/// What the Redis store needs to know (`storage.redis_*`).
+/// The settings of the Redis store (`storage.redis_*`).
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `redis://`, `redis-sentinel://…?sentinelServiceName=` or `redis-cluster://`, or their `rediss` forms.
+    /// `redis://`, `redis-sentinel://…?sentinelServiceName=` or `redis-cluster://`, or the `rediss` form of one of
+    /// them.
     pub url: SecretText,
-    /// What every key begins with.
+    /// The prefix of every key.
     pub prefix: String,
-    /// How many connections carry the scripts; the stream has one of its own.
+    /// How many connections carry the scripts. Each listener to the stream has one more of its own.
     pub pool: usize,
     /// How long a call may take.
     pub timeout: Duration,
 }
 
-/// More calls than this a connection are refused: they could not be answered in time.
-pub(super) const IN_FLIGHT: usize = 1024;
-
-const SCHEMES: [&str; 6] = [
-    "redis",
-    "rediss",
-    "redis-sentinel",
-    "rediss-sentinel",
-    "redis-cluster",
-    "rediss-cluster",
-];
+/// The most calls in flight on one connection. More could not be answered in time, so they are refused.
+pub(super) const MAX_IN_FLIGHT: usize = 1024;
 
 impl Settings {
-    /// How long making a connection, or asking a server about itself, may take.
-    pub(super) fn patience(&self) -> Duration {
+    /// How long it may take to connect, or to examine a server.
+    pub(super) fn connect_timeout(&self) -> Duration {
         (self.timeout * 3).max(Duration::from_secs(1))
     }
 
-    /// A builder of clients, or what is wrong with the settings. The message holds no part of the URL: it may hold a
+    /// A builder of clients. The error says which setting is wrong; it contains no part of the URL, which may hold a
     /// password.
     pub(super) fn builder(&self) -> Result<Builder, String> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':');
-        if self.prefix.is_empty() || self.prefix.len() > 64 || !self.prefix.bytes().all(plain) {
-            return Err("storage.redis_prefix: must be 1-64 of letters, digits and _ - . :".into());
-        }
+        check_redis_prefix(&self.prefix).map_err(|error| error.to_string())?;
         let scheme = self.url.expose().split_once("://").map_or("", |(scheme, _)| scheme);
-        if !SCHEMES.contains(&scheme) {
+        if !REDIS_SCHEMES.contains(&scheme) {
             return Err(format!(
                 "storage.redis_url: must begin with one of {}",
-                SCHEMES.join(", ")
+                REDIS_SCHEMES.join(", ")
             ));
         }
         let mut config =
             Config::from_url(self.url.expose()).map_err(|error| format!("storage.redis_url: {}", error.details()))?;
         if config.server.is_clustered() {
-            // With the configured endpoints alone, losing the one seed was never recovered from.
+            // With the configured endpoints alone, fred never recovers from the loss of the only seed node.
             config
                 .server
                 .set_cluster_discovery_policy(ClusterDiscoveryPolicy::UseCache)
                 .map_err(|error| error.to_string())?;
         }
         let mut builder = Builder::from_config(config);
-        builder.set_connection_config(self.connection());
+        builder.set_connection_config(self.connection_config());
         builder.with_performance_config(|performance| performance.default_command_timeout = self.timeout);
         Ok(builder)
     }
 
-    /// The same for clients that only read: what they do may be repeated and redirected.
-    pub(super) fn reader(builder: &Builder) -> Builder {
-        let mut reader = builder.clone();
-        reader.with_connection_config(|connection| {
+    /// The same builder for clients that only read: their commands may be repeated and redirected.
+    pub(super) fn read_only_builder(builder: &Builder) -> Builder {
+        let mut read_only = builder.clone();
+        read_only.with_connection_config(|connection| {
             connection.max_command_attempts = 3;
             connection.max_redirections = 5;
         });
-        reader
+        read_only
     }
 
-    fn connection(&self) -> ConnectionConfig {
+    fn connection_config(&self) -> ConnectionConfig {
         ConnectionConfig {
-            connection_timeout: self.patience(),
-            internal_command_timeout: self.patience(),
-            // One attempt: a script whose reply was lost counts as run.
+            connection_timeout: self.connect_timeout(),
+            internal_command_timeout: self.connect_timeout(),
+            // One attempt, because a script whose reply was lost counts as run.
             max_command_attempts: 1,
-            // None: a redirected call comes back with an error that says so, and nothing ran. With one attempt fred
-            // would answer MOVED with an error that also stands for calls that did run, and ASK would end its task.
+            // No redirections: a redirected call then returns an error that says so, and nothing ran. With one
+            // redirection, fred answers MOVED with an error that also stands for calls that ran, and ASK ends its task.
             max_redirections: 0,
-            // fred's own task puts reconnections into the same queue and dies if it is full: our gate stops far below.
-            max_command_buffer_len: IN_FLIGHT * 2,
-            // A peer that is silent, not closed. fred counts from the last write, whatever is still unanswered before
-            // it: the breaker sees to it that writes cease, and its cool-down is longer than this.
+            // fred's task puts reconnections into the same queue and ends if it is full. `MAX_IN_FLIGHT` is reached
+            // first.
+            max_command_buffer_len: MAX_IN_FLIGHT * 2,
+            // For a peer that is silent but not closed. fred counts from the last write, even if earlier commands are
+            // unanswered: the breaker makes writes stop, and its cool-down is longer than this.
             unresponsive: UnresponsiveConfig {
                 max_timeout: Some(self.timeout + COOLDOWN / 2),
                 interval: COOLDOWN / 5,
@@ -115,8 +106,8 @@ impl Settings {
     }
 }
 
-/// For ever, from 100 ms to 2 s apart, with jitter: replicas must not come back all at once.
-pub(super) fn reconnection() -> ReconnectPolicy {
+/// Reconnects forever, after 100 ms to 2 s. The jitter prevents all replicas from reconnecting at the same moment.
+pub(super) fn reconnect_policy() -> ReconnectPolicy {
     let mut policy = ReconnectPolicy::new_exponential(0, 100, 2_000, 2);
     policy.set_jitter(250);
     policy
@@ -136,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn every_documented_form_of_url_is_read() {
+    fn every_documented_form_of_url_is_accepted() {
         for url in [
             "redis://127.0.0.1",
             "redis://:pass@127.0.0.1:6380/3",
@@ -151,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_without_the_password() {
+    fn errors_name_the_setting_and_hide_the_password() {
         for url in [
             "",
             "127.0.0.1:6379",

@@ -1,42 +1,42 @@
-//! Announcements: revocations on a Redis Stream, so that every replica knows within milliseconds.
+//! Announcements: revocations on a Redis Stream, so that every replica learns of them within milliseconds.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::reader::Reader;
+use super::script::args;
+use super::stream_reader::StreamReader;
 use super::{Redis, message, script};
 use crate::model::{Result, Revocation};
 use crate::store::{Announcements, Heard};
 
-/// About how many messages the stream keeps. A reader further behind than that reconciles instead.
-const KEPT: &str = "10000";
+/// About how many messages the stream keeps. A reader that is further behind loads from the database instead.
+const STREAM_MAX_LEN: &str = "10000";
 
-/// So many revocations in one message, so many messages in one call.
-const BATCH: usize = 128;
-const CALL: usize = 64;
+const REVOCATIONS_PER_MESSAGE: usize = 128;
+const MESSAGES_PER_CALL: usize = 64;
 
-/// So much may wait for a listener before it is told that it missed something.
-const WAITING: usize = 256;
+/// How many events may wait for a listener before it misses some; it is then told of a gap.
+const LISTENER_BUFFER: usize = 256;
 
 #[async_trait]
 impl Announcements for Redis {
     async fn announce(&self, revocations: &[Revocation]) -> Result<()> {
         let messages = revocations
-            .chunks(BATCH)
+            .chunks(REVOCATIONS_PER_MESSAGE)
             .map(message::encode)
             .collect::<Result<Vec<_>>>()?;
-        for some in messages.chunks(CALL) {
-            let mut args = vec![Bytes::from_static(KEPT.as_bytes())];
-            args.extend(some.iter().cloned().map(Bytes::from));
+        for messages in messages.chunks(MESSAGES_PER_CALL) {
+            let args = args! { max_len: Bytes::from_static(STREAM_MAX_LEN.as_bytes()) }
+                .followed_by(messages.iter().cloned().map(Bytes::from));
             self.run(&script::ANNOUNCE, self.stream_key(), args).await?;
         }
         Ok(())
     }
 
     fn listen(&self) -> mpsc::Receiver<Heard> {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        let reader = Reader {
+        let (sender, receiver) = mpsc::channel(LISTENER_BUFFER);
+        let reader = StreamReader {
             builder: self.reader.clone(),
             stream: self.stream_key(),
             entropy: self.entropy.clone(),

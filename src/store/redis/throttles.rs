@@ -1,5 +1,5 @@
-//! Counters of failed attempts, shared by all replicas. A name is sixteen bytes of an HMAC: nothing in a key tells whom
-//! it counts.
+//! Counters of failed attempts, shared by all replicas. A key holds sixteen bytes of an HMAC, so it does not reveal
+//! which account or address it counts.
 
 use std::time::Duration;
 
@@ -7,83 +7,93 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::script::{Args, args};
 use super::{Redis, script};
 use crate::clock::millis;
 use crate::model::{Error, Result};
 use crate::store::ThrottleStore;
-use crate::store::throttles::{Cell, Charge, LONGEST_WAIT, Limit, Take};
+use crate::store::throttles::{Charge, CounterKey, GcraState, Limit, LimitDecision, MAX_WAIT};
 
 #[async_trait]
 impl ThrottleStore for Redis {
-    async fn wait(&self, name: [u8; 16], limit: Limit) -> Result<Duration> {
-        let reply = self.run(&script::CELL, self.counted(name), Vec::new()).await?;
-        let mut row = reply.row()?;
-        let cell = Cell {
-            arrival: row.int()?,
-            strikes: row.u32()?,
+    async fn wait_time(&self, counter: CounterKey, limit: Limit) -> Result<Duration> {
+        let reply = self.run(&script::CELL, self.counted_key(counter), args! {}).await?;
+        let mut fields = reply.fields()?;
+        let state = GcraState {
+            arrival: fields.int()?,
+            over_limit: fields.u32()?,
         };
-        Ok(cell.wait(limit, row.int()?))
+        Ok(state.wait_time(limit, fields.int()?))
     }
 
-    async fn take(&self, name: [u8; 16], limit: Limit) -> Result<Take> {
+    async fn try_charge(&self, counter: CounterKey, limit: Limit) -> Result<LimitDecision> {
         let reply = self
-            .run(&script::TAKE, self.counted(name), numbers(limits(limit)))
+            .run(&script::TAKE, self.counted_key(counter), limit_args(limit))
             .await?;
-        let mut row = reply.row()?;
-        let wait = row.int()?;
+        let mut fields = reply.fields()?;
+        let wait = fields.int()?;
         if wait > 0 {
-            return Ok(Take::Wait(Duration::from_millis(wait.unsigned_abs())));
+            return Ok(LimitDecision::Wait(Duration::from_millis(wait.unsigned_abs())));
         }
-        Ok(Take::Taken(Charge {
-            millis: row.int()?,
-            strikes: row.u32()?,
+        Ok(LimitDecision::Allowed(Charge {
+            millis: fields.int()?,
+            over_limit: fields.u32()?,
         }))
     }
 
-    async fn refund(&self, name: [u8; 16], charge: Charge) -> Result<()> {
-        let args = numbers([charge.millis, charge.strikes.into(), millis(LONGEST_WAIT)]);
-        self.run(&script::REFUND, self.counted(name), args).await.map(drop)
+    async fn refund(&self, counter: CounterKey, charge: Charge) -> Result<()> {
+        let args = args! {
+            added_arrival: decimal(charge.millis),
+            added_over_limit: decimal(charge.over_limit.into()),
+            max_wait: decimal(millis(MAX_WAIT)),
+        };
+        self.run(&script::REFUND, self.counted_key(counter), args)
+            .await
+            .map(drop)
     }
 
-    async fn charge(&self, name: [u8; 16], limit: Limit) -> Result<()> {
-        let args = numbers(limits(limit));
-        self.run(&script::CHARGE, self.counted(name), args).await.map(drop)
+    async fn charge(&self, counter: CounterKey, limit: Limit) -> Result<()> {
+        self.run(&script::CHARGE, self.counted_key(counter), limit_args(limit))
+            .await
+            .map(drop)
     }
 
-    async fn remember(&self, name: [u8; 16], keep: Duration) -> Result<()> {
-        if keep < Duration::from_millis(1) {
-            return Err(Error::internal("nothing is remembered for no time"));
+    async fn remember(&self, key: CounterKey, ttl: Duration) -> Result<()> {
+        if ttl < Duration::from_millis(1) {
+            return Err(Error::internal("a key must be remembered for at least a millisecond"));
         }
-        let args = vec![Bytes::from(millis(keep).to_string())];
-        self.run(&script::REMEMBER, self.remembered(name), args).await.map(drop)
+        let args = args! { ttl: decimal(millis(ttl)) };
+        self.run(&script::REMEMBER, self.remembered_key(key), args)
+            .await
+            .map(drop)
     }
 
-    async fn remembers(&self, name: [u8; 16]) -> Result<bool> {
-        let found = self.run(&script::REMEMBERS, self.remembered(name), Vec::new()).await?;
+    async fn is_remembered(&self, key: CounterKey) -> Result<bool> {
+        let found = self.run(&script::REMEMBERS, self.remembered_key(key), args! {}).await?;
         Ok(found.int()? == 1)
     }
 }
 
-fn limits(limit: Limit) -> [i64; 4] {
+fn limit_args(limit: Limit) -> Args {
     let interval = millis(limit.rate.interval());
-    [
-        interval,
-        millis(limit.rate.per) - interval,
-        limit.doubling.into(),
-        millis(LONGEST_WAIT),
-    ]
+    args! {
+        interval: decimal(interval),
+        tolerance: decimal(millis(limit.rate.per) - interval),
+        doubling: decimal(limit.doubling.into()),
+        max_wait: decimal(millis(MAX_WAIT)),
+    }
 }
 
-fn numbers<const N: usize>(numbers: [i64; N]) -> Vec<Bytes> {
-    numbers.map(|number| Bytes::from(number.to_string())).to_vec()
+fn decimal(number: i64) -> Bytes {
+    number.to_string().into()
 }
 
 impl Redis {
-    fn counted(&self, name: [u8; 16]) -> String {
-        format!("{}:t:{}", self.prefix, Uuid::from_bytes(name).simple())
+    fn counted_key(&self, counter: CounterKey) -> String {
+        format!("{}:t:{}", self.prefix, Uuid::from_bytes(counter).simple())
     }
 
-    fn remembered(&self, name: [u8; 16]) -> String {
-        format!("{}:r:{}", self.prefix, Uuid::from_bytes(name).simple())
+    fn remembered_key(&self, key: CounterKey) -> String {
+        format!("{}:r:{}", self.prefix, Uuid::from_bytes(key).simple())
     }
 }

@@ -13,7 +13,7 @@ async fn a_redis_that_evicts_is_refused() {
     let server = server(&["--maxmemory-policy", "allkeys-lru"]).await;
     let error = connect(&server.url(), "cs").await.unwrap_err();
     assert!(
-        matches!(&error, ConnectError::Unfit(found) if found.contains("allkeys-lru")),
+        matches!(&error, ConnectError::Unusable(found) if found.contains("allkeys-lru")),
         "{error:?}"
     );
     assert!(matches!(
@@ -83,7 +83,7 @@ async fn every_master_of_a_cluster_is_examined() {
     let error = connect(&cluster.url(), "cs").await.unwrap_err();
     let port = cluster.masters[2].address().port().to_string();
     assert!(
-        matches!(&error, ConnectError::Unfit(found) if found.contains(&port)),
+        matches!(&error, ConnectError::Unusable(found) if found.contains(&port)),
         "{error:?}"
     );
     cluster.masters[2].command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);

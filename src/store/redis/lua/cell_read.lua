@@ -1,4 +1,4 @@
--- The state of a counter, and the time. KEYS: the counter.
+-- Reads a counter. Returns { theoretical arrival time, failures over the limit, now }.
 
-local arrival, strikes = cell(KEYS[1])
-return { arrival, strikes, clock() }
+local arrival, over_limit = load_state(KEYS[1])
+return { arrival, over_limit, clock() }

@@ -1,7 +1,10 @@
--- Counts one failure. KEYS: the counter. ARGV: interval, tolerance, whether waits double, the longest wait.
+-- Counts one failure.
 
-local interval, tolerance, doubling, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1', tonumber(ARGV[4])
-local arrival, strikes = cell(KEYS[1])
-arrival, strikes = charged(arrival, strikes, clock(), interval, tolerance, doubling, longest)
-keep(KEYS[1], arrival, strikes, longest)
+local counter = KEYS[1]
+local interval, tolerance, doubling, max_wait = unpack(ARGV)
+interval, tolerance, doubling, max_wait = tonumber(interval), tonumber(tolerance), doubling == '1', tonumber(max_wait)
+
+local arrival, over_limit = load_state(counter)
+arrival, over_limit = charged(arrival, over_limit, clock(), interval, tolerance, doubling, max_wait)
+save_state(counter, arrival, over_limit, max_wait)
 return 0

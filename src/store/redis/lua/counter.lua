@@ -1,6 +1,9 @@
--- Advances a counter; one that is missing starts from the known value. KEYS: the counter. Answers its value.
+-- Adds one to a counter; a missing counter starts from the stored value. Returns the new value.
 
-if redis.call('EXISTS', KEYS[1]) == 0 then
-  redis.call('SET', KEYS[1], ARGV[1])
+local counter = KEYS[1]
+local stored_value = unpack(ARGV)
+
+if redis.call('EXISTS', counter) == 0 then
+  redis.call('SET', counter, stored_value)
 end
-return redis.call('INCR', KEYS[1])
+return redis.call('INCR', counter)

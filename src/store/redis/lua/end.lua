@@ -1,8 +1,11 @@
--- Ends one session. KEYS: the user's hash. Answers 1 if a live one was known.
+-- Ends one session. Returns 1 if there was a live one, else 0.
 
-local raw = redis.call('HGET', KEYS[1], ARGV[1])
+local user_key = KEYS[1]
+local session_id = unpack(ARGV)
+
+local raw = redis.call('HGET', user_key, session_id)
 if not raw then
   return 0
 end
-redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('HDEL', user_key, session_id)
 return is_live(read_head(raw), clock()) and 1 or 0

@@ -1,14 +1,17 @@
--- Ends the sessions whose user epoch is smaller than the given one, but for the kept one: never a login made since.
--- KEYS: the user's hash. Answers how many live ones there were.
+-- Ends the user's sessions whose user epoch is smaller than `epoch`, except session `keep`. Later logins have a larger
+-- epoch and stay. Returns how many of the removed sessions were live.
 
-local epoch, keep = tonumber(ARGV[1]), ARGV[2]
+local user_key = KEYS[1]
+local epoch, keep = unpack(ARGV)
+epoch = tonumber(epoch)
+
 local now, ended = clock(), 0
-local fields = redis.call('HGETALL', KEYS[1])
+local fields = redis.call('HGETALL', user_key)
 for i = 1, #fields, 2 do
-  local r = read_head(fields[i + 1])
-  if r.user_epoch < epoch and fields[i] ~= keep then
-    redis.call('HDEL', KEYS[1], fields[i])
-    if is_live(r, now) then
+  local session_id, head = fields[i], read_head(fields[i + 1])
+  if head.user_epoch < epoch and session_id ~= keep then
+    redis.call('HDEL', user_key, session_id)
+    if is_live(head, now) then
       ended = ended + 1
     end
   end

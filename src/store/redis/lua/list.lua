@@ -1,11 +1,15 @@
--- The live sessions of one era. KEYS: the user's hash.
+-- Lists the user's live sessions of one era.
 
-local era, now, found = tonumber(ARGV[1]), clock(), {}
-local fields = redis.call('HGETALL', KEYS[1])
+local user_key = KEYS[1]
+local era = unpack(ARGV)
+era = tonumber(era)
+
+local now, sessions = clock(), {}
+local fields = redis.call('HGETALL', user_key)
 for i = 1, #fields, 2 do
-  local r = read(fields[i + 1])
-  if r.version == VERSION and r.era == era and is_live(r, now) then
-    found[#found + 1] = view(fields[i], r)
+  local record = read(fields[i + 1])
+  if record.version == VERSION and record.era == era and is_live(record, now) then
+    sessions[#sessions + 1] = view(fields[i], record)
   end
 end
-return found
+return sessions

@@ -1,7 +1,9 @@
--- Raises a counter to a value, unless it is past it. KEYS: the counter. ARGV: the value.
+-- Raises a counter to a value, unless it is higher already.
 
-local now = tonumber(redis.call('GET', KEYS[1]) or '0')
-if now < tonumber(ARGV[1]) then
-  redis.call('SET', KEYS[1], ARGV[1])
+local counter = KEYS[1]
+local value = unpack(ARGV)
+
+if tonumber(redis.call('GET', counter) or '0') < tonumber(value) then
+  redis.call('SET', counter, value)
 end
 return 1

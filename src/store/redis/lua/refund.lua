@@ -1,8 +1,12 @@
--- Takes back what take.lua counted. KEYS: the counter. ARGV: what was added to the arrival, and to the strikes; the longest
--- wait. A counter that has gone meanwhile is at rest already.
+-- Takes back what take.lua counted. A counter that has expired since needs no refund.
 
-local arrival, strikes = cell(KEYS[1])
+local counter = KEYS[1]
+local added_arrival, added_over_limit, max_wait = unpack(ARGV)
+
+local arrival, over_limit = load_state(counter)
 if arrival > 0 then
-  keep(KEYS[1], math.max(arrival - tonumber(ARGV[1]), 0), math.max(strikes - tonumber(ARGV[2]), 0), tonumber(ARGV[3]))
+  arrival = math.max(arrival - tonumber(added_arrival), 0)
+  over_limit = math.max(over_limit - tonumber(added_over_limit), 0)
+  save_state(counter, arrival, over_limit, tonumber(max_wait))
 end
 return 0

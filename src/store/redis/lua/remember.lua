@@ -1,4 +1,6 @@
--- Remembers a name. KEYS: the name. ARGV: for how long.
+-- Remembers a key for `ttl` milliseconds.
 
-redis.call('SET', KEYS[1], '', 'PX', ARGV[1])
+local ttl = unpack(ARGV)
+
+redis.call('SET', KEYS[1], '', 'PX', ttl)
 return 0

@@ -1,3 +1,3 @@
--- Whether a name is remembered. KEYS: the name.
+-- Returns 1 if the key is remembered, else 0.
 
 return redis.call('EXISTS', KEYS[1])

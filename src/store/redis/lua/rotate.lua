@@ -1,55 +1,85 @@
--- Decides what a presented refresh token means and moves the record: model::record in Lua.
--- KEYS: the user's hash. Answers { what, ... }; refuses before it changes anything.
+-- Decides what a presented refresh token means and changes the record accordingly: model::record in Lua.
+-- Returns { outcome, ... }. Nothing is written where the outcome is a refusal.
 
-local key, id = KEYS[1], ARGV[1]
-local hash, era, p = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local attempt, grace, tolerant = ARGV[5], tonumber(ARGV[6]), ARGV[7] == '1'
-local idle_ttl, refresh_key = tonumber(ARGV[8]), tonumber(ARGV[9])
-local agent, address, device = ARGV[10], ARGV[11], ARGV[12]
-local linger, farthest, own_prefix = tonumber(ARGV[13]), tonumber(ARGV[14]), ARGV[15]
-local own_audience, room = ARGV[24], tonumber(ARGV[25])
+local user_key = KEYS[1]
+local session_id, secret_hash, era, generation, attempt_id, grace, tolerant, idle_ttl, refresh_key, user_agent,
+  ip_address, device_name, expired_record_ttl, max_fast_forward, caller_scope_prefix, scope_requested, scope_any,
+  scope_own, scope_names, audience_requested, audience_any, audience_own, audience_names, own_audience,
+  max_claims_bytes = unpack(ARGV)
+era, generation, grace, tolerant = tonumber(era), tonumber(generation), tonumber(grace), tolerant == '1'
+idle_ttl, refresh_key, expired_record_ttl = tonumber(idle_ttl), tonumber(refresh_key), tonumber(expired_record_ttl)
+max_fast_forward, max_claims_bytes = tonumber(max_fast_forward), tonumber(max_claims_bytes)
+
 local LAST_GENERATION = 4294967295
 
--- model::grant::narrow. `at` is where requested, any, own and the allowed names stand among the arguments; `besides` is
--- allowed as well.
-local function narrow(at, granted, besides)
-  local requested, any, own, allowed = ARGV[at], ARGV[at + 1] == '1', ARGV[at + 2] == '1', { [besides] = true }
-  for name in string.gmatch(ARGV[at + 3], '[^ ]+') do
-    allowed[name] = true
+-- model::grant::Allowed, with one more name `extra`. `any` allows every name without the prefix of caller scopes, `own`
+-- every name with it.
+local function allowed_set(any, own, names, extra)
+  local set = { any = any == '1', own = own == '1', names = { [extra] = true } }
+  for name in string.gmatch(names, '[^ ]+') do
+    set.names[name] = true
   end
-  local function allows(name)
-    if allowed[name] then
-      return true
-    elseif string.sub(name, 1, #own_prefix) == own_prefix then
-      return own
-    end
-    return any
+  return set
+end
+
+local function allows(allowed, name)
+  if allowed.names[name] then
+    return true
+  elseif string.sub(name, 1, #caller_scope_prefix) == caller_scope_prefix then
+    return allowed.own
   end
-  local had, still = {}, {}
+  return allowed.any
+end
+
+-- model::grant::narrow. Returns the narrowed names, or nil, why a requested name is refused, and that name.
+local function narrow(requested, granted, allowed)
+  local is_granted, still_allowed = {}, {}
   for name in string.gmatch(granted, '[^ ]+') do
-    had[name] = true
-    if allows(name) then
-      still[#still + 1] = name
+    is_granted[name] = true
+    if allows(allowed, name) then
+      still_allowed[#still_allowed + 1] = name
     end
   end
   if requested == '' then
-    return table.concat(still, ' ')
+    return table.concat(still_allowed, ' ')
   end
   for name in string.gmatch(requested, '[^ ]+') do
-    if not had[name] then
+    if not is_granted[name] then
       return nil, 'wider', name
-    elseif not allows(name) then
+    elseif not allows(allowed, name) then
       return nil, 'lost', name
     end
   end
   return requested
 end
 
-local function evidence(r, first)
+-- model::grant::narrow_audience. A granted caller scope brings Countersign's own audience. A token needs an audience:
+-- if none of the granted ones is left, the first one counts as lost.
+local function narrow_audience(requested, granted, granted_scope)
+  local has_caller_scope = string.find(' ' .. granted_scope, ' ' .. caller_scope_prefix, 1, true)
+  local allowed = allowed_set(audience_any, audience_own, audience_names, has_caller_scope and own_audience or '')
+  local narrowed, why, name = narrow(requested, granted, allowed)
+  if narrowed == '' and granted ~= '' then
+    return nil, 'lost', string.match(granted, '[^ ]+')
+  end
+  return narrowed, why, name
+end
+
+-- model::grant::json_len: how many bytes scopes and audiences take in the payload of the access token. A session stored
+-- before audiences refused quotes and backslashes may hold some: each of them takes a byte more than is counted here.
+-- That is safe, because the size is checked again when the token is signed.
+local function json_len(scope, audience)
+  local scope_member = scope == '' and 0 or #',"scope":""' + #scope
+  -- Each audience stands in quotes; the comma between two is as long as the space here.
+  local _, audiences = string.gsub(audience, '[^ ]+', '')
+  return scope_member + #audience + 2 * audiences
+end
+
+local function reuse(r, first)
   return { 'reused', first and 1 or 0, r.presented, r.generation, r.rotated, r.expires }
 end
 
-local raw = redis.call('HGET', key, id)
+local raw = redis.call('HGET', user_key, session_id)
 if not raw then
   return { 'unknown' }
 end
@@ -57,65 +87,59 @@ local now, r = clock(), read(raw)
 if r.version ~= VERSION then
   return redis.error_reply('VERSION a session record of another version')
 end
-if r.era ~= era or r.hash ~= hash or now >= r.ends + linger then
+if r.era ~= era or r.secret_hash ~= secret_hash or now >= r.ends + expired_record_ttl then
   return { 'unknown' }
 end
 if now >= r.ends then
   return { 'expired' }
 end
 if r.tombstone then
-  return evidence(r, false)
+  return reuse(r, false)
 end
 
-local c = r.generation
-if p > c + farthest then
-  redis.call('HDEL', key, id)
+local current = r.generation
+if generation > current + max_fast_forward then
+  redis.call('HDEL', user_key, session_id)
   return { 'too_far_ahead' }
 end
-if p < c then
+if generation < current then
   local in_grace = math.max(now - r.rotated, 0) < grace
-  local replays = c - p == 1 and (tolerant or attempt == r.attempt)
-    or c - p == 2 and r.flags == FAST_FORWARDED
-  if not (in_grace and replays) then
-    r.flags, r.presented = TOMBSTONE, p
-    r.attempt, r.scope, r.audience, r.agent, r.address, r.device = '', '', '', '', '', ''
-    write(key, id, r)
-    return evidence(r, true)
+  local is_replay = current - generation == 1 and (tolerant or attempt_id == r.attempt_id)
+    or current - generation == 2 and r.flags == FAST_FORWARDED
+  if not (in_grace and is_replay) then
+    r.flags, r.presented = TOMBSTONE, generation
+    r.attempt_id, r.scope, r.audience, r.user_agent, r.ip_address, r.device_name = '', '', '', '', '', ''
+    write(user_key, session_id, r)
+    return reuse(r, true)
   end
 end
 
-local scope, why, name = narrow(16, r.scope, '')
+local scope, why, name = narrow(scope_requested, r.scope, allowed_set(scope_any, scope_own, scope_names, ''))
 if not scope then
   return { 'refused', 'scope', why, name }
 end
--- model::grant::narrow_audience: a right on Countersign brought its audience along, and a token is for somebody.
-local brings, audience = string.find(' ' .. r.scope, ' ' .. own_prefix, 1, true) and own_audience or '', nil
-audience, why, name = narrow(20, r.audience, brings)
-if audience == '' and r.audience ~= '' then
-  audience, why, name = nil, 'lost', string.match(r.audience, '[^ ]+')
-end
+local audience
+audience, why, name = narrow_audience(audience_requested, r.audience, r.scope)
 if not audience then
   return { 'refused', 'audience', why, name }
 end
--- model::grant::weight: the token is made after this, and a session that moved on without one is lost.
-local _, commas = string.gsub(audience, ' ', '')
-local _, escapes = string.gsub(audience, '["\\]', '')
-local quotes = audience == '' and 0 or 2 * (commas + 1)
-local member = scope == '' and 0 or #',"scope":""'
-if member + #scope + #audience + quotes + escapes > room then
+-- The access token is signed after this script. If that failed, the record would have moved on without a token.
+if json_len(scope, audience) > max_claims_bytes then
   return { 'refused', 'token', 'large', '' }
 end
 
-local what, lost = 'replayed', 0
-if p >= c then
-  what, lost = 'rotated', p - c
-  r.flags = lost > 0 and FAST_FORWARDED or 0
-  r.generation, r.key, r.rotated, r.attempt = math.min(p + 1, LAST_GENERATION), refresh_key, now, attempt
-  r.idle = math.min(now + idle_ttl, r.expires)
-  r.agent = agent ~= '' and agent or r.agent
-  r.address = address ~= '' and address or r.address
-  r.device = device ~= '' and device or r.device
-  write(key, id, r)
-  redis.call('PEXPIREAT', key, r.idle + linger, 'GT')
+local outcome, lost_rotations = 'replayed', 0
+if generation >= current then
+  outcome, lost_rotations = 'rotated', generation - current
+  r.flags = lost_rotations > 0 and FAST_FORWARDED or 0
+  r.generation = math.min(generation + 1, LAST_GENERATION)
+  r.refresh_key, r.rotated, r.attempt_id = refresh_key, now, attempt_id
+  r.idle_expires = math.min(now + idle_ttl, r.expires)
+  r.user_agent = user_agent ~= '' and user_agent or r.user_agent
+  r.ip_address = ip_address ~= '' and ip_address or r.ip_address
+  r.device_name = device_name ~= '' and device_name or r.device_name
+  write(user_key, session_id, r)
+  redis.call('PEXPIREAT', user_key, r.idle_expires + expired_record_ttl, 'GT')
 end
-return { what, lost, r.generation, r.key, scope, audience, r.created, r.idle, r.expires, now }
+return { outcome, lost_rotations, r.generation, r.refresh_key, scope, audience, r.created, r.idle_expires, r.expires,
+  now }

@@ -1,0 +1,24 @@
+-- The rate limit of `store::throttles::GcraState` in Lua (generic cell rate algorithm). A counter's value is
+-- "<theoretical arrival time, ms> <failures over the limit>". All times and durations are milliseconds.
+
+local function load_state(key)
+  local arrival, over_limit = string.match(redis.call('GET', key) or '0 0', '^(%d+) (%d+)$')
+  return tonumber(arrival), tonumber(over_limit)
+end
+
+-- The state after one failure.
+local function charged(arrival, over_limit, now, interval, tolerance, doubling, max_wait)
+  arrival = math.max(arrival, now) + interval
+  local over = arrival - now > tolerance
+  if doubling and over then
+    return now + tolerance + math.min(interval * 2 ^ math.min(over_limit, 20), max_wait), over_limit + 1
+  end
+  return math.min(arrival, now + tolerance + interval), over and over_limit or 0
+end
+
+-- The key may expire once the arrival time has passed: the state is then equal to that of a new counter. It is kept for
+-- `max_wait` longer because of `over_limit`.
+local function save_state(key, arrival, over_limit, max_wait)
+  redis.call('SET', key, string.format('%.0f %.0f', arrival, over_limit), 'PXAT',
+    string.format('%.0f', arrival + max_wait))
+end

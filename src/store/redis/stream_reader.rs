@@ -1,0 +1,201 @@
+//! Follows the stream on a connection of its own, because a blocking read would delay the scripts behind it.
+//!
+//! Each message names the id of the message before it, so a stream that was trimmed, deleted, restored or restarted
+//! shows as a broken chain. While no message arrives, the end of the stream is compared with the last id that was read.
+//! Every irregularity becomes a [`Heard::Gap`]; the listener then loads the revocations from the database.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::error::Error as FredError;
+use fred::interfaces::{ClientLike as _, StreamsInterface as _};
+use fred::types::config::Options;
+use fred::types::{Builder, ClusterHash, CustomCommand, Value};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
+
+use super::message;
+use super::reply::{Fields, Reply};
+use crate::model::{Result, Revocation};
+use crate::secret::{Entropy, random};
+use crate::store::Heard;
+
+/// How long a read waits for a message. A listener that was dropped is noticed after at most this time.
+const BLOCK: Duration = Duration::from_secs(1);
+
+/// How long a read may take before the connection counts as broken; longer than [`BLOCK`].
+const READ_TIMEOUT: Duration = Duration::from_millis(2_500);
+
+/// The most messages of one read.
+const COUNT: u64 = 256;
+
+/// The id before the first message.
+const START: &str = "0-0";
+
+/// The longest pause between two attempts to connect; up to as much jitter is added.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// The pause after the first failure; it doubles with each further one.
+const MIN_PAUSE: Duration = Duration::from_micros(62_500);
+
+pub(super) struct StreamReader {
+    pub(super) builder: Builder,
+    pub(super) stream: String,
+    pub(super) entropy: Arc<dyn Entropy>,
+}
+
+/// The listener was dropped, so reading ends.
+struct ListenerDropped;
+
+impl StreamReader {
+    /// Reads until the listener is dropped, and connects again whenever the connection breaks.
+    pub(super) async fn follow(self, listener: mpsc::Sender<Heard>) {
+        let mut pause = MIN_PAUSE;
+        while !listener.is_closed() {
+            match self.connect_and_read(&listener).await {
+                Ok(ListenerDropped) => return,
+                Err((error, connected)) => {
+                    debug!(%error, "lost the connection to the stream of revocations; connecting again");
+                    pause = if connected {
+                        MIN_PAUSE
+                    } else {
+                        (pause * 2).min(MAX_PAUSE)
+                    };
+                }
+            }
+            let jitter = u32::from(random::<1>(&*self.entropy)[0]);
+            tokio::time::sleep(pause + pause * jitter / 256).await;
+        }
+    }
+
+    /// Follows the stream on one connection. The error says whether the connection was established.
+    async fn connect_and_read(&self, listener: &mpsc::Sender<Heard>) -> Result<ListenerDropped, (FredError, bool)> {
+        let client = self.builder.build().map_err(|error| (error, false))?;
+        let _task = AbortOnDropHandle::new(client.init().await.map_err(|error| (error, false))?);
+        self.read(&client, listener).await.map_err(|error| (error, true))
+    }
+
+    async fn read(&self, client: &Client, listener: &mpsc::Sender<Heard>) -> Result<ListenerDropped, FredError> {
+        let mut last_id = self.last_generated_id(client).await?;
+        // Whatever was announced before this id is in the database by now.
+        if listener.send(Heard::Gap).await.is_err() {
+            return Ok(ListenerDropped);
+        }
+        let reading = client.with_options(&Options {
+            timeout: Some(READ_TIMEOUT),
+            ..Options::default()
+        });
+        let block = u64::try_from(BLOCK.as_millis()).unwrap_or(u64::MAX);
+        while !listener.is_closed() {
+            let value: Value = reading
+                .xread(Some(COUNT), Some(block), self.stream.as_str(), last_id.as_str())
+                .await?;
+            let (events, new_last_id) = match Reply::from(value) {
+                Reply::Nil => {
+                    let end = self.last_generated_id(client).await?;
+                    let gap = (end != last_id).then_some(Heard::Gap);
+                    (gap.into_iter().collect(), end)
+                }
+                reply @ (Reply::Int(_) | Reply::Bytes(_) | Reply::List(_)) => parse(reply, &last_id),
+            };
+            last_id = new_last_id;
+            for event in events {
+                match listener.try_send(event) {
+                    Ok(()) => {}
+                    Err(TrySendError::Closed(_)) => return Ok(ListenerDropped),
+                    Err(TrySendError::Full(_)) => {
+                        // The listener is too slow: events that do not fit into its buffer are dropped, and it gets a
+                        // gap.
+                        let Ok(permit) = listener.reserve().await else {
+                            return Ok(ListenerDropped);
+                        };
+                        last_id = self.last_generated_id(client).await?;
+                        permit.send(Heard::Gap);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(ListenerDropped)
+    }
+
+    /// The id of the newest message, even if that message was deleted since.
+    async fn last_generated_id(&self, client: &Client) -> Result<String, FredError> {
+        let info = CustomCommand::new_static(
+            "XINFO",
+            ClusterHash::Custom(fred::util::redis_keyslot(self.stream.as_bytes())),
+            false,
+        );
+        let options = Options {
+            timeout: Some(READ_TIMEOUT),
+            ..Options::default()
+        };
+        let client = client.with_options(&options);
+        let info: Result<Value, FredError> = client.custom(info, vec!["STREAM", self.stream.as_str()]).await;
+        let fields = match info {
+            Ok(value) => value.into_array(),
+            Err(error) if error.details() == "ERR no such key" => return Ok(START.to_owned()),
+            Err(error) => return Err(error),
+        };
+        let mut pairs = fields.chunks_exact(2);
+        let last = pairs.find(|pair| pair[0].as_str().as_deref() == Some("last-generated-id"));
+        Ok(last
+            .and_then(|pair| pair[1].as_string())
+            .unwrap_or_else(|| START.to_owned()))
+    }
+}
+
+/// The events of one read, and the id of its last message. They include a gap if a message does not follow the one
+/// before it or cannot be read.
+fn parse(reply: Reply, last_id: &str) -> (Vec<Heard>, String) {
+    let mut batch = Batch {
+        last_id: last_id.to_owned(),
+        revocations: Vec::new(),
+        is_complete: true,
+    };
+    if let Err(error) = batch.add(reply) {
+        debug!(%error, "the stream of revocations contains an entry that cannot be read");
+        batch.is_complete = false;
+    }
+    let mut events = Vec::new();
+    if !batch.revocations.is_empty() {
+        events.push(Heard::Revocations(batch.revocations));
+    }
+    if !batch.is_complete {
+        events.push(Heard::Gap);
+    }
+    (events, batch.last_id)
+}
+
+/// What one read returned.
+struct Batch {
+    last_id: String,
+    revocations: Vec<Revocation>,
+    is_complete: bool,
+}
+
+impl Batch {
+    /// Adds a reply of the form `[[stream, [[id, [field, value, …]], …]]]`.
+    fn add(&mut self, reply: Reply) -> Result<()> {
+        let mut stream: Fields = reply.fields()?.next()?.fields()?;
+        stream.next()?;
+        for mut entry in stream.lists()? {
+            let id = entry.text()?;
+            let (mut follows, mut content) = (false, None);
+            for (name, value) in entry.next()?.fields()?.into_pairs()? {
+                match name.as_ref() {
+                    b"after" => follows = value == self.last_id,
+                    b"message" => content = message::decode(&value),
+                    _ => {}
+                }
+            }
+            self.is_complete &= follows && content.is_some();
+            self.revocations.extend(content.into_iter().flatten());
+            self.last_id = id;
+        }
+        Ok(())
+    }
+}
