@@ -1,4 +1,4 @@
-//! `agent`: local validation for services of any language.
+//! `agent`: validates tokens from memory for services on the same machine, in any language.
 
 use super::{Context, Failure};
 use crate::app;
@@ -8,11 +8,11 @@ use crate::telemetry::Telemetry;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The Countersign that it follows.
+    /// The URL of the Countersign to follow.
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
 
-    /// A loopback address, or `unix:PATH` for a socket that only its owner may use.
+    /// Where the agent listens: a loopback address, or `unix:PATH` for a socket that only its owner may use.
     #[arg(long, value_name = "ADDR|unix:PATH")]
     listen: Option<String>,
 }
@@ -27,26 +27,26 @@ pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
     }
     let config = context.config(flags)?;
     let telemetry = Telemetry::init(&config.telemetry)?;
-    super::memory::keep();
+    super::memory::disable_core_dumps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::other(format!("cannot start: {error}")))?;
-    let ran = runtime.block_on(follow(&config, &telemetry));
+    let result = runtime.block_on(run_agent(&config, &telemetry));
     runtime.shutdown_background();
-    ran
+    result
 }
 
-async fn follow(config: &Config, telemetry: &Telemetry) -> Result<(), Failure> {
+async fn run_agent(config: &Config, telemetry: &Telemetry) -> Result<(), Failure> {
     let stop = Stop::new();
     let signals = tokio::spawn(on_signals(stop.clone()));
-    let ran = app::agent(config, telemetry.metrics.clone(), stop, |listen| {
-        // Where nobody reads it the agent answers all the same.
+    let result = app::agent(config, telemetry.metrics.clone(), stop, |listen| {
+        // A closed standard output must not stop the agent.
         drop(super::output::print(&format!(
             "Countersign's agent answers on {listen}\n"
         )));
     })
     .await;
     signals.abort();
-    Ok(ran?)
+    Ok(result?)
 }

@@ -1,4 +1,4 @@
-//! `audit`: the trail of who did what, on the store itself.
+//! `audit`: lists audit events, directly on the store.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use crate::grpc::convert;
 use crate::model::AuditEvent;
 use crate::proto::ListAuditEventsResponse;
 
-/// How often `tail` looks for what is new.
-const INTERVAL: Duration = Duration::from_secs(1);
-const PAGE: usize = 1000;
+/// How often `tail` asks for new events.
+const TAIL_INTERVAL: Duration = Duration::from_secs(1);
+const PAGE_SIZE: usize = 1000;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Print the newest events, and then every event as it happens.
+    /// Print the newest events, and then every new event.
     Tail {
         #[command(flatten)]
         filter: Filter,
-        /// How many events to begin with.
+        /// How many of the newest events to print first.
         #[arg(long, value_name = "COUNT", default_value_t = 10)]
         lines: usize,
     },
@@ -32,13 +32,13 @@ pub(super) enum Command {
     Query {
         #[command(flatten)]
         filter: Filter,
-        /// Not before this moment (RFC 3339), or this long ago (for instance 24h).
-        #[arg(long, value_name = "WHEN", value_parser = When::parse)]
-        since: Option<When>,
-        /// Before this moment, or this long ago.
-        #[arg(long, value_name = "WHEN", value_parser = When::parse)]
-        until: Option<When>,
-        /// At most so many.
+        /// Only events from this time on: a time (RFC 3339), or how long ago (for instance 24h).
+        #[arg(long, value_name = "WHEN", value_parser = TimeArg::parse)]
+        since: Option<TimeArg>,
+        /// Only events before this time: a time (RFC 3339), or how long ago.
+        #[arg(long, value_name = "WHEN", value_parser = TimeArg::parse)]
+        until: Option<TimeArg>,
+        /// The most events to list.
         #[arg(long, value_name = "COUNT", default_value_t = 100)]
         limit: usize,
     },
@@ -46,41 +46,41 @@ pub(super) enum Command {
 
 #[derive(clap::Args)]
 pub(super) struct Filter {
-    /// Only events on this user, client, session or key, by id.
+    /// Only events about the user, client, session or key with this id.
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     subject: String,
 
-    /// Only events of this type, for instance token.refresh.reused, or of every type that begins so: user.*
+    /// Only events of this type, for instance token.refresh.reused; with `*` at the end, of all types with this start: user.*
     #[arg(long = "type", value_name = "TYPE", default_value = "", hide_default_value = true)]
     kind: String,
 }
 
-/// A moment as people write it.
+/// A time on the command line.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum When {
+pub(super) enum TimeArg {
     At(UnixMillis),
     Ago(Duration),
 }
 
-impl When {
+impl TimeArg {
     fn parse(text: &str) -> Result<Self, String> {
         if let Ok(ago) = parse_duration(text) {
             return Ok(Self::Ago(ago));
         }
-        let moment: prost_types::Timestamp = text
+        let timestamp: prost_types::Timestamp = text
             .parse()
             .map_err(|_| "must be like 2027-01-31T12:00:00Z, or 24h for a day ago".to_owned())?;
         Ok(Self::At(UnixMillis(
-            moment
+            timestamp
                 .seconds
                 .saturating_mul(1000)
-                .saturating_add(i64::from(moment.nanos) / 1_000_000),
+                .saturating_add(i64::from(timestamp.nanos) / 1_000_000),
         )))
     }
 
-    fn moment(self, clock: &dyn Clock) -> UnixMillis {
+    fn resolve(self, clock: &dyn Clock) -> UnixMillis {
         match self {
-            Self::At(moment) => moment,
+            Self::At(time) => time,
             Self::Ago(ago) => clock.now().minus(ago),
         }
     }
@@ -96,12 +96,12 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
             limit,
         } => {
             let request = AuditRequest {
-                since: since.map(|when| when.moment(app.clock.as_ref())),
-                until: until.map(|when| when.moment(app.clock.as_ref())),
+                since: since.map(|time| time.resolve(app.clock.as_ref())),
+                until: until.map(|time| time.resolve(app.clock.as_ref())),
                 ..filter.request()
             };
             let events = newest(&app, &request, limit, |_| true).await?;
-            let answer = ListAuditEventsResponse {
+            let response = ListAuditEventsResponse {
                 events: events.into_iter().map(convert::audit_event).collect(),
                 next_page_token: String::new(),
             };
@@ -115,26 +115,26 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
                 "ip_address",
                 "details",
             ];
-            context.out.list(&answer, "events", &columns)
+            context.out.list(&response, "events", &columns)
         }
         Command::Tail { filter, lines } => tail(context, &app, &filter.request(), lines).await,
     }
 }
 
 async fn tail(context: &Context, app: &App, request: &AuditRequest, lines: usize) -> Result<(), Failure> {
-    let mut seen = None;
+    let mut newest_printed = None;
     let mut events = newest(app, request, lines, |_| true).await?;
     loop {
         for event in events.into_iter().rev() {
-            seen = seen.max(Some(event.id));
+            newest_printed = newest_printed.max(Some(event.id));
             context.out.item(&convert::audit_event(event))?;
         }
-        tokio::time::sleep(INTERVAL).await;
-        events = newest(app, request, usize::MAX, |event| Some(event.id) > seen).await?;
+        tokio::time::sleep(TAIL_INTERVAL).await;
+        events = newest(app, request, usize::MAX, |event| Some(event.id) > newest_printed).await?;
     }
 }
 
-/// The newest events, newest first: at most `limit`, and none from the first on that is not wanted.
+/// The newest events, newest first: at most `limit`, up to the first event that is not `wanted`.
 async fn newest(
     app: &App,
     request: &AuditRequest,
@@ -144,14 +144,14 @@ async fn newest(
     let mut events = Vec::new();
     let mut request = request.clone();
     while events.len() < limit {
-        let size = (limit - events.len()).min(PAGE);
+        let size = (limit - events.len()).min(PAGE_SIZE);
         request.page_size = i32::try_from(size).unwrap_or(i32::MAX);
         let page = app.trail.list(&Principal::owner(), request.clone()).await?;
-        let offered = page.items.len();
-        let kept: Vec<_> = page.items.into_iter().take_while(&wanted).collect();
-        let all = kept.len() == offered;
-        events.extend(kept);
-        if !all || page.next_page_token.is_empty() {
+        let page_len = page.items.len();
+        let before = events.len();
+        events.extend(page.items.into_iter().take_while(&wanted));
+        let all_wanted = events.len() - before == page_len;
+        if !all_wanted || page.next_page_token.is_empty() {
             break;
         }
         request.page_token = page.next_page_token;

@@ -1,4 +1,4 @@
-//! `config`: what can be set, whether what is set is right, and what is in force.
+//! `config`: prints the options, checks the configuration, and shows the effective one.
 
 use clap::Subcommand;
 use serde_json::json;
@@ -9,11 +9,11 @@ use crate::config::DEFAULTS;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Print every option with its default and the reason for it: the start of a configuration file.
+    /// Print every option with its default and the reason for it, as a start for a configuration file.
     Default,
-    /// Read the configuration as `serve` would, and say whether it is right.
+    /// Check the configuration as `serve` would.
     Check,
-    /// Print the configuration that is in force and where each value comes from; secrets are left out.
+    /// Print the effective configuration and the source of each value, without secrets.
     Show,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
             if out.is_json() {
                 out.value(&json!({"ok": true}))
             } else {
-                print("the configuration is right\n")
+                print("the configuration is valid\n")
             }
         }
         Command::Show => {

@@ -1,4 +1,4 @@
-//! `completions` and `man`: the command line, described for shells and for people.
+//! `completions` and `man`: shell completions and manual pages.
 
 use clap_complete::Shell;
 
@@ -7,14 +7,14 @@ use super::output::print;
 
 #[derive(clap::Args)]
 pub(super) struct Completions {
-    /// For which shell.
+    /// The shell.
     #[arg(value_enum)]
     shell: Shell,
 }
 
 #[derive(clap::Args)]
 pub(super) struct Man {
-    /// Of this command, for instance `user add`.
+    /// The command to describe, for instance `user add`.
     command: Vec<String>,
 }
 

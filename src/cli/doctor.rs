@@ -1,4 +1,4 @@
-//! `doctor`: whether this configuration and these stores would serve. Changes nothing.
+//! `doctor`: checks whether the service could run with this configuration and these stores. It changes nothing.
 
 use std::fmt::Write as _;
 
@@ -23,7 +23,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     } else {
         let mut text = String::new();
         for finding in &findings {
-            // A text cannot refuse to be written to.
+            // Writing to a `String` cannot fail.
             let _ = writeln!(
                 text,
                 "{:<13}  {:<13}  {}",
@@ -34,7 +34,11 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         }
         print(&text)?;
     }
-    if code == 0 { Ok(()) } else { Err(Failure::said(code)) }
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(Failure::exit_code(code))
+    }
 }
 
 const fn name(state: State) -> &'static str {

@@ -1,4 +1,4 @@
-//! Why a command failed, and the exit code that says so.
+//! The error of a command and its exit code.
 
 use std::io;
 use std::process::ExitCode;
@@ -12,14 +12,14 @@ use crate::config::ConfigError;
 use crate::model::{Error, ErrorKind};
 use crate::proto::convert::reason;
 
-/// Usage and configuration (`EX_USAGE` of sysexits.h).
+/// Exit code of a wrong command line or configuration (`EX_USAGE` of sysexits.h).
 pub(super) const USAGE: u8 = 64;
-/// A store or server that cannot be reached (`EX_UNAVAILABLE`).
+/// Exit code if a store or server cannot be reached (`EX_UNAVAILABLE`).
 pub(super) const UNREACHABLE: u8 = 69;
-/// Anything else.
+/// Exit code of every other failure.
 const OTHER: u8 = 1;
 
-/// Why a command failed. The message is one line for people; none if everything is said already.
+/// The failure of a command. The message is one line; `None` if the command has already printed what is wrong.
 #[derive(Debug)]
 pub(super) struct Failure {
     code: u8,
@@ -27,7 +27,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// The command was written wrongly.
+    /// The command line or configuration is wrong.
     pub(super) fn usage(message: impl Into<String>) -> Self {
         Self {
             code: USAGE,
@@ -43,7 +43,7 @@ impl Failure {
         }
     }
 
-    /// Anything else.
+    /// Every other failure.
     pub(super) fn other(message: impl Into<String>) -> Self {
         Self {
             code: OTHER,
@@ -51,23 +51,20 @@ impl Failure {
         }
     }
 
-    /// Everything is said already.
+    /// A failure without a message, because the command has already printed what is wrong.
     pub(super) fn silent() -> Self {
-        Self {
-            code: OTHER,
-            message: None,
-        }
+        Self::exit_code(OTHER)
     }
 
-    /// Everything is said already, and this is the exit code.
-    pub(super) fn said(code: u8) -> Self {
+    /// A failure without a message and with this exit code.
+    pub(super) fn exit_code(code: u8) -> Self {
         Self { code, message: None }
     }
 
-    /// Says why, and gives the exit code.
+    /// Prints the message and returns the exit code.
     pub(super) fn report(self) -> ExitCode {
         if let Some(message) = &self.message {
-            output::complain(message);
+            output::print_error(message);
         }
         ExitCode::from(self.code)
     }
@@ -79,7 +76,7 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// A store cannot be opened, or the service not started.
+/// A store cannot be opened, or the service cannot start.
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         Self {
@@ -89,20 +86,20 @@ impl From<StartError> for Failure {
     }
 }
 
-/// Writing an answer failed. Whoever reads no further (`| head`) wants no complaint.
+/// Writing the output failed. A closed pipe (`| head`) is not worth a message.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::silent();
         }
-        Self::other(format!("cannot write the answer: {error}"))
+        Self::other(format!("cannot write the output: {error}"))
     }
 }
 
-/// A rule or a store refused. The owner of the store may read the private half too.
+/// An operation on the store failed. The message includes the cause, because the owner of the store may see it.
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let message = told(&error.to_string(), reason::of_kind(error.kind).unwrap_or_default());
+        let message = describe(&error.to_string(), reason::of_kind(error.kind).unwrap_or_default());
         if error.kind == ErrorKind::StoreUnavailable {
             return Self::unreachable(message);
         }
@@ -110,7 +107,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// A server refused.
+/// A call to a server failed.
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
         let details = status.get_error_details();
@@ -120,17 +117,21 @@ impl From<tonic::Status> for Failure {
             .unwrap_or_default();
         if std::error::Error::source(&status).is_some_and(<dyn std::error::Error>::is::<tonic::transport::Error>) {
             return Self::unreachable(format!(
-                "{}: what answers there does not speak gRPC as --server says (http:// for https://, or the other way?)",
+                "{}: the server does not speak gRPC over the scheme of --server; try https:// instead of http://, or http:// \
+                 instead of https://",
                 printable(status.message())
             ));
         }
-        let message = told(status.message(), reason);
-        // A refusal of the service has a reason, and its INTERNAL no source. This is what became of a connection that broke.
+        let message = describe(status.message(), reason);
+        // The service sends a reason, or INTERNAL. A status without a reason and with another code, or INTERNAL with a
+        // source, comes from the client side: the connection broke.
         let code = status.code();
         let broken = [tonic::Code::Unknown, tonic::Code::Cancelled].contains(&code)
             || (code == tonic::Code::Internal && std::error::Error::source(&status).is_some());
         if reason.is_empty() && broken {
-            return Self::unreachable(format!("the connection to the server broke ({message}); run it again"));
+            return Self::unreachable(format!(
+                "the connection to the server broke ({message}); run the command again"
+            ));
         }
         if status.code() == tonic::Code::Unavailable {
             return Self::unreachable(message);
@@ -139,22 +140,22 @@ impl From<tonic::Status> for Failure {
     }
 }
 
-/// What is wrong, its name in the protocol, and what to do.
-fn told(message: &str, reason: &str) -> String {
-    let mut told = printable(message);
+/// What is wrong, the reason's name in the protocol, and what to do.
+fn describe(message: &str, reason: &str) -> String {
+    let mut text = printable(message);
     if !reason.is_empty() {
-        told = format!("{told} ({})", printable(reason));
+        text = format!("{text} ({})", printable(reason));
     }
     if let Some(hint) = hint(reason) {
-        told = format!("{told}; {hint}");
+        text = format!("{text}; {hint}");
     }
-    told
+    text
 }
 
 fn hint(reason: &str) -> Option<&'static str> {
     match reason {
         "CALLER_UNAUTHENTICATED" | "CALLER_NOT_ALLOWED" => {
-            Some("put an access token with the scope that this needs into COUNTERSIGN_TOKEN")
+            Some("set COUNTERSIGN_TOKEN to an access token with the required scope")
         }
         "SCOPE_NOT_ALLOWED" | "AUDIENCE_NOT_ALLOWED" | "GRANT_NOT_ALLOWED" => {
             Some("`countersign client update` can allow it")
@@ -174,7 +175,7 @@ mod tests {
     use tonic_types::ErrorDetails;
 
     #[test]
-    fn codes_tell_usage_from_outage_from_refusal() {
+    fn exit_codes_distinguish_usage_outage_and_refusal() {
         let of = |failure: Failure| (failure.code, failure.message.unwrap_or_default());
         assert_eq!(of(ConfigError::new("bad").into()).0, 64);
         assert_eq!(of(Error::store_unavailable("down").into()).0, 69);

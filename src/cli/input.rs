@@ -1,5 +1,5 @@
-//! Secrets from outside: a prompt without echo, else the first line of the standard input, else a file. Never an
-//! argument, which the process list and the shell's history would keep.
+//! Reading secrets: from a file, from a prompt without echo on a terminal, else from the first line of the standard input.
+//! Never from an argument, because the process list and the shell history show arguments.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal as _, Read};
@@ -10,10 +10,11 @@ use zeroize::Zeroizing;
 use super::Failure;
 use crate::secret::SecretText;
 
-/// More than any secret that there is.
+/// The longest secret that is read, in bytes.
 const MAX_LEN: u64 = 64 * 1024;
 
-/// The secret called `name`, for instance "password"; `file` is what `--password-file` or `--token-file` named.
+/// Reads a secret. `name` is its name in messages, for instance "password"; `file` is the value of `--password-file` or
+/// `--token-file`.
 pub(super) fn secret(name: &str, file: Option<&Path>) -> Result<SecretText, Failure> {
     if let Some(path) = file {
         let cannot = |error| Failure::usage(format!("cannot read {}: {error}", path.display()));
@@ -21,12 +22,12 @@ pub(super) fn secret(name: &str, file: Option<&Path>) -> Result<SecretText, Fail
     }
     let input = std::io::stdin();
     if input.is_terminal() {
-        return prompt(name, &format!("{}: ", capital(name)));
+        return prompt(name, &format!("{}: ", capitalize(name)));
     }
     first_line(name, input.lock())
 }
 
-/// A secret that is to be set: at a prompt it is asked for twice.
+/// Reads a new secret. A prompt asks for it twice.
 pub(super) fn new_secret(name: &str, file: Option<&Path>) -> Result<SecretText, Failure> {
     let first = secret(name, file)?;
     if file.is_none() && std::io::stdin().is_terminal() && prompt(name, "Again: ")? != first {
@@ -38,12 +39,12 @@ pub(super) fn new_secret(name: &str, file: Option<&Path>) -> Result<SecretText, 
 fn prompt(name: &str, text: &str) -> Result<SecretText, Failure> {
     let typed = rpassword::prompt_password(text)
         .map_err(|error| Failure::other(format!("cannot ask for the {name}: {error}")))?;
-    present(name, typed)
+    non_empty(name, typed)
 }
 
 fn first_line(name: &str, from: impl Read) -> Result<SecretText, Failure> {
     let mut line = Zeroizing::new(Vec::new());
-    // One allocation, so that no copy of the secret is left behind by a growing one.
+    // Allocate once: a growing vector would leave copies of the secret in freed memory.
     line.reserve_exact(4096);
     BufReader::new(from.take(MAX_LEN))
         .read_until(b'\n', &mut line)
@@ -51,19 +52,19 @@ fn first_line(name: &str, from: impl Read) -> Result<SecretText, Failure> {
     let text = line.strip_suffix(b"\n").unwrap_or(&line);
     let text = text.strip_suffix(b"\r").unwrap_or(text);
     let text = std::str::from_utf8(text).map_err(|_| Failure::other(format!("the {name} is not UTF-8")))?;
-    present(name, text.to_owned())
+    non_empty(name, text.to_owned())
 }
 
-fn present(name: &str, text: String) -> Result<SecretText, Failure> {
+fn non_empty(name: &str, text: String) -> Result<SecretText, Failure> {
     if text.is_empty() {
         return Err(Failure::usage(format!(
-            "no {name}: type it at the prompt, give it as the first line of the standard input, or name a file"
+            "the {name} is empty: type it at the prompt, pass it as the first line of the standard input, or name a file"
         )));
     }
     Ok(SecretText::new(text))
 }
 
-fn capital(name: &str) -> String {
+fn capitalize(name: &str) -> String {
     let mut letters = name.chars();
     letters
         .next()
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_line_without_its_end() {
+    fn the_first_line_is_read_without_its_line_end() {
         for (input, expected) in [
             ("hunter2\n", "hunter2"),
             ("hunter2", "hunter2"),

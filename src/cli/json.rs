@@ -1,4 +1,4 @@
-//! Messages of the wire as proto3 JSON, with the field names of the proto files.
+//! Converts protobuf messages to proto3 JSON with the field names of the proto files.
 
 use std::sync::LazyLock;
 
@@ -11,9 +11,9 @@ use crate::proto::FILE_DESCRIPTOR_SET;
 
 static POOL: LazyLock<Option<DescriptorPool>> = LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok());
 
-/// The message as proto3 JSON, with its descriptor. Fields at their default are there too, so that a script need not
-/// know what they are.
-pub(super) fn of<M: Message + Name>(message: &M) -> Result<(Value, MessageDescriptor), Failure> {
+/// The message as proto3 JSON, and its descriptor. Fields with default values are included, so that a script need not know
+/// the defaults.
+pub(super) fn to_json<M: Message + Name>(message: &M) -> Result<(Value, MessageDescriptor), Failure> {
     let internal = |what: &str| Failure::other(format!("cannot show {}: {what}", M::full_name()));
     let pool = POOL.as_ref().ok_or_else(|| internal("no descriptors"))?;
     let descriptor = pool
@@ -27,27 +27,27 @@ pub(super) fn of<M: Message + Name>(message: &M) -> Result<(Value, MessageDescri
     let mut value = dynamic
         .serialize_with_options(serde_json::value::Serializer, &options)
         .map_err(|error| internal(&error.to_string()))?;
-    whole(&mut value);
+    restore_integers(&mut value);
     Ok((value, descriptor))
 }
 
-/// The numbers of a `Struct` are doubles: `1.0` in it was, and is to be read as, `1`.
-fn whole(value: &mut Value) {
-    /// Beyond it doubles skip whole numbers.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
+/// Turns whole doubles into integers. The numbers of a `Struct` are doubles, so the integer 1 arrives as `1.0`.
+fn restore_integers(value: &mut Value) {
+    /// 2^53: a double holds every integer up to this one exactly.
+    const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
     match value {
         Value::Number(number) => {
             let double = number
                 .as_f64()
                 .filter(|double| number.is_f64() && double.fract() == 0.0);
-            if let Some(double) = double.filter(|double| double.abs() <= EXACT) {
+            if let Some(double) = double.filter(|double| double.abs() <= MAX_EXACT) {
                 #[expect(clippy::cast_possible_truncation, reason = "whole, and within ±2^53")]
                 let number = double as i64;
                 *value = number.into();
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(whole),
-        Value::Object(map) => map.values_mut().for_each(whole),
+        Value::Array(items) => items.iter_mut().for_each(restore_integers),
+        Value::Object(map) => map.values_mut().for_each(restore_integers),
         Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
 }
@@ -59,8 +59,8 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn names_are_the_protos_and_defaults_are_there() {
-        let answer = ValidateResponse {
+    fn names_are_those_of_the_proto_files_and_defaults_are_included() {
+        let response = ValidateResponse {
             reason: InactiveReason::Expired.into(),
             revocations_as_of: Some(prost_types::Timestamp {
                 seconds: 1,
@@ -73,12 +73,12 @@ mod tests {
             "reason": "INACTIVE_REASON_EXPIRED",
             "revocations_as_of": "1970-01-01T00:00:01.500Z",
         });
-        assert_eq!(of(&answer).unwrap().0, expected);
+        assert_eq!(to_json(&response).unwrap().0, expected);
         let list = ListUsersResponse {
             users: vec![User::default()],
             ..ListUsersResponse::default()
         };
-        let shown = of(&list).unwrap().0;
+        let shown = to_json(&list).unwrap().0;
         assert_eq!(shown["next_page_token"], "");
         assert_eq!(shown["users"][0]["display_name"], "");
         assert_eq!(shown["users"][0]["roles"], json!([]));

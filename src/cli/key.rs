@@ -1,4 +1,4 @@
-//! `key`: the keys that sign tokens, on the store itself.
+//! `key`: manages the keys that sign tokens, directly on the store.
 
 use std::path::PathBuf;
 
@@ -16,31 +16,31 @@ use crate::proto::{ListKeysResponse, RevokeKeyResponse, RotateKeyResponse};
 pub(super) enum Command {
     /// List the signing keys, oldest first.
     List,
-    /// Make the next key sign, as soon as everybody knows it.
+    /// Make the next key sign, once it was published long enough for every verifier to know it.
     Rotate {
-        /// Now, though caches may not know it yet.
+        /// Make it sign now, although caches may not know it yet.
         #[arg(long)]
         force: bool,
     },
-    /// End a key with every token that it signed; refresh tokens live on.
+    /// Revoke a key and every access token that it signed; refresh tokens stay valid.
     Revoke {
-        /// Its id (`kid`).
+        /// The id of the key (`kid`).
         // A thumbprint is base64url: one in 64 begins with a hyphen.
         #[arg(allow_hyphen_values = true)]
         id: String,
-        /// Why, for the audit trail.
+        /// The reason, for the audit trail.
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         reason: String,
     },
-    /// Take a private key of your own (PEM or JWK); it is the next to sign.
+    /// Import a private key (PEM or JWK); it is the next key to sign.
     Import {
-        /// The file.
+        /// The file with the key.
         file: PathBuf,
-        /// Sign with it now.
+        /// Make it sign now.
         #[arg(long)]
         activate: bool,
     },
-    /// Put everything that is sealed under the first master key, so that the others can be taken out of the keyring.
+    /// Encrypt all sealed data again with the first master key, so that the other master keys can be removed.
     Reseal,
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
     let origin = Origin::cli();
     match command {
         Command::List => {
-            let answer = ListKeysResponse {
+            let response = ListKeysResponse {
                 keys: app.keys.listed().iter().map(convert::key).collect(),
             };
             let columns = [
@@ -60,7 +60,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
                 "activate_time",
                 "retire_time",
             ];
-            context.out.list(&answer, "keys", &columns)
+            context.out.list(&response, "keys", &columns)
         }
         Command::Rotate { force } => {
             let key = app.keys.rotate(force, &origin).await?;
@@ -89,9 +89,9 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Reseal => {
             let resealed = app.keys.reseal(&origin).await?;
             let refused: Vec<String> = resealed
-                .refused
+                .unusable
                 .iter()
-                .map(|row| format!("{}: {:?}", row.what, row.why))
+                .map(|row| format!("{}: {:?}", row.item, row.error))
                 .collect();
             context
                 .out
@@ -99,7 +99,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
             if refused.is_empty() {
                 Ok(())
             } else {
-                Err(Failure::other("some rows did not open and were left alone"))
+                Err(Failure::other("some rows could not be decrypted and were not changed"))
             }
         }
     }

@@ -1,14 +1,15 @@
-//! What becomes of the process's memory when it dies.
+//! Keeps the memory of the process out of core dumps.
 
 use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, setrlimit};
 
-/// No core dump, whatever the system is set to: passwords and private keys pass through this memory. The first is for
-/// files, the second also for programs that are given dumps, and keeps others of the same user from reading it.
-pub(super) fn keep() {
-    for done in [setrlimit(Resource::RLIMIT_CORE, 0, 0), set_dumpable(false)] {
-        if let Err(error) = done {
-            tracing::warn!(%error, "core dumps cannot be turned off");
+/// Disables core dumps, whatever the system's setting, because passwords and private keys are in this memory. The resource
+/// limit prevents dump files. `PR_SET_DUMPABLE` also prevents dumps to a program and stops other processes of the same user
+/// from reading the memory.
+pub(super) fn disable_core_dumps() {
+    for result in [setrlimit(Resource::RLIMIT_CORE, 0, 0), set_dumpable(false)] {
+        if let Err(error) = result {
+            tracing::warn!(%error, "cannot disable core dumps; a dump would contain secrets");
         }
     }
 }

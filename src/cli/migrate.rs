@@ -1,4 +1,4 @@
-//! `migrate`: bring the stores' schema up to date.
+//! `migrate`: brings the schema of the stores up to date.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// How long it has been at it, for people who look on: a step over a large table takes its time, and how much is not known.
+/// Shows the elapsed time on a terminal. A migration of a large table may take long, and how long is not known.
 fn spinner() -> ProgressBar {
     let bar = progress(None, "{spinner} bringing the schema up to date: {elapsed}");
     bar.enable_steady_tick(Duration::from_millis(200));

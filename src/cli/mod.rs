@@ -1,7 +1,7 @@
-//! The command line: one file a subcommand.
+//! The command line, with one file for each subcommand.
 //!
-//! What a command prints is the response of the RPC that does the same, as text for people or as proto3 JSON. Errors
-//! are one line on the standard error and say what to do next. Secrets are never arguments: a process list shows those.
+//! A command prints the response of the RPC that does the same, as text or as proto3 JSON. An error is one line on the
+//! standard error that says what to do next. Secrets are never arguments, because the process list shows arguments.
 
 mod agent;
 mod audit;
@@ -31,9 +31,9 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{Config, Flag, Layers};
 use failure::{Failure, USAGE};
-use output::{Format, Out};
+use output::{Format, Output};
 
-/// A token service over gRPC: logs people in, keeps them logged in, logs them out, and tells good tokens from bad.
+/// A token service over gRPC: logs users in and out, refreshes their sessions, and validates tokens.
 #[derive(Parser)]
 #[command(name = "countersign", version, max_term_width = 100, subcommand_required = true)]
 struct Cli {
@@ -53,56 +53,56 @@ struct Globals {
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// What the answer looks like.
+    /// Format of the output.
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     output: Format,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the service: embedded on one folder unless the configuration names a database.
+    /// Run the service: on one folder (embedded), unless the configuration names a database.
     Serve(serve::Args),
-    /// Bring the stores' schema up to date; `serve` does it too.
+    /// Bring the schema of the stores up to date; `serve` does this too.
     Migrate,
-    /// People, on the store itself.
+    /// Manage users, directly on the store.
     #[command(subcommand)]
     User(user::Command),
-    /// The applications that get tokens, on the store itself.
+    /// Manage clients (the applications that get tokens), directly on the store.
     #[command(subcommand)]
     Client(client::Command),
-    /// Who is logged in, on the store itself.
+    /// List and revoke sessions, directly on the store.
     #[command(subcommand)]
     Session(session::Command),
-    /// The keys that sign tokens, on the store itself.
+    /// Manage the keys that sign tokens, directly on the store.
     #[command(subcommand)]
     Key(key::Command),
-    /// The trail of who did what, on the store itself.
+    /// Read the audit trail, directly on the store.
     #[command(subcommand)]
     Audit(audit::Command),
-    /// Ask a running server for tokens, and about them.
+    /// Call a running server to issue, refresh, validate and revoke tokens.
     Token(token::Args),
-    /// Validate tokens beside a service, from memory.
+    /// Validate tokens from memory, beside a service.
     Agent(agent::Args),
-    /// The configuration.
+    /// Print or check the configuration.
     #[command(subcommand)]
     Config(config::Command),
-    /// Look whether this configuration and these stores would serve; changes nothing.
+    /// Check whether the service could run with this configuration and these stores; changes nothing.
     Doctor,
-    /// Print what makes a shell complete these commands.
+    /// Print a script with which a shell completes these commands.
     Completions(describe::Completions),
     /// Print the manual page, or that of one command.
     Man(describe::Man),
 }
 
-/// What every command has.
+/// The environment, the global options and the output, for every command.
 struct Context {
     globals: Globals,
     environment: Vec<(OsString, OsString)>,
-    out: Out,
+    out: Output,
 }
 
 impl Context {
-    /// The configuration, with what the flags of a command set.
+    /// Loads the configuration with the flags of a command.
     fn config(&self, mut flags: Vec<Flag>) -> Result<Config, Failure> {
         if let Some(dir) = &self.globals.data_dir {
             let value = dir.to_str().ok_or_else(|| Failure::usage("--data-dir must be UTF-8"))?;
@@ -121,7 +121,7 @@ impl Context {
         Ok(Config::load(&layers)?)
     }
 
-    /// A variable of the environment that is no configuration.
+    /// The value of an environment variable that does not set an option; `None` if it is unset or empty.
     fn variable(&self, name: &str) -> Option<&str> {
         let found = self.environment.iter().find(|(key, _)| key == name);
         found
@@ -130,55 +130,55 @@ impl Context {
     }
 }
 
-/// Runs a command that waits for others.
-fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+/// Runs an async command to its end.
+fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::other(format!("cannot start: {error}")))?;
-    let done = runtime.block_on(work);
-    // What still runs in the background is not worth waiting for.
+    let result = runtime.block_on(command);
+    // Background tasks are not waited for.
     runtime.shutdown_background();
-    done
+    result
 }
 
-/// Runs the command that `args` (with the program's name first) ask for. The environment is read here, once.
+/// Runs the command of `args`, whose first element is the name of the program. Only this function gets the environment.
 #[must_use]
 pub fn run(args: impl IntoIterator<Item = OsString>, environment: Vec<(OsString, OsString)>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(error) => return told(&error),
+        Err(error) => return print_clap(&error),
     };
-    let out = Out::new(cli.globals.output);
+    let out = Output::new(cli.globals.output);
     let context = Context {
         globals: cli.globals,
         environment,
         out,
     };
-    let done = match cli.command {
+    let result = match cli.command {
         Command::Serve(args) => serve::run(&context, args),
-        Command::Migrate => wait(migrate::run(&context)),
-        Command::User(command) => wait(user::run(&context, command)),
-        Command::Client(command) => wait(client::run(&context, command)),
-        Command::Session(command) => wait(session::run(&context, command)),
-        Command::Key(command) => wait(key::run(&context, command)),
-        Command::Audit(command) => wait(audit::run(&context, command)),
+        Command::Migrate => block_on(migrate::run(&context)),
+        Command::User(command) => block_on(user::run(&context, command)),
+        Command::Client(command) => block_on(client::run(&context, command)),
+        Command::Session(command) => block_on(session::run(&context, command)),
+        Command::Key(command) => block_on(key::run(&context, command)),
+        Command::Audit(command) => block_on(audit::run(&context, command)),
         Command::Token(args) => token::run(&context, args),
         Command::Agent(args) => agent::run(&context, args),
         Command::Config(command) => config::run(&context, &command),
-        Command::Doctor => wait(doctor::run(&context)),
+        Command::Doctor => block_on(doctor::run(&context)),
         Command::Completions(args) => describe::completions(&args, Cli::command()),
         Command::Man(args) => describe::man(&args, Cli::command()),
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
-/// Help and version are answers; anything else that clap says is about how the command was written.
-fn told(error: &clap::Error) -> ExitCode {
-    // If nobody reads it there is nobody to tell.
+/// Prints what clap returns instead of a command: help and version succeed; everything else is a usage error.
+fn print_clap(error: &clap::Error) -> ExitCode {
+    // A failure to write to a closed stream cannot be reported.
     let _ = error.print();
     if error.use_stderr() {
         ExitCode::from(USAGE)
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn clap_accepts_the_definition_of_the_command_line() {
         Cli::command().debug_assert();
     }
 }

@@ -1,4 +1,4 @@
-//! Answers: text for people, or proto3 JSON.
+//! The output of commands: text, or proto3 JSON.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -7,62 +7,62 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use prost::{Message, Name};
 use serde_json::Value;
 
-use super::text::{Tree, printable, table};
+use super::text::{FieldTree, printable, table};
 use super::{Failure, json};
 
-/// What an answer looks like.
+/// The format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people.
+    /// Text for a terminal.
     Text,
-    /// The RPC's response as proto3 JSON.
+    /// The response of the RPC as proto3 JSON.
     Json,
 }
 
-/// Where answers go.
-pub(super) struct Out {
+/// Prints responses to the standard output and notes to the standard error.
+pub(super) struct Output {
     format: Format,
 }
 
-impl Out {
+impl Output {
     pub(super) fn new(format: Format) -> Self {
         Self { format }
     }
 
-    /// Whether the answer is JSON.
+    /// Whether the output is JSON.
     pub(super) fn is_json(&self) -> bool {
         self.format == Format::Json
     }
 
-    /// One message: a line a field.
+    /// Prints a message; as text, one line for each field.
     pub(super) fn message<M: Message + Name>(&self, message: &M) -> Result<(), Failure> {
-        let (value, descriptor) = json::of(message)?;
+        let (value, descriptor) = json::to_json(message)?;
         match self.format {
             Format::Json => print(&format!("{value:#}\n")),
-            Format::Text => print(&Tree::of(&value, Some(&descriptor)).lines()),
+            Format::Text => print(&FieldTree::of(&value, Some(&descriptor)).lines()),
         }
     }
 
-    /// One value that is no message: a line a field.
+    /// Prints a JSON value; as text, one line for each field.
     pub(super) fn value(&self, value: &Value) -> Result<(), Failure> {
         match self.format {
             Format::Json => print(&format!("{value:#}\n")),
-            Format::Text => print(&Tree::of(value, None).lines()),
+            Format::Text => print(&FieldTree::of(value, None).lines()),
         }
     }
 
-    /// One of a stream of messages: a line.
+    /// Prints one message of a stream on one line.
     pub(super) fn item<M: Message + Name>(&self, message: &M) -> Result<(), Failure> {
-        let (value, descriptor) = json::of(message)?;
+        let (value, descriptor) = json::to_json(message)?;
         match self.format {
             Format::Json => print(&format!("{value}\n")),
-            Format::Text => print(&format!("{}\n", Tree::of(&value, Some(&descriptor)).line())),
+            Format::Text => print(&format!("{}\n", FieldTree::of(&value, Some(&descriptor)).line())),
         }
     }
 
-    /// A message that is a list: a table of `columns` with a line for each of the messages in its field `rows`.
+    /// Prints a message that holds a list in its field `rows`; as text, a table of `columns` with one line for each row.
     pub(super) fn list<M: Message + Name>(&self, message: &M, rows: &str, columns: &[&str]) -> Result<(), Failure> {
-        let (value, descriptor) = json::of(message)?;
+        let (value, descriptor) = json::to_json(message)?;
         if self.is_json() {
             return print(&format!("{value:#}\n"));
         }
@@ -70,20 +70,20 @@ impl Out {
             .get_field_by_name(rows)
             .and_then(|field| field.kind().as_message().cloned());
         let rows = value[rows].as_array().map_or(&[][..], Vec::as_slice);
-        let rows: Vec<Tree> = rows.iter().map(|value| Tree::of(value, row.as_ref())).collect();
+        let rows: Vec<FieldTree> = rows.iter().map(|value| FieldTree::of(value, row.as_ref())).collect();
         print(&table(&rows, columns))
     }
 
-    /// Tells people what was done; a script that asked for JSON is not told.
+    /// Prints a remark to the standard error; nothing if the output is JSON.
     pub(super) fn note(&self, text: &str) {
         if self.format == Format::Text {
-            // Nothing depends on whether anybody reads it.
+            // A failure to write to a closed stream is ignored.
             let _ = writeln!(anstream::stderr(), "{}", printable(text));
         }
     }
 }
 
-/// How far a long piece of work has come, drawn for people who look on: on the error stream, if that is a terminal.
+/// A progress bar on the standard error; hidden if that is not a terminal.
 pub(super) fn progress(steps: Option<u64>, template: &str) -> ProgressBar {
     let target = if io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
@@ -94,7 +94,7 @@ pub(super) fn progress(steps: Option<u64>, template: &str) -> ProgressBar {
     ProgressBar::with_draw_target(steps, target).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Prints text that is the answer as it is.
+/// Prints text to the standard output.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -102,9 +102,9 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One line on the standard error that says what is wrong.
-pub(super) fn complain(message: &str) {
+/// Prints an error as one line on the standard error.
+pub(super) fn print_error(message: &str) {
     let message = printable(message);
-    // If nobody reads it there is nobody to tell.
+    // A failure to write to a closed stream cannot be reported.
     let _ = writeln!(anstream::stderr(), "\x1b[1;31merror:\x1b[0m {message}");
 }

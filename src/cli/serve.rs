@@ -13,28 +13,28 @@ use crate::secret::{SecretText, random};
 use crate::shutdown::{Stop, on_signals};
 use crate::telemetry::Telemetry;
 
-/// The user that `--dev` makes.
-const DEMO: &str = "demo";
+/// The username of the user that `--dev` creates.
+const DEMO_USER: &str = "demo";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Where gRPC answers: an address, or unix:PATH for a socket that only its owner may use.
+    /// Address of the gRPC port, or unix:PATH for a socket that only its owner may use.
     #[arg(long, value_name = "ADDR")]
     listen: Option<Listen>,
 
-    /// Address of the side port: keys, metrics, health.
+    /// Address of the HTTP port: keys, metrics, health.
     #[arg(long, value_name = "ADDR")]
     http_listen: Option<SocketAddr>,
 
-    /// For trying out: a user `demo` with a random password (printed), reflection, readable logs.
+    /// For a first try: create a user `demo` with a random password (printed), serve reflection, log as text.
     #[arg(long)]
     dev: bool,
 
-    /// Serve off loopback without TLS: only where something in front does TLS.
+    /// Serve off loopback without TLS; only if a proxy in front of the service does TLS.
     #[arg(long)]
     insecure: bool,
 
-    /// Write the addresses here, as JSON, once the service answers.
+    /// Write the addresses to this file, as JSON, once the service answers.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
 }
@@ -49,8 +49,8 @@ impl Args {
         if let Some(address) = self.http_listen {
             set("--http-listen", "server.http_listen", address.to_string());
         }
-        // What a service manager listens on is what counts, for what may be served there too.
-        let (grpc, http) = inherited.addresses().map_err(|error| passed(&error))?;
+        // The sockets of a service manager replace the configured addresses, also for the check of exposure.
+        let (grpc, http) = inherited.addresses().map_err(|error| inherited_failure(&error))?;
         if let Some(listen) = grpc {
             set("LISTEN_FDS", "server.listen", listen.to_string());
         }
@@ -65,12 +65,12 @@ impl Args {
     }
 }
 
-fn passed(error: &std::io::Error) -> Failure {
+fn inherited_failure(error: &std::io::Error) -> Failure {
     Failure::other(format!("LISTEN_FDS: {error}"))
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    let inherited = Inherited::take().map_err(|error| passed(&error))?;
+    let inherited = Inherited::take().map_err(|error| inherited_failure(&error))?;
     let config = context.config(args.flags(&inherited)?)?;
     if !args.insecure {
         config.check_exposure()?;
@@ -83,10 +83,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
         let _entered = runtime.enter();
         Telemetry::init(&config.telemetry)?
     };
-    super::memory::keep();
+    super::memory::disable_core_dumps();
     let served = runtime.block_on(serve(&config, args, inherited, &telemetry));
     telemetry.finish();
-    // What still runs was told to stop; a task that does not is not waited for.
+    // All tasks were told to stop. Those that still run are not waited for.
     runtime.shutdown_background();
     served
 }
@@ -96,7 +96,11 @@ async fn serve(config: &Config, args: Args, inherited: Inherited, telemetry: &Te
     let signals = tokio::spawn(on_signals(stop.clone()));
     let stores = app::open(config, Access::Serve).await?;
     let app = App::build(config, stores).await?;
-    let demo = if args.dev { Some(demo(&app).await?) } else { None };
+    let demo = if args.dev {
+        Some(create_demo_user(&app).await?)
+    } else {
+        None
+    };
     let options = ServeOptions {
         ready_file: args.ready_file,
         inherited,
@@ -104,7 +108,7 @@ async fn serve(config: &Config, args: Args, inherited: Inherited, telemetry: &Te
         stop,
     };
     let served = app::serve(config, app, options, |addresses| {
-        greet(config, &addresses, demo.as_ref());
+        print_greeting(config, &addresses, demo.as_ref());
     })
     .await;
     signals.abort();
@@ -112,22 +116,22 @@ async fn serve(config: &Config, args: Args, inherited: Inherited, telemetry: &Te
 }
 
 /// The user `demo`.
-enum Demo {
-    /// With this password.
-    Made(SecretText),
-    /// By an earlier start.
-    WasThere,
+enum DemoUser {
+    /// It was created with this password.
+    Created(SecretText),
+    /// It was created by an earlier start.
+    Exists,
 }
 
-/// Makes the user `demo`, unless there is one.
-async fn demo(app: &Arc<App>) -> Result<Demo, Failure> {
+/// Creates the user `demo`, unless it exists.
+async fn create_demo_user(app: &Arc<App>) -> Result<DemoUser, Failure> {
     let text: String = random::<20>(&*app.entropy)
         .iter()
         .map(|byte| char::from(b'a' + byte % 26))
         .collect();
     let password = SecretText::new(text);
     let draft = UserDraft {
-        username: DEMO.to_owned(),
+        username: DEMO_USER.to_owned(),
         ..UserDraft::default()
     };
     match app
@@ -140,17 +144,17 @@ async fn demo(app: &Arc<App>) -> Result<Demo, Failure> {
         )
         .await
     {
-        Ok(_) => Ok(Demo::Made(password)),
-        Err(error) if error.kind == ErrorKind::UserExists => Ok(Demo::WasThere),
+        Ok(_) => Ok(DemoUser::Created(password)),
+        Err(error) if error.kind == ErrorKind::UserExists => Ok(DemoUser::Exists),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Says where the service is and what to call.
-fn greet(config: &Config, addresses: &Addresses, demo: Option<&Demo>) {
+/// Prints the addresses of the service and a first call.
+fn print_greeting(config: &Config, addresses: &Addresses, demo: Option<&DemoUser>) {
     let Addresses { grpc, http } = addresses;
     tracing::info!(%grpc, %http, mode = ?config.mode(), "serving");
-    let place = match config.mode() {
+    let storage = match config.mode() {
         Mode::Embedded => format!("Everything is kept in {}\n", config.storage.data_dir.display()),
         Mode::Clustered => String::new(),
     };
@@ -160,25 +164,25 @@ fn greet(config: &Config, addresses: &Addresses, demo: Option<&Demo>) {
         ("http", " -plaintext")
     };
     let call = match demo {
-        Some(Demo::Made(password)) => {
+        Some(DemoUser::Created(password)) => {
             let password = password.expose();
-            let credential = format!(r#"{{"password": {{"username": "{DEMO}", "password": "{password}"}}}}"#);
+            let credential = format!(r#"{{"password": {{"username": "{DEMO_USER}", "password": "{password}"}}}}"#);
             format!(
-                "A user to try it with:  {DEMO}  {password}\n\n  \
+                "A user to try it with:  {DEMO_USER}  {password}\n\n  \
                  grpcurl{plain} -d '{credential}' \\\n    {grpc} countersign.v1.TokenService/Issue\n"
             )
         }
-        Some(Demo::WasThere) => format!(
-            "The user {DEMO} was made by an earlier start:\n  \
-             countersign user passwd {DEMO}    sets another password, also while this runs\n"
+        Some(DemoUser::Exists) => format!(
+            "The user {DEMO_USER} was created by an earlier start:\n  \
+             countersign user passwd {DEMO_USER}    sets a new password, also while this runs\n"
         ),
         None => format!(
-            "  countersign user add NAME    makes a user, also while this runs\n  \
-             grpcurl{plain} {grpc} list    shows the services, where reflection is on\n"
+            "  countersign user add NAME    creates a user, also while this runs\n  \
+             grpcurl{plain} {grpc} list    lists the services, if reflection is on\n"
         ),
     };
     let text =
-        format!("Countersign serves gRPC on {grpc}, keys, metrics and health on {scheme}://{http}\n{place}\n{call}");
-    // Where nobody reads it the service serves all the same.
+        format!("Countersign serves gRPC on {grpc}, keys, metrics and health on {scheme}://{http}\n{storage}\n{call}");
+    // A closed standard output must not stop the service.
     drop(super::output::print(&text));
 }

@@ -1,4 +1,4 @@
-//! `session`: who is logged in, and ending that, on the store itself.
+//! `session`: lists and revokes sessions, directly on the store.
 
 use clap::Subcommand;
 
@@ -12,22 +12,22 @@ use crate::token::{RevokeRequest, RevokeTarget};
 pub(super) enum Command {
     /// List a user's live sessions, oldest first.
     List {
-        /// The name they log in with.
+        /// The username.
         user: String,
     },
-    /// End one session with all its tokens.
+    /// Revoke one session and its tokens.
     Revoke {
-        /// Its id, as `session list` shows it.
+        /// The session id, as `session list` shows it.
         id: String,
         #[command(flatten)]
         reason: Reason,
     },
-    /// End every session and every token that there is; or those of one user, or at one client.
+    /// Revoke all sessions and tokens, or all of one user or of one client.
     RevokeAll {
         /// Only those of this user.
         #[arg(long, value_name = "NAME", conflicts_with = "client")]
         user: Option<String>,
-        /// Only those at this client.
+        /// Only those of this client.
         #[arg(long, value_name = "ID")]
         client: Option<String>,
         #[command(flatten)]
@@ -37,7 +37,7 @@ pub(super) enum Command {
 
 #[derive(clap::Args)]
 pub(super) struct Reason {
-    /// Why, for the audit trail.
+    /// The reason, for the audit trail.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
 }
@@ -48,7 +48,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::List { user } => {
             let id = store::user(&app, &user).await?.id.to_string();
             let sessions = app.live.list(&Principal::owner(), &id).await?;
-            let answer = ListSessionsResponse {
+            let response = ListSessionsResponse {
                 sessions: sessions.into_iter().map(convert::session).collect(),
             };
             let columns = [
@@ -60,7 +60,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
                 "context.device_name",
                 "context.ip_address",
             ];
-            return context.out.list(&answer, "sessions", &columns);
+            return context.out.list(&response, "sessions", &columns);
         }
         Command::Revoke { id, reason } => (RevokeTarget::Session(id), reason),
         Command::RevokeAll {
@@ -89,8 +89,6 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         reason: reason.reason,
     };
     let sessions_revoked = app.tokens.revoke(&store::owner(), request).await?;
-    context
-        .out
-        .note("what was asked for is revoked; servers that run know within a second");
+    context.out.note("revoked; running servers apply it within a second");
     context.out.message(&RevokeResponse { sessions_revoked })
 }

@@ -1,16 +1,18 @@
-//! Messages for people: a line a field, or a table.
+//! Messages as text: one line for each field, or a table.
 
 use prost_reflect::{EnumDescriptor, Kind, MessageDescriptor};
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr as _;
 
-/// What a message says, in the order of its proto file.
-pub(super) enum Tree {
+use crate::model::text::is_unprintable;
+
+/// The fields of a message, in the order of its proto file.
+pub(super) enum FieldTree {
     Leaf(String),
-    Branch(Vec<(String, Tree)>),
+    Branch(Vec<(String, FieldTree)>),
 }
 
-impl Tree {
+impl FieldTree {
     /// Reads the proto3 JSON of a message; without a descriptor, any JSON.
     pub(super) fn of(value: &Value, descriptor: Option<&MessageDescriptor>) -> Self {
         let Value::Object(map) = value else {
@@ -29,13 +31,13 @@ impl Tree {
 
     fn of_field(value: &Value, kind: &Kind) -> Self {
         if let Kind::Enum(names) = kind {
-            return Self::Leaf(named(value, names));
+            return Self::Leaf(enum_name(value, names));
         }
         let inner = kind.as_message().filter(|message| !is_well_known(message));
         Self::of(value, inner)
     }
 
-    /// What stands at this path (`context.device_name`); empty if nothing does.
+    /// The value at this path (`context.device_name`); empty if there is none.
     pub(super) fn at(&self, path: &str) -> String {
         let found = path.split('.').try_fold(self, |tree, name| match tree {
             Self::Leaf(_) => None,
@@ -48,7 +50,8 @@ impl Tree {
         }
     }
 
-    /// A line a field: the name, then the value. What is empty is left out, and so is the name of a lone message.
+    /// One line for each field: its name, then its value. Empty fields are left out. If the message has a single field that
+    /// is a message, the name of that field is left out too.
     pub(super) fn lines(&self) -> String {
         if let Self::Branch(fields) = self
             && let [(_, inner @ Self::Branch(_))] = fields.as_slice()
@@ -98,10 +101,10 @@ impl Tree {
     }
 }
 
-/// A line a row, with a head. A column is a path; its last part is its head.
-pub(super) fn table(rows: &[Tree], columns: &[&str]) -> String {
-    let head = |path: &&str| path.rsplit('.').next().unwrap_or(path).to_uppercase();
-    let mut lines: Vec<Vec<String>> = vec![columns.iter().map(head).collect()];
+/// A table with a header and one line for each row. A column is a path; its header is the last part of the path.
+pub(super) fn table(rows: &[FieldTree], columns: &[&str]) -> String {
+    let header = |path: &&str| path.rsplit('.').next().unwrap_or(path).to_uppercase();
+    let mut lines: Vec<Vec<String>> = vec![columns.iter().map(header).collect()];
     lines.extend(rows.iter().map(|row| columns.iter().map(|path| row.at(path)).collect()));
     let width = |column: usize| lines.iter().map(|line| line[column].width()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
@@ -118,22 +121,21 @@ pub(super) fn table(rows: &[Tree], columns: &[&str]) -> String {
     text
 }
 
-/// `text` on one line, with what a terminal would obey instead of show made visible.
+/// `text` on one line. Control characters, which a terminal would execute instead of show, are escaped.
 pub(super) fn printable(text: &str) -> String {
-    let hidden = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.trim_end()
         .chars()
         .fold(String::with_capacity(text.len()), |mut out, c| {
             match c {
                 '\n' => out.push(' '),
-                c if hidden(c) => out.extend(c.escape_unicode()),
+                c if is_unprintable(c) => out.extend(c.escape_unicode()),
                 c => out.push(c),
             }
             out
         })
 }
 
-/// A value as people read it.
+/// A value as text.
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -144,8 +146,8 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// The name of an enum's value without the enum's own; nothing for the unspecified one.
-fn named(value: &Value, names: &EnumDescriptor) -> String {
+/// The name of an enum value without the prefix of the enum; empty for the unspecified value.
+fn enum_name(value: &Value, names: &EnumDescriptor) -> String {
     let zero = names.default_value();
     let prefix = zero.name().strip_suffix("UNSPECIFIED").unwrap_or_default();
     let text = cell(value);
@@ -153,7 +155,7 @@ fn named(value: &Value, names: &EnumDescriptor) -> String {
     bare.filter(|name| *name != "UNSPECIFIED").collect::<Vec<_>>().join(" ")
 }
 
-/// Timestamps, durations and structs are values, not messages, in JSON.
+/// Whether JSON writes the message as a value: timestamps, durations and structs.
 fn is_well_known(message: &MessageDescriptor) -> bool {
     message.package_name() == "google.protobuf"
 }
@@ -166,21 +168,24 @@ mod tests {
     #[test]
     fn fields_are_aligned_and_empty_ones_left_out() {
         let value = json!({"active": true, "claims": {"scope": ["a", "b"], "subject": "s"}, "reason": "", "n": 0});
-        let lines = Tree::of(&value, None).lines();
+        let lines = FieldTree::of(&value, None).lines();
         assert_eq!(
             lines,
             "active          true\nclaims.scope    a b\nclaims.subject  s\nn               0\n"
         );
-        assert_eq!(Tree::of(&json!({"user": {"name": "ada"}}), None).lines(), "name  ada\n");
+        assert_eq!(
+            FieldTree::of(&json!({"user": {"name": "ada"}}), None).lines(),
+            "name  ada\n"
+        );
     }
 
     #[test]
-    fn a_table_counts_width_not_bytes_and_shows_what_a_terminal_would_obey() {
+    fn a_table_aligns_by_display_width_and_escapes_control_characters() {
         let rows = [
             json!({"name": "山田", "in": {"n": 1}}),
             json!({"name": "x\u{1b}[2J", "in": {"n": 2}}),
         ];
-        let rows = rows.map(|row| Tree::of(&row, None));
+        let rows = rows.map(|row| FieldTree::of(&row, None));
         assert_eq!(
             table(&rows, &["name", "in.n"]),
             "NAME        N\n山田        1\nx\\u{1b}[2J  2\n"

@@ -1,4 +1,4 @@
-//! `client`: the applications that get tokens, on the store itself.
+//! `client`: manages clients, the applications that get tokens, directly on the store.
 
 mod fields;
 mod rotate_secret;
@@ -11,13 +11,13 @@ use crate::grpc::convert;
 use crate::proto;
 use fields::Fields;
 
-const PAGE: i32 = 1000;
+const PAGE_SIZE: i32 = 1000;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Make a client; where one of its grants needs a secret, it is printed, this once.
+    /// Create a client. If one of its grants needs a secret, the secret is printed and cannot be shown again.
     Add {
-        /// Its id: 3-64 of a-z 0-9 . _ -
+        /// The client id: 3-64 of a-z 0-9 . _ -
         id: String,
         #[command(flatten)]
         fields: Fields,
@@ -26,32 +26,32 @@ pub(super) enum Command {
     List,
     /// Show one client.
     Show(Id),
-    /// Change a client: the options that are given.
+    /// Change the fields of a client for which an option is given.
     Update {
-        /// Its id.
+        /// The client id.
         id: String,
         #[command(flatten)]
         fields: Fields,
-        /// Give it no more tokens, and end what it has.
+        /// Refuse tokens to the client, and revoke its sessions and tokens.
         #[arg(long, conflicts_with = "enable")]
         disable: bool,
-        /// Give it tokens again.
+        /// Allow tokens to the client again.
         #[arg(long)]
         enable: bool,
-        /// Set an option back to its default, for instance `session_ttl` or `scopes`; may be given again.
+        /// Reset a field to its default, for instance `session_ttl` or `scopes`; repeatable.
         #[arg(long, value_name = "FIELD")]
         unset: Vec<String>,
     },
-    /// Make a new secret and print it, this once.
+    /// Create a new secret and print it; it cannot be shown again.
     RotateSecret(rotate_secret::Args),
-    /// Delete a client, and end everything at it.
+    /// Delete a client, and revoke its sessions and tokens.
     Delete(Id),
 }
 
-/// Which client a command is about.
+/// The client of a command.
 #[derive(clap::Args)]
 pub(super) struct Id {
-    /// Its id.
+    /// The client id.
     id: String,
 }
 
@@ -83,7 +83,7 @@ async fn add(context: &Context, id: String, fields: Fields) -> Result<(), Failur
     let (draft, _) = fields.draft(id);
     let (client, secret) = app.clients.create(&Principal::owner(), &draft).await?;
     if secret.is_some() {
-        context.out.note("keep the secret: it is shown this once");
+        context.out.note("store the secret now: it cannot be shown again");
     }
     context.out.message(&proto::CreateClientResponse {
         client: Some(convert::client(client)),
@@ -95,7 +95,7 @@ async fn list(context: &Context) -> Result<(), Failure> {
     let app = store::open(context).await?;
     let (owner, mut clients, mut token) = (Principal::owner(), Vec::new(), String::new());
     loop {
-        let page = app.clients.list(&owner, PAGE, &token).await?;
+        let page = app.clients.list(&owner, PAGE_SIZE, &token).await?;
         clients.extend(page.items.into_iter().map(convert::client));
         token = page.next_page_token;
         if token.is_empty() {
@@ -139,6 +139,6 @@ async fn delete(context: &Context, id: &str) -> Result<(), Failure> {
     app.clients.delete(&Principal::owner(), id).await?;
     context
         .out
-        .note(&format!("{id} is deleted, and everything at it is ended"));
+        .note(&format!("{id} is deleted, and its sessions and tokens are revoked"));
     context.out.message(&proto::DeleteClientResponse {})
 }

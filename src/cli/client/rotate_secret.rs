@@ -10,10 +10,10 @@ use crate::proto::convert::time::timestamp;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// Its id.
+    /// The client id.
     id: String,
 
-    /// How long the old secret stays good; 0 ends it, and every token that it got, at once.
+    /// How long the old secret stays valid; 0 ends it at once and revokes the client's sessions and tokens.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "24h")]
     overlap: Duration,
 }
@@ -24,7 +24,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         .clients
         .rotate_secret(&Principal::owner(), &args.id, Some(args.overlap))
         .await?;
-    context.out.note("keep the secret: it is shown this once");
+    context.out.note("store the secret now: it cannot be shown again");
     context.out.message(&RotateClientSecretResponse {
         client_secret: rotated.secret.expose().to_owned(),
         old_expire_time: Some(timestamp(rotated.old_expires)),

@@ -1,4 +1,4 @@
-//! A connection to a server, with the caller's own token on every call.
+//! A connection to a server that sends the caller's access token with every call.
 
 use std::error::Error;
 use std::time::Duration;
@@ -14,22 +14,22 @@ use crate::proto::token_service_client::TokenServiceClient;
 use crate::secret::SecretText;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longer than the server takes for a login under load, shorter than somebody waits before a terminal.
+/// Longer than a login takes under load, and short enough for a user at a terminal.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The service, called as whoever `COUNTERSIGN_TOKEN` says.
+/// A client of the service that sends the access token of `COUNTERSIGN_TOKEN`.
 pub(super) type Service = TokenServiceClient<InterceptedService<Channel, Bearer>>;
 
-/// Which server, and as whom.
+/// The server to call, and the access token to call it with.
 pub(super) struct Caller {
-    /// Its URL.
+    /// The URL of the server.
     pub(super) server: String,
-    /// The caller's own access token.
+    /// The caller's access token.
     pub(super) token: Option<SecretText>,
 }
 
 impl Caller {
-    /// Connects.
+    /// Connects to the server.
     pub(super) async fn connect(&self) -> Result<Service, Failure> {
         let bearer = self.token.as_ref().map(bearer).transpose()?;
         let endpoint = self.endpoint()?;
@@ -44,8 +44,8 @@ impl Caller {
     }
 
     fn endpoint(&self) -> Result<Endpoint, Failure> {
-        let wrong = || Failure::usage("--server must be a URL: http://HOST:PORT or https://HOST:PORT");
-        let endpoint = Endpoint::from_shared(self.server.clone()).map_err(|_| wrong())?;
+        let invalid = || Failure::usage("--server must be a URL: http://HOST:PORT or https://HOST:PORT");
+        let endpoint = Endpoint::from_shared(self.server.clone()).map_err(|_| invalid())?;
         let endpoint = match endpoint.uri().scheme_str() {
             Some("http") => endpoint,
             Some("https") => {
@@ -54,20 +54,20 @@ impl Caller {
                     .tls_config(roots)
                     .map_err(|error| Failure::other(format!("cannot use TLS: {error}")))?
             }
-            _ => return Err(wrong()),
+            _ => return Err(invalid()),
         };
         Ok(endpoint.connect_timeout(CONNECT_TIMEOUT))
     }
 }
 
-/// A call that is given up when it takes too long.
+/// A request with a timeout.
 pub(super) fn call<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(CALL_TIMEOUT);
     request
 }
 
-/// Puts the caller's own token on a call.
+/// Adds the caller's access token to a call.
 #[derive(Clone)]
 pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -82,12 +82,13 @@ impl Interceptor for Bearer {
 
 fn bearer(token: &SecretText) -> Result<MetadataValue<Ascii>, Failure> {
     let value = format!("Bearer {}", token.expose().trim());
-    let mut value = MetadataValue::try_from(value).map_err(|_| Failure::usage("COUNTERSIGN_TOKEN is not a token"))?;
+    let mut value =
+        MetadataValue::try_from(value).map_err(|_| Failure::usage("COUNTERSIGN_TOKEN is not an access token"))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// What lies under an error that says no more than that something failed.
+/// The last error in the chain of sources: the errors above it only say that something failed.
 fn root_cause(mut error: &(dyn Error + 'static)) -> String {
     while let Some(source) = error.source() {
         error = source;

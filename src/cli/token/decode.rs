@@ -1,4 +1,4 @@
-//! `token decode`: what a token says, true or not.
+//! `token decode`: prints the contents of a token without verifying it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,17 +11,17 @@ use crate::token::refresh_token::RefreshToken;
 
 pub(super) fn run(context: &Context, token: &SecretText) -> Result<(), Failure> {
     let token = token.expose().trim();
-    let said = access(token).or_else(|| refresh(token)).ok_or_else(|| {
-        Failure::other("neither an access token (three parts of base64url) nor a whole refresh token (csr_...)")
+    let contents = access_token(token).or_else(|| refresh_token(token)).ok_or_else(|| {
+        Failure::other("not a complete access token (three parts of base64url) or refresh token (csr_...)")
     })?;
     context
         .out
-        .note("nobody was asked whether this is true; `countersign token validate` asks");
-    context.out.value(&said)
+        .note("the token was not verified; `countersign token validate` does that");
+    context.out.value(&contents)
 }
 
-/// The parts of a JWT, as they are.
-fn access(token: &str) -> Option<Value> {
+/// The header and claims of a JWT.
+fn access_token(token: &str) -> Option<Value> {
     let mut parts = token.split('.');
     let (header, claims, _signature) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {
@@ -31,16 +31,16 @@ fn access(token: &str) -> Option<Value> {
     Some(json!({"header": read(header)?, "claims": read(claims)?}))
 }
 
-/// What a refresh token says, except its secret.
-fn refresh(token: &str) -> Option<Value> {
-    let said = RefreshToken::unproved(token)?;
+/// The contents of a refresh token, without its secret.
+fn refresh_token(token: &str) -> Option<Value> {
+    let contents = RefreshToken::unproved(token)?;
     Some(json!({
-        "user_id": said.user,
-        "session_id": said.session,
-        "client_id": said.client,
-        "generation": said.generation,
-        "epochs": said.epochs,
-        "session_expires_at": timestamp(said.expires).to_string(),
+        "user_id": contents.user,
+        "session_id": contents.session,
+        "client_id": contents.client,
+        "generation": contents.generation,
+        "epochs": contents.epochs,
+        "session_expires_at": timestamp(contents.expires).to_string(),
     }))
 }
 
@@ -49,17 +49,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_jwt_is_shown_and_nothing_else_is_one() {
-        // RFC 7519 §3.1, the example.
+    fn a_jwt_is_decoded_and_other_text_is_refused() {
+        // The example of RFC 7519 §3.1.
         let token = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6\
                      Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-        let said = access(token).unwrap();
+        let contents = access_token(token).unwrap();
         assert_eq!(
-            (&said["header"]["alg"], &said["claims"]["iss"]),
+            (&contents["header"]["alg"], &contents["claims"]["iss"]),
             (&json!("HS256"), &json!("joe"))
         );
         for bad in ["", "csr_x", "a.b", "a.b.c", "e30.e30.x.y"] {
-            assert!(access(bad).is_none() && refresh(bad).is_none(), "{bad}");
+            assert!(access_token(bad).is_none() && refresh_token(bad).is_none(), "{bad}");
         }
     }
 }

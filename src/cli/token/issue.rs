@@ -1,4 +1,4 @@
-//! `token issue`: log in.
+//! `token issue`: logs in.
 
 use std::path::PathBuf;
 
@@ -9,19 +9,19 @@ use crate::proto::{ClientSecretCredential, IssueRequest, PasswordCredential, Ses
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Log this user in with their password; without it, the client with its secret.
+    /// Log in this user with their password; without it, log in the client with its secret.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
 
-    /// At which client [default: the client `default`].
+    /// The client [default: the client `default`].
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     client: String,
 
-    /// A scope to ask for; may be given again.
+    /// A scope to request; repeatable.
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
 
-    /// An audience to ask for; may be given again.
+    /// An audience to request; repeatable.
     #[arg(long, value_name = "AUDIENCE")]
     audience: Vec<String>,
 
@@ -50,6 +50,6 @@ pub(super) async fn run(context: &Context, caller: &Caller, args: Args) -> Resul
             ..SessionContext::default()
         }),
     };
-    let answer = caller.connect().await?.issue(call(request)).await?;
-    context.out.message(answer.get_ref())
+    let response = caller.connect().await?.issue(call(request)).await?;
+    context.out.message(response.get_ref())
 }

@@ -1,4 +1,4 @@
-//! `token`: what a service asks a running server, from the command line.
+//! `token`: calls a running server as a service would.
 
 mod connect;
 mod decode;
@@ -12,16 +12,16 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{Context, Failure, input, wait};
+use super::{Context, Failure, block_on, input};
 use crate::secret::SecretText;
 use connect::Caller;
 
-/// Where servers are unless told otherwise: what `serve` listens on.
+/// The address on which `serve` listens by default.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Which server. The caller's own access token, where one is needed, is read from `COUNTERSIGN_TOKEN`.
+    /// The server. The caller's access token, if one is needed, is read from `COUNTERSIGN_TOKEN`.
     #[arg(long, global = true, value_name = "URL", default_value = DEFAULT_SERVER)]
     server: String,
     #[command(subcommand)]
@@ -30,21 +30,21 @@ pub(super) struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Log a user in, or a client with its own secret, and print the tokens.
+    /// Log in a user, or a client with its secret, and print the tokens.
     Issue(issue::Args),
     /// Exchange a refresh token for new tokens.
     Refresh(refresh::Args),
-    /// Ask whether an access token is good; exits 1 if it is not.
+    /// Check whether an access token is active; exits with 1 if it is not.
     Validate(validate::Args),
-    /// End the session of an access or refresh token; a machine's access token itself.
+    /// Revoke the session of an access or refresh token; for a client's own access token, the token itself.
     Revoke(revoke::Args),
-    /// Print what a token says, without asking anybody whether it is true.
+    /// Print the contents of a token without verifying it.
     Decode(TokenFile),
-    /// Follow the revocations as they happen.
+    /// Print revocations as they happen.
     Watch,
 }
 
-/// Where the token comes from that a command is about.
+/// Where the token of a command comes from.
 #[derive(clap::Args)]
 struct TokenFile {
     /// Read the token from the first line of this file instead of a prompt or the standard input.
@@ -64,11 +64,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
         token: context.variable("COUNTERSIGN_TOKEN").map(SecretText::new),
     };
     match args.command {
-        Command::Issue(args) => wait(issue::run(context, &caller, args)),
-        Command::Refresh(args) => wait(refresh::run(context, &caller, args)),
-        Command::Validate(args) => wait(validate::run(context, &caller, args)),
-        Command::Revoke(args) => wait(revoke::run(context, &caller, args)),
+        Command::Issue(args) => block_on(issue::run(context, &caller, args)),
+        Command::Refresh(args) => block_on(refresh::run(context, &caller, args)),
+        Command::Validate(args) => block_on(validate::run(context, &caller, args)),
+        Command::Revoke(args) => block_on(revoke::run(context, &caller, args)),
         Command::Decode(token) => decode::run(context, &token.read()?),
-        Command::Watch => wait(watch::run(context, &caller)),
+        Command::Watch => block_on(watch::run(context, &caller)),
     }
 }

@@ -1,4 +1,4 @@
-//! `token refresh`: stay logged in.
+//! `token refresh`: exchanges a refresh token for new tokens.
 
 use super::TokenFile;
 use super::connect::{Caller, call};
@@ -10,15 +10,15 @@ pub(super) struct Args {
     #[command(flatten)]
     token: TokenFile,
 
-    /// A scope to narrow the new access token to; may be given again.
+    /// A scope to narrow the new access token to; repeatable.
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
 
-    /// An audience to narrow the new access token to; may be given again.
+    /// An audience to narrow the new access token to; repeatable.
     #[arg(long, value_name = "AUDIENCE")]
     audience: Vec<String>,
 
-    /// Names this attempt, so that a retry with the same name is known for one.
+    /// The id of this attempt. With the same id, a retry is not mistaken for a stolen token.
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     attempt_id: String,
 }
@@ -31,6 +31,6 @@ pub(super) async fn run(context: &Context, caller: &Caller, args: Args) -> Resul
         attempt_id: args.attempt_id,
         context: None,
     };
-    let answer = caller.connect().await?.refresh(call(request)).await?;
-    context.out.message(answer.get_ref())
+    let response = caller.connect().await?.refresh(call(request)).await?;
+    context.out.message(response.get_ref())
 }

@@ -1,4 +1,4 @@
-//! `token revoke`: log out.
+//! `token revoke`: logs out.
 
 use super::TokenFile;
 use super::connect::{Caller, call};
@@ -11,7 +11,7 @@ pub(super) struct Args {
     #[command(flatten)]
     token: TokenFile,
 
-    /// Why, for the audit trail.
+    /// The reason, for the audit trail.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
 }
@@ -22,6 +22,6 @@ pub(super) async fn run(context: &Context, caller: &Caller, args: Args) -> Resul
         reason: args.reason,
         ..RevokeRequest::default()
     };
-    let answer = caller.connect().await?.revoke(call(request)).await?;
-    context.out.message(answer.get_ref())
+    let response = caller.connect().await?.revoke(call(request)).await?;
+    context.out.message(response.get_ref())
 }

@@ -1,4 +1,4 @@
-//! `token validate`: is it good?
+//! `token validate`: checks whether an access token is active.
 
 use super::TokenFile;
 use super::connect::{Caller, call};
@@ -10,15 +10,15 @@ pub(super) struct Args {
     #[command(flatten)]
     token: TokenFile,
 
-    /// The audience that it must be for.
+    /// The audience that the token must have.
     #[arg(long, value_name = "AUDIENCE", default_value = "", hide_default_value = true)]
     audience: String,
 
-    /// A scope that it must carry; may be given again.
+    /// A scope that the token must have; repeatable.
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
 
-    /// Ask the database, not only the memory of the server.
+    /// Check the database too, not only the memory of the server.
     #[arg(long)]
     strong: bool,
 }
@@ -35,10 +35,10 @@ pub(super) async fn run(context: &Context, caller: &Caller, args: Args) -> Resul
         required_scopes: args.scope,
         consistency: consistency.into(),
     };
-    let answer = caller.connect().await?.validate(call(request)).await?;
-    context.out.message(answer.get_ref())?;
-    // The answer says why; the exit code is for scripts.
-    if answer.get_ref().active {
+    let response = caller.connect().await?.validate(call(request)).await?;
+    context.out.message(response.get_ref())?;
+    // The response contains the reason; the exit code is for scripts.
+    if response.get_ref().active {
         Ok(())
     } else {
         Err(Failure::silent())

@@ -1,4 +1,4 @@
-//! `token watch`: the revocations, as they happen.
+//! `token watch`: prints revocations as they happen.
 
 use super::connect::Caller;
 use crate::cli::{Context, Failure};
@@ -12,13 +12,13 @@ pub(super) async fn run(context: &Context, caller: &Caller) -> Result<(), Failur
         .await?
         .into_inner();
     while let Some(item) = stream.message().await? {
-        // A beat each second is news to a machine only.
-        let beat = matches!(item.message, Some(Message::Heartbeat(_)));
-        if context.out.is_json() || !beat {
+        // As text, the heartbeat of each second would hide the revocations.
+        let is_heartbeat = matches!(item.message, Some(Message::Heartbeat(_)));
+        if context.out.is_json() || !is_heartbeat {
             context.out.item(&item)?;
         }
     }
     Err(Failure::unreachable(
-        "the server ended the stream; run it again to go on",
+        "the server ended the stream; run the command again to continue",
     ))
 }

@@ -10,14 +10,14 @@ use crate::proto::CreateUserResponse;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The name they log in with.
+    /// The username.
     name: String,
 
-    /// Give them the role `admin`, which may have every `countersign:*` scope.
+    /// Give the user the role `admin`, which allows every `countersign:*` scope.
     #[arg(long)]
     admin: bool,
 
-    /// A role; may be given again.
+    /// A role; repeatable.
     #[arg(long, value_name = "ROLE")]
     role: Vec<String>,
 
@@ -25,7 +25,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
     email: String,
 
-    /// A name for people.
+    /// A display name.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     display_name: String,
 

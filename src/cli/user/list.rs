@@ -5,11 +5,11 @@ use crate::cli::{Context, Failure, store};
 use crate::grpc::convert;
 use crate::proto::ListUsersResponse;
 
-const PAGE: i32 = 1000;
+const PAGE_SIZE: i32 = 1000;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// Only users whose name or e-mail begins so.
+    /// Only users whose username or e-mail address starts with this text.
     #[arg(default_value = "", hide_default_value = true)]
     query: String,
 }
@@ -18,7 +18,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let app = store::open(context).await?;
     let (owner, mut users, mut token) = (Principal::owner(), Vec::new(), String::new());
     loop {
-        let page = app.users.list(&owner, PAGE, &token, &args.query).await?;
+        let page = app.users.list(&owner, PAGE_SIZE, &token, &args.query).await?;
         users.extend(page.items.into_iter().map(convert::user));
         token = page.next_page_token;
         if token.is_empty() {

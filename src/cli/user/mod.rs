@@ -1,4 +1,4 @@
-//! `user`: people, on the store itself.
+//! `user`: manages users, directly on the store.
 
 mod add;
 mod import;
@@ -15,30 +15,30 @@ use crate::proto;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Make a user; `--admin` makes the first administrator.
+    /// Create a user; with `--admin`, an administrator.
     Add(add::Args),
-    /// Change a user's name, e-mail, roles or attributes.
+    /// Change a user's name, e-mail address, roles or attributes.
     Update(update::Args),
     /// List users.
     List(list::Args),
     /// Show one user.
     Show(Name),
-    /// Set a user's password, and end their sessions.
+    /// Set a user's password, and revoke their sessions.
     Passwd(passwd::Args),
-    /// Keep a user from logging in, and end their sessions.
+    /// Stop a user from logging in, and revoke their sessions.
     Disable(Name),
-    /// Let a disabled user log in again.
+    /// Allow a disabled user to log in again.
     Enable(Name),
-    /// Delete a user, and end their sessions; the audit trail stays.
+    /// Delete a user, and revoke their sessions; the audit trail stays.
     Delete(Name),
-    /// Make users of a file of another system, with the password hashes that it made.
+    /// Import users of another system with their password hashes from a file.
     Import(import::Args),
 }
 
-/// Whom a command is about.
+/// The user of a command.
 #[derive(clap::Args)]
 pub(super) struct Name {
-    /// The name they log in with.
+    /// The username.
     name: String,
 }
 
@@ -88,6 +88,6 @@ async fn delete(context: &Context, name: &str) -> Result<(), Failure> {
     app.users.delete(&Principal::owner(), &id).await?;
     context
         .out
-        .note(&format!("{name} is deleted, and their sessions are ended"));
+        .note(&format!("{name} is deleted, and their sessions are revoked"));
     context.out.message(&proto::DeleteUserResponse {})
 }

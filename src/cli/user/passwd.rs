@@ -8,7 +8,7 @@ use crate::proto::SetPasswordResponse;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The name they log in with.
+    /// The username.
     name: String,
 
     /// Read the new password from the first line of this file instead of a prompt or the standard input.
@@ -24,7 +24,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         .set_password(&Principal::owner(), &id, password, store::deadline(&app))
         .await?;
     context.out.note(&format!(
-        "the password of {} is set, and their sessions are ended",
+        "the password of {} is set, and their sessions are revoked",
         args.name
     ));
     context.out.message(&SetPasswordResponse {})

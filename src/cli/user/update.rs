@@ -12,15 +12,15 @@ use crate::proto::UpdateUserResponse;
 #[derive(clap::Args)]
 #[group(required = true, multiple = true)]
 pub(in crate::cli) struct Changes {
-    /// A role that they have from now on instead of those they had, `admin` apart; may be given again.
+    /// A new role; repeatable. The new roles replace all old ones except `admin`.
     #[arg(long, value_name = "ROLE")]
     role: Vec<String>,
 
-    /// Give them the role `admin`.
+    /// Add the role `admin`.
     #[arg(long, conflicts_with = "no_admin")]
     admin: bool,
 
-    /// Take the role `admin` from them, and end their sessions.
+    /// Remove the role `admin`, and revoke the user's sessions.
     #[arg(long)]
     no_admin: bool,
 
@@ -28,11 +28,11 @@ pub(in crate::cli) struct Changes {
     #[arg(long, value_name = "ADDRESS")]
     email: Option<String>,
 
-    /// A new name for people; empty for none.
+    /// A new display name; empty for none.
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
 
-    /// A new name to log in with.
+    /// A new username.
     #[arg(long, value_name = "NAME")]
     username: Option<String>,
 
@@ -43,7 +43,7 @@ pub(in crate::cli) struct Changes {
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The name they log in with.
+    /// The username.
     name: String,
     #[command(flatten)]
     changes: Changes,
@@ -52,9 +52,9 @@ pub(in crate::cli) struct Args {
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let app = store::open(context).await?;
     let user = store::user(&app, &args.name).await?;
-    let (draft, mask) = args.changes.of(&user);
+    let (draft, mask) = args.changes.into_draft(&user);
     let id = user.id.to_string();
-    // Roles are worked out from what was read: if they were changed meanwhile, that is said.
+    // The new roles are computed from the row that was read. If the row has changed since, the update fails.
     let user = app
         .users
         .update(&Principal::owner(), &id, &draft, &mask, Some(user.updated))
@@ -65,7 +65,8 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
 }
 
 impl Changes {
-    fn of(self, user: &User) -> (UserDraft, Vec<String>) {
+    /// The draft and update mask for these changes of `user`.
+    fn into_draft(self, user: &User) -> (UserDraft, Vec<String>) {
         let mut mask = Vec::new();
         let mut draft = UserDraft::default();
         if !self.role.is_empty() || self.admin || self.no_admin {

@@ -1,4 +1,4 @@
-//! The rows of a file of users, each with the line on which it begins.
+//! Reads the rows of a file of users, and remembers on which line each row begins.
 
 use std::io::{self, BufRead, Read};
 use std::path::Path;
@@ -20,20 +20,20 @@ const FIELDS: [&str; 7] = [
     "disabled",
     "password_hash",
 ];
-/// The longest line: far more than every field at its longest.
+/// The longest line in bytes: far more than a valid row needs.
 const MAX_LINE: u64 = 64 * 1024;
 
-/// What a file holds.
+/// The format of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A JSON object a line.
+pub(super) enum FileFormat {
+    /// One JSON object on each line.
     JsonLines,
-    /// Comma-separated values with a head.
+    /// Comma-separated values with a header.
     Csv,
 }
 
-impl Kind {
-    /// What the name says.
+impl FileFormat {
+    /// The format by the extension of the file name.
     pub(super) fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
             "jsonl" | "ndjson" => Some(Self::JsonLines),
@@ -61,14 +61,14 @@ enum Source<R> {
 }
 
 impl<R: BufRead> Rows<R> {
-    /// Reads the head, if there is one. The error says what is wrong with it.
-    pub(super) fn read(kind: Kind, input: R) -> Result<Self, String> {
-        let source = match kind {
-            Kind::JsonLines => Source::JsonLines { input, line: 0 },
-            Kind::Csv => {
+    /// Starts to read, and reads the header of a CSV file. The error says what is wrong with the header.
+    pub(super) fn read(format: FileFormat, input: R) -> Result<Self, String> {
+        let source = match format {
+            FileFormat::JsonLines => Source::JsonLines { input, line: 0 },
+            FileFormat::Csv => {
                 let mut reader = csv::ReaderBuilder::new().flexible(false).from_reader(input);
-                let head = reader.headers().map_err(|error| error.to_string())?;
-                let columns = head.iter().map(column).collect::<Result<Vec<_>, _>>()?;
+                let header = reader.headers().map_err(|error| error.to_string())?;
+                let columns = header.iter().map(column).collect::<Result<Vec<_>, _>>()?;
                 Source::Csv {
                     records: reader.into_records(),
                     columns,
@@ -81,7 +81,7 @@ impl<R: BufRead> Rows<R> {
         })
     }
 
-    /// On which line each row that was read begins, from 1.
+    /// The line on which each row begins, from 1, for the rows that were read so far.
     pub(super) fn lines(&self) -> &[u64] {
         &self.lines
     }
@@ -121,10 +121,10 @@ impl<R: BufRead> Iterator for Rows<R> {
 fn column(name: &str) -> Result<&'static str, String> {
     let name = name.trim().trim_start_matches('\u{feff}');
     let known = FIELDS.into_iter().find(|field| *field == name);
-    known.ok_or_else(|| format!("unknown column {name:?}; there are {}", FIELDS.join(", ")))
+    known.ok_or_else(|| format!("unknown column {name:?}; the columns are {}", FIELDS.join(", ")))
 }
 
-/// The next line with at most [`MAX_LINE`] bytes; a longer one is cut, and the rest of it passed over.
+/// The next line. A line longer than [`MAX_LINE`] bytes is cut, and the rest of it is skipped.
 fn next_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     if input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
@@ -136,7 +136,7 @@ fn next_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(line))
 }
 
-/// A user as a line of JSON describes them; also as the import's message of the wire does, with `user` in it.
+/// A line of JSON: the fields of a user, or like the message of the import RPC, with the fields in `user`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum JsonRow {
@@ -210,7 +210,7 @@ fn csv_row(record: csv::Result<csv::StringRecord>, columns: &[&str]) -> Result<I
     let record = record.map_err(|error| match error.kind() {
         csv::ErrorKind::Io(error) => unreadable(error),
         csv::ErrorKind::Utf8 { .. } => Error::invalid("line", "must be UTF-8"),
-        csv::ErrorKind::UnequalLengths { .. } => Error::invalid("line", "must have as many values as the head"),
+        csv::ErrorKind::UnequalLengths { .. } => Error::invalid("line", "must have as many values as the header"),
         csv::ErrorKind::Seek | csv::ErrorKind::Serialize(_) | csv::ErrorKind::Deserialize { .. } | _ => {
             Error::invalid("line", "must be CSV")
         }
@@ -242,7 +242,7 @@ fn csv_row(record: csv::Result<csv::StringRecord>, columns: &[&str]) -> Result<I
     })
 }
 
-/// The file cannot be read on: that ends the import.
+/// The error of a file that cannot be read further; it ends the import.
 fn unreadable(error: &io::Error) -> Error {
     Error::internal(format!("cannot read the file: {error}"))
 }
@@ -251,14 +251,14 @@ fn unreadable(error: &io::Error) -> Error {
 mod tests {
     use super::*;
 
-    fn read(kind: Kind, text: &str) -> (Vec<Result<ImportRow>>, Vec<u64>) {
-        let mut rows = Rows::read(kind, text.as_bytes()).unwrap();
+    fn read(format: FileFormat, text: &str) -> (Vec<Result<ImportRow>>, Vec<u64>) {
+        let mut rows = Rows::read(format, text.as_bytes()).unwrap();
         let read = rows.by_ref().collect();
         (read, rows.lines().to_vec())
     }
 
     #[test]
-    fn json_lines_are_flat_or_as_on_the_wire_and_know_their_line() {
+    fn json_rows_are_flat_or_like_the_rpc_and_know_their_line() {
         let text = concat!(
             "{\"username\":\"ada\",\"roles\":[\"a\"],\"disabled\":true,\"password_hash\":\"$2b$x\"}\n",
             "\n",
@@ -267,7 +267,7 @@ mod tests {
             "{\"username\":\"eve\",\"is_admin\":true}\n",
             "{\"username\":7}",
         );
-        let (rows, lines) = read(Kind::JsonLines, text);
+        let (rows, lines) = read(FileFormat::JsonLines, text);
         let ada = rows[0].as_ref().unwrap();
         assert_eq!((ada.user.username.as_str(), ada.user.disabled), ("ada", true));
         assert_eq!(ada.password_hash.expose(), "$2b$x");
@@ -277,27 +277,27 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_refused_and_the_next_one_read() {
+    fn a_line_that_is_too_long_is_refused_and_the_next_one_read() {
         let text = format!(
             "{{\"username\":\"{}\"}}\n{{\"username\":\"bob\"}}\n",
             "x".repeat(100_000)
         );
-        let (rows, lines) = read(Kind::JsonLines, &text);
+        let (rows, lines) = read(FileFormat::JsonLines, &text);
         assert!(rows[0].is_err());
         assert_eq!(rows[1].as_ref().unwrap().user.username, "bob");
         assert_eq!(lines, [1, 2]);
     }
 
     #[test]
-    fn csv_has_a_head_of_known_columns() {
+    fn csv_has_a_header_with_known_columns() {
         let text = "username,roles,password_hash,disabled,attributes\nada,a b;c,$2b$x,1,\"{\"\"n\"\": 1}\"\nbob,,,maybe,\nshort\n";
-        let (rows, lines) = read(Kind::Csv, text);
+        let (rows, lines) = read(FileFormat::Csv, text);
         let ada = rows[0].as_ref().unwrap();
         assert_eq!(ada.user.roles, ["a", "b", "c"]);
         assert_eq!(ada.user.attributes["n"], 1);
         assert_eq!(rows[1].as_ref().unwrap_err().violations[0].field, "user.disabled");
         assert!(rows[2].is_err());
         assert_eq!(lines, [2, 3, 4]);
-        assert!(Rows::read(Kind::Csv, &b"username,is_admin\n"[..]).is_err());
+        assert!(Rows::read(FileFormat::Csv, &b"username,is_admin\n"[..]).is_err());
     }
 }
