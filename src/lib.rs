@@ -1,13 +1,13 @@
 //! Countersign: a standalone token service over gRPC.
 //!
-//! Imports run one way, and `tests/layers.rs` keeps them so:
+//! Modules import only modules to their left. `tests/layers.rs` checks this:
 //!
 //! ```text
 //! secret, clock ← model ← store, keys, password ← throttle, revocation ← token, account ← gateway ← grpc, http ← app ← cli ← main
 //! ```
 //!
-//! * [`model`]: plain data; [`store`]: the stores' traits and backends; [`keys`]: sealing, signing and verifying.
-//! * The feature `client` is what a calling service needs; the feature `server` is the service and its command line.
+//! * [`model`]: plain data; [`store`]: the traits and backends of the stores; [`keys`]: sealing, signing and verifying.
+//! * The feature `client` is the library for calling services; the feature `server` is the service and its command line.
 
 #[cfg(feature = "server")]
 pub mod account;

@@ -1,31 +1,31 @@
 //! Secrets and randomness.
 //!
-//! A secret is zeroed when dropped, never printed, and compared in constant time.
-//! [`SecretText`] is what a person or a caller sent (a password, a token); [`SecretBytes`] is key material.
+//! A secret is zeroed when it is dropped, never printed, and compared in constant time. [`SecretText`] holds passwords and
+//! tokens; [`SecretBytes`] holds key material.
 
 use std::fmt;
 
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Where randomness comes from.
+/// A source of randomness.
 pub trait Entropy: Send + Sync + fmt::Debug {
     /// Fills `out` with unpredictable bytes.
     ///
     /// # Panics
-    /// If the operating system cannot give any: no key or token may be made then.
+    /// If the operating system cannot provide randomness, because no key or token may be created then.
     fn fill(&self, out: &mut [u8]);
 }
 
-/// The operating system's generator, by way of AWS-LC.
+/// The random generator of AWS-LC, which the operating system seeds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
     #[expect(clippy::disallowed_methods, reason = "the one place that asks for randomness")]
-    #[expect(clippy::expect_used, reason = "a machine without randomness must not make tokens")]
+    #[expect(clippy::expect_used, reason = "a machine without randomness must not create tokens")]
     fn fill(&self, out: &mut [u8]) {
-        aws_lc_rs::rand::fill(out).expect("the operating system gives randomness");
+        aws_lc_rs::rand::fill(out).expect("the operating system must provide randomness");
     }
 }
 
@@ -37,24 +37,24 @@ pub fn random<const N: usize>(entropy: &dyn Entropy) -> [u8; N] {
     out
 }
 
-/// Text that must not be shown: a password, a token, a client secret.
+/// Secret text: a password, a token, a client secret.
 #[derive(Clone, Default, Zeroize, ZeroizeOnDrop)]
 pub struct SecretText(String);
 
 impl SecretText {
-    /// Takes the text over.
+    /// Wraps the text.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself. Every caller of this is a place where a secret could leak: keep them few.
+    /// The text itself. A secret could leak wherever this is called, so call it rarely.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the text is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -81,18 +81,18 @@ impl PartialEq for SecretText {
 
 impl Eq for SecretText {}
 
-/// Key material, `N` bytes of it.
+/// `N` bytes of key material.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct SecretBytes<const N: usize>([u8; N]);
 
 impl<const N: usize> SecretBytes<N> {
-    /// Takes the bytes over.
+    /// Wraps the bytes.
     #[must_use]
     pub const fn new(bytes: [u8; N]) -> Self {
         Self(bytes)
     }
 
-    /// `N` fresh random bytes.
+    /// `N` random bytes.
     #[must_use]
     pub fn generate(entropy: &dyn Entropy) -> Self {
         Self(random(entropy))
@@ -111,13 +111,13 @@ impl<const N: usize> fmt::Debug for SecretBytes<N> {
     }
 }
 
-/// Whether two byte strings are equal, in time that depends on their lengths alone.
+/// Whether two byte strings are equal. The time depends only on their lengths, not on their contents.
 #[must_use]
 pub fn same(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
 }
 
-/// SHA-256 of `bytes`: the stored form of secrets that are themselves 256 random bits.
+/// The SHA-256 of `bytes`. It is the stored form of secrets of 256 random bits.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
@@ -145,8 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn sha256_is_the_published_one() {
-        // FIPS 180-4, the "abc" example.
+    fn sha256_gives_the_published_value() {
+        // The example "abc" of FIPS 180-4.
         assert_eq!(sha256(b"abc")[..4], [0xba, 0x78, 0x16, 0xbf]);
     }
 }

@@ -1,8 +1,8 @@
-//! The end of the process: first drain, then stop.
+//! The shutdown of the process: first drain, then stop.
 
 use tokio_util::sync::CancellationToken;
 
-/// Tells everything that runs when to finish its work and when to drop it. Clones are the same one.
+/// Tells all tasks when to finish their work and when to abandon it. Clones share the same state.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
     drain: CancellationToken,
@@ -10,45 +10,45 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Nothing is to stop yet.
+    /// A new one; nothing has to stop yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Finish what was begun and begin nothing new.
+    /// Starts draining: tasks finish their work and start nothing new.
     pub fn drain(&self) {
         self.drain.cancel();
     }
 
-    /// Drop everything.
+    /// Stops now: tasks abandon their work. This includes draining.
     pub fn now(&self) {
         self.drain.cancel();
         self.now.cancel();
     }
 
-    /// Whether to begin nothing new.
+    /// Whether draining has started.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.drain.is_cancelled()
     }
 
-    /// Resolves when nothing new may begin. Cancel-safe.
+    /// Resolves when draining starts. Cancel-safe.
     pub async fn draining(&self) {
         self.drain.cancelled().await;
     }
 
-    /// Resolves when everything must be dropped. Cancel-safe.
+    /// Resolves when tasks must abandon their work. Cancel-safe.
     pub async fn stopped(&self) {
         self.now.cancelled().await;
     }
 }
 
-/// Turns the operating system's signals into a [`Stop`]: the first SIGTERM or SIGINT drains, the second stops now.
-/// Never resolves before the second one.
+/// Applies signals to `stop`: the first SIGTERM or SIGINT starts draining, the second stops now. Resolves after the second
+/// signal.
 ///
 /// # Errors
-/// If the signals cannot be listened to.
+/// If the signal handlers cannot be installed.
 pub async fn on_signals(stop: Stop) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;

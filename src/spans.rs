@@ -1,7 +1,7 @@
 //! The spans of a call, for traces.
 //!
-//! They have one target, so that one filter tells them from everything else: where no traces are sent they cost the load
-//! of a flag. A span names methods, statements and scripts of ours, never what came in or goes out.
+//! All spans have one target, so that a filter can select them. If no traces are sent, a span costs one load of a flag. A
+//! span contains names of methods, statements and scripts, never data of requests or responses.
 
-/// The target of every span.
+/// The `tracing` target of every span.
 pub const SPANS: &str = "countersign_spans";

@@ -1,11 +1,11 @@
-//! The messages of Envoy's external authorization, as far as `proto/envoy` has them, in the modules of their packages.
+//! The messages of Envoy's external authorization that `proto/envoy` contains, in the modules of their packages.
 
 use std::fmt;
 
-/// The descriptors of `envoy.service.auth.v3` and of what it imports, encoded: what reflection serves.
+/// The encoded file descriptors of `envoy.service.auth.v3` and its imports, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/envoy.bin"));
 
-/// A package whose Rust side `build.rs` makes.
+/// A package whose code `build.rs` generates.
 macro_rules! package {
     ($doc:literal, $name:literal) => {
         #[doc = $doc]
@@ -46,7 +46,7 @@ pub mod r#type {
 use config::core::v3::HeaderValue;
 use service::auth::v3::attribute_context::HttpRequest;
 
-// Cookies and tokens are among the headers, and queries hold what people put there.
+// `Debug` leaves out headers, which contain cookies and tokens, and paths, whose query may contain secrets.
 impl fmt::Debug for HttpRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpRequest")

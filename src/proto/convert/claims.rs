@@ -1,11 +1,11 @@
-//! What an access token says.
+//! Claims of an access token.
 
 use super::json::to_struct;
 use super::time::timestamp_of_secs;
 use crate::model::{self, KeyId};
 use crate::proto;
 
-/// The claims as a message. One way only: the message leaves the epochs out, so no claims can be made from it.
+/// The claims as a message. There is no reverse, because the message does not contain the epochs.
 #[must_use]
 pub fn claims(claims: &model::Claims, key: &KeyId) -> proto::Claims {
     proto::Claims {
@@ -39,8 +39,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_claim_is_told() {
-        let said: model::Claims = serde_json::from_value(serde_json::json!({
+    fn every_claim_is_in_the_message() {
+        let source: model::Claims = serde_json::from_value(serde_json::json!({
             "iss": "https://issuer", "sub": "0190b6a8-1111-7000-8000-000000000001", "aud": ["api", "mail"],
             "client_id": "gateway", "iat": 1_700_000_000, "exp": 1_700_000_900,
             "jti": "0190b6a8-1111-7000-8000-000000000002", "scope": "read write",
@@ -51,24 +51,26 @@ mod tests {
         }))
         .unwrap();
         let key = KeyId::parse(&"k".repeat(43), "key_id").unwrap();
-        let told = claims(&said, &key);
-        let Some(outer) = &told.actor else { panic!("no actor") };
+        let message = claims(&source, &key);
+        let Some(outer) = &message.actor else {
+            panic!("no actor")
+        };
         assert_eq!(
             (outer.subject.as_str(), outer.actor.as_ref().unwrap().client_id.as_str()),
             ("gateway", "mailer")
         );
-        assert_eq!(told.scope, ["read", "write"]);
-        assert_eq!(told.audience, ["api", "mail"]);
-        assert_eq!(told.roles, ["editor"]);
-        assert_eq!(told.issued_at.unwrap().seconds, 1_700_000_000);
-        assert_eq!(told.expires_at.unwrap().seconds, 1_700_000_900);
-        assert_eq!(told.auth_time.unwrap().seconds, 1_699_999_999);
-        assert_eq!(told.session_id, "0190b6a8-1111-7000-8000-000000000003");
-        assert_eq!(told.token_id, "0190b6a8-1111-7000-8000-000000000002");
-        assert_eq!(told.key_id, key.as_str());
-        assert!(told.extra.unwrap().fields.contains_key("team"));
+        assert_eq!(message.scope, ["read", "write"]);
+        assert_eq!(message.audience, ["api", "mail"]);
+        assert_eq!(message.roles, ["editor"]);
+        assert_eq!(message.issued_at.unwrap().seconds, 1_700_000_000);
+        assert_eq!(message.expires_at.unwrap().seconds, 1_700_000_900);
+        assert_eq!(message.auth_time.unwrap().seconds, 1_699_999_999);
+        assert_eq!(message.session_id, "0190b6a8-1111-7000-8000-000000000003");
+        assert_eq!(message.token_id, "0190b6a8-1111-7000-8000-000000000002");
+        assert_eq!(message.key_id, key.as_str());
+        assert!(message.extra.unwrap().fields.contains_key("team"));
         assert_eq!(
-            (told.issuer.as_str(), told.client_id.as_str()),
+            (message.issuer.as_str(), message.client_id.as_str()),
             ("https://issuer", "gateway")
         );
     }

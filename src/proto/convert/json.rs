@@ -1,4 +1,4 @@
-//! JSON objects: attributes, the claim `ext`, details of audit events.
+//! JSON objects: attributes, the claim `ext`, and details of audit events.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use serde_json::{Map, Number, Value};
 
 use crate::model::{Error, Result};
 
-/// The largest whole number that a `google.protobuf.Value`, which is a double, holds without loss.
-const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
+/// 2^53: a `google.protobuf.Value` is a double and holds every integer up to this one exactly.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// How deep objects may be nested: far above any use, far below what could exhaust a stack.
+/// The deepest nesting that is accepted: more than any use needs, and far too little to exhaust the stack.
 const MAX_DEPTH: usize = 32;
 
 /// A JSON object as a message. Numbers become doubles.
@@ -24,7 +24,10 @@ pub fn to_struct(object: &Map<String, Value>) -> prost_types::Struct {
     }
 }
 
-/// The JSON object that a message holds; refused at `field` if it holds what JSON cannot say.
+/// The JSON object of a message.
+///
+/// # Errors
+/// `INVALID_REQUEST` for `field` if the message is nested too deeply or holds a value that JSON does not have.
 pub fn to_object(message: &prost_types::Struct, field: &'static str) -> Result<Map<String, Value>> {
     object(&message.fields, field, MAX_DEPTH)
 }
@@ -63,8 +66,8 @@ fn json(value: &prost_types::Value, field: &'static str, depth: usize) -> Result
         Some(Kind::NullValue(_)) => Value::Null,
         Some(Kind::BoolValue(truth)) => Value::Bool(*truth),
         Some(Kind::NumberValue(number)) => Value::Number(
-            whole_or_double(*number)
-                .ok_or_else(|| Error::invalid(field, "holds a number that JSON has not (not a number, or infinite)"))?,
+            json_number(*number)
+                .ok_or_else(|| Error::invalid(field, "holds a number that JSON does not have (NaN or infinity)"))?,
         ),
         Some(Kind::StringValue(text)) => Value::String(text.clone()),
         Some(Kind::ListValue(list)) => Value::Array(
@@ -77,9 +80,9 @@ fn json(value: &prost_types::Value, field: &'static str, depth: usize) -> Result
     })
 }
 
-/// `1`, not `1.0`, for what was sent as a whole number: tokens carry it as JSON.
-fn whole_or_double(number: f64) -> Option<Number> {
-    if number.fract() == 0.0 && number.abs() <= MAX_WHOLE {
+/// The JSON number of a double. An integer becomes `1`, not `1.0`, because tokens carry it as JSON.
+fn json_number(number: f64) -> Option<Number> {
+    if number.fract() == 0.0 && number.abs() <= MAX_EXACT {
         #[expect(clippy::cast_possible_truncation, reason = "whole, and within ±2^53")]
         return Some(Number::from(number as i64));
     }
@@ -92,7 +95,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn objects_come_back() {
+    fn objects_survive_the_round_trip() {
         let value = json!({
             "null": null, "yes": true, "one": 1, "half": 0.5, "less": -3, "text": "é", "list": [1, "a", {}],
             "in": {"deeper": {"still": []}},
@@ -102,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_cannot_say_is_refused() {
+    fn values_that_json_does_not_have_are_refused() {
         let of = |kind: Option<Kind>| prost_types::Struct {
             fields: [("a".to_owned(), prost_types::Value { kind })].into(),
         };

@@ -14,7 +14,7 @@ impl From<model::KeyState> for proto::KeyState {
     }
 }
 
-/// The state that a message holds; none if it is of a later version.
+/// The state of a message; `None` if it is unspecified.
 #[must_use]
 pub fn state(state: proto::KeyState) -> Option<model::KeyState> {
     match state {
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn states_come_back() {
+    fn states_survive_the_round_trip() {
         for known in model::KeyState::ALL {
             assert_eq!(state(known.into()), Some(known));
         }

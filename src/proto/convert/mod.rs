@@ -1,5 +1,5 @@
-//! Between the model and the messages, for server and client alike. What only the server speaks of (users, clients,
-//! audit) is in `grpc::convert`.
+//! Conversions between the model and the protobuf messages that server and client share. Those of the server only (users,
+//! clients, audit) are in `grpc::convert`.
 
 pub mod claims;
 pub mod json;

@@ -1,27 +1,27 @@
-//! Reasons: why a token is not active, and why a call could not be answered.
+//! Reasons: why a token is not active, and why a call failed.
 
 use crate::model::{self, ErrorKind};
 use crate::proto;
 
-/// `ErrorInfo.domain` of every error of ours.
+/// The `ErrorInfo.domain` of every error of Countersign.
 pub const DOMAIN: &str = "countersign";
 
-/// What the names of `proto::ErrorReason` begin with; `ErrorInfo.reason` leaves it out.
+/// The prefix of the names of `proto::ErrorReason`, which `ErrorInfo.reason` leaves out.
 const PREFIX: &str = "ERROR_REASON_";
 
-/// `ErrorInfo.reason`; none for the kinds that carry none.
+/// The `ErrorInfo.reason` of a kind; `None` for the kinds without a reason.
 #[must_use]
 pub fn of_kind(kind: ErrorKind) -> Option<&'static str> {
     error_reason(kind)?.as_str_name().strip_prefix(PREFIX)
 }
 
-/// The reverse of [`of_kind`]; none for a reason of a later version.
+/// The reverse of [`of_kind`]; `None` for a reason of a later version.
 #[must_use]
 pub fn kind_of(reason: &str) -> Option<ErrorKind> {
     ErrorKind::ALL.into_iter().find(|kind| of_kind(*kind) == Some(reason))
 }
 
-/// The documented value; none for the kinds that carry no reason.
+/// The documented enum value of a kind; `None` for the kinds without a reason.
 #[must_use]
 pub const fn error_reason(kind: ErrorKind) -> Option<proto::ErrorReason> {
     use proto::ErrorReason as Reason;
@@ -81,7 +81,7 @@ impl From<model::InactiveReason> for proto::InactiveReason {
     }
 }
 
-/// The reason that a message holds; none if there is none, or one of a later version.
+/// The reason of a message; `None` if it is unspecified.
 #[must_use]
 pub fn inactive(reason: proto::InactiveReason) -> Option<model::InactiveReason> {
     model::InactiveReason::ALL
@@ -95,13 +95,13 @@ mod tests {
 
     #[test]
     fn kinds_and_reasons_are_the_same_list_in_the_same_order() {
-        let told: Vec<i32> = ErrorKind::ALL
+        let numbers: Vec<i32> = ErrorKind::ALL
             .into_iter()
             .filter_map(error_reason)
             .map(i32::from)
             .collect();
-        assert_eq!(told, (1..=32).collect::<Vec<_>>());
-        assert!(proto::ErrorReason::try_from(33).is_err(), "a reason that no kind has");
+        assert_eq!(numbers, (1..=32).collect::<Vec<_>>());
+        assert!(proto::ErrorReason::try_from(33).is_err(), "every reason has a kind");
         for kind in ErrorKind::ALL {
             assert_eq!(of_kind(kind).map(kind_of), error_reason(kind).map(|_| Some(kind)));
         }
@@ -111,11 +111,11 @@ mod tests {
 
     #[test]
     fn inactive_reasons_keep_their_order() {
-        let told: Vec<i32> = model::InactiveReason::ALL
+        let numbers: Vec<i32> = model::InactiveReason::ALL
             .into_iter()
             .map(|reason| proto::InactiveReason::from(reason).into())
             .collect();
-        assert_eq!(told, (1..=12).collect::<Vec<_>>());
+        assert_eq!(numbers, (1..=12).collect::<Vec<_>>());
         for reason in model::InactiveReason::ALL {
             assert_eq!(inactive(reason.into()), Some(reason));
         }

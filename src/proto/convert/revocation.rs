@@ -1,4 +1,4 @@
-//! Revocations: the server sends them to its watchers, who apply them.
+//! Revocations: the server sends them to watching clients, which apply them.
 
 use super::time::{moment, timestamp};
 use crate::model::{self, Error, Level, Result, SessionId, Target};
@@ -30,10 +30,13 @@ impl From<Level> for proto::RevocationLevel {
     }
 }
 
-/// The revocation that a message holds. A watcher that meets one which it cannot read must not go on as if it had not
-/// been revoked: it takes a new snapshot, or ceases to answer.
+/// The revocation of a message.
+///
+/// # Errors
+/// `INVALID_REQUEST` if a field cannot be read, for instance because the server is newer. A watching client must not ignore
+/// such a revocation: it takes a new snapshot or stops answering.
 pub fn revocation(message: &proto::Revocation) -> Result<model::Revocation> {
-    let unreadable = |field: &'static str| Error::invalid(field, "cannot be read: of a later version?");
+    let unreadable = |field: &'static str| Error::invalid(field, "cannot be read; the server may be newer");
     let level = match message.level() {
         proto::RevocationLevel::Unspecified => return Err(unreadable("level")),
         proto::RevocationLevel::Token => Level::Token,
@@ -67,7 +70,7 @@ mod tests {
     use crate::model::{ClientId, KeyId, TokenId, UserId};
 
     #[test]
-    fn revocations_of_every_level_come_back() {
+    fn revocations_of_every_level_survive_the_round_trip() {
         let session = SessionId(Uuid::from_u128(1));
         let user = UserId(Uuid::from_u128(2));
         let targets = [
@@ -94,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_an_error_never_silence() {
+    fn an_unreadable_revocation_is_an_error() {
         let good = proto::Revocation::from(&model::Revocation {
             target: Target::Global,
             epoch: 1,

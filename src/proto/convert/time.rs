@@ -1,4 +1,4 @@
-//! Moments and spans.
+//! Times and durations.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use crate::model::{Error, Result};
 /// The range of `google.protobuf.Timestamp`: the years 1 to 9999.
 const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
-/// The range of `google.protobuf.Duration`: ±10,000 years, of which we take none below zero.
-const MAX_SPAN: i64 = 315_576_000_000;
+/// The largest `google.protobuf.Duration` in seconds: 10,000 years. Negative durations are refused.
+const MAX_DURATION: i64 = 315_576_000_000;
 
-/// A moment as a message; one outside the years 1 to 9999 becomes the nearest that is inside.
+/// A time as a message. A time outside the years 1 to 9999 becomes the nearest one inside.
 #[must_use]
 pub fn timestamp(at: UnixMillis) -> prost_types::Timestamp {
     let seconds = at.0.div_euclid(1000);
@@ -23,13 +23,16 @@ pub fn timestamp(at: UnixMillis) -> prost_types::Timestamp {
     }
 }
 
-/// A moment in whole seconds since the Unix epoch, as a message.
+/// A time in whole seconds since the Unix epoch, as a message.
 #[must_use]
 pub fn timestamp_of_secs(secs: i64) -> prost_types::Timestamp {
     timestamp(UnixMillis::from_secs(secs))
 }
 
-/// The moment that a message holds, rounded down to milliseconds; refused at `field` if it is none.
+/// The time of a message, rounded down to milliseconds.
+///
+/// # Errors
+/// `INVALID_REQUEST` for `field` if the message is not a valid timestamp.
 pub fn moment(timestamp: &prost_types::Timestamp, field: &'static str) -> Result<UnixMillis> {
     let nanos = i64::from(timestamp.nanos);
     if !SECONDS.contains(&timestamp.seconds) || !(0..1_000_000_000).contains(&nanos) {
@@ -38,19 +41,22 @@ pub fn moment(timestamp: &prost_types::Timestamp, field: &'static str) -> Result
     Ok(UnixMillis(timestamp.seconds * 1000 + nanos / 1_000_000))
 }
 
-/// A span as a message; saturates.
+/// A duration as a message; it saturates at the largest one.
 #[must_use]
 pub fn duration(span: Duration) -> prost_types::Duration {
     prost_types::Duration {
-        seconds: i64::try_from(span.as_secs()).unwrap_or(MAX_SPAN).min(MAX_SPAN),
+        seconds: i64::try_from(span.as_secs()).unwrap_or(MAX_DURATION).min(MAX_DURATION),
         nanos: i32::try_from(span.subsec_nanos()).unwrap_or(0),
     }
 }
 
-/// The span that a message holds; refused at `field` if it is negative or no span at all.
+/// The duration of a message.
+///
+/// # Errors
+/// `INVALID_REQUEST` for `field` if the duration is negative or not valid.
 pub fn span(duration: &prost_types::Duration, field: &'static str) -> Result<Duration> {
     let out_of_range = || Error::invalid(field, "must be a duration of zero or more");
-    if duration.seconds > MAX_SPAN {
+    if duration.seconds > MAX_DURATION {
         return Err(out_of_range());
     }
     let seconds = u64::try_from(duration.seconds).map_err(|_| out_of_range())?;
@@ -66,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_come_back() {
+    fn times_survive_the_round_trip() {
         for millis in [0, 1, -1, 1_700_000_000_123, -62_135_596_800_000, 253_402_300_799_999] {
             let sent = timestamp(UnixMillis(millis));
             assert_eq!(moment(&sent, "time").unwrap(), UnixMillis(millis));
@@ -74,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_refused_or_clamped() {
+    fn invalid_times_are_refused_and_large_ones_clamped() {
         for (seconds, nanos) in [(i64::MAX, 0), (i64::MIN, 0), (0, -1), (0, 1_000_000_000)] {
             let timestamp = prost_types::Timestamp { seconds, nanos };
             assert_eq!(moment(&timestamp, "since").unwrap_err().violations[0].field, "since");
@@ -84,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_come_back_and_are_never_negative() {
+    fn durations_survive_the_round_trip_and_are_never_negative() {
         for sent in [Duration::ZERO, Duration::from_millis(1), Duration::from_hours(24 * 400)] {
             assert_eq!(span(&duration(sent), "overlap").unwrap(), sent);
         }
@@ -92,6 +98,6 @@ mod tests {
             let duration = prost_types::Duration { seconds, nanos };
             assert!(span(&duration, "overlap").is_err());
         }
-        assert_eq!(duration(Duration::MAX).seconds, MAX_SPAN);
+        assert_eq!(duration(Duration::MAX).seconds, MAX_DURATION);
     }
 }
