@@ -53,7 +53,7 @@ impl GrpcHandler {
     /// This frame around every call.
     #[must_use]
     pub fn new(pipeline: Arc<Pipeline>, entropy: Arc<dyn Entropy>) -> Self {
-        // Windows stay hyper's 1 MiB: smaller ones cost batches a tenth, larger ones gained nothing (ARCHITECTURE.md, Speed).
+        // Windows stay hyper's 1 MiB: smaller ones cost batches a tenth, larger ones gained nothing (docs/benchmarks.md).
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
