@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_security::{RestrictionLevel, RestrictionLevelDetection as _};
 
+use crate::model::text::is_unprintable;
 use crate::model::user::{MAX_ATTRIBUTES, MAX_ROLES};
 use crate::model::{Error, Result, Username};
 
@@ -48,11 +49,6 @@ pub(super) fn text(text: &str, field: impl Into<Cow<'static, str>>) -> Result<St
         return Err(Error::invalid(field, "must not hold control characters"));
     }
     Ok(text.nfc().collect())
-}
-
-fn is_unprintable(c: char) -> bool {
-    // Line and paragraph separators, and the embeddings, overrides and isolates of UAX 9.
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Checks an e-mail address; empty is accepted. Only the syntax is checked, not whether the address receives mail.

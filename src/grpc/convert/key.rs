@@ -1,14 +1,10 @@
-//! Signing keys.
+//! Signing keys as messages.
 
 use crate::keys::ring::{KeyRing, ListedKey};
-use crate::model::{Error, Result};
 use crate::proto;
 use crate::proto::convert::time::timestamp;
 
-/// The longest reason, in bytes.
-const MAX_REASON: usize = 256;
-
-/// A key as a message.
+/// Converts a key.
 #[must_use]
 pub fn key(key: &ListedKey) -> proto::Key {
     proto::Key {
@@ -22,24 +18,13 @@ pub fn key(key: &ListedKey) -> proto::Key {
     }
 }
 
-/// A key ring as verifiers need it.
+/// Converts a key ring to the key set that verifiers need.
 #[must_use]
 pub fn key_set(ring: &KeyRing) -> proto::KeySet {
     proto::KeySet {
         jwks_json: ring.jwks_json().to_owned(),
         keys: ring.listed().map(|listed| key(&listed)).collect(),
     }
-}
-
-/// Why somebody revokes: goes to the audit trail, so it must not break its lines.
-pub fn reason(text: &str) -> Result<&str> {
-    if text.len() > MAX_REASON || text.chars().any(char::is_control) {
-        return Err(Error::invalid(
-            "reason",
-            "must be at most 256 bytes without control characters",
-        ));
-    }
-    Ok(text)
 }
 
 #[cfg(test)]
@@ -49,7 +34,7 @@ mod tests {
     use crate::model::{Algorithm, KeyId, KeyState};
 
     #[test]
-    fn only_what_has_happened_has_a_time() {
+    fn only_past_events_have_a_time() {
         let listed = ListedKey {
             id: KeyId::parse(&"k".repeat(43), "key_id").unwrap(),
             algorithm: Algorithm::Es256,
@@ -59,23 +44,18 @@ mod tests {
             retired: None,
             revoked: None,
         };
-        let told = key(&listed);
+        let message = key(&listed);
         assert_eq!(
-            (told.algorithm.as_str(), told.state()),
+            (message.algorithm.as_str(), message.state()),
             ("ES256", proto::KeyState::Active)
         );
         assert_eq!(
-            (told.create_time.unwrap().seconds, told.activate_time.unwrap().seconds),
+            (
+                message.create_time.unwrap().seconds,
+                message.activate_time.unwrap().seconds
+            ),
             (1, 2)
         );
-        assert_eq!((told.retire_time, told.revoke_time), (None, None));
-    }
-
-    #[test]
-    fn a_reason_is_one_short_line() {
-        assert_eq!(reason("leaked in a log").unwrap(), "leaked in a log");
-        for bad in ["a\0b", "a\r\nb", &"x".repeat(257)] {
-            assert_eq!(reason(bad).unwrap_err().violations[0].field, "reason");
-        }
+        assert_eq!((message.retire_time, message.revoke_time), (None, None));
     }
 }

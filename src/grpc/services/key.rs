@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{Desk, Rules};
-use crate::grpc::convert::{key, reason};
+use crate::grpc::convert::key;
 use crate::keys::manager::Keys;
 use crate::model::KeyId;
+use crate::model::text::check_reason;
 use crate::proto::key_service_server::KeyService;
 use crate::proto::{
     ListKeysRequest, ListKeysResponse, RevokeKeyRequest, RevokeKeyResponse, RotateKeyRequest, RotateKeyResponse,
@@ -36,7 +37,7 @@ impl KeyCalls {
 impl KeyService for KeyCalls {
     async fn list_keys(&self, request: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>, Status> {
         let _work = self.desk.take(request)?;
-        // What the store holds, not what this replica loaded last.
+        // The keys of the store may be newer than those that this replica loaded last.
         self.keys.reload().await?;
         Ok(Response::new(ListKeysResponse {
             keys: self.keys.listed().iter().map(key).collect(),
@@ -55,10 +56,9 @@ impl KeyService for KeyCalls {
     async fn revoke_key(&self, request: Request<RevokeKeyRequest>) -> Result<Response<RevokeKeyResponse>, Status> {
         let work = self.desk.take(request)?;
         let id = KeyId::parse(&work.message.key_id, "key_id")?;
-        let (revoked, revocation) = self
-            .keys
-            .revoke(&id, reason(&work.message.reason)?, &work.caller.origin)
-            .await?;
+        let reason = &work.message.reason;
+        check_reason(reason)?;
+        let (revoked, revocation) = self.keys.revoke(&id, reason, &work.caller.origin).await?;
         if let Some(revocation) = revocation {
             self.spread.spread(&revocation).await;
         }
