@@ -134,6 +134,6 @@ fn keys(app: &App) {
         let age = app.clock.now().since(activated);
         metrics::gauge!("countersign_signing_key_age_seconds").set(age.as_secs_f64());
     }
-    let refused = app.keys.current().refused().len();
-    metrics::gauge!("countersign_sealed_rows_refused").set(refused as f64);
+    let unusable_rows = app.keys.current().unusable_rows().len();
+    metrics::gauge!("countersign_sealed_rows_refused").set(unusable_rows as f64);
 }

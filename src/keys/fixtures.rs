@@ -1,4 +1,4 @@
-//! What the tests of this room share.
+//! Fixtures of the tests in `keys`.
 
 #![cfg(feature = "server")]
 
@@ -10,8 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::clock::{Clock, UnixMillis, millis};
-use crate::keys::rows::{Provenance, signing_row};
-use crate::keys::seal::Master;
+use crate::keys::rows::{KeySource, signing_row};
+use crate::keys::seal::MasterKeyring;
 use crate::keys::signing::SigningKey;
 use crate::keys::verify::Policy;
 use crate::keys::verifying::VerifyingKeys;
@@ -19,7 +19,7 @@ use crate::model::{Algorithm, Claims, KeyState};
 use crate::secret::SystemEntropy;
 use crate::store::keys::SigningRow;
 
-/// The moment at which the tests take place, in seconds.
+/// The time of the tests, in seconds since the Unix epoch.
 pub(crate) const NOW: i64 = 1_800_000_000;
 
 pub(crate) fn now() -> UnixMillis {
@@ -33,7 +33,7 @@ pub(crate) fn policy() -> Policy {
     }
 }
 
-/// The claims of a good token, as JSON to be spoilt.
+/// The claims of a valid token, as JSON that a test changes.
 pub(crate) fn claims() -> Value {
     json!({
         "iss": "https://issuer.test",
@@ -50,13 +50,13 @@ pub(crate) fn claims() -> Value {
     })
 }
 
-/// The header of a good token, as JSON to be spoilt.
+/// The header of a valid token, as JSON that a test changes.
 pub(crate) fn header(key: &SigningKey) -> Value {
     json!({"typ": "at+jwt", "alg": key.algorithm().as_str(), "kid": key.id().as_str()})
 }
 
-/// Header and payload of a good token, each as a foreign writer orders its members, and as this service writes them: such
-/// a token is read on a shorter way.
+/// Two pairs of header and payload of a valid token: with the members in another order than ours, and byte for byte as
+/// this service writes them. The parser has a faster path for the second.
 pub(crate) fn written(key: &SigningKey) -> [(String, String); 2] {
     let own = URL_SAFE_NO_PAD.decode(key.public().token_header()).unwrap();
     let said: Claims = serde_json::from_value(claims()).unwrap();
@@ -66,7 +66,7 @@ pub(crate) fn written(key: &SigningKey) -> [(String, String); 2] {
     ]
 }
 
-/// A token of these very bytes with a right signature.
+/// A token of exactly these header and payload bytes, with a valid signature.
 pub(crate) fn signed(key: &SigningKey, header: &[u8], payload: &[u8]) -> String {
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
     let signature = key.signature(message.as_bytes()).unwrap();
@@ -81,18 +81,18 @@ pub(crate) fn verifying<'a>(keys: impl IntoIterator<Item = &'a SigningKey>) -> V
     verifying
 }
 
-/// A master keyring of one fresh key.
-pub(crate) fn master() -> Master {
-    Master::parse(&Master::generate(&SystemEntropy)).unwrap()
+/// A master keyring with one new key.
+pub(crate) fn master() -> MasterKeyring {
+    MasterKeyring::parse(&MasterKeyring::generate(&SystemEntropy)).unwrap()
 }
 
-/// The row of a fresh key in this state, made at `created` and come to its state at `since`.
+/// The row of a new key in `state`: created at `created`, in its state since `since`.
 pub(crate) fn row(
     algorithm: Algorithm,
     state: KeyState,
     created: UnixMillis,
     since: UnixMillis,
-    master: &Master,
+    master: &MasterKeyring,
 ) -> SigningRow {
     let key = SigningKey::generate(algorithm, &SystemEntropy).unwrap();
     let at = |wanted: &[KeyState]| wanted.contains(&state).then_some(since);
@@ -101,15 +101,15 @@ pub(crate) fn row(
         activated: at(&[KeyState::Active, KeyState::Retired]),
         retired: at(&[KeyState::Retired]),
         revoked: at(&[KeyState::Revoked]),
-        ..signing_row(&key, Provenance::Generated, created, master, &SystemEntropy).unwrap()
+        ..signing_row(&key, KeySource::Generated, created, master, &SystemEntropy).unwrap()
     }
 }
 
-/// A clock that stands until it is moved.
+/// A clock that a test moves.
 #[derive(Debug)]
 pub(crate) struct SetClock {
     monotonic: AtomicI64,
-    /// How far the wall clock is ahead.
+    /// How far the wall clock is ahead of the monotonic one, in milliseconds.
     ahead: AtomicI64,
 }
 
@@ -121,17 +121,17 @@ impl SetClock {
         }
     }
 
-    /// Lets time pass.
+    /// Moves both clocks forward.
     pub(crate) fn advance(&self, span: Duration) {
         self.monotonic.fetch_add(millis(span), Ordering::Relaxed);
     }
 
-    /// Sets the wall clock ahead, though no time passes.
+    /// Sets the wall clock forward; the monotonic clock stays.
     pub(crate) fn leap(&self, span: Duration) {
         self.ahead.fetch_add(millis(span), Ordering::Relaxed);
     }
 
-    /// Sets it back.
+    /// Sets the wall clock back; the monotonic clock stays.
     pub(crate) fn leap_back(&self, span: Duration) {
         self.ahead.fetch_sub(millis(span), Ordering::Relaxed);
     }

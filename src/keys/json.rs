@@ -1,6 +1,7 @@
-//! JSON read strictly: one object, no member twice at any depth, nothing after it (RFC 7515 §4, RFC 7519 §4).
+//! Strict JSON: one object, no duplicate member at any depth, nothing after it (RFC 7515 §4, RFC 7519 §4).
 //!
-//! `serde_json` keeps the last of two equal members, other parsers the first: a token must not mean two things.
+//! Of two members with one name `serde_json` keeps the last into a map, and other parsers keep the first. A token with
+//! such members would mean different things to different readers.
 
 use std::borrow::Cow;
 use std::{fmt, io};
@@ -10,15 +11,15 @@ use serde::{Deserialize, Serialize, de};
 
 use crate::model::claims::from_object;
 
-/// Reads `bytes` as one JSON object that fits `T`; `None` if it is anything else. Depth is bounded by `serde_json` (128).
+/// Reads `bytes` as one JSON object that fits `T`; `None` if it is anything else. `serde_json` bounds the depth (128).
 pub(super) fn object<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Option<T> {
     let text = str::from_utf8(bytes).ok()?;
     let Object(object) = serde_json::from_str(text).ok()?;
     is_unique(text).then_some(object)
 }
 
-/// As [`object`], with less work where `T` is what we write ourselves: bytes that `T` is written as again hold no member
-/// twice, because writing makes none.
+/// Like [`object`], and faster for input that this service wrote. If serialising `T` gives the same bytes, the input has
+/// no duplicate members, so the slower check is skipped.
 pub(super) fn own_object<'de, T: Deserialize<'de> + Serialize>(bytes: &'de [u8]) -> Option<T> {
     let text = str::from_utf8(bytes).ok()?;
     let Object(object) = serde_json::from_str(text).ok()?;
@@ -27,7 +28,7 @@ pub(super) fn own_object<'de, T: Deserialize<'de> + Serialize>(bytes: &'de [u8])
     (is_ours || is_unique(text)).then_some(object)
 }
 
-/// Takes what is written to it if it is these bytes.
+/// A writer that accepts exactly these bytes.
 struct Expected<'a>(&'a [u8]);
 
 impl io::Write for Expected<'_> {
@@ -46,7 +47,7 @@ fn is_unique(json: &str) -> bool {
     Unique.deserialize(&mut json).is_ok() && json.end().is_ok()
 }
 
-/// A `T` that is read from an object only: a derived struct would be read from an array too, member by member.
+/// A `T` that is read from an object only. A derived `Deserialize` would also accept an array of the members.
 pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -55,17 +56,17 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// A member that, when it is there, is not `null`. For `#[serde(default, deserialize_with)]`.
+/// Reads an optional member that must not be `null`. For `#[serde(default, deserialize_with)]`.
 pub(super) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// Like [`present`] for text, borrowed from the input where it holds no escapes.
+/// Like [`present`] for text; borrows it from the input if it holds no escapes.
 pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
     Text::deserialize(deserializer).map(|text| Some(text.0))
 }
 
-/// Whether a member is there, whatever it holds. For `#[serde(default, deserialize_with)]`.
+/// Whether a member is present, with any value. For `#[serde(default, deserialize_with)]`.
 pub(super) fn seen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
@@ -74,7 +75,7 @@ pub(super) fn seen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Accepts any JSON in which no object has a member twice.
+/// Accepts any JSON without duplicate members.
 struct Unique;
 
 impl<'de> DeserializeSeed<'de> for Unique {
@@ -127,7 +128,7 @@ impl<'de> Visitor<'de> for Unique {
             names.push(name);
             map.next_value_seed(Self)?;
         }
-        // Sorted, so that an object of many small members costs no square of its size.
+        // Sorting keeps the cost of an object with many small members below the square of their number.
         names.sort_unstable();
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(A::Error::custom("duplicate member"));

@@ -1,4 +1,4 @@
-//! JSON Web Keys (RFC 7517), read strictly.
+//! A strict parser of JSON Web Keys (RFC 7517).
 
 use std::borrow::Cow;
 
@@ -11,10 +11,10 @@ use super::json;
 use super::public::PublicKey;
 use crate::model::{Error, Result};
 
-/// The largest key set that is read: a hundred RSA keys of 4096 bits fit.
+/// The largest accepted key set, in bytes: room for a hundred RSA keys of 4096 bits.
 const MAX_SET: usize = 128 * 1024;
 
-/// The members that we know; what we do not know is ignored (RFC 7517 §4).
+/// The known members of a JWK; others are ignored (RFC 7517 §4).
 #[derive(Deserialize)]
 pub(super) struct Members<'a> {
     #[serde(borrow)]
@@ -49,10 +49,10 @@ pub(super) struct Members<'a> {
     pub(super) dq: Option<Zeroizing<String>>,
     #[serde(default, deserialize_with = "json::present")]
     pub(super) qi: Option<Zeroizing<String>>,
-    /// More than two primes (RFC 7518 §6.3.2.7).
+    /// Whether the RSA key has more than two primes (RFC 7518 §6.3.2.7).
     #[serde(default, deserialize_with = "json::seen")]
     pub(super) oth: bool,
-    /// A symmetric key.
+    /// Whether this is a symmetric key.
     #[serde(default, deserialize_with = "json::seen")]
     k: bool,
 }
@@ -60,10 +60,10 @@ pub(super) struct Members<'a> {
 impl<'a> Members<'a> {
     /// Reads one JWK.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self> {
-        json::object(bytes).ok_or_else(|| Error::invalid("key", "not a JSON Web Key"))
+        json::object(bytes).ok_or_else(|| Error::invalid("key", "is not a JSON Web Key"))
     }
 
-    /// The public half. `operation` is what the key is wanted for: `verify`, or `sign` for a private one.
+    /// The public key. `operation` is the intended use, which `key_ops` must allow: `verify`, or `sign` for a private key.
     pub(super) fn public(&self, operation: &str) -> Result<PublicKey> {
         if self.usage.as_deref().is_some_and(|usage| usage != "sig") {
             return Err(Error::invalid("key", "`use` is not \"sig\""));
@@ -82,7 +82,7 @@ impl<'a> Members<'a> {
             _ => return Err(Error::invalid("key", "the key type is none of OKP, EC and RSA")),
         };
         if self.alg.as_deref().is_some_and(|alg| alg != key.algorithm().as_str()) {
-            return Err(Error::invalid("key", "`alg` is not what the key does"));
+            return Err(Error::invalid("key", "`alg` does not fit the key type"));
         }
         Ok(key)
     }
@@ -93,7 +93,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// A member that is base64url of bytes.
+/// Decodes a member that holds bytes in base64url.
 pub(super) fn number(name: &str, member: Option<&str>) -> Result<Zeroizing<Vec<u8>>> {
     let text = member.ok_or_else(|| Error::invalid("key", format!("`{name}` is missing")))?;
     URL_SAFE_NO_PAD
@@ -102,11 +102,13 @@ pub(super) fn number(name: &str, member: Option<&str>) -> Result<Zeroizing<Vec<u
         .map_err(|_| Error::invalid("key", format!("`{name}` is not base64url")))
 }
 
-/// Reads a set of public keys: each with the `kid` that the set gives it, in order.
+/// Reads a set of public keys, in order, each with its `kid`.
 ///
-/// Keys of a type that is not known are ignored (RFC 7517 §5). One that is known and wrong (`use`, `alg`, curve, a weak
-/// RSA key, a private or symmetric one), a key without `kid` and a `kid` twice refuse the whole set: nobody publishes
-/// such a set who means well.
+/// Keys of an unknown type are ignored (RFC 7517 §5).
+///
+/// # Errors
+/// `INVALID_REQUEST` for the whole set if one key of a known type is unusable (wrong `use`, `alg` or curve, a weak RSA key,
+/// a private or symmetric key), has no `kid`, or has the `kid` of another key: such a set is a mistake or an attack.
 pub fn parse_set(text: &str) -> Result<Vec<(String, PublicKey)>> {
     #[derive(Deserialize)]
     struct Set<'a> {
@@ -114,9 +116,9 @@ pub fn parse_set(text: &str) -> Result<Vec<(String, PublicKey)>> {
         keys: Vec<json::Object<Members<'a>>>,
     }
     if text.len() > MAX_SET {
-        return Err(Error::invalid("jwks", "too long"));
+        return Err(Error::invalid("jwks", "is too long"));
     }
-    let not_a_set = || Error::invalid("jwks", "not a JSON Web Key Set");
+    let not_a_set = || Error::invalid("jwks", "is not a JSON Web Key Set");
     let set: Set<'_> = json::object(text.as_bytes()).ok_or_else(not_a_set)?;
     let mut keys: Vec<(String, PublicKey)> = Vec::with_capacity(set.keys.len());
     for json::Object(members) in set.keys {
@@ -131,18 +133,21 @@ pub fn parse_set(text: &str) -> Result<Vec<(String, PublicKey)>> {
             .kid
             .ok_or_else(|| Error::invalid("jwks", "a key has no `kid`"))?;
         if keys.iter().any(|(known, _)| *known == kid) {
-            return Err(Error::invalid("jwks", "a `kid` stands twice"));
+            return Err(Error::invalid("jwks", "two keys have the same `kid`"));
         }
         keys.push((kid.into_owned(), key));
     }
     Ok(keys)
 }
 
-/// Reads one public key (RFC 7517 §4) without its `kid`.
+/// Reads one public key (RFC 7517 §4); ignores its `kid`.
 pub fn parse_public(text: &str) -> Result<PublicKey> {
     let members = Members::parse(text.as_bytes())?;
     if members.is_private() {
-        return Err(Error::invalid("key", "a private half where a public key belongs"));
+        return Err(Error::invalid(
+            "key",
+            "is a private or symmetric key; a public key is required",
+        ));
     }
     members.public("verify")
 }

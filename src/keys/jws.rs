@@ -1,4 +1,4 @@
-//! JWS compact serialisation (RFC 7515 §7.1), read strictly, and the one check of a signature.
+//! A strict parser of the JWS compact serialisation (RFC 7515 §7.1), and the check of its signature.
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
@@ -12,17 +12,17 @@ use super::verify::ACCESS_TOKEN_TYPE;
 use super::verifying::VerifyingKeys;
 use crate::model::{Algorithm, InactiveReason};
 
-/// The longest token that is looked at, in bytes. Issue makes none over 3.5 KiB.
+/// The longest accepted token, in bytes. `Issue` makes none over 3.5 KiB.
 pub const MAX_LEN: usize = 4096;
 
-/// Where the decoded parts of one token are put: no allocation.
+/// Memory for the decoded parts of one token, so that parsing allocates none.
 pub struct Scratch([MaybeUninit<u8>; DECODED]);
 
-/// What [`MAX_LEN`] characters of base64 decode to.
+/// How many bytes [`MAX_LEN`] characters of base64 decode to.
 const DECODED: usize = MAX_LEN / 4 * 3;
 
 impl Scratch {
-    /// An empty one.
+    /// New, unused memory.
     #[must_use]
     pub const fn new() -> Self {
         Self([MaybeUninit::uninit(); DECODED])
@@ -35,12 +35,12 @@ impl Default for Scratch {
     }
 }
 
-/// What a header says, as far as it matters to us (RFC 7515 §4.1). Members that we do not know and that are not critical
-/// are ignored, as §4 demands.
+/// The members of a JOSE header that this service looks at (RFC 7515 §4.1). Unknown members that are not critical are
+/// ignored, as §4 requires.
 #[derive(Default, Deserialize)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a member of the object, there or not"
+    reason = "each says whether a member of the object is present"
 )]
 struct Header<'a> {
     #[serde(borrow)]
@@ -66,7 +66,7 @@ struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// What the header of this key's tokens says.
+    /// The header of the tokens that this key signs.
     fn of(key: &'a PublicKey) -> Self {
         Self {
             alg: key.algorithm().as_str().into(),
@@ -77,7 +77,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// A JWS in three parts, decoded; nothing about it is trusted yet.
+/// A JWS in three decoded parts. Nothing in it is verified yet.
 pub struct Jws<'a> {
     header: Header<'a>,
     signed: &'a [u8],
@@ -86,10 +86,11 @@ pub struct Jws<'a> {
 }
 
 impl<'a> Jws<'a> {
-    /// Takes a token apart. `None` unless it is at most [`MAX_LEN`] bytes, exactly three parts of base64url (without
-    /// padding and without stray bits at the end, so that one token has one spelling), and a header that is a JSON object
-    /// with `alg` and members of the right types, none of them twice. A header that one of `keys` writes is known and not
-    /// read again.
+    /// Parses a token; `None` if it is malformed.
+    ///
+    /// A well-formed token has at most [`MAX_LEN`] bytes and exactly three parts of base64url, without padding and without
+    /// stray bits at the end, so that a token has one spelling only. Its header is a JSON object with `alg`, with members of
+    /// the right types and without duplicates. The header that one of `keys` writes is recognised by its text and not parsed.
     #[must_use]
     pub fn parse(token: &'a str, keys: &'a VerifyingKeys, scratch: &'a mut Scratch) -> Option<Self> {
         if token.len() > MAX_LEN {
@@ -97,7 +98,7 @@ impl<'a> Jws<'a> {
         }
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, payload) = signed.split_once('.')?;
-        // A second dot in the payload is not base64url: more than three parts end here.
+        // A further part would leave a dot in the payload, which is not base64url.
         let (header, rest) = if let Some(key) = keys.find_by_header(header) {
             (Header::of(key), &mut scratch.0[..])
         } else {
@@ -114,7 +115,7 @@ impl<'a> Jws<'a> {
         })
     }
 
-    /// The payload, decoded.
+    /// The decoded payload.
     #[must_use]
     pub const fn payload(&self) -> &'a [u8] {
         self.payload
@@ -126,7 +127,7 @@ impl<'a> Jws<'a> {
         self.header.kid.as_deref()
     }
 
-    /// Whether the header's `typ` is this media type: case-insensitive, `application/` optional (RFC 7515 §4.1.9).
+    /// Whether the header's `typ` is this media type, in any case, with or without `application/` (RFC 7515 §4.1.9).
     #[must_use]
     pub fn is_type(&self, wanted: &str) -> bool {
         const PREFIX: &str = "application/";
@@ -139,17 +140,17 @@ impl<'a> Jws<'a> {
         })
     }
 
-    /// The algorithm that the header names, if it is one of ours and the header asks for nothing that we do not do:
-    /// critical extensions, an unencoded payload (RFC 7797), a nested token, a key from the token itself (RFC 8725 §3.10).
+    /// The header's algorithm; `None` if this service does not support it, or does not support another demand of the
+    /// header: critical extensions, an unencoded payload (RFC 7797), a nested token, a key inside the token (RFC 8725 §3.10).
     #[must_use]
     pub fn algorithm(&self) -> Option<Algorithm> {
         let header = &self.header;
-        let asks_for_more =
+        let has_unsupported_member =
             header.crit || header.b64 || header.cty || header.jku || header.jwk || header.x5u || header.x5c;
-        Algorithm::named(&header.alg).filter(|_| !asks_for_more)
+        Algorithm::named(&header.alg).filter(|_| !has_unsupported_member)
     }
 
-    /// Whether `key` signed this: the key decides the algorithm, and the header must agree (RFC 8725 §3.1).
+    /// Checks that `key` signed this JWS. The key decides the algorithm, and the header must name the same (RFC 8725 §3.1).
     pub fn check_signature(&self, key: &PublicKey) -> Result<(), InactiveReason> {
         let algorithm = self.algorithm().ok_or(InactiveReason::Unsupported)?;
         if algorithm == key.algorithm() && key.verifies(self.signed, self.signature) {
@@ -159,15 +160,15 @@ impl<'a> Jws<'a> {
         }
     }
 
-    /// Whether the signature has the one form that we make of it.
+    /// Whether the signature has its canonical form; see [`PublicKey::is_canonical`].
     pub(super) fn is_canonical(&self, key: &PublicKey) -> bool {
         key.is_canonical(self.signature)
     }
 }
 
-/// The part in bytes, and what is left of the scratch.
+/// Decodes `part` into the beginning of `scratch`; returns the bytes and the rest of `scratch`.
 fn decode<'a>(part: &str, scratch: &'a mut [MaybeUninit<u8>]) -> Option<(&'a [u8], &'a mut [MaybeUninit<u8>])> {
-    // Four characters make three bytes; of a last group of two or three, one or two.
+    // Four characters make three bytes; a last group of two or three characters makes one or two.
     let (decoded, rest) = scratch.split_at_mut_checked(part.len() * 3 / 4)?;
     let decoded = URL_SAFE_NO_PAD.decode(part.as_bytes(), decoded.as_out()).ok()?;
     Some((decoded, rest))
@@ -182,7 +183,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Of another library, which says of itself that it keeps to RFC 4648 §3.5: no stray bits.
+        /// The `base64` crate rejects stray bits at the end, as RFC 4648 §3.5 permits.
         #[test]
         fn a_part_is_decoded_as_strictly_as_by_the_book(
             part in "[A-Za-z0-9_-]{0,140}|[A-D=+/ .é]{0,9}|[A-Za-z0-9_-]{16,100}[\\x00-\\x7fé][A-Za-z0-9_-]{16,60}",

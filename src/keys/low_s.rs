@@ -1,8 +1,8 @@
-//! One signature per token: ES256 in its low-S form.
+//! Low-S form of ES256 signatures, so that a token has one valid signature only.
 //!
-//! For every ECDSA signature (r, s) there is a second one, (r, n − s), that anybody can compute. We sign with the smaller
-//! s and accept no other, so that a token cannot be turned into different bytes that are good as well. Verifiers that
-//! do not know of this accept ours all the same.
+//! For each ECDSA signature (r, s) there is a second valid one, (r, n − s), and computing it needs no key. This service
+//! signs with the smaller s and accepts no other, so a valid token cannot be changed into different bytes that are valid
+//! too. Other verifiers accept the low-S form as well.
 
 /// The order n of P-256 (FIPS 186-5, SP 800-186 §3.2.1.3), big-endian.
 #[cfg(feature = "server")]
@@ -17,13 +17,13 @@ const HALF: [u8; 32] = [
     0x56, 0xd3, 0x8b, 0xcf, 0x42, 0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8,
 ];
 
-/// Whether an ES256 signature (r ‖ s, RFC 7518 §3.4) is 64 bytes with the smaller s. Signatures are public: no secret
-/// decides how long this takes.
+/// Whether an ES256 signature (r ‖ s, RFC 7518 §3.4) has 64 bytes and the smaller s. Its time may depend on the signature,
+/// which is public.
 pub(super) fn is_low(signature: &[u8]) -> bool {
     signature.len() == 64 && signature[32..] <= HALF[..]
 }
 
-/// Replaces s by n − s if that is smaller. `signature` is a good r ‖ s.
+/// Replaces s by n − s if that is smaller. `signature` is a valid r ‖ s.
 #[cfg(feature = "server")]
 pub(super) fn lower(signature: &mut [u8]) {
     if signature.len() == 64 && !is_low(signature) {

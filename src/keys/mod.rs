@@ -1,11 +1,11 @@
 //! Keys: verifying tokens, and (feature `server`) signing, sealing and rotating.
 //!
 //! [`verify::verify`] is the one function that decides whether an access token is genuine: `Validate`, the client
-//! library and our own caller authentication all use it. It does no I/O and asks for no time: both are passed in.
+//! library and the authentication of callers use it. It does no I/O and reads no clock: keys and time are arguments.
 //!
-//! Signatures are AWS-LC's, by way of `aws-lc-rs`, over keys that are parsed once; everything around a signature
-//! (RFC 7515 compact form, RFC 7517 key sets, RFC 7638 thumbprints, RFC 8725 and RFC 9068 rules) is here, because it is
-//! what JWT libraries leave to their callers. `docs/jwt-rules.md` names the test of each rule.
+//! AWS-LC makes and checks the signatures, through `aws-lc-rs`, with keys that are parsed once. This module does what JWT
+//! libraries leave to their callers: the compact form (RFC 7515), key sets (RFC 7517), thumbprints (RFC 7638) and the
+//! rules of RFC 8725 and RFC 9068. `docs/jwt-rules.md` lists the rules with the tests of each.
 
 pub mod cache;
 pub mod jwk;

@@ -1,4 +1,4 @@
-//! Public halves of signing keys, parsed once.
+//! Public keys, parsed once.
 
 use std::fmt;
 
@@ -13,11 +13,10 @@ use super::{low_s, roca};
 use crate::model::{Algorithm, Error, KeyId, Result};
 use crate::secret::sha256;
 
-/// RSA moduli that are accepted, in bits: NIST SP 800-131A's floor, and what RFC 7518 §3.3 verifiers still do quickly.
+/// Accepted sizes of an RSA modulus, in bits: from the minimum of NIST SP 800-131A to what verifiers still check quickly.
 pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
-/// The public half of a signing key. Its algorithm is fixed by what it is (RFC 8725 §3.1): nothing that a token says can
-/// change it.
+/// The public key of a signing key. Its type fixes its algorithm (RFC 8725 §3.1), so a token cannot choose another.
 #[derive(Clone)]
 pub struct PublicKey {
     id: KeyId,
@@ -28,7 +27,7 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// An Ed25519 key (RFC 8037): the 32 bytes of its point.
+    /// An Ed25519 key (RFC 8037) from the 32 bytes of its point.
     pub fn ed25519(x: &[u8]) -> Result<Self> {
         let parsed = ParsedPublicKey::new(&ED25519, x)
             .ok()
@@ -38,13 +37,13 @@ impl PublicKey {
         Self::new(Algorithm::EdDsa, canonical, parsed)
     }
 
-    /// A P-256 key (RFC 7518 §6.2.1): its coordinates, 32 bytes each.
+    /// A P-256 key (RFC 7518 §6.2.1) from its coordinates, 32 bytes each.
     pub fn p256(x: &[u8], y: &[u8]) -> Result<Self> {
         let off_curve = || Error::invalid("key", "x and y are not a point of P-256");
         if x.len() != 32 || y.len() != 32 {
             return Err(off_curve());
         }
-        // SEC 1 §2.3.3, uncompressed. AWS-LC checks that the point is on the curve (RFC 8725 §3.4).
+        // The uncompressed form of SEC 1 §2.3.3. AWS-LC checks that the point is on the curve (RFC 8725 §3.4).
         let point = [&[4], x, y].concat();
         let parsed = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).map_err(|_| off_curve())?;
         let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
@@ -55,10 +54,11 @@ impl PublicKey {
         )
     }
 
-    /// An RSA key (RFC 7518 §6.3.1): modulus and exponent, big-endian without leading zeros.
+    /// An RSA key (RFC 7518 §6.3.1) from its modulus and exponent, big-endian without leading zeros.
     ///
-    /// Refused are moduli outside [`RSA_BITS`], exponents that are even or below 65537 (FIPS 186-5 §A.1.1), and keys
-    /// with the fingerprint of CVE-2017-15361.
+    /// # Errors
+    /// `INVALID_REQUEST` at `key` for a modulus outside [`RSA_BITS`], for an exponent that is even or below 65537
+    /// (FIPS 186-5 §A.1.1) or has more than 33 bits, and for a key with the fingerprint of CVE-2017-15361.
     pub fn rsa(n: &[u8], e: &[u8]) -> Result<Self> {
         let bits = n
             .first()
@@ -75,7 +75,7 @@ impl PublicKey {
         if !exponent.is_some_and(|e| e >= 65537 && e % 2 == 1 && e < 1 << 33) {
             return Err(Error::invalid(
                 "key",
-                "the RSA exponent must be odd, from 65537 to 33 bits",
+                "the RSA exponent must be odd, at least 65537, and at most 33 bits long",
             ));
         }
         if roca::is_weak(n) {
@@ -107,31 +107,31 @@ impl PublicKey {
         })
     }
 
-    /// Its RFC 7638 thumbprint.
+    /// The RFC 7638 thumbprint of the key, which is its `kid`.
     #[must_use]
     pub const fn id(&self) -> &KeyId {
         &self.id
     }
 
-    /// How it verifies.
+    /// The algorithm of its signatures.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The header of every access token that it signs, encoded (RFC 7515 §7.1).
+    /// The encoded header (RFC 7515 §7.1) of each access token that the key signs.
     #[must_use]
     pub(super) fn token_header(&self) -> &str {
         &self.header
     }
 
-    /// The JWK of RFC 7638 §3: required members only, sorted, no white space.
+    /// The JWK that RFC 7638 §3 hashes: the required members only, sorted, without white space.
     #[must_use]
     pub fn canonical_jwk(&self) -> &str {
         &self.canonical
     }
 
-    /// The JWK as published (RFC 7517): the required members with `use`, `alg` and `kid`.
+    /// The JWK in the published key set (RFC 7517): the required members with `use`, `alg` and `kid`.
     #[must_use]
     pub fn published_jwk(&self) -> String {
         let members = self.canonical.strip_suffix('}').unwrap_or(&self.canonical);
@@ -142,13 +142,14 @@ impl PublicKey {
         )
     }
 
-    /// Whether `signature` is one of this key over `message`.
+    /// Whether `signature` is a signature of `message` by this key.
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         self.parsed.verify_sig(message, signature).is_ok()
     }
 
-    /// Whether a signature has the one form that we make: see `low_s`. Ed25519 and RSASSA-PKCS1-v1_5 have no other.
+    /// Whether a valid signature has the only form that this service makes: see `low_s`. Valid Ed25519 and
+    /// RSASSA-PKCS1-v1_5 signatures have one form only.
     #[must_use]
     pub(super) fn is_canonical(&self, signature: &[u8]) -> bool {
         match self.algorithm {

@@ -1,4 +1,4 @@
-//! The service's refresh keys: they tag refresh tokens, so that a forged one is refused without asking any store.
+//! Refresh keys: they tag refresh tokens, so that a forged token is refused without a call to a store.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use aws_lc_rs::hmac;
 
 use crate::secret::{SecretBytes, same};
 
-/// HMAC-SHA256 (RFC 2104), cut to 16 bytes.
+/// A key that tags refresh tokens: HMAC-SHA256 (RFC 2104), truncated to 16 bytes.
 pub struct RefreshKey(hmac::Key);
 
 impl RefreshKey {
-    /// The key of these bytes.
+    /// Makes the key from its secret bytes.
     #[must_use]
     pub fn new(secret: &SecretBytes<32>) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret.expose()))
     }
 
-    /// The tag of `bytes`.
+    /// Computes the tag of `bytes`.
     #[must_use]
     pub fn tag(&self, bytes: &[u8]) -> [u8; 16] {
         let mut tag = [0; 16];
@@ -24,7 +24,7 @@ impl RefreshKey {
         tag
     }
 
-    /// Whether `tag` is the tag of `bytes`; compared in constant time.
+    /// Whether `tag` is the tag of `bytes`. Compares in constant time.
     #[must_use]
     pub fn verifies(&self, bytes: &[u8], tag: &[u8; 16]) -> bool {
         same(&self.tag(bytes), tag)

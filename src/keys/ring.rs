@@ -1,4 +1,4 @@
-//! The key ring: one immutable picture of everything that the store keeps of keys, opened.
+//! The key ring: an immutable snapshot of all keys and secrets in the store, unsealed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::refresh::RefreshKey;
-use super::rows::{Opened, open_secret, open_signing};
-use super::seal::{Master, Subject, Unopened};
+use super::rows::{UnsealedKey, unseal_secret, unseal_signing_key};
+use super::seal::{MasterKeyring, SealedItem, UnsealError};
 use super::signing::SigningKey;
 use super::verifying::VerifyingKeys;
 use crate::clock::UnixMillis;
@@ -16,20 +16,20 @@ use crate::model::{Algorithm, KeyId, KeyState};
 use crate::secret::{SecretBytes, sha256};
 use crate::store::keys::{CheckRow, KeyRows, SecretPurpose, SecretRow, SigningRow};
 
-/// What is told of a signing key: its public facts.
+/// The public properties of a signing key, as the API lists them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedKey {
-    /// RFC 7638 thumbprint.
+    /// The RFC 7638 thumbprint.
     pub id: KeyId,
-    /// How it signs.
+    /// The algorithm of its signatures.
     pub algorithm: Algorithm,
-    /// Where it is in its life.
+    /// Its state.
     pub state: KeyState,
     /// When it was published.
     pub created: UnixMillis,
     /// When it began to sign.
     pub activated: Option<UnixMillis>,
-    /// When it ceased to sign.
+    /// When it stopped signing.
     pub retired: Option<UnixMillis>,
     /// When it was revoked.
     pub revoked: Option<UnixMillis>,
@@ -49,45 +49,45 @@ impl From<&SigningRow> for ListedKey {
     }
 }
 
-/// A row that was refused: it is not in use, whatever it says. Each is an error in the log and a count in the metrics.
+/// A row that does not open and is therefore not used. Each one is logged as an error and counted in a metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// Which, in words.
-    pub what: String,
-    /// Why.
-    pub why: Unopened,
+pub struct UnusableRow {
+    /// The item of the row, for messages.
+    pub item: String,
+    /// Why the row does not open.
+    pub error: UnsealError,
 }
 
-/// All keys, of one moment. Rows that do not open under the master keyring are left out entirely: a public half whose
-/// private half was not sealed by us could have been put there by anybody who can write to the database.
+/// All keys at one moment. Rows that do not open under the master keyring are left out, with their public keys: an attacker
+/// with write access to the database could have inserted them.
 #[derive(Debug)]
 pub struct KeyRing {
     rows: KeyRows,
-    opened: Vec<Opened>,
+    unsealed: Vec<UnsealedKey>,
     refresh: BTreeMap<u32, RefreshKey>,
-    tagging: Option<u32>,
+    tagging_key: Option<u32>,
     peppers: BTreeMap<u32, SecretBytes<32>>,
     verifying: Arc<VerifyingKeys>,
     jwks_json: String,
     etag: String,
-    refused: Vec<Refused>,
+    unusable_rows: Vec<UnusableRow>,
     version: u64,
 }
 
 impl KeyRing {
-    /// Opens all rows. A refresh key made after `settled` is known but not tagged with yet: other replicas may not have
-    /// loaded it (unless there is no other).
+    /// Opens all rows. A refresh key that was created after `settled` verifies tags and does not make them yet, because
+    /// other replicas may not have loaded it. If there is no older one, the oldest key is used all the same.
     #[must_use]
-    pub fn open(rows: KeyRows, master: &Master, settled: UnixMillis) -> Self {
+    pub fn open(rows: KeyRows, master: &MasterKeyring, settled: UnixMillis) -> Self {
         let mut ring = Self {
-            opened: Vec::new(),
+            unsealed: Vec::new(),
             refresh: BTreeMap::new(),
-            tagging: None,
+            tagging_key: None,
             peppers: BTreeMap::new(),
             verifying: Arc::default(),
             jwks_json: String::new(),
             etag: String::new(),
-            refused: Vec::new(),
+            unusable_rows: Vec::new(),
             rows: KeyRows::default(),
             version: 0,
         };
@@ -97,24 +97,24 @@ impl KeyRing {
                 verifying.note(&row.id, row.state, None);
                 continue;
             }
-            match open_signing(row, master) {
-                Ok(opened) => {
-                    verifying.insert(opened.key.public().clone(), row.retired);
-                    ring.opened.push(opened);
+            match unseal_signing_key(row, master) {
+                Ok(unsealed) => {
+                    verifying.insert(unsealed.key.public().clone(), row.retired);
+                    ring.unsealed.push(unsealed);
                 }
-                Err(why) => ring.refuse(Subject::Signing(&row.id, row.algorithm), why, &rows.checks),
+                Err(error) => ring.add_unusable(SealedItem::SigningKey(&row.id, row.algorithm), error, &rows.checks),
             }
         }
         for row in &rows.secrets {
-            match open_secret(row, master) {
+            match unseal_secret(row, master) {
                 Ok(secret) => match row.purpose {
                     SecretPurpose::Refresh => drop(ring.refresh.insert(row.id, RefreshKey::new(&secret))),
                     SecretPurpose::Pepper => drop(ring.peppers.insert(row.id, secret)),
                 },
-                Err(why) => ring.refuse(Subject::Secret(row.purpose, row.id), why, &rows.checks),
+                Err(error) => ring.add_unusable(SealedItem::Secret(row.purpose, row.id), error, &rows.checks),
             }
         }
-        ring.tagging = tagging(&rows, &ring.refresh, settled);
+        ring.tagging_key = tagging_key(&rows, &ring.refresh, settled);
         ring.jwks_json = verifying.jwks_json();
         let digest = sha256(ring.jwks_json.as_bytes());
         ring.etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest[..12]));
@@ -123,147 +123,148 @@ impl KeyRing {
         ring
     }
 
-    /// This ring as the replica's `version`th.
+    /// Sets the version of this ring.
     #[must_use]
     pub(super) fn numbered(mut self, version: u64) -> Self {
         self.version = version;
         self
     }
 
-    /// Counts the rings of this replica, so that what was verified under an earlier one is known.
+    /// The version of this ring: each ring of a replica has a higher one, so a cached token shows which ring verified it.
     #[must_use]
     pub const fn version(&self) -> u64 {
         self.version
     }
 
-    /// The key that signs now, if it opened.
+    /// The key that signs now, unless its row does not open.
     #[must_use]
     pub fn active(&self) -> Option<&SigningKey> {
         let found = self
-            .opened
+            .unsealed
             .iter()
-            .find(|opened| opened.listed.state == KeyState::Active);
-        found.map(|opened| &opened.key)
+            .find(|unsealed| unsealed.listed.state == KeyState::Active);
+        found.map(|unsealed| &unsealed.key)
     }
 
-    /// The id of the key that the store says is ACTIVE, whether or not it opened.
+    /// The id of the key that is ACTIVE in the store, whether or not its row opens.
     #[must_use]
     pub fn active_id(&self) -> Option<&KeyId> {
         let found = self.rows.signing.iter().find(|row| row.state == KeyState::Active);
         found.map(|row| &row.id)
     }
 
-    /// The refresh key that new tokens are tagged with: the newest that every replica has had the time to load.
+    /// The refresh key that tags new tokens, with its number: the newest one that every replica has had the time to load.
     #[must_use]
     pub fn newest_refresh(&self) -> Option<(u32, &RefreshKey)> {
-        let id = self.tagging?;
+        let id = self.tagging_key?;
         self.refresh.get(&id).map(|key| (id, key))
     }
 
-    /// The refresh key of this number.
+    /// The refresh key with this number.
     #[must_use]
     pub fn refresh_key(&self, id: u32) -> Option<&RefreshKey> {
         self.refresh.get(&id)
     }
 
-    /// Every pepper by its number.
+    /// All peppers with their numbers.
     pub fn peppers(&self) -> impl Iterator<Item = (u32, &SecretBytes<32>)> {
         self.peppers.iter().map(|(id, pepper)| (*id, pepper))
     }
 
-    /// The pepper of this number.
+    /// The pepper with this number.
     #[must_use]
     pub fn pepper(&self, id: u32) -> Option<&SecretBytes<32>> {
         self.peppers.get(&id)
     }
 
-    /// The pepper that new hashes are made with.
+    /// The newest pepper with its number, for new hashes.
     #[must_use]
     pub fn newest_pepper(&self) -> Option<(u32, &SecretBytes<32>)> {
         self.peppers.last_key_value().map(|(id, pepper)| (*id, pepper))
     }
 
-    /// What verifies.
+    /// The public keys that verify tokens.
     #[must_use]
     pub const fn verifying(&self) -> &Arc<VerifyingKeys> {
         &self.verifying
     }
 
-    /// All signing keys of the store, oldest first, those that did not open too.
+    /// All signing keys of the store, oldest first, including those whose rows do not open.
     pub fn listed(&self) -> impl Iterator<Item = ListedKey> {
         self.rows.signing.iter().map(ListedKey::from)
     }
 
-    /// The JSON Web Key Set (RFC 7517 §5): PENDING, ACTIVE and RETIRED keys.
+    /// The JSON Web Key Set (RFC 7517 §5) of the PENDING, ACTIVE and RETIRED keys.
     #[must_use]
     pub fn jwks_json(&self) -> &str {
         &self.jwks_json
     }
 
-    /// The entity tag of the key set (RFC 9110 §8.8.3), with its quotation marks: the same on every replica.
+    /// The entity tag of the key set (RFC 9110 §8.8.3), quotation marks included. It is the same on every replica.
     #[must_use]
     pub fn etag(&self) -> &str {
         &self.etag
     }
 
-    /// The rows that are not in use.
+    /// The rows that do not open and are not used.
     #[must_use]
-    pub fn refused(&self) -> &[Refused] {
-        &self.refused
+    pub fn unusable_rows(&self) -> &[UnusableRow] {
+        &self.unusable_rows
     }
 
-    /// Whether opening `rows` now would give this same ring.
-    pub(super) fn is_of(&self, rows: &KeyRows, settled: UnixMillis) -> bool {
-        self.rows == *rows && self.tagging == tagging(rows, &self.refresh, settled)
+    /// Whether opening `rows` with this `settled` would give the same ring.
+    pub(super) fn matches(&self, rows: &KeyRows, settled: UnixMillis) -> bool {
+        self.rows == *rows && self.tagging_key == tagging_key(rows, &self.refresh, settled)
     }
 
-    /// What the ring was opened from.
+    /// The rows that the ring was made from.
     #[must_use]
     pub const fn rows(&self) -> &KeyRows {
         &self.rows
     }
 
-    /// The signing keys that opened, oldest first; REVOKED ones are left closed.
+    /// The signing keys whose rows opened, oldest first. Rows of REVOKED keys are not opened.
     #[must_use]
-    pub fn opened(&self) -> &[Opened] {
-        &self.opened
+    pub fn unsealed(&self) -> &[UnsealedKey] {
+        &self.unsealed
     }
 
-    /// Whether the row of this signing key was refused because it is not what was sealed.
+    /// Whether the row of this signing key does not open because it was changed.
     #[must_use]
     pub fn is_tampered(&self, id: &KeyId) -> bool {
         let row = self.rows.signing.iter().find(|row| row.id == *id);
-        row.is_some_and(|row| self.is_tampered_with(Subject::Signing(&row.id, row.algorithm)))
+        row.is_some_and(|row| self.is_item_tampered(SealedItem::SigningKey(&row.id, row.algorithm)))
     }
 
-    /// The same for a secret.
+    /// Whether the row of this secret does not open because it was changed.
     #[must_use]
     pub fn is_tampered_secret(&self, purpose: SecretPurpose, id: u32) -> bool {
-        self.is_tampered_with(Subject::Secret(purpose, id))
+        self.is_item_tampered(SealedItem::Secret(purpose, id))
     }
 
-    fn is_tampered_with(&self, subject: Subject<'_>) -> bool {
-        let what = subject.to_string();
-        self.refused
+    fn is_item_tampered(&self, item: SealedItem<'_>) -> bool {
+        let item = item.to_string();
+        self.unusable_rows
             .iter()
-            .any(|refused| refused.what == what && refused.why == Unopened::Tampered)
+            .any(|row| row.item == item && row.error == UnsealError::Tampered)
     }
 
-    fn refuse(&mut self, subject: Subject<'_>, why: Unopened, checks: &[CheckRow]) {
-        // Every master key that ever sealed has a check value: a name that has none is a changed byte.
-        let why = match why {
-            Unopened::UnknownMaster(name) if checks.iter().any(|check| check.name == name) => {
-                Unopened::UnknownMaster(name)
+    fn add_unusable(&mut self, item: SealedItem<'_>, error: UnsealError, checks: &[CheckRow]) {
+        // Each master key that ever sealed has a check value. A name without one means that the sealed text was changed.
+        let error = match error {
+            UnsealError::UnknownMaster(name) if checks.iter().any(|check| check.name == name) => {
+                UnsealError::UnknownMaster(name)
             }
-            Unopened::UnknownMaster(_) | Unopened::Tampered => Unopened::Tampered,
+            UnsealError::UnknownMaster(_) | UnsealError::Tampered => UnsealError::Tampered,
         };
-        let what = subject.to_string();
-        self.refused.push(Refused { what, why });
+        let item = item.to_string();
+        self.unusable_rows.push(UnusableRow { item, error });
     }
 }
 
-fn tagging(rows: &KeyRows, opened: &BTreeMap<u32, RefreshKey>, settled: UnixMillis) -> Option<u32> {
-    let of_refresh = |row: &&SecretRow| row.purpose == SecretPurpose::Refresh && opened.contains_key(&row.id);
+/// The number of the refresh key that tags new tokens; see [`KeyRing::open`] for `settled`.
+fn tagging_key(rows: &KeyRows, unsealed: &BTreeMap<u32, RefreshKey>, settled: UnixMillis) -> Option<u32> {
+    let of_refresh = |row: &&SecretRow| row.purpose == SecretPurpose::Refresh && unsealed.contains_key(&row.id);
     let known = || rows.secrets.iter().filter(of_refresh);
     let newest = known().filter(|row| row.created <= settled).map(|row| row.id).max();
     newest.or_else(|| known().map(|row| row.id).min())

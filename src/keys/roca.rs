@@ -1,9 +1,10 @@
-//! RSA keys whose primes are k·M + (65537^a mod M): made by a faulty library (CVE-2017-15361, "ROCA"), factored cheaply.
+//! Detection of weak RSA keys of CVE-2017-15361 ("ROCA"). A faulty library made their primes as k·M + (65537^a mod M), so
+//! factoring them is cheap.
 //!
-//! Nemec, Sys, Svenda, Klinec, Matyas: The Return of Coppersmith's Attack (CCS 2017) §2.2: such a modulus is a power of
-//! 65537 modulo each small prime of M. A sound key passes for one with a probability below 2⁻²⁷.
+//! Such a modulus is a power of 65537 modulo each small prime factor of M (Nemec, Sys, Svenda, Klinec, Matyas: The Return
+//! of Coppersmith's Attack, CCS 2017, §2.2). A sound key is taken for a weak one with a probability below 2⁻²⁷.
 
-/// The primes of M that tell most: 65537 generates a small part of each one's group.
+/// The most telling prime factors of M: 65537 generates only a small subgroup modulo each of them.
 const PRIMES: [u32; 17] = [11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157];
 
 /// Whether the modulus (big-endian) has the fingerprint.
@@ -33,7 +34,7 @@ mod tests {
 
     use super::*;
 
-    /// Wycheproof's key with the vulnerability (`json_web_key_test.json`, tc7), and every other RSA key of that file.
+    /// Wycheproof's vulnerable key (`json_web_key_test.json`, tc7) and the other RSA keys of that file.
     #[test]
     fn only_the_faulty_key_has_the_fingerprint() {
         let path = concat!(

@@ -1,25 +1,25 @@
-//! Rows of the store, made and opened.
+//! Sealing keys into rows of the store, and opening such rows.
 
 use super::jwk;
 use super::public::PublicKey;
 use super::ring::ListedKey;
-use super::seal::{Master, Subject, Unopened};
+use super::seal::{MasterKeyring, SealedItem, UnsealError};
 use super::signing::SigningKey;
 use crate::clock::UnixMillis;
 use crate::model::{Error, KeyState, Result};
 use crate::secret::{Entropy, SecretBytes};
 use crate::store::keys::{SecretPurpose, SecretRow, SigningRow};
 
-/// Where a private half came from: sealed in front of it, so that nobody can change it.
+/// Where a private key came from. One byte before the sealed private key stores it, so it cannot be changed in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provenance {
-    /// Made here.
+pub enum KeySource {
+    /// This service generated it.
     Generated,
-    /// Brought along: `key import`.
+    /// An operator imported it with `key import`.
     Imported,
 }
 
-impl Provenance {
+impl KeySource {
     const fn byte(self) -> u8 {
         match self {
             Self::Generated => 0,
@@ -28,32 +28,32 @@ impl Provenance {
     }
 }
 
-/// A signing key that opened.
+/// A signing key whose row opened.
 #[derive(Debug)]
-pub struct Opened {
-    /// Its public facts.
+pub struct UnsealedKey {
+    /// Its public properties.
     pub listed: ListedKey,
     /// The key itself.
     pub key: SigningKey,
-    /// Where it came from.
-    pub provenance: Provenance,
+    /// Where the private key came from.
+    pub source: KeySource,
 }
 
-/// The row of a new signing key, PENDING.
+/// Seals a new signing key into a row, in state PENDING.
 pub fn signing_row(
     key: &SigningKey,
-    provenance: Provenance,
+    source: KeySource,
     now: UnixMillis,
-    master: &Master,
+    master: &MasterKeyring,
     entropy: &dyn Entropy,
 ) -> Result<SigningRow> {
     let mut plain = key.to_pkcs8()?;
-    plain.insert(0, provenance.byte());
+    plain.insert(0, source.byte());
     Ok(SigningRow {
         id: key.id().clone(),
         algorithm: key.algorithm(),
         public_jwk: key.public().canonical_jwk().to_owned(),
-        sealed: master.seal(Subject::Signing(key.id(), key.algorithm()), &plain, entropy)?,
+        sealed: master.seal(SealedItem::SigningKey(key.id(), key.algorithm()), &plain, entropy)?,
         state: KeyState::Pending,
         created: now,
         activated: None,
@@ -62,46 +62,46 @@ pub fn signing_row(
     })
 }
 
-/// The row of a fresh symmetric secret.
+/// Generates a symmetric secret and seals it into a row.
 pub fn secret_row(
     purpose: SecretPurpose,
     id: u32,
     now: UnixMillis,
-    master: &Master,
+    master: &MasterKeyring,
     entropy: &dyn Entropy,
 ) -> Result<SecretRow> {
     let secret = SecretBytes::<32>::generate(entropy);
     Ok(SecretRow {
         purpose,
         id,
-        sealed: master.seal(Subject::Secret(purpose, id), secret.expose(), entropy)?,
+        sealed: master.seal(SealedItem::Secret(purpose, id), secret.expose(), entropy)?,
         created: now,
     })
 }
 
-/// Opens a signing key: everything that the row says of it must agree with what was sealed.
-pub(super) fn open_signing(row: &SigningRow, master: &Master) -> Result<Opened, Unopened> {
-    let plain = master.open(Subject::Signing(&row.id, row.algorithm), &row.sealed)?;
-    let (provenance, pkcs8) = match plain.split_first() {
-        Some((0, pkcs8)) => (Provenance::Generated, pkcs8),
-        Some((1, pkcs8)) => (Provenance::Imported, pkcs8),
-        _ => return Err(Unopened::Tampered),
+/// Opens a signing key. Its id, algorithm and public key in the row must agree with the sealed private key.
+pub(super) fn unseal_signing_key(row: &SigningRow, master: &MasterKeyring) -> Result<UnsealedKey, UnsealError> {
+    let plain = master.unseal(SealedItem::SigningKey(&row.id, row.algorithm), &row.sealed)?;
+    let (source, pkcs8) = match plain.split_first() {
+        Some((0, pkcs8)) => (KeySource::Generated, pkcs8),
+        Some((1, pkcs8)) => (KeySource::Imported, pkcs8),
+        _ => return Err(UnsealError::Tampered),
     };
-    let key = SigningKey::from_pkcs8(row.algorithm, pkcs8).map_err(|_| Unopened::Tampered)?;
+    let key = SigningKey::from_pkcs8(row.algorithm, pkcs8).map_err(|_| UnsealError::Tampered)?;
     let public: Result<PublicKey, Error> = jwk::parse_public(&row.public_jwk);
     if *key.id() != row.id || public.ok().as_ref() != Some(key.public()) {
-        return Err(Unopened::Tampered);
+        return Err(UnsealError::Tampered);
     }
-    Ok(Opened {
+    Ok(UnsealedKey {
         listed: row.into(),
         key,
-        provenance,
+        source,
     })
 }
 
 /// Opens a symmetric secret.
-pub(super) fn open_secret(row: &SecretRow, master: &Master) -> Result<SecretBytes<32>, Unopened> {
-    let plain = master.open(Subject::Secret(row.purpose, row.id), &row.sealed)?;
-    let bytes = plain.as_slice().try_into().map_err(|_| Unopened::Tampered)?;
+pub(super) fn unseal_secret(row: &SecretRow, master: &MasterKeyring) -> Result<SecretBytes<32>, UnsealError> {
+    let plain = master.unseal(SealedItem::Secret(row.purpose, row.id), &row.sealed)?;
+    let bytes = plain.as_slice().try_into().map_err(|_| UnsealError::Tampered)?;
     Ok(SecretBytes::new(bytes))
 }

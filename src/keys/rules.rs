@@ -1,4 +1,4 @@
-//! `docs/jwt-rules.md` names the tests of each rule: they must exist.
+//! Checks that the tests named in `docs/jwt-rules.md` exist.
 
 use std::fs;
 use std::path::Path;

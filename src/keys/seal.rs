@@ -1,8 +1,8 @@
-//! Sealing: private halves at rest are AES-256-GCM ciphertext under keys derived from the master keyring.
+//! Sealing: private keys and secrets are stored as AES-256-GCM ciphertext under keys derived from the master keyring.
 //!
-//! A sealed text is `1 | name of the master key (8) | nonce (12) | ciphertext and tag`. What it is the secret of (the
-//! key's id and algorithm, the purpose and number of a symmetric secret) is associated data, so that no sealed text can be
-//! put in another's place. The master key itself encrypts nothing: HKDF-SHA256 (RFC 5869) derives one key a purpose.
+//! A sealed text is `1 | name of the master key (8 bytes) | nonce (12 bytes) | ciphertext and tag`. The identity of the
+//! secret ([`SealedItem`]) is associated data, so a sealed text does not open in the row of another secret. The master key
+//! itself encrypts nothing: HKDF-SHA256 (RFC 5869) derives one key for each purpose.
 
 use std::fmt;
 
@@ -20,43 +20,45 @@ use crate::store::keys::SecretPurpose;
 const VERSION: u8 = 1;
 const NAME_LEN: usize = 8;
 
-/// What a sealed text is the secret of.
+/// The identity of a sealed secret; the associated data of its ciphertext.
 #[derive(Clone, Copy, Debug)]
-pub enum Subject<'a> {
-    /// The private half of a signing key.
-    Signing(&'a KeyId, Algorithm),
-    /// A symmetric secret.
+pub enum SealedItem<'a> {
+    /// The private key of a signing key.
+    SigningKey(&'a KeyId, Algorithm),
+    /// A symmetric secret, by its purpose and number.
     Secret(SecretPurpose, u32),
-    /// The check value of the master key of this name.
-    Check(&'a str),
+    /// The check value of the master key with this name.
+    CheckValue(&'a str),
 }
 
-impl Subject<'_> {
+impl SealedItem<'_> {
     fn associated_data(&self) -> String {
         match self {
-            Self::Signing(id, algorithm) => format!("signing\0{id}\0{}", algorithm.as_str()),
+            Self::SigningKey(id, algorithm) => format!("signing\0{id}\0{}", algorithm.as_str()),
             Self::Secret(purpose, id) => format!("secret\0{}\0{id}", purpose.as_str()),
-            Self::Check(name) => format!("check\0{name}"),
+            Self::CheckValue(name) => format!("check\0{name}"),
         }
     }
 }
 
-impl fmt::Display for Subject<'_> {
+impl fmt::Display for SealedItem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Signing(id, algorithm) => write!(f, "signing key {id} ({})", algorithm.as_str()),
+            Self::SigningKey(id, algorithm) => write!(f, "signing key {id} ({})", algorithm.as_str()),
             Self::Secret(purpose, id) => write!(f, "{} secret {id}", purpose.as_str()),
-            Self::Check(name) => write!(f, "check value of master key {name}"),
+            Self::CheckValue(name) => write!(f, "check value of master key {name}"),
         }
     }
 }
 
-/// Why a sealed text did not open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unopened {
-    /// It says that it was sealed under a master key that is not in the keyring: this one's name.
+/// Why a sealed text does not open.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnsealError {
+    /// The master key with this name sealed it, and the keyring lacks that key.
+    #[error("sealed under master key {0}, which is not in keys.master_key")]
     UnknownMaster(String),
-    /// It is not what was sealed for this subject.
+    /// It is not the text that was sealed for this item.
+    #[error("the sealed text was changed")]
     Tampered,
 }
 
@@ -67,13 +69,13 @@ struct MasterKey {
     throttle: hmac::Key,
 }
 
-/// The master keyring: the first key seals, all of them open.
-pub struct Master {
+/// The master keyring: the first key seals, each key opens.
+pub struct MasterKeyring {
     first: MasterKey,
     others: Vec<MasterKey>,
 }
 
-impl Master {
+impl MasterKeyring {
     /// Reads the value of `keys.master_key`; see [`parse_master_keys`] for what is accepted.
     ///
     /// # Errors
@@ -88,33 +90,33 @@ impl Master {
         })
     }
 
-    /// A fresh master key, as [`Master::parse`] reads it.
+    /// Generates a master key, in the form that [`MasterKeyring::parse`] reads.
     #[must_use]
     pub fn generate(entropy: &dyn Entropy) -> SecretText {
         SecretText::new(STANDARD.encode(SecretBytes::<32>::generate(entropy).expose()))
     }
 
-    /// Seals under the first key.
-    pub fn seal(&self, subject: Subject<'_>, plain: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>> {
-        self.first.seal(subject, plain, entropy)
+    /// Seals `plain` under the first key.
+    pub fn seal(&self, item: SealedItem<'_>, plain: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>> {
+        self.first.seal(item, plain, entropy)
     }
 
-    /// Opens what any of the keys sealed for this subject.
-    pub fn open(&self, subject: Subject<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
-        let (prefix, rest) = split(sealed).ok_or(Unopened::Tampered)?;
+    /// Opens a text that any of the keys sealed for `item`.
+    pub fn unseal(&self, item: SealedItem<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+        let (prefix, rest) = split(sealed).ok_or(UnsealError::Tampered)?;
         let key = self.keys().find(|key| key.prefix == prefix);
-        key.ok_or_else(|| Unopened::UnknownMaster(hex(prefix)))?
-            .open(subject, rest)
+        key.ok_or_else(|| UnsealError::UnknownMaster(hex_name(prefix)))?
+            .unseal(item, rest)
     }
 
-    /// Whether this was sealed under the key that seals now.
+    /// Whether `sealed` names the first key, so that resealing it is unnecessary.
     #[must_use]
     pub fn is_current(&self, sealed: &[u8]) -> bool {
         split(sealed).is_some_and(|(prefix, _)| prefix == self.first.prefix)
     }
 
-    /// Sixteen bytes that stand for a name in a throttle's counter: the same on every replica, and telling nothing of the
-    /// name to who has no master key. Changes with the first master key.
+    /// A pseudonym of `name` for the key of a throttle's counter: a truncated HMAC, the same on every replica, from which
+    /// `name` cannot be found without the master key. Changes with the first master key.
     #[must_use]
     pub fn throttle_name(&self, name: &[u8]) -> [u8; 16] {
         let mut out = [0; 16];
@@ -122,16 +124,19 @@ impl Master {
         out
     }
 
-    /// The names of the keys, the first one first: derived, and telling nothing of the keys.
+    /// The names of the keys, in order. They are derived from the keys and reveal nothing of them.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.keys().map(|key| key.name.as_str())
     }
 
-    /// Seals under the key of this name, for its own check value.
+    /// Seals the check value of the key with this name, under that key.
     pub(super) fn seal_check(&self, name: &str, plain: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>> {
         let key = self.keys().find(|key| key.name == name);
-        key.ok_or_else(|| Error::internal("no such master key"))?
-            .seal(Subject::Check(name), plain, entropy)
+        key.ok_or_else(|| Error::internal("no master key has this name"))?.seal(
+            SealedItem::CheckValue(name),
+            plain,
+            entropy,
+        )
     }
 
     fn keys(&self) -> impl Iterator<Item = &MasterKey> {
@@ -139,7 +144,7 @@ impl Master {
     }
 }
 
-impl fmt::Debug for Master {
+impl fmt::Debug for MasterKeyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Master")
             .field(&self.names().collect::<Vec<_>>())
@@ -164,47 +169,47 @@ impl MasterKey {
         prefix.copy_from_slice(&derived("name v1")?[..NAME_LEN]);
         Ok(Self {
             prefix,
-            name: hex(prefix),
+            name: hex_name(prefix),
             seal: LessSafeKey::new(seal.map_err(|_| Error::internal("key derivation failed"))?),
             throttle: hmac::Key::new(hmac::HMAC_SHA256, &*derived("throttle names v1")?),
         })
     }
 
-    fn seal(&self, subject: Subject<'_>, plain: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>> {
-        // Random nonces: a master key seals a few texts a month, and 2³² would be safe (SP 800-38D §8.3).
+    fn seal(&self, item: SealedItem<'_>, plain: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>> {
+        // A master key seals a few texts a month, and 2³² random nonces are safe (SP 800-38D §8.3).
         let nonce: [u8; NONCE_LEN] = random(entropy);
         let mut text = plain.to_vec();
         self.seal
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
-                Aad::from(subject.associated_data()),
+                Aad::from(item.associated_data()),
                 &mut text,
             )
             .map_err(|_| Error::internal("sealing failed"))?;
         Ok([&[VERSION][..], &self.prefix, &nonce, &text].concat())
     }
 
-    fn open(&self, subject: Subject<'_>, rest: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
-        let (nonce, text) = rest.split_at_checked(NONCE_LEN).ok_or(Unopened::Tampered)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Unopened::Tampered)?;
+    fn unseal(&self, item: SealedItem<'_>, rest: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+        let (nonce, text) = rest.split_at_checked(NONCE_LEN).ok_or(UnsealError::Tampered)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| UnsealError::Tampered)?;
         let mut text = Zeroizing::new(text.to_vec());
         let opened = self
             .seal
-            .open_in_place(nonce, Aad::from(subject.associated_data()), &mut text);
-        let len = opened.map_err(|_| Unopened::Tampered)?.len();
+            .open_in_place(nonce, Aad::from(item.associated_data()), &mut text);
+        let len = opened.map_err(|_| UnsealError::Tampered)?.len();
         text.truncate(len);
         Ok(text)
     }
 }
 
-/// The name of the master key, and what follows it; none if this is no sealed text at all.
+/// Splits a sealed text into the name of its master key and the rest; `None` if it has another format.
 fn split(sealed: &[u8]) -> Option<([u8; NAME_LEN], &[u8])> {
     let (prefix, rest) = sealed.strip_prefix(&[VERSION])?.split_first_chunk()?;
     Some((*prefix, rest))
 }
 
 /// A master key's name as the check values, logs and error messages show it: 16 hexadecimal digits.
-fn hex(prefix: [u8; NAME_LEN]) -> String {
+fn hex_name(prefix: [u8; NAME_LEN]) -> String {
     format!("{:016x}", u64::from_be_bytes(prefix))
 }
 

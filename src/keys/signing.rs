@@ -18,7 +18,7 @@ use super::public::PublicKey;
 use crate::model::{Algorithm, Claims, Error, KeyId, Result};
 use crate::secret::{Entropy, SecretBytes};
 
-/// Room for a dot and the base64url of an RSA signature of 4096 bits.
+/// Length of a dot and the base64url of an RSA signature of 4096 bits, with some spare.
 const MAX_SIGNATURE: usize = 4 + 684;
 
 enum Pair {
@@ -27,22 +27,22 @@ enum Pair {
     Rs256(Box<RsaKeyPair>),
 }
 
-/// A key pair, parsed and checked once. Its private half is seen by nothing but [`SigningKey::to_pkcs8`], for sealing.
+/// A key pair, parsed and checked once. Only [`SigningKey::to_pkcs8`] exports the private key, for sealing.
 pub struct SigningKey {
     public: PublicKey,
     pair: Pair,
 }
 
 impl SigningKey {
-    /// A fresh key.
+    /// Generates a key.
     ///
-    /// `entropy` decides EdDSA and ES256 keys; RSA primes (2048 bits) come from AWS-LC's own generator. Making an RSA key
-    /// takes up to seconds of computing: not on a thread that serves calls.
+    /// EdDSA and ES256 keys come from `entropy`; the primes of an RSA key (2048 bits) come from AWS-LC's own generator. An
+    /// RSA key can take seconds of computing: call this on a blocking thread.
     pub fn generate(algorithm: Algorithm, entropy: &dyn Entropy) -> Result<Self> {
         match algorithm {
             Algorithm::EdDsa => Self::from_ed25519_seed(SecretBytes::<32>::generate(entropy).expose()),
             Algorithm::Es256 => {
-                // A scalar is out of range with a probability of 2⁻³²: draw again, as FIPS 186-5 §A.2.2 does.
+                // A scalar is out of range with a probability of 2⁻³²; then draw again, as in FIPS 186-5 §A.2.2.
                 let draw = || SecretBytes::<32>::generate(entropy);
                 let pair = std::iter::repeat_with(draw)
                     .take(8)
@@ -59,10 +59,12 @@ impl SigningKey {
         }
     }
 
-    /// Reads a private half as [`SigningKey::to_pkcs8`] wrote it (PKCS #8, RFC 5958), and checks it: an RSA key of wrong
-    /// size, say, is refused with what is wrong about it.
+    /// Reads and checks a private key that [`SigningKey::to_pkcs8`] wrote (PKCS #8, RFC 5958).
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` at `key` with the reason, for instance for an RSA key of a wrong size.
     pub fn from_pkcs8(algorithm: Algorithm, der: &[u8]) -> Result<Self> {
-        let rejected = |_| Error::invalid("key", format!("not a private key for {}", algorithm.as_str()));
+        let rejected = |_| Error::invalid("key", format!("is not a private key for {}", algorithm.as_str()));
         Self::new(match algorithm {
             Algorithm::EdDsa => Pair::EdDsa(Ed25519KeyPair::from_pkcs8(der).map_err(rejected)?),
             Algorithm::Es256 => {
@@ -74,7 +76,7 @@ impl SigningKey {
 
     pub(super) fn from_ed25519_seed(seed: &[u8; 32]) -> Result<Self> {
         let pair =
-            Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| Error::invalid("key", "not an Ed25519 seed"))?;
+            Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| Error::invalid("key", "is not an Ed25519 seed"))?;
         Self::new(Pair::EdDsa(pair))
     }
 
@@ -103,25 +105,25 @@ impl SigningKey {
         Ok(Self { public, pair })
     }
 
-    /// Its RFC 7638 thumbprint.
+    /// The RFC 7638 thumbprint of the public key, which is its `kid`.
     #[must_use]
     pub const fn id(&self) -> &KeyId {
         self.public.id()
     }
 
-    /// The public half.
+    /// The public key.
     #[must_use]
     pub const fn public(&self) -> &PublicKey {
         &self.public
     }
 
-    /// How it signs.
+    /// The algorithm of its signatures.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
         self.public.algorithm()
     }
 
-    /// The access token (RFC 9068) that says `claims`, in compact form.
+    /// Signs an access token (RFC 9068) with these claims; returns its compact form.
     pub fn sign(&self, claims: &Claims) -> Result<String> {
         let payload = serde_json::to_vec(claims).map_err(Error::internal)?;
         let header = self.public.token_header();
@@ -135,7 +137,7 @@ impl SigningKey {
         Ok(token)
     }
 
-    /// The longest payload (JSON) whose token has at most `limit` bytes.
+    /// The length of the longest JSON payload whose token has at most `limit` bytes.
     #[must_use]
     pub fn payload_within(&self, limit: usize) -> usize {
         let signature = match &self.pair {
@@ -146,7 +148,7 @@ impl SigningKey {
         limit.saturating_sub(rest) * 3 / 4
     }
 
-    /// The signature of `message`, as JWS wants it.
+    /// Signs `message`; returns the signature in the form of JWS (RFC 7518 §3).
     pub(super) fn signature(&self, message: &[u8]) -> Result<Vec<u8>> {
         let failed = |_| Error::internal("signing failed");
         Ok(match &self.pair {
@@ -169,9 +171,9 @@ impl SigningKey {
         })
     }
 
-    /// The private half (PKCS #8 v1, RFC 5958), to be sealed.
+    /// The private key (PKCS #8 v1, RFC 5958), for sealing.
     pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>> {
-        let failed = |_| Error::internal("a private half cannot be written");
+        let failed = |_| Error::internal("the private key cannot be encoded");
         Ok(Zeroizing::new(match &self.pair {
             Pair::EdDsa(pair) => pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec(),
             Pair::Es256(pair) => pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec(),
@@ -189,8 +191,8 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// The P-256 pair of a private scalar; `None` if it is out of range. AWS-LC computes the point when an RFC 5915 structure
-/// leaves it out.
+/// The P-256 key pair of a private scalar; `None` if it is out of range. AWS-LC computes the point because the RFC 5915
+/// structure omits it.
 pub(super) fn pair_of_scalar(scalar: &[u8; 32]) -> Option<EcdsaKeyPair> {
     /// `ECPrivateKey` { version 1, privateKey OCTET STRING (32), [0] prime256v1 }.
     const BEFORE: [u8; 7] = [0x30, 0x31, 0x02, 0x01, 0x01, 0x04, 0x20];
@@ -205,7 +207,7 @@ mod tests {
     use crate::keys::fixtures::claims;
     use crate::secret::SystemEntropy;
 
-    /// Another library's reading of our tokens and key sets.
+    /// `jsonwebtoken`, an independent implementation, reads our tokens and key sets.
     #[test]
     fn jsonwebtoken_accepts_what_is_signed() {
         for algorithm in Algorithm::ALL {
@@ -252,7 +254,7 @@ mod tests {
             assert_eq!(make(7).unwrap(), make(7).unwrap());
             assert_ne!(make(7).unwrap(), make(8).unwrap());
         }
-        // Scalars of zero and beyond the order are no keys: not a loop without end, but an error.
+        // Entropy that yields only invalid scalars (zero, or beyond the order) is an error, not an endless loop.
         assert!(SigningKey::generate(Algorithm::Es256, &Fixed(0)).is_err());
         assert!(SigningKey::generate(Algorithm::Es256, &Fixed(0xff)).is_err());
     }

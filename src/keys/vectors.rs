@@ -1,6 +1,6 @@
-//! Published vectors (`tests/vectors/`) through the reading of keys and signatures that [`verify`] uses: [`jwk::parse_public`],
-//! [`jwk::parse_set`], [`Jws::parse`] and [`Jws::check_signature`]. The vectors' payloads are no access tokens of ours, so
-//! [`verify`] itself must refuse every one of them, and does, below.
+//! Published test vectors (`tests/vectors/`) against the parsers and the signature check that [`verify`] uses:
+//! [`jwk::parse_public`], [`jwk::parse_set`], [`Jws::parse`] and [`Jws::check_signature`]. The payloads of the vectors are
+//! not access tokens of ours, so the tests also check that [`verify`] refuses each of them.
 
 #![cfg(feature = "server")]
 
@@ -46,13 +46,13 @@ fn wycheproof(file: &str) -> Wycheproof {
     serde_json::from_str(&vectors(&format!("wycheproof/{file}"))).unwrap()
 }
 
-/// The verdict of the core on a JWS under a JWK or a JWK set, the algorithm pinned by the key.
-fn core_accepts(keys: &Value, jws: &Value) -> bool {
+/// Whether the signature of a JWS is valid under a JWK or a JWK set; the key fixes the algorithm.
+fn signature_is_valid(keys: &Value, jws: &Value) -> bool {
     let Some(token) = jws.as_str() else {
-        return false; // JSON serialisation: not what an access token is
+        return false; // a JSON serialisation, which access tokens do not use
     };
-    let (mut scratch, nobody) = (Scratch::new(), VerifyingKeys::default());
-    let Some(jws) = Jws::parse(token, &nobody, &mut scratch) else {
+    let (mut scratch, no_keys) = (Scratch::new(), VerifyingKeys::default());
+    let Some(jws) = Jws::parse(token, &no_keys, &mut scratch) else {
         return false;
     };
     let key = if keys.get("keys").is_some() {
@@ -66,7 +66,7 @@ fn core_accepts(keys: &Value, jws: &Value) -> bool {
     key.is_some_and(|key| jws.check_signature(&key).is_ok())
 }
 
-/// No vector is an access token: the real function refuses each, whatever key it knows.
+/// Asserts that `verify` refuses the vector, which is not an access token, under its own key.
 fn verify_refuses(keys: &Value, jws: &Value) {
     let (Some(token), Ok(key)) = (jws.as_str(), jwk::parse_public(&keys.to_string())) else {
         return;
@@ -76,18 +76,18 @@ fn verify_refuses(keys: &Value, jws: &Value) {
     assert!(verify(token, &verifying, &policy(), now()).is_err(), "{token:.60}");
 }
 
-/// Where we differ from a file's labels, each with its reason.
+/// The cases in which this service differs from the labels of a file, by reason.
 #[derive(Default)]
 struct Exceptions {
-    /// Labelled valid, refused: signed with an algorithm that no key of ours has.
+    /// Labelled valid and refused: the algorithm is not supported.
     other_algorithm: Vec<u64>,
-    /// Labelled valid, refused: the label is wrong.
+    /// Labelled valid and refused: the label is wrong.
     not_valid: Vec<u64>,
-    /// Labelled invalid for a reason that lies outside the JWS itself.
+    /// Labelled invalid for a reason outside the JWS itself.
     not_invalid: Vec<u64>,
 }
 
-/// Runs a file through the core; answers the numbers of the cases that were accepted.
+/// Checks the cases of a file; returns the numbers of the accepted ones.
 fn run(file: &str, exceptions: &Exceptions) -> Vec<u64> {
     let file = wycheproof(file);
     let cases: usize = file.test_groups.iter().map(|group| group.tests.len()).sum();
@@ -102,7 +102,7 @@ fn run(file: &str, exceptions: &Exceptions) -> Vec<u64> {
                 "valid" => !is_in(&exceptions.other_algorithm) && !is_in(&exceptions.not_valid),
                 _ => is_in(&exceptions.not_invalid),
             };
-            let accepts = core_accepts(keys, &case.jws);
+            let accepts = signature_is_valid(keys, &case.jws);
             assert_eq!(accepts, expected, "tc{} {}", case.tc_id, case.comment);
             if accepts {
                 accepted.push(case.tc_id);
@@ -169,7 +169,7 @@ fn wycheproof_json_web_encryption_is_refused_as_malformed() {
     assert_eq!(count, file.number_of_tests);
 }
 
-/// The examples of RFC 7520 (JWS), RFC 8037 and RFC 7797: those of our algorithms in compact form are good, all else is not.
+/// The examples of RFC 7520 (JWS), RFC 8037 and RFC 7797: only those in compact form with a supported algorithm are valid.
 #[test]
 fn rfc7520_rfc8037_and_rfc7797() {
     for (file, good) in [
@@ -192,15 +192,15 @@ fn rfc7520_rfc8037_and_rfc7797() {
             members.retain(|name, _| !matches!(name.as_str(), "d" | "p" | "q" | "dp" | "dq" | "qi"));
         }
         for (form, jws) in output {
-            let accepts = core_accepts(&key, jws);
+            let accepts = signature_is_valid(&key, jws);
             assert_eq!(accepts, good && form == "compact", "{file} {form}");
             verify_refuses(&key, jws);
         }
     }
 }
 
-/// RFC 7797 §6: a header that says `b64: false` must be refused by who does not do that, or the payload would be read
-/// differently from how it was signed.
+/// RFC 7797 §6: a reader that does not support `b64: false` must refuse such a header, because it would read another
+/// payload than the signed one.
 #[test]
 fn rfc7797_b64_is_refused_even_with_a_good_signature() {
     let key =
@@ -211,7 +211,7 @@ fn rfc7797_b64_is_refused_even_with_a_good_signature() {
     ] {
         let token = super::fixtures::signed(&key, header.as_bytes(), b"$.02");
         let key: Value = serde_json::from_str(key.public().canonical_jwk()).unwrap();
-        assert!(!core_accepts(&key, &Value::String(token)), "{header}");
+        assert!(!signature_is_valid(&key, &Value::String(token)), "{header}");
     }
 }
 
@@ -239,7 +239,7 @@ fn rfc7515_appendix_a() {
     for example in file["jws"].as_array().unwrap() {
         let good = matches!(example["alg"].as_str(), Some("RS256" | "ES256"));
         assert_eq!(
-            core_accepts(&example["jwk"], &example["compact"]),
+            signature_is_valid(&example["jwk"], &example["compact"]),
             good,
             "{}",
             example["name"]

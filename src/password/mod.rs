@@ -18,4 +18,4 @@ pub use hash::{HashParameters, Peppers};
 pub use policy::{MAX_BYTES, check_size};
 pub use pool::Pool;
 pub use stored::check_imported;
-pub use verify::Verdict;
+pub use verify::PasswordCheck;

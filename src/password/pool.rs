@@ -17,8 +17,8 @@ use tracing::Instrument as _;
 
 use super::hash::{HashParameters, Peppers, ScratchMemory};
 use super::policy::{Policy, check_guessable, check_size, words};
-use super::queue::{Queue, Refused, Waiting};
-use super::verify::Verdict;
+use super::queue::{Queue, PushError, QueueItem};
+use super::verify::PasswordCheck;
 use crate::clock::Clock;
 use crate::config;
 use crate::model::{Error, ErrorKind, Result};
@@ -123,7 +123,7 @@ impl Pool {
         stored: Option<SecretText>,
         password: SecretText,
         deadline: Duration,
-    ) -> Result<Verdict> {
+    ) -> Result<PasswordCheck> {
         check_size(&password, "password")?;
         let compute = move |parameters: &HashParameters, memory: &mut ScratchMemory| {
             parameters.verify(stored.as_ref(), &password, memory)
@@ -183,11 +183,11 @@ impl Pool {
         };
         match self.shared.queue.push(job) {
             Ok(()) => {}
-            Err(Refused::Full) => {
+            Err(PushError::Full) => {
                 let error = Error::from(ErrorKind::Overloaded).retry_after(RETRY_AFTER);
                 return Err(refused("full", error));
             }
-            Err(Refused::Closed) => return Err(ErrorKind::ShuttingDown.into()),
+            Err(PushError::Closed) => return Err(ErrorKind::ShuttingDown.into()),
         }
         let span = tracing::info_span!(target: SPANS, "password hash", otel.kind = "internal");
         match tokio::time::timeout(left, answer).instrument(span).await {
@@ -227,8 +227,8 @@ impl Shared {
     }
 }
 
-impl Waiting for Job {
-    fn is_hopeless(&self) -> bool {
+impl QueueItem for Job {
+    fn is_obsolete(&self) -> bool {
         self.work.is_abandoned() || self.clock.monotonic() >= self.deadline
     }
 }

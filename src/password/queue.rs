@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use parking_lot::{Condvar, Mutex};
 
 /// Something that waits and may cease to be worth doing.
-pub(super) trait Waiting {
+pub(super) trait QueueItem {
     /// Whether nobody waits for it any more, or will not when it is done.
-    fn is_hopeless(&self) -> bool;
+    fn is_obsolete(&self) -> bool;
 }
 
 /// A bounded queue between tasks and threads.
@@ -26,12 +26,12 @@ struct State<T> {
 
 /// Why something was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum PushError {
     Full,
     Closed,
 }
 
-impl<T: Waiting> Queue<T> {
+impl<T: QueueItem> Queue<T> {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             state: Mutex::new(State {
@@ -44,16 +44,16 @@ impl<T: Waiting> Queue<T> {
     }
 
     /// Adds to the end. Before it refuses it forgets the hopeless, so that they never keep anybody out.
-    pub(super) fn push(&self, item: T) -> Result<(), Refused> {
+    pub(super) fn push(&self, item: T) -> Result<(), PushError> {
         let mut state = self.state.lock();
         if state.closed {
-            return Err(Refused::Closed);
+            return Err(PushError::Closed);
         }
         if state.waiting.len() >= self.capacity {
-            state.waiting.retain(|item| !item.is_hopeless());
+            state.waiting.retain(|item| !item.is_obsolete());
         }
         if state.waiting.len() >= self.capacity {
-            return Err(Refused::Full);
+            return Err(PushError::Full);
         }
         state.waiting.push_back(item);
         drop(state);
@@ -69,7 +69,7 @@ impl<T: Waiting> Queue<T> {
                 return None;
             }
             match state.waiting.pop_front() {
-                Some(item) if item.is_hopeless() => {}
+                Some(item) if item.is_obsolete() => {}
                 Some(item) => return Some(item),
                 None => self.filled.wait(&mut state),
             }

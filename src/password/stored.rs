@@ -36,22 +36,22 @@ const MAX_PBKDF2_ITERATIONS: u32 = 10_000_000;
 
 /// Whether a hash that another system made can be verified here at a bearable cost.
 pub fn check_imported(hash: &SecretText, field: &'static str) -> Result<()> {
-    match Stored::parse(hash.expose()) {
-        Ok(Stored::Argon2 { cost, .. }) if cost.pepper.is_some() => {
+    match StoredHash::parse(hash.expose()) {
+        Ok(StoredHash::Argon2 { cost, .. }) if cost.pepper.is_some() => {
             Err(Error::invalid(field, "names a pepper (keyid), which is not known here"))
         }
         Ok(_) => Ok(()),
-        Err(Unfit(why)) => Err(Error::invalid(field, why)),
+        Err(UnusableHash(why)) => Err(Error::invalid(field, why)),
     }
 }
 
 /// Why a hash is refused. Says nothing of the hash itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unfit(pub(super) &'static str);
+pub(super) struct UnusableHash(pub(super) &'static str);
 
 /// A stored hash whose cost is affordable.
 #[derive(Debug, PartialEq)]
-pub(super) enum Stored {
+pub(super) enum StoredHash {
     Argon2 {
         cost: Cost,
         salt: Vec<u8>,
@@ -78,11 +78,11 @@ pub(super) enum Digest {
     Sha512,
 }
 
-impl Stored {
+impl StoredHash {
     /// Reads a stored hash; refuses what is malformed or costs too much.
-    pub(super) fn parse(text: &str) -> Result<Self, Unfit> {
+    pub(super) fn parse(text: &str) -> Result<Self, UnusableHash> {
         if text.len() > MAX_TEXT || !text.is_ascii() {
-            return Err(Unfit("a hash is at most 512 bytes of ASCII"));
+            return Err(UnusableHash("a hash is at most 512 bytes of ASCII"));
         }
         let name = text
             .strip_prefix('$')
@@ -94,24 +94,24 @@ impl Stored {
             "2a" | "2b" | "2y" => parse_bcrypt(text),
             "argon2id" => parse_argon2(text, Algorithm::Argon2id),
             "argon2i" => parse_argon2(text, Algorithm::Argon2i),
-            "argon2d" => Err(Unfit("argon2d leaks through memory access and is not accepted")),
+            "argon2d" => Err(UnusableHash("argon2d leaks through memory access and is not accepted")),
             "scrypt" => parse_scrypt(text),
             "pbkdf2-sha256" => parse_pbkdf2(text, Digest::Sha256),
             "pbkdf2-sha512" => parse_pbkdf2(text, Digest::Sha512),
             "pbkdf2_sha256" => parse_django(text),
-            _ => Err(Unfit(
+            _ => Err(UnusableHash(
                 "not a known hash: argon2id, argon2i, bcrypt, scrypt and PBKDF2 are",
             )),
         }
     }
 }
 
-fn parse_argon2(text: &str, algorithm: Algorithm) -> Result<Stored, Unfit> {
+fn parse_argon2(text: &str, algorithm: Algorithm) -> Result<StoredHash, UnusableHash> {
     let phc = Phc::parse(text, &["m", "t", "p", "keyid"])?;
     let version = match phc.version {
         None | Some(0x10) => Version::V0x10,
         Some(0x13) => Version::V0x13,
-        Some(_) => return Err(Unfit("argon2: unknown version")),
+        Some(_) => return Err(UnusableHash("argon2: unknown version")),
     };
     let pepper = match phc.value("keyid") {
         None => None,
@@ -120,7 +120,7 @@ fn parse_argon2(text: &str, algorithm: Algorithm) -> Result<Stored, Unfit> {
                 .decode(id.as_str())
                 .ok()
                 .and_then(|id| id.try_into().ok());
-            Some(u32::from_be_bytes(id.ok_or(Unfit("argon2: keyid is not one of ours"))?))
+            Some(u32::from_be_bytes(id.ok_or(UnusableHash("argon2: keyid is not one of ours"))?))
         }
     };
     let (memory_kib, iterations, parallelism) = (phc.number("m")?, phc.number("t")?, phc.number("p")?);
@@ -129,7 +129,7 @@ fn parse_argon2(text: &str, algorithm: Algorithm) -> Result<Stored, Unfit> {
         && (1..=MAX_ITERATIONS).contains(&iterations)
         && u64::from(memory_kib) * u64::from(iterations) <= MAX_WORK_KIB;
     if !affordable {
-        return Err(Unfit("argon2: m, t or p is out of bounds"));
+        return Err(UnusableHash("argon2: m, t or p is out of bounds"));
     }
     let cost = Cost {
         algorithm,
@@ -140,19 +140,19 @@ fn parse_argon2(text: &str, algorithm: Algorithm) -> Result<Stored, Unfit> {
         pepper,
     };
     let (salt, tag) = (phc.salt, phc.tag);
-    Ok(Stored::Argon2 { cost, salt, tag })
+    Ok(StoredHash::Argon2 { cost, salt, tag })
 }
 
-fn parse_bcrypt(text: &str) -> Result<Stored, Unfit> {
-    let parts: bcrypt::HashParts = text.parse().map_err(|_| Unfit("bcrypt: malformed"))?;
+fn parse_bcrypt(text: &str) -> Result<StoredHash, UnusableHash> {
+    let parts: bcrypt::HashParts = text.parse().map_err(|_| UnusableHash("bcrypt: malformed"))?;
     if !(4..=MAX_BCRYPT_COST).contains(&parts.get_cost()) {
-        return Err(Unfit("bcrypt: the cost is out of bounds"));
+        return Err(UnusableHash("bcrypt: the cost is out of bounds"));
     }
-    Ok(Stored::Bcrypt(text.to_owned()))
+    Ok(StoredHash::Bcrypt(text.to_owned()))
 }
 
-fn parse_scrypt(text: &str) -> Result<Stored, Unfit> {
-    let out_of_bounds = Unfit("scrypt: ln, r or p is out of bounds");
+fn parse_scrypt(text: &str) -> Result<StoredHash, UnusableHash> {
+    let out_of_bounds = UnusableHash("scrypt: ln, r or p is out of bounds");
     let phc = Phc::parse(text, &["ln", "r", "p"])?;
     let (log_n, r, p) = (phc.number("ln")?, phc.number("r")?, phc.number("p")?);
     if !(1..=31).contains(&log_n) || r == 0 || p == 0 {
@@ -166,18 +166,18 @@ fn parse_scrypt(text: &str) -> Result<Stored, Unfit> {
     let log_n = u8::try_from(log_n).map_err(|_| out_of_bounds)?;
     let params = scrypt::Params::new(log_n, r, p).map_err(|_| out_of_bounds)?;
     let (salt, tag) = (phc.salt, phc.tag);
-    Ok(Stored::Scrypt { params, salt, tag })
+    Ok(StoredHash::Scrypt { params, salt, tag })
 }
 
-fn parse_pbkdf2(text: &str, digest: Digest) -> Result<Stored, Unfit> {
+fn parse_pbkdf2(text: &str, digest: Digest) -> Result<StoredHash, UnusableHash> {
     let phc = Phc::parse(text, &["i", "l"])?;
     let length = phc.value("l").is_none_or(|l| l.as_str() == phc.tag.len().to_string());
     if !length {
-        return Err(Unfit("PBKDF2: l is not the length of the hash"));
+        return Err(UnusableHash("PBKDF2: l is not the length of the hash"));
     }
     let iterations = pbkdf2_iterations(phc.number("i")?)?;
     let (salt, tag) = (phc.salt, phc.tag);
-    Ok(Stored::Pbkdf2 {
+    Ok(StoredHash::Pbkdf2 {
         digest,
         iterations,
         salt,
@@ -186,8 +186,8 @@ fn parse_pbkdf2(text: &str, digest: Digest) -> Result<Stored, Unfit> {
 }
 
 /// Django's `pbkdf2_sha256$ITERATIONS$SALT$HASH`: the salt is text, the hash padded base64.
-fn parse_django(text: &str) -> Result<Stored, Unfit> {
-    let malformed = Unfit("pbkdf2_sha256: malformed");
+fn parse_django(text: &str) -> Result<StoredHash, UnusableHash> {
+    let malformed = UnusableHash("pbkdf2_sha256: malformed");
     let mut parts = text.split('$').skip(1);
     let (Some(iterations), Some(salt), Some(tag), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -201,7 +201,7 @@ fn parse_django(text: &str) -> Result<Stored, Unfit> {
     if tag.len() != 32 || salt.len() < MIN_SALT {
         return Err(malformed);
     }
-    Ok(Stored::Pbkdf2 {
+    Ok(StoredHash::Pbkdf2 {
         digest: Digest::Sha256,
         iterations,
         salt: salt.as_bytes().to_vec(),
@@ -209,10 +209,10 @@ fn parse_django(text: &str) -> Result<Stored, Unfit> {
     })
 }
 
-fn pbkdf2_iterations(iterations: u32) -> Result<NonZeroU32, Unfit> {
+fn pbkdf2_iterations(iterations: u32) -> Result<NonZeroU32, UnusableHash> {
     NonZeroU32::new(iterations)
         .filter(|iterations| iterations.get() <= MAX_PBKDF2_ITERATIONS)
-        .ok_or(Unfit("PBKDF2: the iterations are out of bounds"))
+        .ok_or(UnusableHash("PBKDF2: the iterations are out of bounds"))
 }
 
 /// A string in the format of the Password Hashing Competition, with a salt, a hash and known parameters only.
@@ -224,15 +224,15 @@ struct Phc {
 }
 
 impl Phc {
-    fn parse(text: &str, known: &[&str]) -> Result<Self, Unfit> {
-        let hash = PasswordHash::new(text).map_err(|_| Unfit("malformed"))?;
+    fn parse(text: &str, known: &[&str]) -> Result<Self, UnusableHash> {
+        let hash = PasswordHash::new(text).map_err(|_| UnusableHash("malformed"))?;
         let names: Vec<_> = hash.params.iter().map(|(name, _)| name).collect();
         let once = |name: &str| names.iter().filter(|other| other.as_str() == name).count() == 1;
         if !names
             .iter()
             .all(|name| known.contains(&name.as_str()) && once(name.as_str()))
         {
-            return Err(Unfit("an unknown or repeated parameter"));
+            return Err(UnusableHash("an unknown or repeated parameter"));
         }
         let salt = hash
             .salt
@@ -245,7 +245,7 @@ impl Phc {
             .map(|tag| tag.as_bytes().to_vec())
             .unwrap_or_default();
         if salt.len() < MIN_SALT || !TAG.contains(&tag.len()) {
-            return Err(Unfit("the salt or the hash has a bad length"));
+            return Err(UnusableHash("the salt or the hash has a bad length"));
         }
         let version = hash.version;
         Ok(Self {
@@ -260,10 +260,10 @@ impl Phc {
         self.hash.params.get(name)
     }
 
-    fn number(&self, name: &str) -> Result<u32, Unfit> {
+    fn number(&self, name: &str) -> Result<u32, UnusableHash> {
         self.hash
             .params
             .get_decimal(name)
-            .ok_or(Unfit("a parameter is missing or no number"))
+            .ok_or(UnusableHash("a parameter is missing or no number"))
     }
 }

@@ -3,26 +3,26 @@
 use aws_lc_rs::pbkdf2;
 
 use super::hash::{HashParameters, Peppers, SALT_LEN, ScratchMemory, TAG_LEN, normalised};
-use super::stored::{Digest, Stored, Unfit};
+use super::stored::{Digest, StoredHash, UnusableHash};
 use crate::model::{Error, Result, UserId};
 use crate::secret::{SecretText, same};
 
 /// What verifying a password found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct PasswordCheck {
     /// Whether it is the stored one.
     pub matches: bool,
     /// Whether it should be hashed anew: the stored hash is imported, or not what the configuration asks for now.
     /// False unless it matches.
     pub rehash_needed: bool,
     /// Why the stored hash was not even looked at: it is malformed or too costly, and matches nothing.
-    pub unfit: Option<&'static str>,
+    pub unusable_hash: Option<&'static str>,
 }
 
-impl Verdict {
+impl PasswordCheck {
     /// Tells the log whose stored hash is unfit, if it is: only a new password helps that user.
-    pub fn log_unfit(&self, user: &UserId, request_id: &str) {
-        if let Some(why) = self.unfit {
+    pub fn log_unusable_hash(&self, user: &UserId, request_id: &str) {
+        if let Some(why) = self.unusable_hash {
             tracing::error!(request_id, %user, why, "a stored password hash is refused: set the user's password anew");
         }
     }
@@ -36,20 +36,20 @@ impl HashParameters {
         stored: Option<&SecretText>,
         password: &SecretText,
         memory: &mut ScratchMemory,
-    ) -> Result<Verdict> {
+    ) -> Result<PasswordCheck> {
         let stored = stored
             .filter(|stored| !stored.is_empty())
-            .map(|stored| Stored::parse(stored.expose()));
+            .map(|stored| StoredHash::parse(stored.expose()));
         match stored {
             Some(Ok(stored)) => self.verify_stored(&stored, password, memory),
-            Some(Err(Unfit(why))) => self.verify_nothing(Some(why), password, memory),
+            Some(Err(UnusableHash(why))) => self.verify_nothing(Some(why), password, memory),
             None => self.verify_nothing(None, password, memory),
         }
     }
 
-    fn verify_stored(&self, stored: &Stored, password: &SecretText, memory: &mut ScratchMemory) -> Result<Verdict> {
+    fn verify_stored(&self, stored: &StoredHash, password: &SecretText, memory: &mut ScratchMemory) -> Result<PasswordCheck> {
         let raw = password.expose().as_bytes();
-        let (matches, current) = if let Stored::Argon2 { cost, salt, tag } = stored {
+        let (matches, current) = if let StoredHash::Argon2 { cost, salt, tag } = stored {
             let normal = normalised(password);
             let ours = stored.matches(normal.as_bytes(), self.peppers(), memory)?;
             // An imported argon2 hash looks like ours but was made of the bytes as they came.
@@ -59,35 +59,35 @@ impl HashParameters {
         } else {
             (stored.matches(raw, self.peppers(), memory)?, false)
         };
-        Ok(Verdict {
+        Ok(PasswordCheck {
             matches,
             rehash_needed: matches && !current,
-            unfit: None,
+            unusable_hash: None,
         })
     }
 
     /// Takes as long as a hash of the current cost.
     fn verify_nothing(
         &self,
-        unfit: Option<&'static str>,
+        unusable_hash: Option<&'static str>,
         password: &SecretText,
         memory: &mut ScratchMemory,
-    ) -> Result<Verdict> {
-        let dummy = Stored::Argon2 {
+    ) -> Result<PasswordCheck> {
+        let dummy = StoredHash::Argon2 {
             cost: self.cost(),
             salt: vec![0; SALT_LEN],
             tag: vec![0; TAG_LEN],
         };
         self.verify_stored(&dummy, password, memory)?;
-        Ok(Verdict {
+        Ok(PasswordCheck {
             matches: false,
             rehash_needed: false,
-            unfit,
+            unusable_hash,
         })
     }
 }
 
-impl Stored {
+impl StoredHash {
     /// Whether it is the hash of these bytes.
     pub(super) fn matches(&self, password: &[u8], peppers: &Peppers, memory: &mut ScratchMemory) -> Result<bool> {
         match self {

@@ -12,7 +12,7 @@ use super::mint::IssuedTokens;
 use crate::model::audit::Outcome;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
 use crate::model::{AuditType, Caller, ClientId, Error, ErrorKind, Grant, Result, SessionContext, Username};
-use crate::password::{MAX_BYTES, Verdict};
+use crate::password::{MAX_BYTES, PasswordCheck};
 use crate::secret::SecretText;
 use crate::store::Login;
 use crate::throttle::LimitState;
@@ -112,7 +112,7 @@ impl Tokens {
             era,
         } = login;
         if let Some((user, _)) = &user {
-            verdict.log_unfit(&user.id, &caller.origin.request_id);
+            verdict.log_unusable_hash(&user.id, &caller.origin.request_id);
         }
         let limit_state = reservation.limit_state();
         let good = verdict.matches && limit_state == LimitState::Open;
@@ -141,7 +141,7 @@ impl Tokens {
 
     /// Reads the credential and hashes. The epochs are read with the credential and before the hashing: a revocation that
     /// lands meanwhile has a larger epoch and kills what this login makes.
-    async fn look(&self, proof: &Proof, client_id: &ClientId) -> Result<(Login, Verdict)> {
+    async fn look(&self, proof: &Proof, client_id: &ClientId) -> Result<(Login, PasswordCheck)> {
         let login = self.durable.login(&proof.username, client_id).await?;
         let stored = login.user.as_ref().map(|(_, stored)| stored.clone());
         let verdict = self

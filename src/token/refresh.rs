@@ -161,7 +161,7 @@ impl Tokens {
         } = rotated;
         if self.keys.current().refresh_key(refresh_key).is_none() {
             // Another replica made it a moment ago.
-            self.keys.on_unknown_refresh_key(refresh_key).await?;
+            self.keys.look_up_refresh_key(refresh_key).await?;
         }
         let ring = self.keys.current();
         let key = ring
@@ -221,7 +221,7 @@ impl Tokens {
         let Some(id) = unknown.filter(|id| ring.refresh_key(*id).is_none()) else {
             return Ok(None);
         };
-        if !self.keys.on_unknown_refresh_key(id).await? {
+        if !self.keys.look_up_refresh_key(id).await? {
             return Ok(None);
         }
         let ring = self.keys.current();

@@ -79,7 +79,7 @@ impl Tokens {
         let known = match self.known(request.token, now) {
             // Another replica may have made a key a moment ago: look, but seldom.
             Err(InactiveReason::UnknownKey) => match claimed(request.token) {
-                Some(claimed) if self.keys.on_unknown_kid(&claimed, request.asked).await? => {
+                Some(claimed) if self.keys.look_up_kid(&claimed, request.asked).await? => {
                     self.known(request.token, now)
                 }
                 _ => Err(InactiveReason::UnknownKey),

@@ -31,7 +31,7 @@ pub(super) fn look(config: &Config, rows: Option<KeyRows>, found: &mut Findings)
         }
         return;
     };
-    if let Err(error) = master.belongs_to(&rows) {
+    if let Err(error) = master.check_belongs_to(&rows) {
         found.add(MASTER, State::Misconfigured, error.to_string());
         return;
     }
@@ -48,11 +48,11 @@ pub(super) fn look(config: &Config, rows: Option<KeyRows>, found: &mut Findings)
     }
     let settled = found.clock.now().minus(config.keys.prepublish);
     let ring = KeyRing::open(rows, &master, settled);
-    for refused in ring.refused() {
+    for unusable in ring.unusable_rows() {
         found.add(
             RING,
             State::Bad,
-            format!("{} does not open: it is not used", refused.what),
+            format!("{} does not open: it is not used", unusable.item),
         );
     }
     let standby = ring.listed().filter(|key| key.state == KeyState::Pending).count();

@@ -1,52 +1,54 @@
-//! What people ask for: rotate, revoke, import, reseal.
+//! Operations that operators request: rotate, revoke, import, reseal.
 
 use super::bootstrap::generate;
-use super::select::{is_asked_for, stand_in, successors};
-use super::{ALIVE, Keys, select};
+use super::select::{is_rotation_requested, replacement, successors};
+use super::{Keys, REPLICA_TTL, select};
 use crate::clock::millis;
-use crate::keys::ring::{KeyRing, ListedKey, Refused};
-use crate::keys::rows::{Provenance, signing_row};
-use crate::keys::seal::{Master, Subject};
+use crate::keys::ring::{KeyRing, ListedKey, UnusableRow};
+use crate::keys::rows::{KeySource, signing_row};
+use crate::keys::seal::{MasterKeyring, SealedItem};
 use crate::keys::signing::SigningKey;
 use crate::model::audit::Origin;
 use crate::model::{AuditType, Error, ErrorKind, KeyId, KeyState, Result, Revocation};
 use crate::secret::Entropy;
 use crate::store::keys::{KeyRows, SecretRow, SigningRow};
 
-/// What a reseal did.
+/// The result of a reseal.
 #[derive(Clone, Debug)]
-pub struct Resealed {
-    /// How many rows are under the first master key now that were not before.
+pub struct ResealReport {
+    /// How many rows were sealed again, under the first master key.
     pub rows: usize,
-    /// The rows that did not open and were left alone.
-    pub refused: Vec<Refused>,
+    /// The rows that do not open and were not changed.
+    pub unusable: Vec<UnusableRow>,
 }
 
 impl Keys {
-    /// Makes another key sign.
+    /// Rotates to another signing key; returns it.
     ///
-    /// With `force` at once: caches that do not know the key yet will have to ask. Without it as soon as the standby has
-    /// been published for `keys.prepublish` and every live replica has loaded it; if that is not now, the answer is that
-    /// key, still PENDING, and some replica's [`Keys::tick`] activates it in time. Of several that rotate at once one
-    /// wins, and all of them answer the key that signs now.
+    /// With `force` the standby becomes ACTIVE immediately, and caches without it must fetch the key set. Without `force` it
+    /// becomes ACTIVE once it has been published for `keys.prepublish` and each live replica has loaded it. Until then the
+    /// result is PENDING, and the [`Keys::tick`] of some replica activates it later. If several callers rotate at once, one
+    /// of them succeeds, and all return the key that signs now.
     pub async fn rotate(&self, force: bool, origin: &Origin) -> Result<ListedKey> {
         self.reload().await?;
         self.ensure_standby(origin).await?;
         let ring = self.current();
         let algorithm = self.config.algorithm;
         let successors = successors(&ring, algorithm);
-        let first = successors.first().ok_or_else(|| Error::internal("no standby opens"))?;
+        let first = successors
+            .first()
+            .ok_or_else(|| Error::internal("no standby key can be opened"))?;
         let mut ready = force.then_some(first);
         for successor in &successors {
-            if ready.is_none() && self.is_known(successor).await? {
+            if ready.is_none() && self.is_loaded_everywhere(successor).await? {
                 ready = Some(successor);
             }
         }
         if let Some(successor) = ready {
             return self.activate(&successor.id, ring.active_id(), origin).await;
         }
-        if !is_asked_for(&ring, algorithm) {
-            // A second standby is the request: durable, and seen by every replica.
+        if !is_rotation_requested(&ring, algorithm) {
+            // A second standby records the request: it is durable, and each replica sees it.
             let row = generate(&self.parts, algorithm, self.parts.clock.now()).await?;
             let audit = self.audit(AuditType::KeyCreated, &row.id, origin);
             self.parts.store.import_key(&row, &audit).await?;
@@ -55,16 +57,16 @@ impl Keys {
         Ok(first.clone())
     }
 
-    /// Ends a key: every token that it signed is dead. If it was the one that signs, the standby signs from now on.
-    /// The revocation, if there is a new one, is the caller's to announce. Refresh tokens are not touched.
+    /// Revokes a key, and with it each token that it signed. If the key was ACTIVE, the standby becomes ACTIVE. Refresh
+    /// tokens stay valid. The caller must announce the revocation, which is `None` if the key was revoked before.
     ///
     /// # Errors
-    /// `KEY_NOT_FOUND`; `LAST_ACTIVE_KEY` if it signs and no standby opens.
+    /// `KEY_NOT_FOUND`; `LAST_ACTIVE_KEY` if the key is ACTIVE and no standby can be opened.
     pub async fn revoke(&self, id: &KeyId, reason: &str, origin: &Origin) -> Result<(ListedKey, Option<Revocation>)> {
         self.reload().await?;
         let mut revoked = self.revoke_once(id, reason, origin).await;
         if matches!(&revoked, Err(error) if error.kind == ErrorKind::LastActiveKey) && self.reload().await? {
-            // The standby was activated between our look and the store's; there is another now.
+            // The standby became ACTIVE between our reload and the revocation; there is another standby now.
             revoked = self.revoke_once(id, reason, origin).await;
         }
         let (row, revocation) = revoked?;
@@ -73,21 +75,21 @@ impl Keys {
         Ok((ListedKey::from(&row), revocation))
     }
 
-    /// Takes a key that somebody brought along ([`SigningKey::import`] says what is accepted): PENDING, and the next to sign;
-    /// with `activate` at once.
+    /// Imports an existing private key; see [`SigningKey::import`] for what is accepted. It is PENDING and signs next; with
+    /// `activate` it becomes ACTIVE immediately.
+    ///
+    /// # Errors
+    /// As [`SigningKey::import`], and `INVALID_REQUEST` at `key` if the store has or had this key.
     pub async fn import(&self, file: &[u8], activate: bool, origin: &Origin) -> Result<ListedKey> {
         let key = SigningKey::import(file)?;
         let now = self.parts.clock.now();
-        let row = signing_row(
-            &key,
-            Provenance::Imported,
-            now,
-            &self.parts.master,
-            &*self.parts.entropy,
-        )?;
+        let row = signing_row(&key, KeySource::Imported, now, &self.parts.master, &*self.parts.entropy)?;
         let audit = self.audit(AuditType::KeyImported, &row.id, origin);
         if !self.parts.store.import_key(&row, &audit).await? {
-            return Err(Error::invalid("key", "this key is in the key ring already, or was"));
+            return Err(Error::invalid(
+                "key",
+                "this key is already in the key ring, or was in it",
+            ));
         }
         self.reload().await?;
         if activate {
@@ -97,11 +99,11 @@ impl Keys {
         Ok(ListedKey::from(&row))
     }
 
-    /// Puts every private half and secret under the first master key, so that the others can be taken out of the keyring.
-    pub async fn reseal(&self, origin: &Origin) -> Result<Resealed> {
+    /// Seals all private keys and secrets under the first master key, so that the other ones can be removed from the keyring.
+    pub async fn reseal(&self, origin: &Origin) -> Result<ResealReport> {
         self.reload().await?;
         let ring = self.current();
-        let (mut rows, refused) = resealed(&ring, &self.parts.master, &*self.parts.entropy)?;
+        let (mut rows, unusable) = reseal_rows(&ring, &self.parts.master, &*self.parts.entropy)?;
         let count = rows.signing.len() + rows.secrets.len();
         rows.checks = self.parts.master.check_rows(&*self.parts.entropy)?;
         rows.checks
@@ -112,17 +114,17 @@ impl Keys {
             self.parts.store.reseal_keys(&rows, &audit).await?;
             self.reload().await?;
         }
-        Ok(Resealed { rows: count, refused })
+        Ok(ResealReport { rows: count, unusable })
     }
 
-    /// Makes `id` the key that signs, if `active` still is; answers the key that signs then.
+    /// Makes `id` the ACTIVE key if `active` still is the ACTIVE one; returns the ACTIVE key after that.
     pub(super) async fn activate(&self, id: &KeyId, active: Option<&KeyId>, origin: &Origin) -> Result<ListedKey> {
         let audit = self.audit(AuditType::KeyActivated, id, origin);
         let audit = audit.with_detail("retired", active.map_or("", KeyId::as_str));
         let won = self.parts.store.activate_key(id, active, &audit).await?;
         self.reload().await?;
         if won {
-            tracing::info!(key_id = %id, "another signing key is active");
+            tracing::info!(key_id = %id, "activated a signing key");
             self.ensure_standby(origin).await?;
         }
         let signs = |key: &ListedKey| key.state == KeyState::Active;
@@ -132,10 +134,10 @@ impl Keys {
             .ok_or_else(|| Error::internal("no key is ACTIVE"))
     }
 
-    /// Whether everybody has had the time and the occasion to learn of a key.
-    pub(super) async fn is_known(&self, key: &ListedKey) -> Result<bool> {
+    /// Whether a key has been published for `keys.prepublish` and each live replica has loaded it.
+    pub(super) async fn is_loaded_everywhere(&self, key: &ListedKey) -> Result<bool> {
         let published = key.created.plus(self.config.prepublish) <= self.parts.clock.now();
-        Ok(published && self.parts.store.loaded_everywhere(&key.id, millis(ALIVE)).await?)
+        Ok(published && self.parts.store.loaded_everywhere(&key.id, millis(REPLICA_TTL)).await?)
     }
 
     /// Publishes a standby of the configured algorithm if there is none.
@@ -149,12 +151,12 @@ impl Keys {
         let row = generate(&self.parts, self.config.algorithm, now).await?;
         let audit = self.audit(AuditType::KeyCreated, &row.id, origin);
         if self.parts.store.add_pending_key(&row, &audit).await? {
-            tracing::info!(key_id = %row.id, "a standby signing key is published");
+            tracing::info!(key_id = %row.id, "published a standby signing key");
         }
         self.reload().await.map(drop)
     }
 
-    /// A tampered standby would stand in the way of a good one. It has signed nothing: revoking it hurts nobody.
+    /// Revokes tampered standbys, which would block the creation of a good one. They have signed no token.
     async fn discard_tampered_standbys(&self, ring: &KeyRing, origin: &Origin) -> Result<()> {
         for key in ring.listed() {
             if key.state == KeyState::Pending && ring.is_tampered(&key.id) {
@@ -167,7 +169,7 @@ impl Keys {
     }
 
     async fn revoke_once(&self, id: &KeyId, reason: &str, origin: &Origin) -> Result<(SigningRow, Option<Revocation>)> {
-        let standby = stand_in(&self.current(), self.config.algorithm, id);
+        let standby = replacement(&self.current(), self.config.algorithm, id);
         let audit = self
             .audit(AuditType::KeyRevoked, id, origin)
             .with_detail("reason", reason);
@@ -175,34 +177,34 @@ impl Keys {
     }
 }
 
-/// The rows that are not under the first master key yet, sealed anew, and those that do not open.
-fn resealed(ring: &KeyRing, master: &Master, entropy: &dyn Entropy) -> Result<(KeyRows, Vec<Refused>)> {
+/// Seals the rows that are not under the first master key again; returns them, and the rows that do not open.
+fn reseal_rows(ring: &KeyRing, master: &MasterKeyring, entropy: &dyn Entropy) -> Result<(KeyRows, Vec<UnusableRow>)> {
     let mut rows = KeyRows::default();
-    let mut refused = Vec::new();
-    let mut again = |subject: Subject<'_>, sealed: &[u8]| -> Result<Option<Vec<u8>>> {
-        if master.is_current(sealed) && master.open(subject, sealed).is_ok() {
+    let mut unusable = Vec::new();
+    let mut reseal_one = |item: SealedItem<'_>, sealed: &[u8]| -> Result<Option<Vec<u8>>> {
+        if master.is_current(sealed) && master.unseal(item, sealed).is_ok() {
             return Ok(None);
         }
-        match master.open(subject, sealed) {
-            Ok(plain) => master.seal(subject, &plain, entropy).map(Some),
-            Err(why) => {
-                refused.push(Refused {
-                    what: subject.to_string(),
-                    why,
+        match master.unseal(item, sealed) {
+            Ok(plain) => master.seal(item, &plain, entropy).map(Some),
+            Err(error) => {
+                unusable.push(UnusableRow {
+                    item: item.to_string(),
+                    error,
                 });
                 Ok(None)
             }
         }
     };
     for row in &ring.rows().signing {
-        if let Some(sealed) = again(Subject::Signing(&row.id, row.algorithm), &row.sealed)? {
+        if let Some(sealed) = reseal_one(SealedItem::SigningKey(&row.id, row.algorithm), &row.sealed)? {
             rows.signing.push(SigningRow { sealed, ..row.clone() });
         }
     }
     for row in &ring.rows().secrets {
-        if let Some(sealed) = again(Subject::Secret(row.purpose, row.id), &row.sealed)? {
+        if let Some(sealed) = reseal_one(SealedItem::Secret(row.purpose, row.id), &row.sealed)? {
             rows.secrets.push(SecretRow { sealed, ..row.clone() });
         }
     }
-    Ok((rows, refused))
+    Ok((rows, unusable))
 }

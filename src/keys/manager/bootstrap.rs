@@ -1,17 +1,17 @@
-//! What a store is given that lacks it.
+//! Initial keys: the keys that are generated for a store without them.
 
 use std::sync::Arc;
 
 use super::{KeysConfig, KeysParts};
 use crate::clock::UnixMillis;
-use crate::keys::rows::{Provenance, secret_row, signing_row};
+use crate::keys::rows::{KeySource, secret_row, signing_row};
 use crate::keys::signing::SigningKey;
 use crate::model::audit::Origin;
 use crate::model::{Algorithm, AuditEvent, AuditType, Error, KeyState, Result};
 use crate::store::keys::{KeyRows, SecretPurpose, SigningRow};
 
-/// What `stored` lacks.
-pub(super) async fn propose(
+/// Generates the rows that `stored` lacks: signing keys, secrets and check values.
+pub(super) async fn missing_rows(
     parts: &KeysParts,
     config: &KeysConfig,
     stored: &KeyRows,
@@ -27,9 +27,9 @@ pub(super) async fn propose(
         });
         rows.signing.push(generate(parts, config.algorithm, now).await?);
     }
-    let wanted = [(SecretPurpose::Refresh, true), (SecretPurpose::Pepper, config.pepper)];
-    for (purpose, _) in wanted.into_iter().filter(|(_, wanted)| *wanted) {
-        if !stored.secrets.iter().any(|row| row.purpose == purpose) {
+    let purposes = [(SecretPurpose::Refresh, true), (SecretPurpose::Pepper, config.pepper)];
+    for (purpose, is_needed) in purposes {
+        if is_needed && !stored.secrets.iter().any(|row| row.purpose == purpose) {
             rows.secrets
                 .push(secret_row(purpose, 1, now, &parts.master, &*parts.entropy)?);
         }
@@ -40,24 +40,24 @@ pub(super) async fn propose(
     Ok(rows)
 }
 
-/// A fresh signing key, PENDING. RSA primes take their time: elsewhere than where calls are served.
+/// Generates a signing key in state PENDING. The primes of an RSA key can take seconds, so this runs on a blocking thread.
 pub(super) async fn generate(parts: &KeysParts, algorithm: Algorithm, now: UnixMillis) -> Result<SigningRow> {
     let entropy = Arc::clone(&parts.entropy);
-    let made = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm, &*entropy)).await;
-    let key = made.map_err(Error::internal)??;
-    signing_row(&key, Provenance::Generated, now, &parts.master, &*parts.entropy)
+    let generated = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm, &*entropy)).await;
+    let key = generated.map_err(Error::internal)??;
+    signing_row(&key, KeySource::Generated, now, &parts.master, &*parts.entropy)
 }
 
-/// The audit event of what is proposed.
-pub(super) fn made(proposed: &KeyRows, parts: &KeysParts, now: UnixMillis) -> AuditEvent {
-    let subject = proposed
+/// The audit event for the generation of `missing`.
+pub(super) fn initial_keys_event(missing: &KeyRows, parts: &KeysParts, now: UnixMillis) -> AuditEvent {
+    let subject = missing
         .signing
         .first()
         .map_or_else(String::new, |row| row.id.to_string());
     let event = AuditEvent::new(AuditType::KeyCreated, &subject, &Origin::system(), now, &*parts.entropy);
-    let secrets: Vec<&str> = proposed.secrets.iter().map(|row| row.purpose.as_str()).collect();
+    let secrets: Vec<&str> = missing.secrets.iter().map(|row| row.purpose.as_str()).collect();
     event
-        .with_detail("signing_keys", proposed.signing.len())
+        .with_detail("signing_keys", missing.signing.len())
         .with_detail("secrets", secrets)
-        .with_detail("check_values", proposed.checks.len())
+        .with_detail("check_values", missing.checks.len())
 }

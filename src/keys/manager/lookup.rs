@@ -1,103 +1,110 @@
-//! Keys that this replica does not know: how often they may send it to the store, and who waits for the answer.
+//! Lookup of unknown keys in the store, with a limit on the load that unknown ids can cause.
 //!
-//! One load answers everybody who asked before it began (single flight), and one begins at most each [`INTERVAL`]. Nobody
-//! is told that a key is unknown by a load that began before they asked: a random id each second would otherwise hide a
-//! key that was just made. What need not wait does not: an id that was asked for in vain a short while ago, and a token
-//! that says it was made well before the last load, which would have found its key.
+//! One load answers all callers that asked before it began (single flight), and at most one load begins in each
+//! [`MIN_LOAD_INTERVAL`]. A load that began before a caller asked never tells that caller that its key is unknown: otherwise
+//! one random id a second could hide a new key. Two kinds of callers need not wait: those with an id that was not found a
+//! short while ago, and those with a token issued well before the last load, which would have found its key.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
-use tokio::sync::{Mutex as Turn, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 use super::Keys;
 use crate::keys::verify::Claimed;
 use crate::model::{Error, KeyId, Result};
 
-/// At most one load in this time.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest time between the beginnings of two loads.
+const MIN_LOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long an id that was asked for in vain is not asked for again.
-const HOPELESS: Duration = Duration::from_secs(30);
+/// How long an id that the store did not have is not looked up again.
+const NOT_FOUND_TTL: Duration = Duration::from_secs(30);
 
-/// How many such ids are remembered; an attacker's random ones push each other out.
-const REMEMBERED: usize = 1024;
+/// How many such ids are cached. Random ids of an attacker displace one another.
+const NOT_FOUND_CAPACITY: usize = 1024;
 
-/// The most callers that wait for a load.
-const WAITING: usize = 256;
+/// The largest number of callers that wait for a load.
+const MAX_WAITING: usize = 256;
 
-/// By how much the clock of whoever made a token may be behind ours, and a second to which `iat` is rounded down.
-const SKEW: Duration = Duration::from_secs(6);
+/// How far the clock of the issuing replica may be behind ours, plus the second by which `iat` may be rounded down.
+const MAX_SKEW: Duration = Duration::from_secs(6);
 
-pub(super) struct Unknown {
-    turn: Turn<()>,
-    last: Mutex<Option<Load>>,
+/// The state of lookups. Times are of the monotonic clock.
+pub(super) struct KeyLookup {
+    /// Held while a load waits to begin and runs.
+    load_lock: AsyncMutex<()>,
+    last_load: Mutex<Option<Load>>,
     waiting: Semaphore,
-    in_vain: Cache<KeyId, Duration>,
+    /// Ids that the store did not have, with the time of the lookup.
+    not_found: Cache<KeyId, Duration>,
 }
 
-/// The last load for an unknown key, by the monotonic clock.
+/// A load of the ring on behalf of an unknown key.
 #[derive(Clone, Debug)]
 struct Load {
     began: Duration,
-    /// None while it is under way, or if nobody waited for its end.
+    /// `None` while the load runs, or if the caller that ran it went away.
     outcome: Option<Result<()>>,
 }
 
-impl Unknown {
+impl KeyLookup {
     pub(super) fn new() -> Self {
         Self {
-            turn: Turn::new(()),
-            last: Mutex::new(None),
-            waiting: Semaphore::new(WAITING),
-            in_vain: Cache::new(REMEMBERED),
+            load_lock: AsyncMutex::new(()),
+            last_load: Mutex::new(None),
+            waiting: Semaphore::new(MAX_WAITING),
+            not_found: Cache::new(NOT_FOUND_CAPACITY),
         }
     }
 
-    /// Whether this id was asked for in vain, not long before `now` (monotonic).
-    fn is_hopeless(&self, kid: &KeyId, now: Duration) -> bool {
-        self.in_vain
+    /// Whether the store did not have this id a short while before `now`.
+    fn was_not_found(&self, kid: &KeyId, now: Duration) -> bool {
+        self.not_found
             .get(kid)
-            .is_some_and(|asked| now.saturating_sub(asked) < HOPELESS)
+            .is_some_and(|asked| now.saturating_sub(asked) < NOT_FOUND_TTL)
     }
 
-    /// What the last load answers to somebody who asked at `asked`, if it does.
-    fn answered(&self, asked: Duration) -> Option<Result<()>> {
-        let last = self.last.lock();
+    /// The outcome of the last load, if it ended and began at `asked` or later.
+    fn outcome_since(&self, asked: Duration) -> Option<Result<()>> {
+        let last = self.last_load.lock();
         last.as_ref().filter(|load| load.began >= asked)?.outcome.clone()
     }
 
-    /// How long until the next load may begin.
-    fn pause(&self, now: Duration) -> Duration {
-        let last = self.last.lock();
-        last.as_ref()
-            .map_or(Duration::ZERO, |load| (load.began + INTERVAL).saturating_sub(now))
+    /// The time from `now` until the next load may begin.
+    fn delay(&self, now: Duration) -> Duration {
+        let last = self.last_load.lock();
+        last.as_ref().map_or(Duration::ZERO, |load| {
+            (load.began + MIN_LOAD_INTERVAL).saturating_sub(now)
+        })
     }
 }
 
 impl Keys {
-    /// Asks the store for a key that the ring does not know, unless it was asked since `asked` (monotonic); whether the ring
-    /// knows it now. At most one load per interval whatever arrives.
+    /// Looks up a key that the ring lacks in the store, unless a load since `asked` (monotonic) has answered already.
+    /// Returns whether the ring has the key now. However many callers arrive, at most one load begins in each interval.
     ///
     /// # Errors
-    /// `STORE_UNAVAILABLE` if it cannot be told: the store cannot be asked, or too many wait to.
-    pub async fn on_unknown_kid(&self, claimed: &Claimed, asked: Duration) -> Result<bool> {
+    /// `STORE_UNAVAILABLE` if the store cannot be reached, or if too many callers wait for a load.
+    pub async fn look_up_kid(&self, claimed: &Claimed, asked: Duration) -> Result<bool> {
         let knows = || self.current().verifying().knows(&claimed.key);
-        let in_time = self.loaded.wall() > claimed.issued.plus(SKEW);
-        if knows() || in_time || self.unknown.is_hopeless(&claimed.key, self.parts.clock.monotonic()) {
+        let loaded_later = self.last_load.lock().wall > claimed.issued.plus(MAX_SKEW);
+        if knows() || loaded_later || self.lookup.was_not_found(&claimed.key, self.parts.clock.monotonic()) {
             return Ok(knows());
         }
         self.load_since(asked).await?;
         if !knows() {
             let now = self.parts.clock.monotonic();
-            self.unknown.in_vain.insert(claimed.key.clone(), now);
+            self.lookup.not_found.insert(claimed.key.clone(), now);
         }
         Ok(knows())
     }
 
-    /// The refresh key of this number is not in the ring: asks the store under the same limit; whether the ring has it now.
-    pub async fn on_unknown_refresh_key(&self, id: u32) -> Result<bool> {
+    /// Looks up the refresh key with this number, under the same limit; returns whether the ring has it now.
+    ///
+    /// # Errors
+    /// As [`Keys::look_up_kid`].
+    pub async fn look_up_refresh_key(&self, id: u32) -> Result<bool> {
         let asked = self.parts.clock.monotonic();
         if self.current().refresh_key(id).is_none() {
             self.load_since(asked).await?;
@@ -105,22 +112,22 @@ impl Keys {
         Ok(self.current().refresh_key(id).is_some())
     }
 
-    /// Waits for a load that began at `asked` or later, or makes it.
+    /// Waits for a load that began at `asked` or later; runs it if there is none.
     async fn load_since(&self, asked: Duration) -> Result<()> {
-        let unknown = &self.unknown;
-        let _place = unknown
+        let lookup = &self.lookup;
+        let _permit = lookup
             .waiting
             .try_acquire()
-            .map_err(|_| Error::store_unavailable("too many wait for unknown keys to be looked up"))?;
-        let _turn = unknown.turn.lock().await;
-        if let Some(answer) = unknown.answered(asked) {
-            return answer;
+            .map_err(|_| Error::store_unavailable("too many callers wait for a lookup of unknown keys"))?;
+        let _load_lock = lookup.load_lock.lock().await;
+        if let Some(outcome) = lookup.outcome_since(asked) {
+            return outcome;
         }
-        tokio::time::sleep(unknown.pause(self.parts.clock.monotonic())).await;
+        tokio::time::sleep(lookup.delay(self.parts.clock.monotonic())).await;
         let began = self.parts.clock.monotonic();
-        *unknown.last.lock() = Some(Load { began, outcome: None });
+        *lookup.last_load.lock() = Some(Load { began, outcome: None });
         let outcome = self.reload().await.map(drop);
-        *unknown.last.lock() = Some(Load {
+        *lookup.last_load.lock() = Some(Load {
             began,
             outcome: Some(outcome.clone()),
         });
@@ -133,30 +140,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_asked_for_in_vain_is_asked_for_again_in_time() {
-        let unknown = Unknown::new();
+    fn an_id_asked_for_not_found_is_asked_for_again_in_time() {
+        let lookup = KeyLookup::new();
         let ids = (0..10_000).map(|id| format!("{id:043}").parse::<KeyId>().unwrap());
         for id in ids {
-            unknown.in_vain.insert(id, Duration::ZERO);
+            lookup.not_found.insert(id, Duration::ZERO);
         }
-        assert!(unknown.in_vain.len() <= REMEMBERED, "bounded");
+        assert!(lookup.not_found.len() <= NOT_FOUND_CAPACITY, "bounded");
         let id: KeyId = "x".repeat(43).parse().unwrap();
-        unknown.in_vain.insert(id.clone(), Duration::ZERO);
-        assert!(unknown.is_hopeless(&id, HOPELESS.saturating_sub(Duration::from_millis(1))));
-        assert!(!unknown.is_hopeless(&id, HOPELESS));
+        lookup.not_found.insert(id.clone(), Duration::ZERO);
+        assert!(lookup.was_not_found(&id, NOT_FOUND_TTL.saturating_sub(Duration::from_millis(1))));
+        assert!(!lookup.was_not_found(&id, NOT_FOUND_TTL));
     }
 
     #[test]
     fn a_load_answers_only_those_who_asked_before_it_began() {
-        let unknown = Unknown::new();
+        let lookup = KeyLookup::new();
         let at = Duration::from_secs;
-        assert!(unknown.answered(at(1)).is_none() && unknown.pause(at(1)).is_zero());
-        *unknown.last.lock() = Some(Load {
+        assert!(lookup.outcome_since(at(1)).is_none() && lookup.delay(at(1)).is_zero());
+        *lookup.last_load.lock() = Some(Load {
             began: at(10),
             outcome: Some(Ok(())),
         });
-        assert!(unknown.answered(at(10)).is_some() && unknown.answered(at(9)).is_some());
-        assert!(unknown.answered(at(11)).is_none());
-        assert_eq!(unknown.pause(at(10)), INTERVAL);
+        assert!(lookup.outcome_since(at(10)).is_some() && lookup.outcome_since(at(9)).is_some());
+        assert!(lookup.outcome_since(at(11)).is_none());
+        assert_eq!(lookup.delay(at(10)), MIN_LOAD_INTERVAL);
     }
 }

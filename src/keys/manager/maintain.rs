@@ -1,9 +1,9 @@
-//! What happens by itself: the loop of the application calls [`Keys::tick`], again and again.
+//! Periodic maintenance of the keys. The maintenance loop of the application calls [`Keys::tick`].
 
 use std::time::Duration;
 
-use super::select::{Due, due, over, successors};
-use super::{ALIVE, Keys};
+use super::select::{RotationDue, expired_keys, rotation_due, successors};
+use super::{Keys, REPLICA_TTL};
 use crate::keys::ring::KeyRing;
 use crate::keys::rows::secret_row;
 use crate::model::audit::Origin;
@@ -11,16 +11,16 @@ use crate::model::{AuditType, Result};
 use crate::secret::random;
 use crate::store::keys::{SecretPurpose, SecretRow};
 
-/// What is added to the life of what a key signed or tagged before the key goes: clocks that differ, the grace of a
-/// retirement, a replica that hears of it late.
-const MARGIN: Duration = Duration::from_mins(1);
+/// How long a key stays after its last token has expired, to allow for clock differences, the grace period of a retirement
+/// and replicas that learn of it late.
+const REMOVAL_MARGIN: Duration = Duration::from_mins(1);
 
-/// The longest pause between two ticks: three of them fit into the time after which a replica counts as gone.
+/// The longest pause between two ticks. Three of them fit into [`REPLICA_TTL`].
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 impl Keys {
-    /// One round of upkeep: follow the store, tell it what is loaded, publish a standby, rotate what is due, remove what
-    /// is over. Safe on any number of replicas at once: the store lets one of them do each thing.
+    /// Runs one round of maintenance: reloads the ring, announces the loaded keys, publishes a standby, rotates keys that are
+    /// due and removes expired ones. Any number of replicas may run it at once: the store accepts each change from one of them.
     pub async fn tick(&self) -> Result<()> {
         let origin = Origin::system();
         self.reload().await?;
@@ -33,7 +33,7 @@ impl Keys {
         self.reload().await.map(drop)
     }
 
-    /// How long to wait until the next tick: differs from replica to replica and from time to time.
+    /// The pause until the next tick, with jitter so that replicas do not tick together.
     #[must_use]
     pub fn pause(&self) -> Duration {
         let base = (self.config.rotation_period / 8).clamp(Duration::from_millis(100), LONGEST_PAUSE);
@@ -43,17 +43,17 @@ impl Keys {
 
     async fn rotate_if_due(&self, origin: &Origin) -> Result<()> {
         let ring = self.current();
-        let due = due(
+        let due = rotation_due(
             &ring,
             self.config.algorithm,
             self.config.rotation_period,
             self.cautious_now(),
         );
-        if due == Due::No {
+        if due == RotationDue::No {
             return Ok(());
         }
         for successor in successors(&ring, self.config.algorithm) {
-            if due == Due::AtOnce || self.is_known(&successor).await? {
+            if due == RotationDue::Immediately || self.is_loaded_everywhere(&successor).await? {
                 self.activate(&successor.id, ring.active_id(), origin).await?;
                 break;
             }
@@ -61,8 +61,8 @@ impl Keys {
         Ok(())
     }
 
-    /// A new refresh key after each rotation period, and at once if the newest was tampered with. Tokens are tagged with
-    /// it when it has been published for `keys.prepublish`.
+    /// Adds a refresh key after each rotation period, and immediately if the newest one was tampered with. It tags tokens
+    /// once it has been published for `keys.prepublish`.
     async fn rotate_refresh_key(&self, origin: &Origin) -> Result<()> {
         let now = self.cautious_now();
         let ring = self.current();
@@ -87,24 +87,24 @@ impl Keys {
     }
 
     async fn remove_signing_keys(&self, origin: &Origin) -> Result<()> {
-        let span = self.config.longest_access.saturating_add(MARGIN);
-        for id in over(&self.current(), span, self.cautious_now()) {
+        let span = self.config.longest_access.saturating_add(REMOVAL_MARGIN);
+        for id in expired_keys(&self.current(), span, self.cautious_now()) {
             let audit = self.audit(AuditType::KeyRemoved, &id, origin);
             if self.parts.store.remove_key(&id, &audit).await? {
-                tracing::info!(key_id = %id, "a signing key is removed: everything that it signed has expired");
+                tracing::info!(key_id = %id, "removed a signing key: all tokens that it signed have expired");
             }
         }
         Ok(())
     }
 
-    /// A refresh key goes when the youngest session that it can have tagged has ended: it tags until its successor has
-    /// been published long enough and every replica has noticed.
+    /// Removes the refresh keys whose youngest possible session has ended. A refresh key tags tokens until its successor has
+    /// been published for `keys.prepublish` and each replica has reloaded.
     async fn remove_refresh_keys(&self, origin: &Origin) -> Result<()> {
         let now = self.cautious_now();
-        let last_use = self.config.prepublish.saturating_add(ALIVE);
+        let last_use = self.config.prepublish.saturating_add(REPLICA_TTL);
         let span = last_use
             .saturating_add(self.config.longest_session)
-            .saturating_add(MARGIN);
+            .saturating_add(REMOVAL_MARGIN);
         let ring = self.current();
         for row in refresh_rows(&ring) {
             let successor = refresh_rows(&ring)

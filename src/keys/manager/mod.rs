@@ -1,8 +1,7 @@
-//! The keys of a running replica: the ring in force, and how it follows the store.
+//! The keys of a running replica: the current ring, and how it follows the store.
 
 mod admin;
 mod bootstrap;
-mod freshness;
 mod lookup;
 mod maintain;
 mod select;
@@ -12,74 +11,74 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex as SyncMutex;
 use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
-pub use self::admin::Resealed;
-use self::bootstrap::{made, propose};
-use self::freshness::{Freshness, Moment};
-use self::lookup::Unknown;
+pub use self::admin::ResealReport;
+use self::bootstrap::{initial_keys_event, missing_rows};
+use self::lookup::KeyLookup;
 use super::ring::{KeyRing, ListedKey};
-use super::seal::{Master, Unopened};
+use super::seal::{MasterKeyring, UnsealError};
 use super::verify::{Policy, Verified, claimed, verify};
-use crate::clock::{Clock, UnixMillis};
+use crate::clock::{Clock, ClockReading, UnixMillis};
 use crate::model::audit::Origin;
 use crate::model::{Algorithm, AuditEvent, AuditType, Error, InactiveReason, KeyId, Result, new_uuid};
 use crate::secret::Entropy;
 use crate::store::KeyStore;
 use crate::store::keys::KeyRows;
 
-/// A replica whose last heartbeat is older does not count, so that a frozen one cannot hold up a rotation for ever.
-const ALIVE: Duration = Duration::from_secs(10);
+/// How long a replica counts as live after its last heartbeat. A frozen replica thus cannot block a rotation for ever.
+const REPLICA_TTL: Duration = Duration::from_secs(10);
 
-/// What the configuration says of keys.
+/// The configuration of keys.
 #[derive(Clone, Debug)]
 pub struct KeysConfig {
-    /// `tokens.algorithm`: how new signing keys sign.
+    /// `tokens.algorithm`: the algorithm of new signing keys.
     pub algorithm: Algorithm,
     /// `keys.rotation_period`: how long a key signs.
     pub rotation_period: Duration,
     /// `keys.prepublish`: how long a key is published before it signs.
     pub prepublish: Duration,
-    /// `keys.jwks_max_age`: how long others may keep the key set.
+    /// `keys.jwks_max_age`: how long verifiers may cache the key set.
     pub jwks_max_age: Duration,
-    /// The longest life of an access token under this configuration: a retired key is published that long.
+    /// The longest lifetime of an access token under this configuration. A retired key stays published that long.
     pub longest_access: Duration,
-    /// The longest life of a session: a refresh key is kept that long.
+    /// The longest lifetime of a session. A refresh key is kept that long.
     pub longest_session: Duration,
     /// `password.pepper`: whether a pepper is needed.
     pub pepper: bool,
 }
 
-/// What the keys need of the world.
+/// The dependencies of [`Keys`].
 #[derive(Clone)]
 pub struct KeysParts {
-    /// Where they are kept.
+    /// The store of the keys.
     pub store: Arc<dyn KeyStore>,
-    /// What they are sealed with.
-    pub master: Arc<Master>,
-    /// What time it is.
+    /// The master keyring that seals them.
+    pub master: Arc<MasterKeyring>,
+    /// The source of the time.
     pub clock: Arc<dyn Clock>,
-    /// What they are made of.
+    /// The source of randomness.
     pub entropy: Arc<dyn Entropy>,
 }
 
-/// The keys of this replica. Reading is free of locks; the ring is replaced as a whole when the store has another.
+/// The keys of this replica. Reading takes no lock; when the store changes, the ring is replaced as a whole.
 pub struct Keys {
     parts: KeysParts,
     config: KeysConfig,
     replica: Uuid,
     ring: ArcSwap<KeyRing>,
     reloading: Mutex<()>,
-    started: Moment,
-    loaded: Freshness,
+    started: ClockReading,
+    /// When the last answer of the store was requested.
+    last_load: SyncMutex<ClockReading>,
     version: watch::Sender<u64>,
-    unknown: Unknown,
+    lookup: KeyLookup,
 }
 
 impl Keys {
-    /// Opens the keys and begins their upkeep, of which the first round belongs to the start: it mends what was tampered
-    /// with, and makes this replica known.
+    /// Opens the keys and runs the first [`Keys::tick`], which replaces tampered keys and announces this replica.
     ///
     /// # Errors
     /// As [`Keys::open`].
@@ -89,110 +88,112 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Loads the ring, after making what the store lacks: one ACTIVE and one PENDING signing key, a refresh key, a pepper if
-    /// configured, and the check values. Of several replicas that start at once the store lets one make them.
+    /// Loads the ring, after generating what the store lacks: one ACTIVE and one PENDING signing key, a refresh key, a pepper
+    /// if configured, and the check values. If several replicas start at once, the store accepts the keys of one of them.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` for a configuration that cannot work and for a master keyring that is not this store's: nothing
-    /// has been written then. `STORE_UNAVAILABLE` if the store cannot be asked.
+    /// `INVALID_REQUEST`, before any write, for a `keys.prepublish` below `keys.jwks_max_age` and for a master keyring that
+    /// does not belong to this store. `STORE_UNAVAILABLE` if the store cannot be reached.
     pub async fn open(parts: KeysParts, config: KeysConfig) -> Result<Self> {
         if config.prepublish < config.jwks_max_age {
-            let message = "must not be shorter than keys.jwks_max_age: others would meet a key before their copy of the set has it";
+            let message = "must not be shorter than keys.jwks_max_age, or verifiers meet keys that their copy of the key set lacks";
             return Err(Error::invalid("keys.prepublish", message));
         }
-        let asked = Moment::of(&*parts.clock);
+        let requested = parts.clock.read();
         let stored = parts.store.load_keys().await?;
-        parts.master.belongs_to(&stored)?;
+        parts.master.check_belongs_to(&stored)?;
         let now = parts.clock.now();
-        let proposed = propose(&parts, &config, &stored, now).await?;
-        let rows = if proposed == KeyRows::default() {
+        let missing = missing_rows(&parts, &config, &stored, now).await?;
+        let rows = if missing == KeyRows::default() {
             stored
         } else {
-            let audit = made(&proposed, &parts, now);
-            parts.store.ensure_keys(&proposed, &audit).await?
+            let audit = initial_keys_event(&missing, &parts, now);
+            parts.store.ensure_keys(&missing, &audit).await?
         };
-        if !parts.master.opens_any(&rows) {
-            // Another replica with another master key made them while we proposed ours.
-            let message = "is not the one that this store's keys were sealed with";
+        if !parts.master.unseals_any(&rows) {
+            // A replica with another master key wrote its keys between our read and our write.
+            let message = "is not the master key that sealed the keys in this store; configure that key";
             return Err(Error::invalid("keys.master_key", message));
         }
         let ring = KeyRing::open(rows, &parts.master, now.minus(config.prepublish)).numbered(1);
-        report(&ring, None);
+        log_unusable_rows(&ring, None);
         Ok(Self {
             replica: new_uuid(now, &*parts.entropy),
-            unknown: Unknown::new(),
+            lookup: KeyLookup::new(),
             version: watch::Sender::new(1),
             reloading: Mutex::new(()),
-            started: asked,
-            loaded: Freshness::new(asked),
+            started: requested,
+            last_load: SyncMutex::new(requested),
             ring: ArcSwap::from_pointee(ring),
             parts,
             config,
         })
     }
 
-    /// The ring in force.
+    /// The current ring.
     #[must_use]
     pub fn current(&self) -> Arc<KeyRing> {
         self.ring.load_full()
     }
 
-    /// The version of the ring in force: rises with each change.
+    /// The version of the current ring. It rises with each change.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.ring.load().version()
     }
 
-    /// The ring to sign with: the one in force if the store was asked within `ALIVE`, else after asking it.
+    /// The ring to sign with. Reloads it first if the last load is older than `REPLICA_TTL`.
     ///
-    /// A replica that was frozen for longer is not waited for by a rotation; what it signed with a key that retired
-    /// meanwhile would be refused everywhere.
+    /// A rotation does not wait for a replica that was frozen for longer. If such a replica signed with its old ring, its key
+    /// may have retired meanwhile, and every verifier would refuse the token.
     pub async fn fresh(&self) -> Result<Arc<KeyRing>> {
-        if self.loaded.age(Moment::of(&*self.parts.clock)) > ALIVE {
+        if self.parts.clock.read().since(*self.last_load.lock()) > REPLICA_TTL {
             self.reload().await?;
         }
         Ok(self.current())
     }
 
-    /// Counts the rings of this replica: changes whenever [`Keys::current`] does.
+    /// A receiver of the version, which changes whenever [`Keys::current`] does.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
 
-    /// The configuration in force.
+    /// The configuration of these keys.
     #[must_use]
     pub const fn config(&self) -> &KeysConfig {
         &self.config
     }
 
-    /// Loads the rows again; whether the ring is another one now.
+    /// Loads the rows again; returns whether the ring changed.
     pub async fn reload(&self) -> Result<bool> {
         let _one_at_a_time = self.reloading.lock().await;
         self.load().await
     }
 
-    /// Loads the rows again if the ACTIVE key of the store, just read with something else, is not the ring's.
+    /// Loads the rows again if the ring has another ACTIVE key than `active`, which the caller just read from the store.
     pub async fn reload_if_active_differs(&self, active: Option<&KeyId>) -> Result<()> {
         if self.current().active_id() == active {
             return Ok(());
         }
         let _one_at_a_time = self.reloading.lock().await;
-        // Of many calls that wait here, the first one does it for all.
+        // If many calls wait here, the first one reloads for all.
         if self.current().active_id() != active {
             self.load().await?;
         }
         Ok(())
     }
 
-    /// Verifies a token under the ring in force; for a key that it does not know, asks the store first, as
-    /// [`Keys::on_unknown_kid`] permits. A store that cannot be asked then is an error: the token may be a good one.
+    /// Verifies a token under the current ring. Looks up an unknown key in the store first; see [`Keys::look_up_kid`].
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE` if the key is unknown and the store cannot be reached: the token may be valid.
     pub async fn verify(&self, token: &str, policy: &Policy) -> Result<Result<Verified, InactiveReason>> {
         let asked = self.parts.clock.monotonic();
         let verdict = verify(token, self.current().verifying(), policy, self.parts.clock.now());
         if verdict == Err(InactiveReason::UnknownKey)
             && let Some(claimed) = claimed(token)
-            && self.on_unknown_kid(&claimed, asked).await?
+            && self.look_up_kid(&claimed, asked).await?
         {
             return Ok(verify(
                 token,
@@ -204,40 +205,40 @@ impl Keys {
         Ok(verdict)
     }
 
-    /// Every signing key, for `ListKeys` and `GetKeys`.
+    /// All signing keys, for `ListKeys` and `GetKeys`.
     #[must_use]
     pub fn listed(&self) -> Vec<ListedKey> {
         self.current().listed().collect()
     }
 
-    /// Tells the store that this replica lives and which keys it has loaded.
+    /// Tells the store that this replica is live, and which keys it has loaded.
     pub async fn heartbeat(&self) -> Result<()> {
         let loaded: Vec<KeyId> = self.current().verifying().ids().cloned().collect();
         self.parts.store.heartbeat(self.replica, &loaded).await
     }
 
-    /// The earlier of what the wall clock says and what has passed since the start: a clock that leaps ahead for a moment
-    /// must neither retire a key nor remove one whose tokens live.
+    /// The time for decisions to retire or remove a key: a wall clock that leaps ahead for a moment must not end a key whose
+    /// tokens are still valid.
     fn cautious_now(&self) -> UnixMillis {
-        Moment::of(&*self.parts.clock).after(self.started)
+        self.parts.clock.read().cautious_wall(self.started)
     }
 
     fn audit(&self, kind: AuditType, subject: &impl ToString, origin: &Origin) -> AuditEvent {
         AuditEvent::new(kind, subject, origin, self.parts.clock.now(), &*self.parts.entropy)
     }
 
-    /// The caller holds `reloading`, so that an older picture never replaces a newer one.
+    /// Requires that the caller holds `reloading`, so that an older ring never replaces a newer one.
     async fn load(&self) -> Result<bool> {
-        let asked = Moment::of(&*self.parts.clock);
+        let requested = self.parts.clock.read();
         let rows = self.parts.store.load_keys().await?;
-        self.loaded.set(asked);
+        *self.last_load.lock() = requested;
         let settled = self.parts.clock.now().minus(self.config.prepublish);
         let current = self.current();
-        if current.is_of(&rows, settled) {
+        if current.matches(&rows, settled) {
             return Ok(false);
         }
         let ring = KeyRing::open(rows, &self.parts.master, settled).numbered(current.version() + 1);
-        report(&ring, Some(&current));
+        log_unusable_rows(&ring, Some(&current));
         self.ring.store(Arc::new(ring));
         self.version.send_modify(|version| *version += 1);
         Ok(true)
@@ -252,19 +253,19 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// Says loudly what is not in use, once per row.
-fn report(ring: &KeyRing, before: Option<&KeyRing>) {
-    for refused in ring.refused() {
-        if before.is_some_and(|before| before.refused().contains(refused)) {
+/// Logs the rows that do not open and that `before` did not have.
+fn log_unusable_rows(ring: &KeyRing, before: Option<&KeyRing>) {
+    for unusable in ring.unusable_rows() {
+        if before.is_some_and(|before| before.unusable_rows().contains(unusable)) {
             continue;
         }
-        let what = &refused.what;
-        match &refused.why {
-            Unopened::Tampered => {
-                tracing::error!(%what, "a sealed row does not open and is not used: it was tampered with");
+        let item = &unusable.item;
+        match &unusable.error {
+            UnsealError::Tampered => {
+                tracing::error!(%item, "a sealed row does not open and is not used: it was tampered with");
             }
-            Unopened::UnknownMaster(name) => {
-                tracing::error!(%what, master_key = %name, "a sealed row is not used: keys.master_key lacks the key that sealed it");
+            UnsealError::UnknownMaster(name) => {
+                tracing::error!(%item, master_key = %name, "a sealed row is not used: keys.master_key lacks the master key that sealed it");
             }
         }
     }

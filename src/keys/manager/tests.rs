@@ -1,4 +1,4 @@
-//! Replicas on one SQLite database, under a clock that moves when told.
+//! Tests with several replicas on one SQLite database, under a clock that the test moves.
 
 mod changes;
 mod lifecycle;
@@ -20,21 +20,21 @@ use crate::store::sqlite::{Database, Mode, SqliteStore};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// A deployment: one store, one master keyring, one clock; replicas are started on it.
-struct World {
+/// A deployment on which replicas start: one store, one master keyring, one clock.
+struct Deployment {
     _folder: tempfile::TempDir,
     clock: Arc<SetClock>,
     db: Database,
     master: SecretText,
 }
 
-impl World {
+impl Deployment {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(SetClock::new());
         Self {
             db: open(folder.path(), &clock),
-            master: Master::generate(&SystemEntropy),
+            master: MasterKeyring::generate(&SystemEntropy),
             _folder: folder,
             clock,
         }
@@ -43,7 +43,7 @@ impl World {
     fn parts(&self, master: &SecretText) -> KeysParts {
         KeysParts {
             store: Arc::new(SqliteStore::new(self.db.clone())),
-            master: Arc::new(Master::parse(master).unwrap()),
+            master: Arc::new(MasterKeyring::parse(master).unwrap()),
             clock: self.clock.clone(),
             entropy: Arc::new(SystemEntropy),
         }
@@ -61,13 +61,13 @@ impl World {
         SqliteStore::new(self.db.clone()).load_keys().await.unwrap()
     }
 
-    /// What somebody with access to the database does.
+    /// Changes rows, as an attacker with access to the database could.
     async fn tamper(&self, sql: &'static str) {
         self.db.call(move |tx| Ok(tx.run(sql, [])?)).await.unwrap();
     }
 
-    /// Lets time pass in which these replicas live, ticking each minute as they do at least.
-    async fn live(&self, span: Duration, replicas: &[&Keys]) {
+    /// Lets time pass in steps of one minute, and lets these replicas tick after each step.
+    async fn run_for(&self, span: Duration, replicas: &[&Keys]) {
         let mut left = span;
         while left > Duration::ZERO {
             let step = left.min(MINUTE);
@@ -79,14 +79,14 @@ impl World {
         }
     }
 
-    /// A good token of now, signed as Issue does.
+    /// A valid token issued now, signed like those of `Issue`.
     async fn token(&self, keys: &Keys) -> String {
         let now = self.clock.now().secs();
-        let mut said = claims();
-        said["iat"] = json!(now);
-        said["exp"] = json!(now + 900);
-        let said: Claims = serde_json::from_value(said).unwrap();
-        keys.fresh().await.unwrap().active().unwrap().sign(&said).unwrap()
+        let mut claims_json = claims();
+        claims_json["iat"] = json!(now);
+        claims_json["exp"] = json!(now + 900);
+        let claims: Claims = serde_json::from_value(claims_json).unwrap();
+        keys.fresh().await.unwrap().active().unwrap().sign(&claims).unwrap()
     }
 }
 

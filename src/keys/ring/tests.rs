@@ -7,9 +7,10 @@ use crate::keys::verify::verify;
 use crate::model::{Claims, InactiveReason};
 use crate::secret::SystemEntropy;
 
-type Spoil = fn(&mut SigningRow, &SigningRow);
+/// Changes a row; the second row is another good one.
+type Change = fn(&mut SigningRow, &SigningRow);
 
-fn rows(master: &Master) -> KeyRows {
+fn rows(master: &MasterKeyring) -> KeyRows {
     let long_ago = now().minus(Duration::from_hours(1));
     let signing = |state| row(Algorithm::EdDsa, state, long_ago, long_ago, master);
     let secret = |purpose, id| secret_row(purpose, id, long_ago, master, &SystemEntropy).unwrap();
@@ -32,7 +33,7 @@ fn state_of(ring: &KeyRing, state: KeyState) -> KeyId {
 fn everything_that_opens_is_in_use() {
     let master = master();
     let ring = KeyRing::open(rows(&master), &master, now());
-    assert_eq!(ring.refused(), []);
+    assert_eq!(ring.unusable_rows(), []);
     assert_eq!(ring.active().unwrap().id(), &state_of(&ring, KeyState::Active));
     assert_eq!(ring.newest_refresh().unwrap().0, 2);
     assert!(ring.refresh_key(1).is_some() && ring.refresh_key(3).is_none());
@@ -69,7 +70,7 @@ fn a_tampered_row_is_refused_and_the_others_work() {
     let master = master();
     let good = rows(&master);
     let other = good.signing[1].clone();
-    let spoils: [(&str, Spoil); 6] = [
+    let changes: [(&str, Change); 6] = [
         ("a bit of the ciphertext", |row, _| row.sealed[30] ^= 1),
         ("the name of the master key", |row, _| row.sealed[1] ^= 1),
         ("cut short", |row, _| row.sealed.truncate(10)),
@@ -81,12 +82,12 @@ fn a_tampered_row_is_refused_and_the_others_work() {
         }),
         ("another algorithm", |row, _| row.algorithm = Algorithm::Es256),
     ];
-    for (what, spoil) in spoils {
+    for (what, change) in changes {
         let mut rows = good.clone();
-        spoil(&mut rows.signing[0], &other);
+        change(&mut rows.signing[0], &other);
         let ring = KeyRing::open(rows, &master, now());
-        assert_eq!(ring.refused().len(), 1, "{what}");
-        assert_eq!(ring.refused()[0].why, Unopened::Tampered, "{what}");
+        assert_eq!(ring.unusable_rows().len(), 1, "{what}");
+        assert_eq!(ring.unusable_rows()[0].error, UnsealError::Tampered, "{what}");
         assert!(ring.is_tampered(&good.signing[0].id), "{what}");
         assert!(!ring.verifying().knows(&good.signing[0].id), "{what}");
         assert!(ring.active().is_some() && ring.newest_refresh().is_some(), "{what}");
@@ -102,7 +103,7 @@ fn a_tampered_row_is_refused_and_the_others_work() {
 fn who_can_only_write_to_the_store_cannot_forge_a_key() {
     let master = master();
     let mut rows = rows(&master);
-    // A key of the attacker's own, sealed with a master key of their own.
+    // The attacker seals a key of their own with a master key of their own.
     let theirs = crate::keys::fixtures::master();
     let forged = row(Algorithm::EdDsa, KeyState::Retired, now(), now(), &theirs);
     rows.signing.push(forged.clone());
@@ -117,12 +118,12 @@ fn a_row_under_a_known_master_key_that_is_not_at_hand_is_told_apart() {
     let mut rows = rows(&old);
     rows.checks.extend(new.check_rows(&SystemEntropy).unwrap());
     let ring = KeyRing::open(rows, &new, now());
-    assert_eq!(ring.refused().len(), 6, "all but the revoked key");
+    assert_eq!(ring.unusable_rows().len(), 6, "all but the revoked key");
     let name = old.names().next().unwrap().to_owned();
     assert!(
-        ring.refused()
+        ring.unusable_rows()
             .iter()
-            .all(|refused| refused.why == Unopened::UnknownMaster(name.clone()))
+            .all(|row| row.error == UnsealError::UnknownMaster(name.clone()))
     );
     assert!(!ring.is_tampered(&state_of(&ring, KeyState::Active)));
     assert_eq!(ring.active_id(), Some(&state_of(&ring, KeyState::Active)));
@@ -138,8 +139,8 @@ fn a_new_refresh_key_waits_until_it_is_known() {
     let ring = KeyRing::open(rows.clone(), &master, before);
     assert_eq!(ring.newest_refresh().unwrap().0, 2);
     assert!(ring.refresh_key(3).is_some());
-    assert!(ring.is_of(&rows, before));
-    assert!(!ring.is_of(&rows, now()), "time alone makes another ring of it");
+    assert!(ring.matches(&rows, before));
+    assert!(!ring.matches(&rows, now()), "time alone makes another ring of it");
     assert_eq!(
         KeyRing::open(rows.clone(), &master, now()).newest_refresh().unwrap().0,
         3

@@ -4,57 +4,64 @@ use base64::engine::general_purpose::STANDARD;
 use super::*;
 use crate::secret::SystemEntropy;
 
-fn master(keys: &[&SecretText]) -> Master {
+fn master(keys: &[&SecretText]) -> MasterKeyring {
     let list: Vec<&str> = keys.iter().map(|key| key.expose()).collect();
-    Master::parse(&SecretText::new(list.join(","))).unwrap()
+    MasterKeyring::parse(&SecretText::new(list.join(","))).unwrap()
 }
 
 #[test]
 fn the_first_key_seals_and_all_open() {
-    let (old, new) = (Master::generate(&SystemEntropy), Master::generate(&SystemEntropy));
-    let subject = Subject::Secret(SecretPurpose::Refresh, 1);
-    let sealed = master(&[&old]).seal(subject, b"secret", &SystemEntropy).unwrap();
+    let (old, new) = (
+        MasterKeyring::generate(&SystemEntropy),
+        MasterKeyring::generate(&SystemEntropy),
+    );
+    let item = SealedItem::Secret(SecretPurpose::Refresh, 1);
+    let sealed = master(&[&old]).seal(item, b"secret", &SystemEntropy).unwrap();
     let both = master(&[&new, &old]);
-    assert_eq!(*both.open(subject, &sealed).unwrap(), b"secret");
+    assert_eq!(*both.unseal(item, &sealed).unwrap(), b"secret");
     assert!(!both.is_current(&sealed));
-    let resealed = both.seal(subject, b"secret", &SystemEntropy).unwrap();
+    let resealed = both.seal(item, b"secret", &SystemEntropy).unwrap();
     assert!(both.is_current(&resealed));
     let old = master(&[&old]);
     let name = both.names().next().unwrap().to_owned();
-    assert_eq!(old.open(subject, &resealed), Err(Unopened::UnknownMaster(name)));
+    assert_eq!(old.unseal(item, &resealed), Err(UnsealError::UnknownMaster(name)));
 }
 
 #[test]
 fn a_changed_bit_or_another_subject_does_not_open() {
-    let master = master(&[&Master::generate(&SystemEntropy)]);
-    let subject = Subject::Secret(SecretPurpose::Refresh, 1);
-    let sealed = master.seal(subject, &[7; 32], &SystemEntropy).unwrap();
+    let master = master(&[&MasterKeyring::generate(&SystemEntropy)]);
+    let item = SealedItem::Secret(SecretPurpose::Refresh, 1);
+    let sealed = master.seal(item, &[7; 32], &SystemEntropy).unwrap();
     for bit in 0..sealed.len() * 8 {
         let mut changed = sealed.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
-        assert!(master.open(subject, &changed).is_err(), "bit {bit}");
+        assert!(master.unseal(item, &changed).is_err(), "bit {bit}");
     }
     for len in 0..sealed.len() {
-        assert!(master.open(subject, &sealed[..len]).is_err(), "cut to {len}");
+        assert!(master.unseal(item, &sealed[..len]).is_err(), "cut to {len}");
     }
     let id: KeyId = "x".repeat(43).parse().unwrap();
     for other in [
-        Subject::Secret(SecretPurpose::Refresh, 2),
-        Subject::Secret(SecretPurpose::Pepper, 1),
-        Subject::Signing(&id, Algorithm::EdDsa),
-        Subject::Check("1"),
+        SealedItem::Secret(SecretPurpose::Refresh, 2),
+        SealedItem::Secret(SecretPurpose::Pepper, 1),
+        SealedItem::SigningKey(&id, Algorithm::EdDsa),
+        SealedItem::CheckValue("1"),
     ] {
-        assert_eq!(master.open(other, &sealed), Err(Unopened::Tampered), "{other}");
+        assert_eq!(master.unseal(other, &sealed), Err(UnsealError::Tampered), "{other}");
     }
     let signing = master
-        .seal(Subject::Signing(&id, Algorithm::EdDsa), b"", &SystemEntropy)
+        .seal(SealedItem::SigningKey(&id, Algorithm::EdDsa), b"", &SystemEntropy)
         .unwrap();
-    assert!(master.open(Subject::Signing(&id, Algorithm::Es256), &signing).is_err());
+    assert!(
+        master
+            .unseal(SealedItem::SigningKey(&id, Algorithm::Es256), &signing)
+            .is_err()
+    );
 }
 
 #[test]
 fn a_master_key_of_the_wrong_length_is_named() {
-    let good = Master::generate(&SystemEntropy);
+    let good = MasterKeyring::generate(&SystemEntropy);
     for (bad, entry) in [
         (String::new(), "entry 1"),
         ("AAAA".to_owned(), "entry 1"),
@@ -63,14 +70,14 @@ fn a_master_key_of_the_wrong_length_is_named() {
         (format!("{}!", good.expose()), "entry 1"),
         (STANDARD.encode([0; 33]), "entry 1"),
     ] {
-        let error = Master::parse(&SecretText::new(bad)).unwrap_err();
+        let error = MasterKeyring::parse(&SecretText::new(bad)).unwrap_err();
         assert!(
             error.message.contains(entry) && error.message.contains("32 bytes"),
             "{error}"
         );
     }
     let spaced = format!(" {} , {}\n", good.expose(), good.expose().trim_end_matches('='));
-    assert!(Master::parse(&SecretText::new(spaced)).is_ok());
+    assert!(MasterKeyring::parse(&SecretText::new(spaced)).is_ok());
 }
 
 #[test]
@@ -79,7 +86,7 @@ fn a_master_key_in_either_base64_alphabet_padded_or_not_is_the_same_key() {
     let url_safe = standard.replace('+', "-").replace('/', "_");
     assert_ne!(standard, url_safe);
     let name = |text: &str| {
-        let master = Master::parse(&SecretText::new(text)).unwrap();
+        let master = MasterKeyring::parse(&SecretText::new(text)).unwrap();
         master.names().next().unwrap().to_owned()
     };
     for spelling in [
@@ -93,7 +100,10 @@ fn a_master_key_in_either_base64_alphabet_padded_or_not_is_the_same_key() {
 
 #[test]
 fn names_of_throttles_depend_on_the_master_key_and_the_name() {
-    let (one, two) = (Master::generate(&SystemEntropy), Master::generate(&SystemEntropy));
+    let (one, two) = (
+        MasterKeyring::generate(&SystemEntropy),
+        MasterKeyring::generate(&SystemEntropy),
+    );
     let name = |keys: &[&SecretText], text: &str| master(keys).throttle_name(text.as_bytes());
     assert_eq!(name(&[&one], "alice"), name(&[&one, &two], "alice"));
     assert_ne!(name(&[&one], "alice"), name(&[&one], "bob"));
@@ -102,7 +112,7 @@ fn names_of_throttles_depend_on_the_master_key_and_the_name() {
 
 #[test]
 fn debug_shows_derived_names_only() {
-    let key = Master::generate(&SystemEntropy);
+    let key = MasterKeyring::generate(&SystemEntropy);
     let shown = format!("{:?}", master(&[&key]));
     assert!(!shown.contains(key.expose()) && shown.len() < 40, "{shown}");
 }

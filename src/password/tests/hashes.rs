@@ -6,7 +6,7 @@ use rstest::rstest;
 use serde_json::Value;
 
 use super::super::hash::ScratchMemory;
-use super::super::stored::{Stored, check_imported};
+use super::super::stored::{StoredHash, check_imported};
 use super::*;
 use crate::model::ErrorKind;
 use crate::secret::SystemEntropy;
@@ -19,11 +19,11 @@ fn argon2_is_that_of_the_reference_implementation() {
     for vector in vectors["vectors"].as_array().unwrap() {
         let phc = vector["phc"].as_str().unwrap();
         if vector["m_kib"].as_u64().unwrap() > u64::from(crate::config::MAX_MEMORY_KIB) {
-            Stored::parse(phc).unwrap_err();
+            StoredHash::parse(phc).unwrap_err();
             refused += 1;
             continue;
         }
-        let stored = Stored::parse(phc).unwrap();
+        let stored = StoredHash::parse(phc).unwrap();
         let password = vector["password"].as_str().unwrap();
         assert!(
             stored
@@ -49,7 +49,7 @@ fn bcrypt_is_that_of_the_python_package() {
     for vector in vectors["vectors"].as_array().unwrap() {
         let hash = vector["hash"].as_str().unwrap();
         let password = STANDARD.decode(vector["password_b64"].as_str().unwrap()).unwrap();
-        let stored = Stored::parse(hash).unwrap();
+        let stored = StoredHash::parse(hash).unwrap();
         assert!(
             stored.matches(&password, parameters.peppers(), &mut memory).unwrap(),
             "{hash}"
@@ -183,7 +183,7 @@ fn a_pepper_is_named_by_the_hash_and_can_be_rotated() {
 #[test]
 fn the_memory_of_a_large_hash_is_given_back() {
     let (parameters, mut memory) = (parameters(&[], false), ScratchMemory::default());
-    let stored = Stored::parse("$argon2id$v=19$m=4096,t=1,p=1$c29tZXNhbHQ$9sTbSlTio3Biev89thdrlKKiCaYsjjYVJxGAL3swxpQ");
+    let stored = StoredHash::parse("$argon2id$v=19$m=4096,t=1,p=1$c29tZXNhbHQ$9sTbSlTio3Biev89thdrlKKiCaYsjjYVJxGAL3swxpQ");
     stored
         .unwrap()
         .matches(b"password", parameters.peppers(), &mut memory)

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use rstest::rstest;
 
-use super::super::stored::{Stored, check_imported};
+use super::super::stored::{StoredHash, check_imported};
 use super::*;
 use crate::model::ErrorKind;
 
@@ -47,7 +47,7 @@ fn what_costs_too_much_is_refused(
     start: &str,
 ) {
     let hash = format!("{start}{SALT_AND_TAG}");
-    Stored::parse(&hash).unwrap_err();
+    StoredHash::parse(&hash).unwrap_err();
     let error = check_imported(&text(&hash), "password_hash").unwrap_err();
     assert_eq!(
         (error.kind, error.violations[0].field.as_ref()),
@@ -87,7 +87,7 @@ fn what_is_malformed_is_refused(
     )]
     hash: &str,
 ) {
-    Stored::parse(hash).unwrap_err();
+    StoredHash::parse(hash).unwrap_err();
     check_imported(&text(hash), "password_hash").unwrap_err();
     assert_eq!(verify(&parameters(&[], false), hash, "password"), (false, false));
 }
@@ -95,14 +95,14 @@ fn what_is_malformed_is_refused(
 #[test]
 fn a_long_text_is_not_even_read() {
     let hash = format!("$argon2id$v=19$m=64,t=1,p=1${}", "A".repeat(1 << 20));
-    Stored::parse(&hash).unwrap_err();
+    StoredHash::parse(&hash).unwrap_err();
     check_imported(&text(""), "password_hash").unwrap_err();
 }
 
 proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in ".{0,80}") {
-        let _ = Stored::parse(&text);
+        let _ = StoredHash::parse(&text);
     }
 
     #[test]
@@ -110,13 +110,13 @@ proptest! {
         name in "\\$?(2[abxy]|argon2(id|i|d)|scrypt|pbkdf2[-_]sha(256|512))",
         parts in prop::collection::vec("[$=,a-zA-Z0-9+/.é]{0,30}", 0..6),
     ) {
-        let _ = Stored::parse(&format!("{name}${}", parts.join("$")));
+        let _ = StoredHash::parse(&format!("{name}${}", parts.join("$")));
     }
 
     #[test]
     fn whatever_is_accepted_is_affordable(m in any::<u32>(), t in any::<u32>(), p in any::<u32>()) {
         let hash = format!("$argon2id$v=19$m={m},t={t},p={p}${SALT_AND_TAG}");
-        if Stored::parse(&hash).is_ok() {
+        if StoredHash::parse(&hash).is_ok() {
             prop_assert!(m <= 1 << 18 && u64::from(m) * u64::from(t) <= 1 << 22 && p <= 16);
         }
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::keys::fixtures::{master, now, row};
 use crate::keys::rows::signing_row;
-use crate::keys::seal::Master;
+use crate::keys::seal::MasterKeyring;
 use crate::keys::signing::SigningKey;
 use crate::secret::SystemEntropy;
 use crate::store::keys::{KeyRows, SigningRow};
@@ -15,7 +15,7 @@ fn ago(secs: u64) -> UnixMillis {
     now().minus(Duration::from_secs(secs))
 }
 
-fn ring(signing: Vec<SigningRow>, master: &Master) -> KeyRing {
+fn ring(signing: Vec<SigningRow>, master: &MasterKeyring) -> KeyRing {
     let checks = master.check_rows(&SystemEntropy).unwrap();
     let rows = KeyRows {
         signing,
@@ -25,21 +25,25 @@ fn ring(signing: Vec<SigningRow>, master: &Master) -> KeyRing {
     KeyRing::open(rows, master, now())
 }
 
-fn imported(algorithm: Algorithm, state: KeyState, since: UnixMillis, master: &Master) -> SigningRow {
+fn imported(algorithm: Algorithm, state: KeyState, since: UnixMillis, master: &MasterKeyring) -> SigningRow {
     let key = SigningKey::generate(algorithm, &SystemEntropy).unwrap();
     SigningRow {
         state,
         activated: (state == Active).then_some(since),
-        ..signing_row(&key, Provenance::Imported, since, master, &SystemEntropy).unwrap()
+        ..signing_row(&key, KeySource::Imported, since, master, &SystemEntropy).unwrap()
     }
 }
 
 #[test]
 fn a_key_gives_way_after_its_period() {
     let master = master();
-    for (age, expected) in [(999, Due::No), (1000, Due::WhenKnown), (5000, Due::WhenKnown)] {
+    for (age, expected) in [
+        (999, RotationDue::No),
+        (1000, RotationDue::WhenLoadedEverywhere),
+        (5000, RotationDue::WhenLoadedEverywhere),
+    ] {
         let ring = ring(vec![row(EdDsa, Active, ago(age), ago(age), &master)], &master);
-        assert_eq!(due(&ring, EdDsa, PERIOD, now()), expected, "{age}");
+        assert_eq!(rotation_due(&ring, EdDsa, PERIOD, now()), expected, "{age}");
     }
 }
 
@@ -47,10 +51,16 @@ fn a_key_gives_way_after_its_period() {
 fn a_key_gives_way_to_another_configured_algorithm_unless_it_was_imported() {
     let master = master();
     let made = ring(vec![row(EdDsa, Active, ago(1), ago(1), &master)], &master);
-    assert_eq!(due(&made, Es256, PERIOD, now()), Due::WhenKnown);
+    assert_eq!(
+        rotation_due(&made, Es256, PERIOD, now()),
+        RotationDue::WhenLoadedEverywhere
+    );
     let brought = ring(vec![imported(EdDsa, Active, ago(1), &master)], &master);
-    assert_eq!(due(&brought, Es256, PERIOD, now()), Due::No);
-    assert_eq!(due(&brought, Es256, PERIOD, now().plus(PERIOD)), Due::WhenKnown);
+    assert_eq!(rotation_due(&brought, Es256, PERIOD, now()), RotationDue::No);
+    assert_eq!(
+        rotation_due(&brought, Es256, PERIOD, now().plus(PERIOD)),
+        RotationDue::WhenLoadedEverywhere
+    );
 }
 
 #[test]
@@ -61,9 +71,15 @@ fn a_second_standby_of_ours_asks_for_a_rotation_and_an_imported_one_does_not() {
         row(EdDsa, Pending, ago(8), ago(8), &master),
         imported(EdDsa, Pending, ago(7), &master),
     ];
-    assert_eq!(due(&ring(rows.clone(), &master), EdDsa, PERIOD, now()), Due::No);
+    assert_eq!(
+        rotation_due(&ring(rows.clone(), &master), EdDsa, PERIOD, now()),
+        RotationDue::No
+    );
     rows.push(row(EdDsa, Pending, ago(6), ago(6), &master));
-    assert_eq!(due(&ring(rows, &master), EdDsa, PERIOD, now()), Due::WhenKnown);
+    assert_eq!(
+        rotation_due(&ring(rows, &master), EdDsa, PERIOD, now()),
+        RotationDue::WhenLoadedEverywhere
+    );
 }
 
 #[test]
@@ -71,8 +87,14 @@ fn a_tampered_key_gives_way_at_once_but_not_one_that_others_can_open() {
     let (ours, other) = (master(), master());
     let mut tampered = row(EdDsa, Active, ago(1), ago(1), &ours);
     tampered.sealed[40] ^= 1;
-    assert_eq!(due(&ring(vec![tampered], &ours), EdDsa, PERIOD, now()), Due::AtOnce);
-    assert_eq!(due(&ring(vec![], &ours), EdDsa, PERIOD, now()), Due::AtOnce);
+    assert_eq!(
+        rotation_due(&ring(vec![tampered], &ours), EdDsa, PERIOD, now()),
+        RotationDue::Immediately
+    );
+    assert_eq!(
+        rotation_due(&ring(vec![], &ours), EdDsa, PERIOD, now()),
+        RotationDue::Immediately
+    );
     let mut checks = ours.check_rows(&SystemEntropy).unwrap();
     checks.extend(other.check_rows(&SystemEntropy).unwrap());
     let rows = KeyRows {
@@ -81,7 +103,7 @@ fn a_tampered_key_gives_way_at_once_but_not_one_that_others_can_open() {
         ..KeyRows::default()
     };
     let elsewhere = KeyRing::open(rows, &ours, now());
-    assert_eq!(due(&elsewhere, EdDsa, PERIOD, now()), Due::No);
+    assert_eq!(rotation_due(&elsewhere, EdDsa, PERIOD, now()), RotationDue::No);
 }
 
 #[test]
@@ -111,20 +133,20 @@ fn the_stand_in_is_what_caches_have_known_longest() {
     ];
     let ids: Vec<KeyId> = rows.iter().map(|row| row.id.clone()).collect();
     let full = ring(rows.clone(), &master);
-    assert_eq!(stand_in(&full, EdDsa, &ids[0]).as_ref(), Some(&ids[2]));
+    assert_eq!(replacement(&full, EdDsa, &ids[0]).as_ref(), Some(&ids[2]));
     assert_eq!(
-        stand_in(&full, EdDsa, &ids[2]).as_ref(),
+        replacement(&full, EdDsa, &ids[2]).as_ref(),
         Some(&ids[1]),
         "never the revoked one itself"
     );
-    assert_eq!(stand_in(&full, Es256, &ids[0]).as_ref(), Some(&ids[3]));
+    assert_eq!(replacement(&full, Es256, &ids[0]).as_ref(), Some(&ids[3]));
     let other = ring(vec![rows[0].clone(), rows[3].clone()], &master);
     assert_eq!(
-        stand_in(&other, EdDsa, &ids[0]).as_ref(),
+        replacement(&other, EdDsa, &ids[0]).as_ref(),
         Some(&ids[3]),
         "any is better than none"
     );
-    assert_eq!(stand_in(&ring(vec![rows[0].clone()], &master), EdDsa, &ids[0]), None);
+    assert_eq!(replacement(&ring(vec![rows[0].clone()], &master), EdDsa, &ids[0]), None);
 }
 
 #[test]
@@ -134,6 +156,6 @@ fn a_key_is_over_when_its_last_token_is() {
     let rows = [Pending, Active, Retired, Revoked].map(|state| row(EdDsa, state, ago(999), ago(100), &master));
     let (retired, revoked) = (rows[2].id.clone(), rows[3].id.clone());
     let ring = ring(rows.into(), &master);
-    assert_eq!(over(&ring, span, now()), [retired, revoked]);
-    assert!(over(&ring, span, now().minus(Duration::from_millis(1))).is_empty());
+    assert_eq!(expired_keys(&ring, span, now()), [retired, revoked]);
+    assert!(expired_keys(&ring, span, now().minus(Duration::from_millis(1))).is_empty());
 }
