@@ -14,28 +14,29 @@ use super::socket::Accepted;
 use super::{HANDSHAKE_TIMEOUT, Io, Listener, Peer, Security, TCP_USER_TIMEOUT};
 use crate::shutdown::Stop;
 
-/// What a listener may take.
+/// The limits of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The most connections at once; see [`super::connection_cap`].
+    /// Limit on open connections; see [`super::connection_cap`].
     pub max_connections: usize,
-    /// How long connections may take to finish once a drain began.
+    /// How long connections may take to finish once a drain has begun.
     pub drain_timeout: Duration,
 }
 
-/// What speaks on the connections.
+/// Serves the connections of a listener.
 pub trait ConnectionHandler: Send + Sync + 'static {
-    /// Speaks on one until it ends. When `stop` drains it finishes what was begun; when it does not, it is dropped.
+    /// Serves one connection until it ends. When `stop` drains, it completes the requests in progress; a connection
+    /// that does not end in time is dropped.
     fn handle(&self, io: Io, peer: Arc<Peer>, stop: Stop) -> impl Future<Output = ()> + Send;
 }
 
-/// Accepts connections until `stop`, then drains: returns once all have ended, at the latest after
-/// [`Limits::drain_timeout`], and at once if `stop` says now.
+/// Accepts connections until `stop`, then drains: returns once all connections have ended, at the latest after
+/// [`Limits::drain_timeout`], and at once if `stop` says so.
 pub async fn serve<C: ConnectionHandler>(
     listener: impl Into<Listener>,
     security: Security,
     limits: Limits,
-    connections: Arc<C>,
+    handler: Arc<C>,
     stop: Stop,
 ) {
     let listener = listener.into();
@@ -47,15 +48,15 @@ pub async fn serve<C: ConnectionHandler>(
     );
     metrics::counter!("countersign_accept_failures_total").increment(0);
     tokio::select! {
-        () = accept(&listener, &security, limits, &connections, &stop, &mut open) => {}
+        () = accept(&listener, &security, limits, &handler, &stop, &mut open) => {}
         () = stop.draining() => {}
     }
-    // What still waits in the kernel's queue is reset here and retried by its client elsewhere.
+    // Connections that still wait in the kernel's queue are reset; their clients retry at another replica.
     drop(listener);
     tokio::select! {
         () = stop.stopped() => {}
         () = tokio::time::sleep(limits.drain_timeout) => {
-            tracing::warn!(connections = open.len(), "connections were dropped at the end of the drain");
+            tracing::warn!(connections = open.len(), "drain_timeout has passed; dropping open connections");
         }
         () = async { while open.join_next().await.is_some() {} } => {}
     }
@@ -66,7 +67,7 @@ async fn accept<C: ConnectionHandler>(
     listener: &Listener,
     security: &Security,
     limits: Limits,
-    connections: &Arc<C>,
+    handler: &Arc<C>,
     stop: &Stop,
     open: &mut JoinSet<()>,
 ) {
@@ -74,7 +75,7 @@ async fn accept<C: ConnectionHandler>(
     let mut backoff = Backoff::default();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return; // never closed
+            return; // the semaphore is never closed
         };
         let accepted = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -85,26 +86,26 @@ async fn accept<C: ConnectionHandler>(
         };
         backoff = Backoff::default();
         while open.try_join_next().is_some() {}
-        let (security, connections, stop) = (security.clone(), Arc::clone(connections), stop.clone());
+        let (security, handler, stop) = (security.clone(), Arc::clone(handler), stop.clone());
         open.spawn(async move {
             let _slot = slot;
-            let _counted = Counted::new();
+            let _counted = OpenConnection::new();
             let secured = match accepted {
                 Accepted::Tcp(stream, address) => secure(stream, address, &security).await,
                 Accepted::Unix(stream) => Ok((Io::Unix(stream), Peer::local())),
             };
             match secured {
-                Ok((io, peer)) => connections.handle(io, Arc::new(peer), stop).await,
-                Err(error) => tracing::debug!(%error, "no TLS session came about"),
+                Ok((io, peer)) => handler.handle(io, Arc::new(peer), stop).await,
+                Err(error) => tracing::debug!(%error, "the TLS handshake failed"),
             }
         });
     }
 }
 
-/// One connection in the gauge of all.
-struct Counted(metrics::Gauge);
+/// Counts one open connection in the gauge.
+struct OpenConnection(metrics::Gauge);
 
-impl Counted {
+impl OpenConnection {
     fn new() -> Self {
         let gauge = metrics::gauge!("countersign_connections");
         gauge.increment(1);
@@ -112,21 +113,22 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.decrement(1);
     }
 }
 
-/// Small answers go out at once, and a peer that vanished is noticed even while we only write.
-fn tune(stream: &TcpStream) -> io::Result<()> {
+/// Sets the socket options: small responses go out at once (`TCP_NODELAY`), and a peer that has vanished is noticed
+/// even while we only write.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))
 }
 
 async fn secure(stream: TcpStream, address: std::net::SocketAddr, security: &Security) -> io::Result<(Io, Peer)> {
-    if let Err(error) = tune(&stream) {
-        tracing::debug!(%error, "a socket option could not be set");
+    if let Err(error) = set_options(&stream) {
+        tracing::debug!(%error, "cannot set a socket option");
     }
     let Security::Tls(config) = security else {
         return Ok((Io::Plain(stream), Peer::anonymous(address)));
@@ -141,30 +143,30 @@ async fn secure(stream: TcpStream, address: std::net::SocketAddr, security: &Sec
     Ok((Io::Tls(Box::new(stream)), peer))
 }
 
-/// What to do when a connection cannot be accepted: out of file descriptors or memory, trying again at once would
-/// only burn the processor that the open connections need to finish.
+/// The delay after a connection could not be accepted. When the process is out of file descriptors or memory, an
+/// immediate retry would only take CPU time that the open connections need to finish.
 #[derive(Default)]
 struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    const FIRST: Duration = Duration::from_millis(10);
-    const LONGEST: Duration = Duration::from_secs(1);
+    const FIRST_DELAY: Duration = Duration::from_millis(10);
+    const MAX_DELAY: Duration = Duration::from_secs(1);
 
     async fn failed(&mut self, error: &io::Error) {
-        // The peer gave up before we took it (accept(2)): nothing is wrong with us.
+        // The peer gave up before we accepted (accept(2)); not an error of ours.
         if matches!(
             error.kind(),
             io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
         ) {
             return;
         }
-        let delay = Self::FIRST
+        let delay = Self::FIRST_DELAY
             .saturating_mul(1 << self.failures.min(10))
-            .min(Self::LONGEST);
+            .min(Self::MAX_DELAY);
         if self.failures == 0 {
-            tracing::error!(%error, "connections cannot be accepted");
+            tracing::error!(%error, "connections cannot be accepted; raise the limit on open files or free memory");
         }
         self.failures += 1;
         metrics::counter!("countersign_accept_failures_total").increment(1);

@@ -1,12 +1,12 @@
-//! How many connections the process can afford.
+//! The limit on open connections, derived from the limit on open files.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// What stores, logs and files need beside connections.
+/// File descriptors kept for stores, logs and files.
 const RESERVED_FILES: u64 = 256;
 
-/// The most connections at once: `wanted`, or what the limit on open files leaves. The soft limit is first raised to
-/// the hard one.
+/// The limit on open connections: `wanted`, or less if the limit on open files is too low. Raises the soft limit on
+/// open files to the hard limit first.
 #[must_use]
 pub fn connection_cap(wanted: usize) -> usize {
     let files = raise_file_limit();
@@ -16,23 +16,23 @@ pub fn connection_cap(wanted: usize) -> usize {
             wanted,
             cap,
             files,
-            "the limit on open files allows fewer connections than configured"
+            "the limit on open files allows fewer connections than configured; raise it or lower server.max_connections"
         );
     }
     cap
 }
 
 fn cap_under(wanted: usize, files: u64) -> usize {
-    // A tiny limit is shared half and half, so that something still works.
+    // A very low limit is split in halves, so that the service still works.
     let reserve = RESERVED_FILES.min(files / 2);
     let left = usize::try_from(files - reserve).unwrap_or(usize::MAX);
     wanted.min(left).max(1)
 }
 
-/// The soft limit on open files, after raising it as far as it goes.
+/// Raises the soft limit on open files to the hard limit, and returns it.
 fn raise_file_limit() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        // Every Unix has the limit; 1,024 is the smallest default in use.
+        // Every Unix has this limit; 1,024 is the smallest default in use.
         return 1024;
     };
     if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {

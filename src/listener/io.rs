@@ -1,4 +1,4 @@
-//! A connection's bytes: in the clear, under TLS, or within this machine.
+//! The byte stream of a connection: plain TCP, TLS, or a Unix socket.
 
 use std::io;
 use std::pin::Pin;
@@ -8,14 +8,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
-/// A connection.
+/// The byte stream of a connection.
 #[derive(Debug)]
 pub enum Io {
-    /// In the clear.
+    /// TCP without TLS.
     Plain(TcpStream),
-    /// Under TLS; boxed, because it is a thousand bytes larger.
+    /// TLS. Boxed, because it is a thousand bytes larger than the others.
     Tls(Box<TlsStream<TcpStream>>),
-    /// Through a socket file.
+    /// A Unix socket.
     Unix(UnixStream),
 }
 

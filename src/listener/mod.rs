@@ -1,13 +1,13 @@
-//! Listening: an accept loop of our own, for gRPC and HTTP alike.
+//! The accept loop of both ports, gRPC and HTTP.
 //!
-//! The loops that come with the libraries accept without limit, spin when the process is out of file descriptors, wait
-//! for ever for a silent socket, and never give up on a drain. This one has a cap below the file limit, backs off, and
-//! gives every wait a deadline:
+//! The accept loops of the libraries accept without limit, spin when the process is out of file descriptors, wait for
+//! ever for a silent socket, and wait for ever during a drain. This loop limits connections to what the limit on open
+//! files allows, backs off after errors, and has a timeout for every wait:
 //!
-//! * at most `max_connections` at once; the next waits in the kernel's queue;
+//! * at most `max_connections` are open; the next waits in the kernel's queue;
 //! * a TLS handshake takes at most [`HANDSHAKE_TIMEOUT`];
 //! * data that the peer does not acknowledge within [`TCP_USER_TIMEOUT`] ends the connection;
-//! * on a drain: stop accepting, tell every connection, wait at most `drain_timeout`, drop the rest.
+//! * a drain stops accepting, shuts every connection down, waits at most `drain_timeout`, and drops the rest.
 
 mod accept;
 mod connection_cap;
@@ -27,8 +27,8 @@ pub use tls::{Security, TlsFiles, TlsMaterial, Validity};
 
 use std::time::Duration;
 
-/// The longest TLS handshake.
+/// Time limit of a TLS handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long sent data may stay unacknowledged by the peer's kernel.
+/// How long sent data may stay unacknowledged by the peer's kernel before the connection is closed (`tcp(7)`).
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);

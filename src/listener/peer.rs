@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection.
+//! The peer of a connection: its address and the names in its certificate.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,14 +9,14 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 /// A name in a verified client certificate (RFC 5280 §4.2.1.6) that can be mapped to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerName {
-    /// For instance a SPIFFE id, `spiffe://example.org/gateway`.
+    /// A URI, for instance the SPIFFE id `spiffe://example.org/gateway`.
     Uri(String),
     /// A DNS name.
     Dns(String),
 }
 
 impl PeerName {
-    /// Its text.
+    /// The text of the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -25,17 +25,17 @@ impl PeerName {
     }
 }
 
-/// The other end of a connection. Made once, shared by all its requests.
+/// The peer of a connection. Made once and shared by all requests of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Where it comes from.
+    /// The address that it connects from.
     pub address: SocketAddr,
-    /// The URI and DNS names of its certificate, which the TLS handshake verified; empty without one.
+    /// URI and DNS names of the client certificate, which the TLS handshake has verified; empty without a certificate.
     pub names: Vec<PeerName>,
 }
 
 impl Peer {
-    /// A peer that showed no certificate.
+    /// A peer without a certificate.
     #[must_use]
     pub fn anonymous(address: SocketAddr) -> Self {
         Self {
@@ -44,13 +44,13 @@ impl Peer {
         }
     }
 
-    /// A process of this machine that came through a socket file: it counts as loopback.
+    /// A process of this machine that came through a Unix socket. It has the loopback address.
     #[must_use]
     pub fn local() -> Self {
         Self::anonymous(SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0)))
     }
 
-    /// A peer that showed this certificate. One that cannot be read has no names.
+    /// A peer with this certificate. A certificate that cannot be parsed gives no names.
     #[must_use]
     pub fn with_certificate(address: SocketAddr, certificate: &CertificateDer<'_>) -> Self {
         Self {
@@ -59,7 +59,7 @@ impl Peer {
         }
     }
 
-    /// Its IP address; one of IPv4 that was mapped into IPv6 as the former.
+    /// Its IP address. An IPv4 address that is mapped into IPv6 is returned as IPv4.
     #[must_use]
     pub fn ip(&self) -> IpAddr {
         self.address.ip().to_canonical()
@@ -77,7 +77,7 @@ fn names(certificate: &CertificateDer<'_>) -> Vec<PeerName> {
         if let GeneralName::URI(uri) = name {
             Some(PeerName::Uri((*uri).to_owned()))
         } else if let GeneralName::DNSName(dns) = name {
-            // DNS names compare without regard to case (RFC 4343).
+            // DNS names are compared case-insensitively (RFC 4343).
             Some(PeerName::Dns(dns.to_ascii_lowercase()))
         } else {
             None
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_from_the_alternative_names_alone() {
+    fn names_are_read_only_from_the_alternative_names() {
         let mut params = rcgen::CertificateParams::new(vec!["Gateway.example.org".to_owned()]).unwrap();
         let uri = "spiffe://example.org/gateway".try_into().unwrap();
         params.subject_alt_names.push(rcgen::SanType::URI(uri));

@@ -1,4 +1,4 @@
-//! The TLS files while the service runs: what is new is taken over, what is no good is not.
+//! Reload of the TLS files while the service runs: valid files are put into effect, others are refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,39 +11,39 @@ use tokio_util::sync::CancellationToken;
 use super::tls::{TlsFiles, TlsMaterial, Validity};
 use crate::clock::Clock;
 
-/// How often the files are read. Reading them is the one way that sees every kind of replacement: written in place,
-/// renamed over, or a folder's symbolic link pointed elsewhere, as Kubernetes does it.
+/// How often the files are read. Only reading sees every kind of replacement: a file written in place, a file renamed
+/// over another, or a symbolic link to a folder that is changed, as Kubernetes does.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The certificates of the listeners. New handshakes take what the files hold now; open connections go on.
+/// The certificates of the listeners. New handshakes use the files as they are now; open connections are not affected.
 ///
-/// Files that cannot be used (truncated, of another key, expired, not yet good, unreadable) leave what is in force in
-/// force. Certificate and key are two files and cannot be replaced in one step, so only what is still wrong when it is
-/// read a second time is complained about, once.
+/// Files that cannot be used (truncated, for another key, expired, not yet valid, unreadable) change nothing.
+/// Certificate and key are two files and cannot be replaced in one step, so a problem is logged, once, only if the next
+/// reading finds it again.
 #[derive(Debug)]
 pub struct Certificates {
     files: TlsFiles,
     clock: Arc<dyn Clock>,
     listeners: Vec<(Vec<u8>, Arc<ArcSwap<ServerConfig>>)>,
     loaded: [u8; 32],
-    now: Notify,
+    reload_requested: Notify,
 }
 
-/// What the last reading came to.
+/// The result of the last reading.
 #[derive(Debug, PartialEq, Eq)]
 enum FilesState {
-    /// In force.
-    Good([u8; 32]),
-    /// Refused, for this reason; complained about or not yet.
-    Bad(String, bool),
+    /// In effect: the fingerprint of the files.
+    InEffect([u8; 32]),
+    /// Refused for this reason, and whether that was logged.
+    Refused { error: String, logged: bool },
 }
 
 impl Certificates {
-    /// Reads the files for listeners that speak these protocols (`h2`, `http/1.1`), in this order. At the start a
-    /// certificate that has expired is taken all the same, loudly: there is no better one.
+    /// Reads the files for listeners of these protocols (`h2`, `http/1.1`). An expired certificate is used at the
+    /// start, with an error in the log, because there is no better one.
     ///
     /// # Errors
-    /// With one line that names the file and what is wrong with it.
+    /// One line that names the file and the problem.
     pub fn load(files: TlsFiles, protocols: &[&[u8]], clock: Arc<dyn Clock>) -> Result<Self, String> {
         let material = files.read()?;
         let listeners = protocols
@@ -55,17 +55,20 @@ impl Certificates {
             clock,
             listeners,
             loaded: material.fingerprint(),
-            now: Notify::new(),
+            reload_requested: Notify::new(),
         };
-        if let Err(problem) = new.is_current(&material) {
-            tracing::error!(problem, "the certificate is served all the same: replace it");
+        if let Err(error) = new.check_validity(&material) {
+            tracing::error!(
+                error,
+                "the certificate is not valid now, but is used for lack of another; replace it"
+            );
         }
         describe();
         record_expiry(&material);
         Ok(new)
     }
 
-    /// What the listener of this protocol takes.
+    /// The TLS configuration for the listener of this protocol.
     #[must_use]
     pub fn security(&self, alpn: &[u8]) -> super::Security {
         let found = self.listeners.iter().find(|(known, _)| known == alpn);
@@ -74,43 +77,43 @@ impl Certificates {
         })
     }
 
-    /// Has the files read at once.
+    /// Reads the files now instead of at the next interval.
     pub fn reload_now(&self) {
-        self.now.notify_one();
+        self.reload_requested.notify_one();
     }
 
-    /// Follows the files until `stop`.
+    /// Reloads the files whenever they change, until `stop`.
     pub async fn follow(&self, stop: CancellationToken) {
-        let mut seen = FilesState::Good(self.loaded);
+        let mut state = FilesState::InEffect(self.loaded);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(RELOAD_INTERVAL) => {}
-                () = self.now.notified() => {}
+                () = self.reload_requested.notified() => {}
             }
-            seen = self.reload(seen).await;
+            state = self.reload(state).await;
         }
     }
 
     async fn reload(&self, before: FilesState) -> FilesState {
         let files = self.files.clone();
-        // A file on a network volume may take its time.
+        // A file on a network volume can be slow.
         let read = tokio::task::spawn_blocking(move || files.read()).await;
         let read = read.unwrap_or_else(|error| Err(error.to_string()));
         let material = match read {
-            Ok(material) if before == FilesState::Good(material.fingerprint()) => return before,
+            Ok(material) if before == FilesState::InEffect(material.fingerprint()) => return before,
             Ok(material) => material,
-            Err(problem) => return reject(problem, &before),
+            Err(error) => return reject(error, &before),
         };
         match self.apply(&material) {
-            Ok(()) => FilesState::Good(material.fingerprint()),
-            Err(problem) => reject(problem, &before),
+            Ok(()) => FilesState::InEffect(material.fingerprint()),
+            Err(error) => reject(error, &before),
         }
     }
 
-    /// Puts it in force, for all listeners or for none.
+    /// Puts the files into effect, for all listeners or for none.
     fn apply(&self, material: &TlsMaterial) -> Result<(), String> {
-        self.is_current(material)?;
+        self.check_validity(material)?;
         let configs: Vec<_> = self
             .listeners
             .iter()
@@ -122,19 +125,19 @@ impl Certificates {
         record_expiry(material);
         metrics::counter!("countersign_tls_reloads_total", "outcome" => "taken").increment(1);
         metrics::gauge!("countersign_tls_files_refused").set(0.0);
-        tracing::info!("new TLS files are in force");
+        tracing::info!("new TLS files are in effect");
         Ok(())
     }
 
-    /// Whether the certificates are good now.
-    fn is_current(&self, material: &TlsMaterial) -> Result<(), String> {
+    /// Returns an error unless all certificates are valid now.
+    fn check_validity(&self, material: &TlsMaterial) -> Result<(), String> {
         let now = self.clock.now();
-        let check = |what: &std::path::Path, validity: Validity| {
+        let check = |path: &std::path::Path, validity: Validity| {
             if now > validity.until {
-                return Err(format!("{}: the certificate has expired", what.display()));
+                return Err(format!("{}: the certificate has expired", path.display()));
             }
             if now < validity.from {
-                return Err(format!("{}: the certificate is not good yet", what.display()));
+                return Err(format!("{}: the certificate is not valid yet", path.display()));
             }
             Ok(())
         };
@@ -146,23 +149,23 @@ impl Certificates {
     }
 }
 
-/// Keeps what is in force, and complains if this problem is not new and was not complained about.
-fn reject(problem: String, before: &FilesState) -> FilesState {
-    let complained = match before {
-        FilesState::Bad(known, complained) if *known == problem => {
-            if !complained {
+/// Keeps the files that are in effect. Logs the error if the reading before had the same error and it was not logged.
+fn reject(error: String, before: &FilesState) -> FilesState {
+    let logged = match before {
+        FilesState::Refused { error: known, logged } if *known == error => {
+            if !logged {
                 metrics::counter!("countersign_tls_reloads_total", "outcome" => "refused").increment(1);
                 metrics::gauge!("countersign_tls_files_refused").set(1.0);
                 tracing::error!(
-                    problem,
-                    "the TLS files cannot be used: what was read before stays in force"
+                    error,
+                    "the TLS files cannot be used: the files that were read before stay in effect"
                 );
             }
             true
         }
-        FilesState::Good(_) | FilesState::Bad(..) => false,
+        FilesState::InEffect(_) | FilesState::Refused { .. } => false,
     };
-    FilesState::Bad(problem, complained)
+    FilesState::Refused { error, logged }
 }
 
 fn describe() {

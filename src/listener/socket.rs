@@ -1,4 +1,4 @@
-//! What is listened on: an address, or a socket file that only its owner may use.
+//! Listening sockets: a TCP address, or a Unix socket that only its owner can use.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-/// What is listened on.
+/// A listening socket.
 #[derive(Debug)]
 pub enum Listener {
-    /// An address.
+    /// A TCP address.
     Tcp(TcpListener),
-    /// A socket file.
+    /// A Unix socket.
     Unix(SocketFile),
 }
 
-/// One who came.
+/// An accepted connection.
 pub(super) enum Accepted {
     Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
@@ -41,43 +41,43 @@ impl From<TcpListener> for Listener {
     }
 }
 
-/// A socket file (mode 0600), removed when dropped; one that a service manager made is left to it.
+/// A Unix socket with mode 0600. Its file is removed when dropped, unless a service manager made the socket.
 #[derive(Debug)]
 pub struct SocketFile {
     listener: UnixListener,
-    /// The file of ours, and its inode.
+    /// The file that we made, and its inode.
     made: Option<(PathBuf, u64)>,
 }
 
 impl SocketFile {
-    /// Listens on `path`. What a process that is gone left there is replaced.
+    /// Listens on `path`. The socket of a process that has ended is replaced.
     ///
     /// # Errors
-    /// `AddrInUse` if somebody answers there, `AlreadyExists` if it is no socket, and what the system says.
+    /// `AddrInUse` if a process listens there, `AlreadyExists` if the file is not a socket, and errors of the system.
     pub fn bind(path: &Path) -> io::Result<Self> {
         if let Ok(there) = path.symlink_metadata() {
             if !there.file_type().is_socket() {
                 return Err(io::Error::new(
                     io::ErrorKind::AlreadyExists,
-                    "it exists and is no socket",
+                    "the file exists and is not a socket",
                 ));
             }
             if Probe::connect(path).is_ok() {
                 return Err(io::Error::new(
                     io::ErrorKind::AddrInUse,
-                    "somebody serves there already",
+                    "another process listens there",
                 ));
             }
         }
-        // Made out of everybody's reach, and moved where it belongs once only its owner may use it: between bind and
-        // chmod it would lie open to whomever the umask lets in. The names are short: a socket's path has 107 bytes.
+        // Made in a private folder, and renamed to its place once its mode is 0600: otherwise the umask would decide
+        // about access between bind and chmod. The names are short because the path of a socket has at most 107 bytes.
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let hidden = parent
             .unwrap_or(Path::new("."))
             .join(format!(".c{}", std::process::id()));
         std::fs::DirBuilder::new().mode(0o700).create(&hidden)?;
         let made = Self::bind_hidden(&hidden.join("s"), path);
-        // Empty by now, or the start has failed already.
+        // The folder is empty now, unless the start has failed.
         let _ = std::fs::remove_dir_all(&hidden);
         made
     }
@@ -109,7 +109,7 @@ impl From<SocketFile> for Listener {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let Some((path, inode)) = &self.made else { return };
-        // Another process may have put its own there meanwhile.
+        // Another process may have put a socket of its own there.
         if path.symlink_metadata().is_ok_and(|there| there.ino() == *inode) {
             let _ = std::fs::remove_file(path);
         }
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_socket_is_its_owners_and_leaves_nothing_behind() {
+    async fn only_the_owner_can_use_the_socket_and_its_file_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent.sock");
         let file = SocketFile::bind(&path).unwrap();
@@ -129,12 +129,12 @@ mod tests {
         assert_eq!(
             SocketFile::bind(&path).unwrap_err().kind(),
             io::ErrorKind::AddrInUse,
-            "somebody serves there"
+            "a process listens there"
         );
         drop(file);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 
-        // A process that was killed leaves its file.
+        // A killed process leaves its file.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let (first, second) = (SocketFile::bind(&path).unwrap(), folder.path().join("other"));

@@ -1,4 +1,4 @@
-//! TLS: the server's certificate, and the CA that vouches for clients.
+//! TLS: the certificate of the server, and the CAs of client certificates.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,28 +15,28 @@ use zeroize::Zeroizing;
 
 use crate::clock::UnixMillis;
 
-/// How a listener talks to its peers.
+/// The transport security of a listener.
 #[derive(Clone, Debug)]
 pub enum Security {
-    /// In the clear.
+    /// No TLS.
     Plain,
-    /// Under TLS. Each handshake takes the configuration of that moment, so a new certificate needs no restart.
+    /// TLS. Each handshake loads the current configuration, so a new certificate needs no restart.
     Tls(Arc<ArcSwap<ServerConfig>>),
 }
 
-/// Where the parts of a TLS configuration lie, in PEM.
+/// The paths of the TLS files, in PEM.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The server's certificate chain, its own first.
+    /// The server's certificate chain, the server's own certificate first.
     pub cert: PathBuf,
-    /// Its private key.
+    /// The private key of the server's certificate.
     pub key: PathBuf,
-    /// The CAs of client certificates; without it none is asked for. A client may always come without one: it is then
-    /// nobody until it shows a token.
+    /// The CAs of client certificates; without it, none is requested. A client may always connect without a certificate
+    /// and authenticate with a token.
     pub client_ca: Option<PathBuf>,
 }
 
-/// What the files held at one moment.
+/// The contents of the files at one moment.
 pub struct TlsMaterial {
     files: TlsFiles,
     cert: Vec<u8>,
@@ -44,12 +44,12 @@ pub struct TlsMaterial {
     client_ca: Option<Vec<u8>>,
 }
 
-/// From when until when a certificate is good.
+/// The validity period of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// Not before this.
+    /// The certificate's `notBefore`.
     pub from: UnixMillis,
-    /// Not after this.
+    /// The certificate's `notAfter`.
     pub until: UnixMillis,
 }
 
@@ -57,7 +57,7 @@ impl TlsFiles {
     /// Reads the files.
     ///
     /// # Errors
-    /// With one line that names the file and what is wrong with it.
+    /// One line that names the file and the problem.
     pub fn read(&self) -> Result<TlsMaterial, String> {
         let read = |path: &PathBuf| std::fs::read(path).map_err(|error| file_error(path, &error));
         Ok(TlsMaterial {
@@ -68,20 +68,20 @@ impl TlsFiles {
         })
     }
 
-    /// Reads the files and makes a configuration of them; see [`TlsMaterial::config`].
+    /// Reads the files and builds a configuration; see [`TlsMaterial::config`].
     ///
     /// # Errors
-    /// With one line that names the file and what is wrong with it.
+    /// One line that names the file and the problem.
     pub fn load(&self, alpn: &[u8]) -> Result<ServerConfig, String> {
         self.read()?.config(alpn)
     }
 }
 
 impl TlsMaterial {
-    /// The configuration of a listener. `alpn` is the one protocol that is spoken (`h2`, `http/1.1`).
+    /// Builds the configuration of a listener. `alpn` is its only protocol (`h2` or `http/1.1`).
     ///
     /// # Errors
-    /// With one line that names the file and what is wrong with it.
+    /// One line that names the file and the problem.
     pub fn config(&self, alpn: &[u8]) -> Result<ServerConfig, String> {
         let files = &self.files;
         let chain = certificates(&files.cert, &self.cert)?;
@@ -111,24 +111,24 @@ impl TlsMaterial {
         Ok(config)
     }
 
-    /// How long the server's own certificate is good.
+    /// The validity period of the server's own certificate.
     ///
     /// # Errors
-    /// With one line that names the file and what is wrong with it.
+    /// One line that names the file and the problem.
     pub fn validity(&self) -> Result<Validity, String> {
         let path = &self.files.cert;
         let chain = certificates(path, &self.cert)?;
         chain.first().map_or_else(
-            || Err(file_error(path, &"holds no certificate")),
+            || Err(file_error(path, &"contains no certificate")),
             |own| validity(own).map_err(|error| file_error(path, &error)),
         )
     }
 
-    /// How long the last of the clients' CAs is good, after which no client certificate is; none without such a file. An
-    /// expired one beside it is what a change of CAs looks like.
+    /// The validity period of the client CA that expires last; after that, no client certificate is valid. `None`
+    /// without such a file. An expired CA beside a valid one is normal during a change of CAs.
     ///
     /// # Errors
-    /// With one line that names the file and what is wrong with it.
+    /// One line that names the file and the problem.
     pub fn client_ca_validity(&self) -> Result<Option<Validity>, String> {
         let (Some(path), Some(pem)) = (&self.files.client_ca, &self.client_ca) else {
             return Ok(None);
@@ -141,7 +141,7 @@ impl TlsMaterial {
         Ok(all.into_iter().max_by_key(|validity| validity.until))
     }
 
-    /// Tells this material from any other: a digest of all files.
+    /// A digest of all files, to notice changes.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut parts = Vec::new();
@@ -167,7 +167,7 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
         .collect::<Result<_, _>>()
         .map_err(|error| file_error(path, &error))?;
     if list.is_empty() {
-        return Err(file_error(path, &"holds no certificate"));
+        return Err(file_error(path, &"contains no certificate"));
     }
     Ok(list)
 }
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_used_is_named() {
+    fn errors_name_the_unusable_file() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = dir.path().join(name);
