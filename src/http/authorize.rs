@@ -1,9 +1,10 @@
-//! `/authorize`: external authorization for proxies that ask over plain HTTP, before they let a request through (nginx
+//! `/authorize`: external authorization for proxies that ask over plain HTTP before they admit a request (nginx
 //! `auth_request`, Traefik `forwardAuth`, Caddy `forward_auth`).
 //!
-//! The proxy sends the request's own headers on, tells its method and host in `X-Forwarded-Method` and
-//! `X-Forwarded-Host`, and what the route wants in the query: `?audience=api&scopes=read+write&streaming=true`. The answer
-//! is 200 with headers for the service behind (`X-Auth-…`, `Cookie`) and for the browser (`Set-Cookie`), a refusal, or 503.
+//! The proxy sends the headers of the request, its method in `X-Forwarded-Method`, its host in `X-Forwarded-Host`, and
+//! what the route demands in the query: `?audience=api&scopes=read+write&streaming=true`. The response is 200 with
+//! headers for the service behind the proxy (`X-Auth-…`, `Cookie`) and for the browser (`Set-Cookie`), a refusal, or
+//! 503.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::model::{Caller, ErrorKind, Identity, Result};
 use crate::secret::{SecretText, same};
 use crate::token::Tokens;
 
-/// By which the proxy proves that it is the proxy.
+/// The shared secret that authenticates the proxy.
 const SECRET: HeaderName = HeaderName::from_static("x-forward-auth-secret");
 const METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -30,38 +31,39 @@ const CLIENT: HeaderName = HeaderName::from_static("x-forwarded-for");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// Each `Set-Cookie` once more by a name of its own, for proxies that copy a header by its name and only one of them. Not
-/// with a token in a refusal, which some hand on as it is: scripts may read every header but `Set-Cookie`.
+/// Headers that repeat each `Set-Cookie` under a name of its own, for proxies that can copy only one header of a name.
+/// A refusal never repeats a token here: some proxies pass refusals to the browser unchanged, and scripts can read
+/// every header except `Set-Cookie`.
 const EACH_COOKIE: [HeaderName; 2] = [
     HeaderName::from_static("x-set-access-cookie"),
     HeaderName::from_static("x-set-refresh-cookie"),
 ];
 
-/// The most renewals at once; more could not be done before the proxies give up.
+/// Limit on renewals in progress. More would not finish before the proxies time out.
 const MAX_RENEWALS: usize = 256;
 
-/// What `/authorize` needs.
+/// The state of `/authorize`.
 #[derive(Debug)]
 pub struct ForwardAuth {
-    /// The rule.
+    /// Decides about requests.
     pub gateway: Arc<Gateway<Tokens>>,
-    /// By which cookies are renewed.
+    /// Renews cookies.
     pub tokens: Arc<Tokens>,
-    /// What the proxy must send; none: anybody may ask.
+    /// The secret that the proxy must send; `None` admits every client of the port.
     pub secret: Option<SecretText>,
-    /// Whether cookies are renewed for whoever asks.
+    /// Whether cookies are renewed.
     pub renews: bool,
-    /// How long an answer may take.
+    /// Time limit of a request.
     pub deadline: Duration,
-    /// How many renewals are under way.
+    /// Number of renewals in progress.
     pub renewals: AtomicUsize,
 }
 
 pub(super) async fn authorize(State(auth): State<Arc<ForwardAuth>>, uri: Uri, headers: HeaderMap) -> Response {
     let answer = if auth.is_proxy(&headers) {
         match parse_query(uri.query().unwrap_or_default()) {
-            Ok(parse_query) => auth.answer(&parse_query, &headers).await,
-            Err(why) => refuse(StatusCode::BAD_REQUEST, "invalid_request", why),
+            Ok(route) => auth.answer(&route, &headers).await,
+            Err(description) => refuse(StatusCode::BAD_REQUEST, "invalid_request", description),
         }
     } else {
         refuse(
@@ -81,7 +83,7 @@ impl ForwardAuth {
         same(given, secret.expose().as_bytes())
     }
 
-    async fn answer(&self, parse_query: &RouteQuery<'_>, headers: &HeaderMap) -> Response {
+    async fn answer(&self, route: &RouteQuery<'_>, headers: &HeaderMap) -> Response {
         let text = |name: HeaderName| {
             headers
                 .get(name)
@@ -89,25 +91,25 @@ impl ForwardAuth {
                 .unwrap_or_default()
         };
         let address = text(CLIENT).split(',').next().unwrap_or_default().trim();
-        let all = headers
+        let all_headers = headers
             .iter()
             .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));
-        let asked = ProxiedRequest::new(text(METHOD), text(HOST), address, all);
+        let request = ProxiedRequest::new(text(METHOD), text(HOST), address, all_headers);
         let route = Route {
-            audience: &parse_query.audience,
-            scopes: &parse_query.scopes,
-            streaming: parse_query.streaming,
+            audience: &route.audience,
+            scopes: &route.scopes,
+            streaming: route.streaming,
         };
         let renewer = || self.renewer(address);
-        match tokio::time::timeout(self.deadline, self.gateway.check(&asked, route, &renewer)).await {
+        match tokio::time::timeout(self.deadline, self.gateway.check(&request, route, &renewer)).await {
             Ok(Ok(Decision::Admitted(admitted))) => {
-                // Whole, where there is nothing of ours in it: a proxy may take its absence for an empty one.
-                let cookie = admitted.cookie.as_deref().unwrap_or(asked.cookie());
+                // Sent even if it is unchanged: a proxy may copy a missing header as an empty one.
+                let cookie = admitted.cookie.as_deref().unwrap_or(request.cookie());
                 admit(&admitted, self.gateway.reads_cookies().then_some(cookie))
             }
             Ok(Ok(Decision::Refused(refusal))) => deny(&refusal),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "/authorize could not be answered");
+                tracing::warn!(%error, "cannot decide about a request at /authorize");
                 let code = if error.kind == ErrorKind::Internal {
                     StatusCode::INTERNAL_SERVER_ERROR
                 } else {
@@ -123,6 +125,7 @@ impl ForwardAuth {
         if !self.renews {
             return Ok(None);
         }
+        // Made before the count goes up: a refused renewal gives its place back, too.
         let pass = RenewalPermit(&self.renewals);
         if self.renewals.fetch_add(1, Ordering::Relaxed) >= MAX_RENEWALS {
             return Err(ErrorKind::Overloaded.into());
@@ -141,7 +144,7 @@ impl ForwardAuth {
     }
 }
 
-/// One renewal under way.
+/// The right to one renewal; given back when dropped.
 struct RenewalPermit<'a>(&'a AtomicUsize);
 
 impl Drop for RenewalPermit<'_> {
@@ -150,7 +153,7 @@ impl Drop for RenewalPermit<'_> {
     }
 }
 
-/// What the route wants, as the proxy's configuration says in the query.
+/// What the route demands, from the query that the proxy's configuration holds.
 #[derive(Default)]
 struct RouteQuery<'a> {
     audience: Cow<'a, str>,
@@ -158,25 +161,25 @@ struct RouteQuery<'a> {
     streaming: bool,
 }
 
-/// A word that is not known is refused: a slip of the pen must not open a route.
+/// Reads the query. An unknown parameter is refused: a misspelt one must not leave a route open.
 fn parse_query(query: &str) -> Result<RouteQuery<'_>, &'static str> {
-    let mut parse_query = RouteQuery::default();
+    let mut route = RouteQuery::default();
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        let place = match &*key {
-            "audience" => &mut parse_query.audience,
-            "scopes" => &mut parse_query.scopes,
+        let parameter = match &*key {
+            "audience" => &mut route.audience,
+            "scopes" => &mut route.scopes,
             "streaming" if value == "true" || value == "false" => {
-                parse_query.streaming = value == "true";
+                route.streaming = value == "true";
                 continue;
             }
             _ => return Err("the query takes audience, scopes and streaming (true or false)"),
         };
-        if !place.is_empty() {
+        if !parameter.is_empty() {
             return Err("the query names something twice");
         }
-        *place = value;
+        *parameter = value;
     }
-    Ok(parse_query)
+    Ok(route)
 }
 
 fn admit(admitted: &Admitted, cookie: Option<&str>) -> Response {
@@ -184,7 +187,7 @@ fn admit(admitted: &Admitted, cookie: Option<&str>) -> Response {
     let headers = answer.headers_mut();
     headers.insert(header::CACHE_CONTROL, NO_STORE);
     for (name, value) in IDENTITY.into_iter().zip(admitted.identity()) {
-        // Empty rather than absent: a proxy that copies it then overwrites what the client sent.
+        // Empty, not absent: a proxy that copies the header then overwrites what the client sent.
         headers.insert(
             HeaderName::from_static(name),
             text(value.as_deref().unwrap_or_default()),
@@ -209,12 +212,12 @@ fn deny(refusal: &Refusal) -> Response {
     answer
 }
 
-fn set_cookies(headers: &mut HeaderMap, cookies: &[SetCookie], by_name_too: fn(&SetCookie) -> bool) {
+fn set_cookies(headers: &mut HeaderMap, cookies: &[SetCookie], is_repeated: fn(&SetCookie) -> bool) {
     for (name, cookie) in EACH_COOKIE.into_iter().zip(cookies) {
         let mut value = text(cookie.expose());
         value.set_sensitive(true);
         headers.append(header::SET_COOKIE, value.clone());
-        if by_name_too(cookie) {
+        if is_repeated(cookie) {
             headers.insert(name, value);
         }
     }
@@ -230,7 +233,7 @@ fn refuse(code: StatusCode, error: &str, description: &str) -> Response {
         .into_response()
 }
 
-/// What no header can hold is left out whole: it must not come through in part.
+/// A header value; empty if `value` has characters that a header cannot hold, so that no part of it is sent.
 fn text(value: &str) -> HeaderValue {
     HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static(""))
 }
@@ -251,10 +254,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_route_says_what_it_wants_and_nothing_else() {
-        let asked = parse_query("audience=api&scopes=read+write%3Aall&streaming=true").unwrap();
+    fn the_query_takes_its_three_parameters_and_no_others() {
+        let route = parse_query("audience=api&scopes=read+write%3Aall&streaming=true").unwrap();
         assert_eq!(
-            (&*asked.audience, &*asked.scopes, asked.streaming),
+            (&*route.audience, &*route.scopes, route.streaming),
             ("api", "read write:all", true)
         );
         assert!(parse_query("").unwrap().audience.is_empty());

@@ -1,21 +1,21 @@
-//! What this service is, for those who look for an OAuth 2.0 server: RFC 8414 and `OpenID` Connect Discovery 1.0.
+//! The metadata documents of OAuth 2.0 (RFC 8414) and `OpenID` Connect Discovery 1.0.
 
 use serde_json::json;
 
 use crate::model::Algorithm;
 
-/// What the metadata documents tell.
+/// The contents of the metadata documents.
 #[derive(Clone, Debug)]
 pub struct Metadata {
-    /// `tokens.issuer`, exactly: the key set is looked for under it.
+    /// The configured `tokens.issuer`, unchanged: verifiers look for the key set under it.
     pub issuer: String,
 }
 
 impl Metadata {
     /// The document of RFC 8414 §2.
     ///
-    /// Tokens are issued over gRPC, so there is no endpoint of OAuth's to name; the lists that would otherwise have
-    /// defaults say so by being empty.
+    /// Tokens are issued over gRPC, so there is no OAuth endpoint to name. The empty lists replace the defaults of the
+    /// RFC.
     pub(super) fn oauth(&self) -> String {
         json!({
             "issuer": self.issuer,
@@ -27,7 +27,7 @@ impl Metadata {
         .to_string()
     }
 
-    /// The document of `OpenID` Connect Discovery §3: many verifiers look for the key set there. No ID tokens are
+    /// The document of `OpenID` Connect Discovery §3, where many verifiers look for the key set. No ID tokens are
     /// issued; the algorithms are those of access tokens.
     pub(super) fn openid(&self) -> String {
         json!({

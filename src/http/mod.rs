@@ -1,5 +1,5 @@
-//! The side port: what is read over plain HTTP. Public keys and metadata for verifiers, metrics and health for
-//! operators. Nothing of these changes anything or asks a store. Where it is configured, `/authorize` for proxies too.
+//! The side port, which serves plain HTTP: public keys and metadata for verifiers, metrics and health for operators.
+//! These paths change nothing and read no store. If configured, it serves `/authorize` for proxies too.
 
 mod authorize;
 mod metadata;
@@ -22,63 +22,63 @@ use crate::clock::UnixMillis;
 use crate::listener::{ConnectionHandler, Io, Peer};
 use crate::shutdown::Stop;
 
-/// How long the head of a request may take, and how long a connection may be idle.
+/// Longest time to receive the head of a request, and longest idle time of a connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How old a connection may become before it is asked to end.
+/// Age at which a connection is shut down gracefully.
 const MAX_CONNECTION_AGE: Duration = Duration::from_mins(1);
-/// How long the answer that is on its way then may take.
+/// Time for the response in progress when a connection is shut down.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
-/// The head of a request, in bytes.
+/// Largest head of a request, in bytes.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
-/// 1970 to 9999: what `Date` can say (RFC 9110 §5.6.7), in Unix milliseconds.
+/// The years 1970 to 9999, which the `Date` header can express (RFC 9110 §5.6.7), in Unix milliseconds.
 const HTTP_DATE_RANGE: std::ops::Range<i64> = 0..253_402_300_800_000;
 
-/// The most connections at once; the callers are few: verifiers' caches, scrapers, probes.
+/// Limit on open connections. The callers are few: caches of verifiers, scrapers, probes.
 pub const MAX_CONNECTIONS: usize = 256;
 
-/// What the side port tells.
+/// The data that the side port serves.
 pub trait SidePortData: Send + Sync + 'static {
-    /// The JSON Web Key Set and its entity tag, with the quotation marks.
+    /// The JSON Web Key Set, and its entity tag with the quotation marks.
     fn jwks(&self) -> (String, String);
 
-    /// All metrics, in the text format of Prometheus.
+    /// All metrics, in the Prometheus text format.
     fn metrics(&self) -> String;
 
-    /// What time it is.
+    /// The current time.
     fn now(&self) -> UnixMillis;
 
-    /// Whether calls here are worth making; if not, why, for the operator.
+    /// Whether this replica is ready to serve calls; if not, the reason for the operator.
     fn ready(&self) -> Result<(), String>;
 }
 
-/// HTTP/1.1 on every connection of a listener.
+/// Serves HTTP/1.1 on the connections of a listener.
 #[derive(Debug)]
 pub struct HttpHandler {
     router: Router,
-    data: Told,
+    data: Data,
 }
 
-/// The facts, which have nothing to show of themselves.
-struct Told(Arc<dyn SidePortData>);
+/// The data, with a `Debug` that shows none of it.
+struct Data(Arc<dyn SidePortData>);
 
-impl std::fmt::Debug for Told {
+impl std::fmt::Debug for Data {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Facts")
+        f.write_str("SidePortData")
     }
 }
 
 impl HttpHandler {
-    /// Tells these facts. `jwks_max_age` is how long verifiers may keep the key set.
+    /// Serves `data`. Verifiers may cache the key set for `jwks_max_age`.
     #[must_use]
     pub fn new(data: Arc<dyn SidePortData>, metadata: &Metadata, jwks_max_age: Duration) -> Self {
         Self {
             router: routes::router(data.clone(), metadata, jwks_max_age),
-            data: Told(data),
+            data: Data(data),
         }
     }
 
-    /// Answers proxies too.
+    /// Serves `/authorize` for proxies too.
     #[must_use]
     pub fn with_forward_auth(mut self, auth: ForwardAuth) -> Self {
         let authorize = axum::routing::any(authorize::authorize).with_state(Arc::new(auth));
@@ -90,8 +90,8 @@ impl HttpHandler {
 impl ConnectionHandler for HttpHandler {
     async fn handle(&self, io: Io, _peer: Arc<Peer>, stop: Stop) {
         if !HTTP_DATE_RANGE.contains(&self.data.0.now().0) {
-            // Hyper dates every answer, and panics over what a date cannot say.
-            tracing::debug!("the clock says a time that HTTP knows no date for: nothing is answered");
+            // Hyper adds `Date` to every response, and panics if the date cannot be expressed.
+            tracing::debug!("the clock is outside the years that HTTP can express (1970 to 9999); set the clock");
             return;
         }
         let service = TowerToHyperService::new(self.router.clone());
@@ -102,27 +102,27 @@ impl ConnectionHandler for HttpHandler {
             .serve_connection(TokioIo::new(io), service);
         let mut connection = pin!(connection);
         let mut end = pin!(tokio::time::sleep(MAX_CONNECTION_AGE));
-        let mut leaving = false;
+        let mut shutting_down = false;
         loop {
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
-                        tracing::debug!(%error, "a connection of the side port broke");
+                        tracing::debug!(%error, "a connection to the side port broke");
                     }
                     return;
                 }
                 () = &mut end => {
-                    if leaving {
+                    if shutting_down {
                         return;
                     }
                     connection.as_mut().graceful_shutdown();
-                    leaving = true;
+                    shutting_down = true;
                     end.as_mut().reset(Instant::now() + SHUTDOWN_GRACE);
                 }
-                () = stop.draining(), if !leaving => {
+                () = stop.draining(), if !shutting_down => {
                     connection.as_mut().graceful_shutdown();
-                    leaving = true;
+                    shutting_down = true;
                     end.as_mut().reset(Instant::now() + SHUTDOWN_GRACE);
                 }
             }

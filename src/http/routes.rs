@@ -16,7 +16,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const JWKS: HeaderValue = HeaderValue::from_static("application/jwk-set+json");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// How long the metadata may be kept: it changes with the configuration only.
+/// How long caches may keep the metadata. It changes only with the configuration.
 const METADATA_MAX_AGE: Duration = Duration::from_hours(1);
 
 #[derive(Clone)]
@@ -42,8 +42,8 @@ pub(super) fn router(data: Arc<dyn SidePortData>, metadata: &Metadata, jwks_max_
 
 async fn jwks(State(state): State<RouteState>, request: HeaderMap) -> Response {
     let (json, tag) = state.data.jwks();
-    let known = request.get(header::IF_NONE_MATCH);
-    let mut response = if known.is_some_and(|known| matches(known, &tag)) {
+    let if_none_match = request.get(header::IF_NONE_MATCH);
+    let mut response = if if_none_match.is_some_and(|tags| matches(tags, &tag)) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         ([(header::CONTENT_TYPE, JWKS)], json).into_response()
@@ -63,7 +63,7 @@ async fn metrics(State(state): State<RouteState>) -> Response {
 async fn ready(State(state): State<RouteState>) -> Response {
     match state.data.ready() {
         Ok(()) => "ready\n".into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
     }
 }
 
@@ -77,11 +77,10 @@ fn public(max_age: Duration) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("no-cache"))
 }
 
-/// Whether `If-None-Match` holds this entity tag, by the weak comparison of RFC 9110 §8.8.3.2.
-fn matches(known: &HeaderValue, tag: &str) -> bool {
-    let known = known.to_str().unwrap_or_default();
-    known
-        .split(',')
-        .map(|known| known.trim().trim_start_matches("W/"))
-        .any(|known| known == "*" || known == tag)
+/// Whether the value of `If-None-Match` contains `tag`, by the weak comparison of RFC 9110 §8.8.3.2.
+fn matches(if_none_match: &HeaderValue, tag: &str) -> bool {
+    let tags = if_none_match.to_str().unwrap_or_default();
+    tags.split(',')
+        .map(|listed| listed.trim().trim_start_matches("W/"))
+        .any(|listed| listed == "*" || listed == tag)
 }

@@ -12,12 +12,12 @@ use super::*;
 use crate::listener::{Limits, Security, serve};
 
 #[derive(Default)]
-struct Known {
+struct FakeData {
     ready: AtomicBool,
     now: AtomicI64,
 }
 
-impl SidePortData for Known {
+impl SidePortData for FakeData {
     fn jwks(&self) -> (String, String) {
         (r#"{"keys":[]}"#.to_owned(), "\"tag-1\"".to_owned())
     }
@@ -38,22 +38,22 @@ impl SidePortData for Known {
     }
 }
 
-struct Side {
+struct SidePort {
     address: SocketAddr,
-    known: Arc<Known>,
+    data: Arc<FakeData>,
     stop: Stop,
     ended: JoinHandle<()>,
 }
 
-impl Side {
+impl SidePort {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let known = Arc::new(Known::default());
+        let data = Arc::new(FakeData::default());
         let metadata = Metadata {
             issuer: "https://issuer.example/".to_owned(),
         };
-        let http = HttpHandler::new(known.clone(), &metadata, Duration::from_mins(5));
+        let http = HttpHandler::new(data.clone(), &metadata, Duration::from_mins(5));
         let limits = Limits {
             max_connections: 8,
             drain_timeout: Duration::from_secs(1),
@@ -62,7 +62,7 @@ impl Side {
         let ended = tokio::spawn(serve(listener, Security::Plain, limits, Arc::new(http), stop.clone()));
         Self {
             address,
-            known,
+            data,
             stop,
             ended,
         }
@@ -87,8 +87,8 @@ impl Side {
 }
 
 #[tokio::test]
-async fn verifiers_fetch_the_key_set_once_and_ask_whether_it_changed() {
-    let side = Side::start().await;
+async fn the_key_set_is_sent_with_an_entity_tag_and_revalidated_by_it() {
+    let side = SidePort::start().await;
     let path = "/.well-known/jwks.json";
     let (status, headers, body) = side.get(path, &[]).await;
     assert_eq!((status, body.as_str()), (StatusCode::OK, r#"{"keys":[]}"#));
@@ -107,8 +107,8 @@ async fn verifiers_fetch_the_key_set_once_and_ask_whether_it_changed() {
 }
 
 #[tokio::test]
-async fn metadata_names_the_key_set_and_no_endpoint_that_is_not_there() {
-    let side = Side::start().await;
+async fn metadata_names_the_key_set_and_no_missing_endpoint() {
+    let side = SidePort::start().await;
     for path in [
         "/.well-known/oauth-authorization-server",
         "/.well-known/openid-configuration",
@@ -135,7 +135,7 @@ async fn metadata_names_the_key_set_and_no_endpoint_that_is_not_there() {
 
 #[tokio::test]
 async fn operators_see_health_and_metrics() {
-    let side = Side::start().await;
+    let side = SidePort::start().await;
     assert_eq!(side.get("/healthz", &[]).await.0, StatusCode::OK);
     let (status, _, body) = side.get("/readyz", &[]).await;
     assert_eq!(
@@ -145,7 +145,7 @@ async fn operators_see_health_and_metrics() {
             "not ready: revocations are not loaded\n"
         )
     );
-    side.known.ready.store(true, Ordering::SeqCst);
+    side.data.ready.store(true, Ordering::SeqCst);
     assert_eq!(side.get("/readyz", &[]).await.0, StatusCode::OK);
     let (_, headers, body) = side.get("/metrics", &[]).await;
     assert_eq!(body, "countersign_up 1\n");
@@ -160,23 +160,23 @@ async fn operators_see_health_and_metrics() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_out_of_all_years_ends_nothing_but_the_conversation() {
-    let side = Side::start().await;
+async fn a_clock_outside_the_years_of_http_closes_connections_and_no_more() {
+    let side = SidePort::start().await;
     for wrong in [-1, i64::MIN, 253_402_300_800_000, i64::MAX] {
-        side.known.now.store(wrong, Ordering::SeqCst);
+        side.data.now.store(wrong, Ordering::SeqCst);
         let mut io = TcpStream::connect(side.address).await.unwrap();
         let mut answer = Vec::new();
         drop(io.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await);
         drop(io.read_to_end(&mut answer).await);
         assert!(answer.is_empty(), "{wrong}");
     }
-    side.known.now.store(0, Ordering::SeqCst);
+    side.data.now.store(0, Ordering::SeqCst);
     assert_eq!(side.get("/healthz", &[]).await.0, StatusCode::OK);
 }
 
 #[tokio::test]
-async fn a_silent_peer_does_not_hold_the_end_up() {
-    let side = Side::start().await;
+async fn a_silent_peer_does_not_delay_the_shutdown() {
+    let side = SidePort::start().await;
     let _silent = TcpStream::connect(side.address).await.unwrap();
     side.get("/healthz", &[]).await;
     side.stop.drain();
