@@ -1,4 +1,4 @@
-//! A tower layer that lets only good tokens pass, in front of a tonic or an axum service.
+//! A tower layer that lets only requests with a valid token pass, for tonic and axum services.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,6 +12,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::verifier::{Refused, Verifier};
+use crate::model::bearer::Authorization;
 use crate::model::{Claims, InactiveReason};
 
 /// Puts a [`Guard`] in front of a service: axum's router takes it as a layer, and so does tonic's server.
@@ -32,23 +33,23 @@ use crate::model::{Claims, InactiveReason};
 /// ```
 #[derive(Clone, Debug)]
 pub struct GuardLayer {
-    demand: Arc<Demand>,
+    requirements: Arc<Requirements>,
 }
 
 #[derive(Debug)]
-struct Demand {
+struct Requirements {
     verifier: Verifier,
     audience: String,
     scopes: Vec<String>,
 }
 
 impl GuardLayer {
-    /// Demands a token for this audience (empty: any) with all of these scopes.
+    /// Requires a valid token for `audience` (if it is empty, for any) with all of `scopes`.
     #[must_use]
     pub fn new(verifier: Verifier, audience: impl Into<String>, scopes: &[&str]) -> Self {
         let scopes = scopes.iter().map(ToString::to_string).collect();
         Self {
-            demand: Arc::new(Demand {
+            requirements: Arc::new(Requirements {
                 verifier,
                 audience: audience.into(),
                 scopes,
@@ -63,18 +64,17 @@ impl<S> Layer<S> for GuardLayer {
     fn layer(&self, inner: S) -> Guard<S> {
         Guard {
             inner,
-            demand: self.demand.clone(),
+            requirements: self.requirements.clone(),
         }
     }
 }
 
-/// Lets requests with a good bearer token pass, with [`Arc<Claims>`](Claims) in their extensions. Others are answered:
-/// a gRPC call with `UNAUTHENTICATED`, `PERMISSION_DENIED` or `UNAVAILABLE`, an HTTP request with 401, 403 (RFC 6750 §3)
-/// or 503.
+/// Passes requests with a valid bearer token on, with [`Arc<Claims>`](Claims) in their extensions, and rejects others: a gRPC
+/// call with `UNAUTHENTICATED`, `PERMISSION_DENIED` or `UNAVAILABLE`, an HTTP request with 401, 403 (RFC 6750 §3) or 503.
 #[derive(Clone, Debug)]
 pub struct Guard<S> {
     inner: S,
-    demand: Arc<Demand>,
+    requirements: Arc<Requirements>,
 }
 
 impl<S, B, R> Service<Request<B>> for Guard<S>
@@ -93,57 +93,58 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let demand = self.demand.clone();
-        // The one that was polled ready is the one that is called.
-        let waiting = self.inner.clone();
-        let mut ready = std::mem::replace(&mut self.inner, waiting);
+        let requirements = self.requirements.clone();
+        // Call the service that was polled ready; a clone of it may not be ready.
+        let clone = self.inner.clone();
+        let mut ready = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
             let grpc = request
                 .headers()
                 .get(header::CONTENT_TYPE)
                 .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-            match demand.judge(request.headers()).await {
+            match requirements.check(request.headers()).await {
                 Ok(claims) => {
                     request.extensions_mut().insert(claims);
                     ready.call(request).await
                 }
-                Err(denied) => Ok(if grpc { denied.grpc() } else { denied.http() }),
+                Err(rejection) => Ok(if grpc {
+                    rejection.grpc_response()
+                } else {
+                    rejection.http_response()
+                }),
             }
         })
     }
 }
 
-enum Denied {
+enum Rejection {
     Missing,
     Inactive(InactiveReason, Vec<String>),
     Unavailable,
 }
 
-impl Demand {
-    async fn judge(&self, headers: &http::HeaderMap) -> Result<Arc<Claims>, Denied> {
-        let token = bearer(headers).ok_or(Denied::Missing)?;
+impl Requirements {
+    async fn check(&self, headers: &http::HeaderMap) -> Result<Arc<Claims>, Rejection> {
+        let values = headers.get_all(header::AUTHORIZATION).iter();
+        let token = match Authorization::from_values(values.map(HeaderValue::as_bytes)) {
+            Authorization::Bearer(token) => token,
+            Authorization::Malformed => return Err(Rejection::Inactive(InactiveReason::Malformed, Vec::new())),
+            Authorization::Absent | Authorization::OtherScheme | Authorization::Repeated => {
+                return Err(Rejection::Missing);
+            }
+        };
         self.verifier
             .verify(token, &self.audience, &self.scopes)
             .await
             .map_err(|refused| match refused {
-                Refused::Inactive(reason) => Denied::Inactive(reason, self.scopes.clone()),
-                Refused::Unavailable(_) => Denied::Unavailable,
+                Refused::Inactive(reason) => Rejection::Inactive(reason, self.scopes.clone()),
+                Refused::Unavailable(_) => Rejection::Unavailable,
             })
     }
 }
 
-/// The one bearer token (RFC 6750 §2.1); two `authorization` headers are none.
-fn bearer(headers: &http::HeaderMap) -> Option<&str> {
-    let mut all = headers.get_all(header::AUTHORIZATION).iter();
-    let (one, None) = (all.next()?, all.next()) else {
-        return None;
-    };
-    let (scheme, token) = one.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim_start())
-}
-
-impl Denied {
-    fn grpc<R: Default>(&self) -> Response<R> {
+impl Rejection {
+    fn grpc_response<R: Default>(&self) -> Response<R> {
         let (code, message, reason) = match self {
             Self::Missing => (
                 Code::Unauthenticated,
@@ -167,7 +168,7 @@ impl Denied {
         Status::with_error_details(code, message, details).into_http()
     }
 
-    fn http<R: Default>(&self) -> Response<R> {
+    fn http_response<R: Default>(&self) -> Response<R> {
         let mut response = Response::new(R::default());
         let (status, challenge) = match self {
             Self::Missing => (StatusCode::UNAUTHORIZED, Some("Bearer".to_owned())),

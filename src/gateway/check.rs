@@ -1,34 +1,36 @@
-//! The rule: which credential counts, whether it is good for the route, and when cookies are renewed.
+//! The decision on a proxied request: which credential counts, whether it suffices for the route, and when cookies are
+//! renewed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cookie::{CookieNames, Cookies, SetCookie};
+use super::cookie::{CookieNames, Cookies, DuplicateCookie, SetCookie};
 use super::decision::{Admitted, Decision, Refusal, RefusalReason};
 use super::judge::{Judge, Renews};
-use super::request::{Bearer, ProxiedRequest, Route};
+use super::request::{ProxiedRequest, Route};
 use crate::clock::{Clock, UnixMillis};
 use crate::keys::cache::Known;
+use crate::model::bearer::Authorization;
 use crate::model::{ClientId, ErrorKind, InactiveReason, Result, SessionContext};
 use crate::secret::SecretText;
 use crate::token::{IssuedTokens, RefreshRequest};
 
-/// What the gateway lets through.
+/// The configuration of a [`Gateway`].
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
-    /// Where tokens may come in cookies: their names.
+    /// Names of the cookies that may carry tokens; `None` if cookies are not read.
     pub cookies: Option<CookieNames>,
-    /// The one client whose tokens pass; none: any.
+    /// The only client whose tokens are accepted; `None` accepts the tokens of every client.
     pub client: Option<ClientId>,
-    /// The audience of routes that name none.
+    /// Audience demanded by routes that name none.
     pub audience: String,
-    /// The scopes of routes that name none.
+    /// Scopes demanded by routes that name none.
     pub scopes: Vec<String>,
-    /// Whether the token stays out of the request that goes on.
+    /// Whether the bearer token is removed from admitted requests.
     pub strip_token: bool,
 }
 
-/// The rule.
+/// Decides whether proxied requests are admitted.
 #[derive(Debug)]
 pub struct Gateway<J> {
     judge: Arc<J>,
@@ -36,91 +38,103 @@ pub struct Gateway<J> {
     config: GatewayConfig,
 }
 
-/// Who renews cookies, if the caller may have that done; asked only when there is something to renew. An error, such as
-/// `OVERLOADED`, is the answer.
+/// Gives the means to renew cookies; `None` if the caller may not have them renewed. It is called only when there are
+/// cookies to renew. An error, such as `OVERLOADED`, becomes the result of the check.
 pub type Renewer<'a, R> = &'a (dyn Fn() -> Result<Option<R>> + Sync);
 
-/// What the route wants, defaults filled in.
+/// What a route demands of a token, with the defaults of the configuration.
 struct Requirements<'a> {
     audience: &'a str,
     scopes: Vec<String>,
     streaming: bool,
 }
 
-/// The token that a request stands on.
+/// The credential that decides about a request.
 enum PresentedCredential<'a> {
     Bearer(&'a str),
     Cookies(Cookies<'a>),
 }
 
-/// What came of it.
+/// The result for the presented credential, and the cookies to set in either case.
 struct CheckOutcome {
-    judged: Result<Arc<Known>, RefusalReason>,
+    token: Result<Arc<Known>, RefusalReason>,
     set_cookies: Vec<SetCookie>,
 }
 
 impl CheckOutcome {
-    fn of(judged: Result<Arc<Known>, RefusalReason>) -> Self {
+    fn of(token: Result<Arc<Known>, RefusalReason>) -> Self {
         Self {
-            judged,
+            token,
             set_cookies: Vec::new(),
         }
     }
 
-    fn with(self, set_cookies: Vec<SetCookie>) -> Self {
+    fn with_cookies(self, set_cookies: Vec<SetCookie>) -> Self {
         Self { set_cookies, ..self }
     }
 }
 
 impl<J: Judge> Gateway<J> {
-    /// The rule over what this judges.
+    /// A gateway that validates tokens with `judge`.
     #[must_use]
     pub fn new(judge: Arc<J>, clock: Arc<dyn Clock>, config: GatewayConfig) -> Self {
         Self { judge, clock, config }
     }
 
-    /// Whether a request may pass. An error means that this cannot be told, and is never an answer about the token.
+    /// Decides whether a request is admitted.
+    ///
+    /// # Errors
+    /// If the decision cannot be made, for instance because a store is down. An error says nothing about the token.
     pub async fn check<R: Renews>(
         &self,
-        asked: &ProxiedRequest<'_>,
+        request: &ProxiedRequest<'_>,
         route: Route<'_>,
         renewer: Renewer<'_, R>,
     ) -> Result<Decision> {
         let requirements = self.requirements(route);
-        let CheckOutcome { judged, set_cookies } = match self.find(asked) {
+        let credential = self.find_credential(request);
+        let by_bearer = matches!(credential, Ok(PresentedCredential::Bearer(_)));
+        let CheckOutcome { token, set_cookies } = match credential {
             Ok(PresentedCredential::Bearer(token)) => {
-                let judged = self.judge(token, &requirements).await?;
-                CheckOutcome::of(judged.map_err(|reason| explain(reason, &requirements)))
+                let validated = self.judge(token, &requirements).await?;
+                CheckOutcome::of(validated.map_err(|reason| explain(reason, &requirements)))
             }
             Ok(PresentedCredential::Cookies(cookies)) => {
-                self.by_cookies(asked, cookies, &requirements, renewer).await?
+                self.check_cookies(request, cookies, &requirements, renewer).await?
             }
-            Err(why) => CheckOutcome::of(Err(why)),
+            Err(reason) => CheckOutcome::of(Err(reason)),
         };
-        Ok(match judged {
-            Ok(known) => Decision::Admitted(self.admit(asked, known, set_cookies)),
-            Err(why) => Decision::Refused(Refusal {
-                reason: why,
+        Ok(match token {
+            Ok(known) => Decision::Admitted(Admitted {
+                strip_authorization: self.config.strip_token && by_bearer,
+                cookie: self.cookie_for_upstream(request),
+                lookalikes: request.lookalikes().iter().map(ToString::to_string).collect(),
+                known,
+                set_cookies,
+            }),
+            Err(reason) => Decision::Refused(Refusal {
+                reason,
                 realm: requirements.audience.to_owned(),
                 set_cookies,
             }),
         })
     }
 
-    /// Whether tokens may come in cookies.
+    /// Whether cookies may carry tokens.
     #[must_use]
     pub fn reads_cookies(&self) -> bool {
         self.config.cookies.is_some()
     }
 
-    /// What is wanted of a token on this route, defaults filled in: its audience, and its scopes with spaces between.
+    /// The audience and the scopes, separated by spaces, that this route demands, with the defaults of the
+    /// configuration.
     #[must_use]
     pub fn wants(&self, route: Route<'_>) -> (String, String) {
         let requirements = self.requirements(route);
         (requirements.audience.to_owned(), requirements.scopes.join(" "))
     }
 
-    /// What it lets through.
+    /// The configuration.
     #[must_use]
     pub const fn config(&self) -> &GatewayConfig {
         &self.config
@@ -143,29 +157,34 @@ impl<J: Judge> Gateway<J> {
         }
     }
 
-    /// The credential that counts: a bearer token, else our cookies. A bad bearer token is not made good by a cookie.
-    fn find<'a>(&self, asked: &'a ProxiedRequest<'_>) -> Result<PresentedCredential<'a>, RefusalReason> {
-        match asked.bearer() {
-            Bearer::Token(token) => return Ok(PresentedCredential::Bearer(token)),
-            Bearer::Broken => return Err(RefusalReason::BadToken("authorization must hold one access token")),
-            Bearer::None => {}
+    /// The credential that counts: the bearer token, else our cookies. With an invalid bearer token, cookies are not
+    /// read.
+    fn find_credential<'a>(&self, request: &'a ProxiedRequest<'_>) -> Result<PresentedCredential<'a>, RefusalReason> {
+        match request.authorization() {
+            Authorization::Bearer(token) => return Ok(PresentedCredential::Bearer(token)),
+            Authorization::Malformed | Authorization::Repeated => {
+                return Err(RefusalReason::BadToken("authorization must hold one access token"));
+            }
+            // Another scheme is for the service behind the proxy.
+            Authorization::Absent | Authorization::OtherScheme => {}
         }
         let names = self.config.cookies.as_ref().ok_or(RefusalReason::NoToken)?;
         let cookies = names
-            .read(asked.cookie())
-            .map_err(|_| RefusalReason::BadToken("a cookie was given more than once"))?;
+            .read(request.cookie())
+            .map_err(|_: DuplicateCookie| RefusalReason::BadToken("a cookie was given more than once"))?;
         if cookies.access().or(cookies.refresh()).is_none() {
             return Err(RefusalReason::NoToken);
         }
-        if !asked.origin().is_trusted() {
+        if !request.origin().is_trusted() {
             return Err(RefusalReason::CrossSite);
         }
         Ok(PresentedCredential::Cookies(cookies))
     }
 
-    async fn by_cookies<R: Renews>(
+    /// Validates the access token in the cookies, and renews the cookies if it is no longer valid.
+    async fn check_cookies<R: Renews>(
         &self,
-        asked: &ProxiedRequest<'_>,
+        request: &ProxiedRequest<'_>,
         cookies: Cookies<'_>,
         requirements: &Requirements<'_>,
         renewer: Renewer<'_, R>,
@@ -175,13 +194,16 @@ impl<J: Judge> Gateway<J> {
                 Ok(known) => return Ok(CheckOutcome::of(Ok(known))),
                 Err(reason) => reason,
             },
-            None => InactiveReason::Expired, // and the browser has forgotten it
+            // The browser deletes the cookie when the token expires.
+            None => InactiveReason::Expired,
         };
-        let why = explain(reason, requirements);
+        let refusal = explain(reason, requirements);
         let refresh = match reason {
-            // The token is good, and another would say the same.
-            InactiveReason::WrongAudience | InactiveReason::InsufficientScope => return Ok(CheckOutcome::of(Err(why))),
-            // What ended the token ended its session.
+            // The token is valid, and a new one would have the same audience and scopes.
+            InactiveReason::WrongAudience | InactiveReason::InsufficientScope => {
+                return Ok(CheckOutcome::of(Err(refusal)));
+            }
+            // The revocation of the token has ended its session too.
             InactiveReason::Revoked => None,
             InactiveReason::Malformed
             | InactiveReason::Unsupported
@@ -194,37 +216,38 @@ impl<J: Judge> Gateway<J> {
             | InactiveReason::Expired => cookies.refresh(),
         };
         let Some(refresh) = refresh else {
-            return Ok(CheckOutcome::of(Err(why)).with(self.forget()));
+            return Ok(CheckOutcome::of(Err(refusal)).with_cookies(self.cleared_cookies()));
         };
         if requirements.streaming {
-            return Ok(CheckOutcome::of(Err(why)));
+            return Ok(CheckOutcome::of(Err(refusal)));
         }
         let Some(renewal) = renewer()? else {
-            return Ok(CheckOutcome::of(Err(why)));
+            return Ok(CheckOutcome::of(Err(refusal)));
         };
-        let request = RefreshRequest {
+        let refresh_request = RefreshRequest {
             refresh_token: SecretText::new(refresh),
             audience: Vec::new(),
             scope: Vec::new(),
             attempt_id: String::new(),
             context: SessionContext {
-                user_agent: asked.user_agent().to_owned(),
-                ip_address: asked.address().to_owned(),
+                user_agent: request.user_agent().to_owned(),
+                ip_address: request.address().to_owned(),
                 device_name: String::new(),
             },
             by_cookie: true,
         };
-        match renewal.renew(request).await {
+        match renewal.renew(refresh_request).await {
             Ok(refreshed) => {
-                // The browser gets what was made for it whatever becomes of this request: it has nothing else now.
-                let judged = self.judge(refreshed.issued.access.token.expose(), requirements).await?;
-                let judged = judged.map_err(|reason| explain(reason, requirements));
-                Ok(CheckOutcome::of(judged).with(self.remember(&refreshed.issued)))
+                // The browser gets the new cookies even if this request is refused, because the old ones no longer
+                // work.
+                let validated = self.judge(refreshed.issued.access.token.expose(), requirements).await?;
+                let token = validated.map_err(|reason| explain(reason, requirements));
+                Ok(CheckOutcome::of(token).with_cookies(self.renewed_cookies(&refreshed.issued)))
             }
-            Err(error) => match over(error.kind) {
-                Some(description) => {
-                    Ok(CheckOutcome::of(Err(RefusalReason::BadToken(description))).with(self.forget()))
-                }
+            Err(error) => match session_over(error.kind) {
+                Some(description) => Ok(
+                    CheckOutcome::of(Err(RefusalReason::BadToken(description))).with_cookies(self.cleared_cookies())
+                ),
                 None => Err(error),
             },
         }
@@ -241,18 +264,13 @@ impl<J: Judge> Gateway<J> {
         }))
     }
 
-    fn admit(&self, asked: &ProxiedRequest<'_>, known: Arc<Known>, set_cookies: Vec<SetCookie>) -> Admitted {
-        let names = self.config.cookies.as_ref();
-        Admitted {
-            known,
-            cookie: names.and_then(|names| names.without_ours(asked.cookie()).map(Into::into)),
-            strip_authorization: self.config.strip_token && !matches!(asked.bearer(), Bearer::None),
-            lookalikes: asked.lookalikes().iter().map(ToString::to_string).collect(),
-            set_cookies,
-        }
+    /// The `Cookie` header without our cookies; `None` if there are none of ours in it.
+    fn cookie_for_upstream(&self, request: &ProxiedRequest<'_>) -> Option<String> {
+        let names = self.config.cookies.as_ref()?;
+        names.without_ours(request.cookie()).map(Into::into)
     }
 
-    fn remember(&self, issued: &IssuedTokens) -> Vec<SetCookie> {
+    fn renewed_cookies(&self, issued: &IssuedTokens) -> Vec<SetCookie> {
         let (Some(names), Some(refresh)) = (&self.config.cookies, &issued.refresh) else {
             return Vec::new();
         };
@@ -263,13 +281,13 @@ impl<J: Judge> Gateway<J> {
         ]
     }
 
-    fn forget(&self) -> Vec<SetCookie> {
+    fn cleared_cookies(&self) -> Vec<SetCookie> {
         let names = self.config.cookies.as_ref();
         names.map_or_else(Vec::new, |names| names.clear().into())
     }
 }
 
-/// What is told of a token that is not active.
+/// The public description of why a token is not active.
 fn explain(reason: InactiveReason, requirements: &Requirements<'_>) -> RefusalReason {
     match reason {
         InactiveReason::InsufficientScope => RefusalReason::MissingScope(requirements.scopes.clone()),
@@ -291,8 +309,8 @@ fn seconds(now: UnixMillis, then: UnixMillis) -> u64 {
     left.as_secs()
 }
 
-/// What is told of a session that is over; none if that is not what the error says.
-fn over(kind: ErrorKind) -> Option<&'static str> {
+/// The public description of the error if it means that the session is over.
+fn session_over(kind: ErrorKind) -> Option<&'static str> {
     let over = matches!(
         kind,
         ErrorKind::RefreshTokenMalformed

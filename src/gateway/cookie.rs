@@ -1,32 +1,33 @@
-//! Cookies (RFC 6265): reading the two that are ours out of a request, and writing them for the browser.
+//! The two cookies (RFC 6265) that carry the access and the refresh token: reading them from requests and writing them
+//! for the browser.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::secret::SecretText;
 
-/// The names of the two cookies, and where a browser may send them.
+/// The names of the two cookies, and their `SameSite` attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieNames {
-    /// Of the access token's.
+    /// Name of the cookie with the access token.
     pub access: String,
-    /// Of the refresh token's.
+    /// Name of the cookie with the refresh token.
     pub refresh: String,
-    /// Whether a link from another site arrives with them.
+    /// Whether the browser sends them when a link from another site is followed.
     pub same_site: SameSite,
 }
 
-/// The cookie attribute.
+/// The cookie attribute `SameSite`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SameSite {
-    /// Never sent from other sites.
+    /// The cookie is never sent with requests that come from another site.
     Strict,
-    /// Sent when a link from another site is followed.
+    /// The cookie is sent when a link from another site is followed.
     Lax,
 }
 
 impl Default for CookieNames {
-    /// `__Host-cs_at` and `__Host-cs_rt`, strict.
+    /// `__Host-cs_at` and `__Host-cs_rt`, with `SameSite=Strict`.
     fn default() -> Self {
         Self {
             access: "__Host-cs_at".to_owned(),
@@ -40,25 +41,26 @@ impl CookieNames {
     /// Reads the `Cookie` header of a request.
     ///
     /// # Errors
-    /// [`DuplicateCookie`] if one of ours is there twice: somebody planted one, and which is the browser's own cannot be told.
+    /// [`DuplicateCookie`] if one of ours is there twice: an attacker may have planted one, and nothing says which is
+    /// genuine.
     pub fn read<'a>(&self, header: &'a str) -> Result<Cookies<'a>, DuplicateCookie> {
         let mut cookies = Cookies::default();
         for (name, value) in pairs(header) {
-            let place = if name == self.access {
+            let cookie = if name == self.access {
                 &mut cookies.access
             } else if name == self.refresh {
                 &mut cookies.refresh
             } else {
                 continue;
             };
-            if place.replace(value).is_some() {
+            if cookie.replace(value).is_some() {
                 return Err(DuplicateCookie);
             }
         }
         Ok(cookies)
     }
 
-    /// The `Cookie` header without ours; none if it holds none of ours. Empty if there is nothing else in it.
+    /// The `Cookie` header without our cookies; `None` if it has none of ours, empty if it has no others.
     #[must_use]
     pub fn without_ours<'a>(&self, header: &'a str) -> Option<Cow<'a, str>> {
         let ours = |name: &str| name == self.access || name == self.refresh;
@@ -77,19 +79,19 @@ impl CookieNames {
         })
     }
 
-    /// The `Set-Cookie` that keeps an access token for so many seconds.
+    /// The `Set-Cookie` value that stores an access token for `seconds`.
     #[must_use]
     pub fn set_access(&self, token: &SecretText, seconds: u64) -> SetCookie {
         self.set(&self.access, token.expose(), seconds)
     }
 
-    /// The `Set-Cookie` that keeps a refresh token for so many seconds.
+    /// The `Set-Cookie` value that stores a refresh token for `seconds`.
     #[must_use]
     pub fn set_refresh(&self, token: &SecretText, seconds: u64) -> SetCookie {
         self.set(&self.refresh, token.expose(), seconds)
     }
 
-    /// The `Set-Cookie`s that make a browser forget both.
+    /// The `Set-Cookie` values that delete both cookies.
     #[must_use]
     pub fn clear(&self) -> [SetCookie; 2] {
         [self.set(&self.access, "", 0), self.set(&self.refresh, "", 0)]
@@ -108,7 +110,7 @@ impl CookieNames {
     }
 }
 
-/// Ours, as a request brought them. A name without a value counts as absent.
+/// The tokens in the cookies of a request. A cookie without a value counts as absent.
 #[derive(Clone, Copy, Default)]
 pub struct Cookies<'a> {
     access: Option<&'a str>,
@@ -138,11 +140,12 @@ impl fmt::Debug for Cookies<'_> {
     }
 }
 
-/// One of our cookies came twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One of our cookies is in a request twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a cookie was given more than once")]
 pub struct DuplicateCookie;
 
-/// The value of a `Set-Cookie` header. It holds a token.
+/// The value of a `Set-Cookie` header. It contains a token, so `Debug` hides it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetCookie {
     text: SecretText,
@@ -150,13 +153,13 @@ pub struct SetCookie {
 }
 
 impl SetCookie {
-    /// As it stands in the header.
+    /// The value for the header.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.text.expose()
     }
 
-    /// Whether it makes the browser forget: there is no token in it.
+    /// Whether it deletes the cookie, and so contains no token.
     #[must_use]
     pub fn clears(&self) -> bool {
         self.clears
@@ -167,7 +170,7 @@ fn pairs(header: &str) -> impl Iterator<Item = (&str, &str)> {
     header.split(';').map(|pair| split(trimmed(pair)))
 }
 
-/// Name and value; quotation marks around the value are no part of it (RFC 6265 §4.1.1).
+/// Name and value of a cookie. Quotation marks around the value are removed (RFC 6265 §4.1.1).
 fn split(pair: &str) -> (&str, &str) {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
     let value = trimmed(value);
@@ -189,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_are_found_among_others() {
+    fn our_cookies_are_found_among_others() {
         assert_eq!(read(""), Ok((None, None)));
         assert_eq!(read("a=b; c"), Ok((None, None)));
         let both = Ok((Some("A"), Some("R")));
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doubled_one_is_refused_and_a_thousand_others_are_not() {
+    fn a_duplicate_of_ours_is_refused_and_a_thousand_of_others_are_not() {
         assert_eq!(read("__Host-cs_at=A; __Host-cs_at=A"), Err(DuplicateCookie));
         assert_eq!(read("__Host-cs_rt=; x=y; __Host-cs_rt=R"), Err(DuplicateCookie));
         let many = "same=1; ".repeat(1000) + "__Host-cs_at=A";
@@ -213,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_is_without_ours() {
+    fn our_cookies_are_removed_and_others_stay() {
         let rest = |header| CookieNames::default().without_ours(header).map(Cow::into_owned);
         assert_eq!(rest(""), None);
         assert_eq!(rest("a=b;c=d"), None, "untouched");
@@ -227,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_browser_is_told_to_keep_them_to_itself() {
+    fn set_cookie_has_the_protective_attributes() {
         let names = CookieNames::default();
         let set = names.set_access(&SecretText::new("canary"), 900);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What the proxy is told.
+//! The decision on a proxied request, and what the proxy must do with it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use serde_json::json;
 use super::cookie::SetCookie;
 use crate::keys::cache::Known;
 
-/// The headers that tell a service who asks. Nobody but us sets them.
+/// The identity headers, which tell the service behind the proxy about the caller. A client cannot set them: the proxy
+/// overwrites or removes each.
 pub const IDENTITY: [&str; 5] = [
     "x-auth-subject",
     "x-auth-session",
@@ -17,39 +18,39 @@ pub const IDENTITY: [&str; 5] = [
     "x-auth-roles",
 ];
 
-/// The answer of [`super::Gateway::check`].
+/// The result of [`super::Gateway::check`].
 #[derive(Debug)]
 pub enum Decision {
-    /// The request goes on.
+    /// The request goes on to the service.
     Admitted(Admitted),
-    /// It does not.
+    /// The request is refused.
     Refused(Refusal),
 }
 
-/// A request that goes on, and how it is changed.
+/// How the proxy must change an admitted request.
 #[derive(Debug)]
 pub struct Admitted {
-    /// The token.
+    /// The verified token.
     pub known: Arc<Known>,
-    /// What `Cookie` becomes; empty: it goes. None: it stays as it is.
+    /// New value of `Cookie`; empty removes the header, `None` leaves it as it is.
     pub cookie: Option<String>,
-    /// Whether `authorization` goes.
+    /// Whether `authorization` is removed.
     pub strip_authorization: bool,
-    /// Headers to remove because they look like those that tell who asks.
+    /// Headers to remove because some servers cannot tell them from [`IDENTITY`].
     pub lookalikes: Vec<String>,
-    /// For the browser.
+    /// Cookies to set in the browser.
     pub set_cookies: Vec<SetCookie>,
 }
 
 impl Admitted {
-    /// Whether the token alone decides what is told: no cookie and no lookalike is among the request's headers. Such a
-    /// request showed a bearer token, so `strip_authorization` is the same for all of them.
+    /// Whether the response depends on the token alone: the request has no cookie of ours and no lookalike header. Such
+    /// a request has a bearer token, so `strip_authorization` is the same for all of them.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.cookie.is_none() && self.lookalikes.is_empty() && self.set_cookies.is_empty()
     }
 
-    /// The headers that tell who asks, in the order of [`IDENTITY`]; none: there must be no such header.
+    /// Values of the identity headers, in the order of [`IDENTITY`]; `None` where the header must be absent.
     #[must_use]
     pub fn identity(&self) -> [Option<Cow<'_, str>>; 5] {
         let claims = &self.known.claims;
@@ -64,31 +65,31 @@ impl Admitted {
     }
 }
 
-/// Why a request does not go on.
+/// A refused request.
 #[derive(Debug)]
 pub struct Refusal {
     pub(super) reason: RefusalReason,
-    /// The audience that the route wants.
+    /// The audience that the route demands.
     pub(super) realm: String,
-    /// For the browser.
+    /// Cookies to set in the browser.
     pub set_cookies: Vec<SetCookie>,
 }
 
-/// The reasons.
+/// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RefusalReason {
-    /// It shows no token.
+    /// It has no token.
     NoToken,
-    /// What it shows is no good.
+    /// Its token is not valid, for this reason.
     BadToken(&'static str),
-    /// The token lacks one of these.
+    /// Its token lacks one of these scopes.
     MissingScope(Vec<String>),
-    /// It changes something, by cookie, and does not come from a page of ours.
+    /// It has cookies, may change something, and does not come from a page of the same origin.
     CrossSite,
 }
 
 impl Refusal {
-    /// The status of the answer.
+    /// HTTP status of the response.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self.reason {
@@ -97,7 +98,7 @@ impl Refusal {
         }
     }
 
-    /// `WWW-Authenticate` (RFC 6750 §3).
+    /// Value of `WWW-Authenticate` (RFC 6750 §3), if any.
     #[must_use]
     pub fn challenge(&self) -> Option<String> {
         match &self.reason {
@@ -114,7 +115,7 @@ impl Refusal {
         }
     }
 
-    /// The body, as JSON.
+    /// Body of the response, in JSON.
     #[must_use]
     pub fn body(&self) -> String {
         let (error, description) = match &self.reason {
@@ -131,7 +132,7 @@ impl Refusal {
     }
 }
 
-/// A quoted string (RFC 9110 §5.6.4).
+/// A quoted-string (RFC 9110 §5.6.4).
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -140,7 +141,7 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn told(reason: RefusalReason) -> (u16, String, String) {
+    fn response(reason: RefusalReason) -> (u16, String, String) {
         let refusal = Refusal {
             reason,
             realm: "a\"p\\i".to_owned(),
@@ -154,12 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_that_of_rfc_6750() {
-        let (status, challenge, body) = told(RefusalReason::NoToken);
+    fn a_refusal_has_the_challenge_of_rfc_6750() {
+        let (status, challenge, body) = response(RefusalReason::NoToken);
         assert_eq!((status, challenge.as_str()), (401, r#"Bearer realm="a\"p\\i""#));
         assert!(body.contains("unauthenticated"));
 
-        let (status, challenge, body) = told(RefusalReason::BadToken("it expired"));
+        let (status, challenge, body) = response(RefusalReason::BadToken("it expired"));
         assert_eq!(
             (status, challenge.as_str()),
             (401, r#"Bearer error="invalid_token", error_description="it expired""#)
@@ -167,14 +168,14 @@ mod tests {
         assert_eq!(body, r#"{"error":"invalid_token","error_description":"it expired"}"#);
 
         let scopes = vec!["read".to_owned(), "write".to_owned()];
-        let (status, challenge, body) = told(RefusalReason::MissingScope(scopes));
+        let (status, challenge, body) = response(RefusalReason::MissingScope(scopes));
         assert_eq!(
             (status, challenge.as_str()),
             (403, r#"Bearer error="insufficient_scope", scope="read write""#)
         );
         assert!(body.contains(r#""scope":"read write""#), "{body}");
 
-        let (status, challenge, _) = told(RefusalReason::CrossSite);
+        let (status, challenge, _) = response(RefusalReason::CrossSite);
         assert_eq!((status, challenge.as_str()), (403, ""));
     }
 }

@@ -1,7 +1,7 @@
-//! The edge: what a proxy asks about a request before it lets it through, and what it is told.
+//! External authorization for proxies: the decision whether a request is admitted to the service behind the proxy.
 //!
-//! [`cookie`] and [`origin`] are of use to any back end that keeps tokens in cookies. The rest, with the feature
-//! `server`, is the rule behind Envoy's `Check` and behind `/authorize`: neither knows how the other is carried.
+//! [`cookie`] and [`origin`] are useful to every back end that keeps tokens in cookies. The rest, with the feature
+//! `server`, decides for Envoy's `Check` and for `/authorize` alike, and does not depend on either protocol.
 
 pub mod cookie;
 pub mod origin;

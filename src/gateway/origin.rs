@@ -1,27 +1,27 @@
-//! Cross-site request forgery: a browser sends cookies along with requests that another site made it send. What changes
-//! something must therefore come from a page of the same origin.
+//! Protection against cross-site request forgery. A browser sends cookies even with requests that another site caused,
+//! so a request that changes something must come from a page of the same origin.
 //!
-//! Browsers say so themselves, in headers that no page can set: `Sec-Fetch-Site` (W3C Fetch Metadata) and, older,
+//! Browsers say so in headers that no page can set: `Sec-Fetch-Site` (W3C Fetch Metadata), and in older browsers
 //! `Origin` (RFC 6454).
 
-/// What a request tells of where it comes from. `None`: not told.
+/// What a request says about its origin. `None` means that it does not say.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestOrigin<'a> {
-    /// The method.
+    /// The HTTP method.
     pub method: Option<&'a str>,
-    /// Whom the browser meant to ask: `Host`.
+    /// `Host`: the server that the browser called.
     pub host: Option<&'a str>,
     /// `Sec-Fetch-Site`.
     pub fetch_site: Option<&'a str>,
     /// `Origin`.
     pub origin: Option<&'a str>,
-    /// Whether it asks for another protocol, as web sockets do: a GET that does more than to read.
+    /// Whether it asks for another protocol, as web sockets do. Such a GET can do more than read.
     pub upgrade: bool,
 }
 
 impl RequestOrigin<'_> {
-    /// Whether it may count on cookies: it changes nothing (RFC 9110 §9.2.1), or comes from our own pages. A method that
-    /// is not told may be any.
+    /// Whether its cookies may be used: it changes nothing (safe methods, RFC 9110 §9.2.1), or it comes from a page of
+    /// the same origin. An unknown method counts as one that changes something.
     #[must_use]
     pub fn is_trusted(&self) -> bool {
         let reads = matches!(self.method, Some("GET" | "HEAD" | "OPTIONS")) && !self.upgrade;
@@ -32,10 +32,10 @@ impl RequestOrigin<'_> {
         match (self.fetch_site, self.origin, self.host) {
             (Some(site), ..) => site == "same-origin",
             (None, Some(origin), Some(host)) => {
-                let told = origin
+                let authority = origin
                     .strip_prefix("https://")
                     .or_else(|| origin.strip_prefix("http://"));
-                !host.is_empty() && told.is_some_and(|told| told.eq_ignore_ascii_case(host))
+                !host.is_empty() && authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
             }
             (None, ..) => false,
         }
@@ -55,7 +55,7 @@ mod tests {
     };
 
     #[test]
-    fn what_only_reads_may_come_from_anywhere() {
+    fn safe_methods_may_come_from_any_site() {
         for method in ["GET", "HEAD", "OPTIONS"] {
             let request = RequestOrigin {
                 method: Some(method),
@@ -80,13 +80,13 @@ mod tests {
         ] {
             assert!(
                 !RequestOrigin { method, ..POST }.is_trusted(),
-                "{method:?} that tells nothing"
+                "{method:?} without origin"
             );
         }
     }
 
     #[test]
-    fn the_browser_says_where_from() {
+    fn other_methods_need_the_same_origin() {
         let from = |fetch_site, origin| {
             RequestOrigin {
                 fetch_site,
@@ -112,11 +112,11 @@ mod tests {
         ] {
             assert!(!from(None, Some(origin)), "{origin}");
         }
-        let nobody = RequestOrigin {
+        let empty = RequestOrigin {
             host: Some(""),
             origin: Some("https://"),
             ..POST
         };
-        assert!(!nobody.is_trusted());
+        assert!(!empty.is_trusted());
     }
 }

@@ -1,29 +1,31 @@
-//! The request that a proxy asks about, and what its route wants.
+//! The request that a proxy asks about, and what its route demands.
 
 use std::borrow::Cow;
 
 use super::decision::IDENTITY;
 use super::origin::RequestOrigin;
+use crate::model::bearer::Authorization;
 
-/// A request that a proxy asks about, taken apart.
+/// A request that a proxy asks about, with its headers sorted by their meaning.
 #[derive(Default)]
 pub struct ProxiedRequest<'a> {
     method: Option<&'a str>,
     host: Option<&'a str>,
-    authorization: Authorization<'a>,
-    /// Every `cookie`, as one.
+    authorization: AuthorizationHeaders<'a>,
+    /// All `cookie` headers as one.
     cookie: Cow<'a, str>,
     fetch_site: Option<Cow<'a, str>>,
     origin: Option<Cow<'a, str>>,
     upgrade: bool,
-    /// Headers that a careless reader would take for ours.
+    /// Headers that some servers cannot tell from the identity headers that we set.
     lookalikes: Vec<&'a str>,
     user_agent: Cow<'a, str>,
     address: &'a str,
 }
 
 impl<'a> ProxiedRequest<'a> {
-    /// The request with these headers: names in any case, every value for itself and in order. Empty texts are not told.
+    /// Reads a request. Header names may be in any case; each value is one item, in the order of the request. An empty
+    /// `method` or `host` means that the proxy did not send it.
     #[must_use]
     pub fn new(
         method: &'a str,
@@ -31,25 +33,25 @@ impl<'a> ProxiedRequest<'a> {
         address: &'a str,
         headers: impl IntoIterator<Item = (&'a str, Cow<'a, str>)>,
     ) -> Self {
-        let told = |text: &'a str| (!text.is_empty()).then_some(text);
-        let mut asked = Self {
-            method: told(method),
-            host: told(host),
+        let non_empty = |text: &'a str| (!text.is_empty()).then_some(text);
+        let mut request = Self {
+            method: non_empty(method),
+            host: non_empty(host),
             address,
             ..Self::default()
         };
         for (name, value) in headers {
-            asked.take(name, value);
+            request.add_header(name, value);
         }
-        asked
+        request
     }
 
-    fn take(&mut self, name: &'a str, value: Cow<'a, str>) {
+    fn add_header(&mut self, name: &'a str, value: Cow<'a, str>) {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         if is("authorization") {
             self.authorization = match self.authorization {
-                Authorization::Absent => Authorization::One(value),
-                Authorization::One(_) | Authorization::Many => Authorization::Many,
+                AuthorizationHeaders::Absent => AuthorizationHeaders::One(value),
+                AuthorizationHeaders::One(_) | AuthorizationHeaders::Repeated => AuthorizationHeaders::Repeated,
             };
         } else if is("cookie") {
             // RFC 9113 §8.2.3: a client may spread its cookies over several headers.
@@ -62,16 +64,17 @@ impl<'a> ProxiedRequest<'a> {
         } else if is("origin") {
             join(&mut self.origin, value);
         } else if is("upgrade") || is("sec-websocket-key") {
-            // Proxies drop `upgrade` from what they ask with, as it is for one hop only; the other comes through.
+            // Proxies drop `upgrade`, a hop-by-hop header, from the request that they ask about; `sec-websocket-key`
+            // stays.
             self.upgrade = true;
         } else if is("user-agent") {
             self.user_agent = value;
-        } else if !IDENTITY.contains(&name) && IDENTITY.iter().any(|ours| is_like(name, ours)) {
+        } else if !IDENTITY.contains(&name) && IDENTITY.iter().any(|ours| is_lookalike(name, ours)) {
             self.lookalikes.push(name);
         }
     }
 
-    /// Where it comes from.
+    /// What the request says about the page that made it.
     pub(super) fn origin(&self) -> RequestOrigin<'_> {
         RequestOrigin {
             method: self.method,
@@ -82,45 +85,32 @@ impl<'a> ProxiedRequest<'a> {
         }
     }
 
-    /// Its `Cookie`; may be empty.
+    /// The value of `cookie`; empty without one.
     #[must_use]
     pub fn cookie(&self) -> &str {
         &self.cookie
     }
 
-    /// What it shows in `authorization`.
-    pub(super) fn bearer(&self) -> Bearer<'_> {
-        let one = match &self.authorization {
-            Authorization::Absent => return Bearer::None,
-            Authorization::One(value) => value,
-            Authorization::Many => return Bearer::Broken,
-        };
-        let (scheme, token) = one.split_once(' ').unwrap_or((one, ""));
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Bearer::None;
-        }
-        let token = token.trim_matches(' ');
-        // Joined by a proxy, two of them hold a comma, which no token does (RFC 6750 §2.1). To the end in any case: that way
-        // the compiler takes sixteen bytes at once.
-        let apart = |byte| matches!(byte, 0..=b' ' | b',' | 0x7f..);
-        if token.is_empty() || token.bytes().fold(false, |found, byte| found | apart(byte)) {
-            Bearer::Broken
-        } else {
-            Bearer::Token(token)
+    /// The value of `authorization`.
+    pub(super) fn authorization(&self) -> Authorization<'_> {
+        match &self.authorization {
+            AuthorizationHeaders::Absent => Authorization::Absent,
+            AuthorizationHeaders::One(value) => Authorization::parse(value.as_bytes()),
+            AuthorizationHeaders::Repeated => Authorization::Repeated,
         }
     }
 
-    /// Its headers that a careless reader would take for those that tell who asks.
+    /// Names of headers that some servers cannot tell from the identity headers that we set.
     pub(super) fn lookalikes(&self) -> &[&'a str] {
         &self.lookalikes
     }
 
-    /// The browser.
+    /// The value of `user-agent`; empty without one.
     pub(super) fn user_agent(&self) -> &str {
         &self.user_agent
     }
 
-    /// Its address, as the proxy saw it.
+    /// The address of the client, as the proxy sees it.
     pub(super) fn address(&self) -> &str {
         self.address
     }
@@ -128,75 +118,65 @@ impl<'a> ProxiedRequest<'a> {
 
 impl std::fmt::Debug for ProxiedRequest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Asked")
+        f.debug_struct("ProxiedRequest")
             .field("method", &self.method)
             .field("host", &self.host)
             .finish_non_exhaustive()
     }
 }
 
-/// The values of `authorization`.
+/// The `authorization` headers of a request.
 #[derive(Default)]
-enum Authorization<'a> {
+enum AuthorizationHeaders<'a> {
     #[default]
     Absent,
     One(Cow<'a, str>),
-    /// Which of them counts cannot be told.
-    Many,
+    Repeated,
 }
 
-/// What `authorization` shows.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bearer<'a> {
-    /// No bearer token; perhaps another scheme, which is somebody else's.
-    None,
-    /// This one.
-    Token(&'a str),
-    /// Something that is none, or more than one.
-    Broken,
-}
-
-/// What the route wants, where it wants anything of its own.
+/// What a route demands. Empty fields take the values of the configuration.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Route<'a> {
-    /// Whom the token must be for; empty: as configured.
+    /// The audience that the token must have.
     pub audience: &'a str,
-    /// Space-separated; empty: as configured.
+    /// The scopes that the token must have, separated by spaces.
     pub scopes: &'a str,
-    /// Whether the answer goes on and on: nothing is renewed, because its headers may be far from the browser for long.
+    /// Whether the response is a long stream. Cookies are not renewed then, because the headers with the new cookies
+    /// might reach the browser late.
     pub streaming: bool,
 }
 
-/// Two values of a header that has one are no value that anything is compared with.
-fn join<'a>(place: &mut Option<Cow<'a, str>>, value: Cow<'a, str>) {
-    *place = Some(match place.take() {
+/// Joins the values of a single-value header with a comma, so that a repeated header matches nothing.
+fn join<'a>(joined: &mut Option<Cow<'a, str>>, value: Cow<'a, str>) {
+    *joined = Some(match joined.take() {
         None => value,
         Some(first) => Cow::Owned(format!("{first}, {value}")),
     });
 }
 
-/// CGI and its heirs cannot tell `_` from `-`.
-fn is_like(name: &str, ours: &str) -> bool {
-    let plain = |b: u8| if b == b'_' { b'-' } else { b.to_ascii_lowercase() };
-    name.len() == ours.len() && name.bytes().map(plain).eq(ours.bytes())
+/// Whether a server that maps headers to environment variables, as CGI does, confuses `name` with `ours`: it cannot
+/// tell `_` from `-`.
+fn is_lookalike(name: &str, ours: &str) -> bool {
+    let normalized = |b: u8| if b == b'_' { b'-' } else { b.to_ascii_lowercase() };
+    name.len() == ours.len() && name.bytes().map(normalized).eq(ours.bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    type Given = [(&'static str, &'static str)];
+    type Headers = [(&'static str, &'static str)];
 
-    fn with(method: &'static str, headers: &'static Given) -> ProxiedRequest<'static> {
+    fn with(method: &'static str, headers: &'static Headers) -> ProxiedRequest<'static> {
         let headers = headers.iter().map(|(name, value)| (*name, Cow::Borrowed(*value)));
         ProxiedRequest::new(method, "", "192.0.2.1", headers)
     }
 
-    fn bearer(values: &'static Given) -> String {
-        match with("GET", values).bearer() {
-            Bearer::None => "none".to_owned(),
-            Bearer::Token(token) => token.to_owned(),
-            Bearer::Broken => "broken".to_owned(),
+    fn bearer(values: &'static Headers) -> String {
+        match with("GET", values).authorization() {
+            Authorization::Absent | Authorization::OtherScheme => "none".to_owned(),
+            Authorization::Bearer(token) => token.to_owned(),
+            Authorization::Malformed | Authorization::Repeated => "malformed".to_owned(),
         }
     }
 
@@ -206,20 +186,20 @@ mod tests {
         assert_eq!(bearer(&[("authorization", "Bearer a.b-c_d")]), "a.b-c_d");
         assert_eq!(bearer(&[("authorization", "bEaReR  abc ")]), "abc");
         assert_eq!(bearer(&[("authorization", "Basic abc")]), "none");
-        for broken in [
+        for malformed in [
             &[("authorization", "Bearer")] as &[_],
             &[("authorization", "Bearer ")],
             &[("authorization", "Bearer a b")],
             &[("authorization", "Bearer a,Bearer b")],
             &[("authorization", "Bearer a"), ("authorization", "Basic b")],
         ] {
-            assert_eq!(bearer(broken), "broken", "{broken:?}");
+            assert_eq!(bearer(malformed), "malformed", "{malformed:?}");
         }
     }
 
     #[test]
-    fn what_comes_in_several_headers_is_one_request() {
-        let given: &Given = &[
+    fn repeated_headers_are_joined_and_lookalikes_are_listed() {
+        let headers: &Headers = &[
             ("cookie", "a=b"),
             ("Cookie", "c=d"),
             ("sec-fetch-site", "same-origin"),
@@ -230,10 +210,10 @@ mod tests {
             ("X-Auth_Roles", "admin"),
             ("x-auth-subject2", "fine"),
         ];
-        let asked = with("POST", given);
-        assert_eq!(asked.cookie(), "a=b; c=d");
-        assert!(!asked.origin().is_trusted() && asked.origin().upgrade);
-        assert_eq!(asked.lookalikes(), ["x_auth_subject", "X-Auth_Roles"]);
-        assert_eq!((asked.host, asked.address()), (None, "192.0.2.1"));
+        let request = with("POST", headers);
+        assert_eq!(request.cookie(), "a=b; c=d");
+        assert!(!request.origin().is_trusted() && request.origin().upgrade);
+        assert_eq!(request.lookalikes(), ["x_auth_subject", "X-Auth_Roles"]);
+        assert_eq!((request.host, request.address()), (None, "192.0.2.1"));
     }
 }

@@ -1,9 +1,12 @@
-//! HTTP/2 on one connection, with every limit set.
+//! HTTP/2 connections, with every limit set.
 //!
-//! Past vulnerabilities of the field and what answers them here: rapid reset (CVE-2023-44487) and reset by our own
-//! errors (RUSTSEC-2024-0003 and successors): at most `MAX_LOCAL_RESETS`; CONTINUATION flood (CVE-2024-27316): at most
-//! `MAX_HEADER_LIST_SIZE` of header list; silent sockets: `PREFACE_TIMEOUT`, pings, `MAX_CONNECTION_AGE`; windows that stay closed: answers
-//! that are not taken end the connection.
+//! Known attacks on HTTP/2 servers, and the limits against them:
+//!
+//! * rapid reset (CVE-2023-44487), and resets by errors that the peer provokes (RUSTSEC-2024-0003 and successors):
+//!   `MAX_LOCAL_RESETS`;
+//! * CONTINUATION flood (CVE-2024-27316): `MAX_HEADER_LIST_SIZE`;
+//! * silent sockets: `PREFACE_TIMEOUT`, pings, `MAX_CONNECTION_AGE`;
+//! * flow-control windows that stay closed: unread responses end the connection.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -20,28 +23,28 @@ use crate::listener::{ConnectionHandler, Io, Peer};
 use crate::secret::{Entropy, random};
 use crate::shutdown::Stop;
 
-/// Calls at once on one connection; a client that needs more opens another.
+/// Limit on concurrent calls on one connection; a client that needs more opens another connection.
 const MAX_CONCURRENT_STREAMS: u32 = 100;
-/// Resets of streams by errors that the peer made us find.
+/// Limit on streams that we reset because of errors of the peer.
 const MAX_LOCAL_RESETS: usize = 1024;
-/// A header list, in bytes as HTTP/2 counts them.
+/// Largest header list, in bytes as RFC 9113 §6.5.2 counts them.
 const MAX_HEADER_LIST_SIZE: u32 = 16 * 1024;
-/// How often a quiet peer is asked whether it is there.
+/// How often a silent peer is pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// How long it may take to say so.
+/// How long the reply to a ping may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the first bytes may take.
+/// How long the peer may take to send the client preface.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How old a connection may become, so that load spreads over new replicas; up to a tenth less, so that a fleet's
-/// connections do not all end at once.
+/// Age at which a connection is shut down gracefully, so that load spreads over new replicas. The real age is up to a
+/// tenth less, so that the connections of a fleet do not all end at once.
 const MAX_CONNECTION_AGE: Duration = Duration::from_mins(30);
-/// How long calls may go on after that; streams that last are resumed elsewhere.
+/// Time for the calls in progress when a connection has reached its age. Long streams are resumed at another replica.
 const CONNECTION_AGE_GRACE: Duration = Duration::from_secs(30);
 
-/// What an HTTP/2 client says first (RFC 9113 §3.4).
+/// The first bytes of every HTTP/2 connection (RFC 9113 §3.4).
 const CLIENT_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// gRPC on every connection of a listener.
+/// Serves gRPC on the connections of a listener.
 #[derive(Debug)]
 pub struct GrpcHandler {
     pipeline: Arc<Pipeline>,
@@ -50,10 +53,11 @@ pub struct GrpcHandler {
 }
 
 impl GrpcHandler {
-    /// This frame around every call.
+    /// A handler that runs every call through `pipeline`. `entropy` spreads the ages of connections.
     #[must_use]
     pub fn new(pipeline: Arc<Pipeline>, entropy: Arc<dyn Entropy>) -> Self {
-        // Windows stay hyper's 1 MiB: smaller ones cost batches a tenth, larger ones gained nothing (docs/benchmarks.md).
+        // Windows stay hyper's 1 MiB: smaller ones cost batches a tenth, larger ones gained nothing
+        // (docs/benchmarks.md).
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -70,7 +74,8 @@ impl GrpcHandler {
         }
     }
 
-    fn age(&self) -> Duration {
+    /// The age at which a new connection is shut down.
+    fn max_age(&self) -> Duration {
         let [jitter] = random::<1>(&*self.entropy);
         MAX_CONNECTION_AGE.saturating_sub(MAX_CONNECTION_AGE / 10 * u32::from(jitter) / 256)
     }
@@ -81,41 +86,41 @@ impl ConnectionHandler for GrpcHandler {
         let mut preface = [0; CLIENT_PREFACE.len()];
         match tokio::time::timeout(PREFACE_TIMEOUT, io.read_exact(&mut preface)).await {
             Ok(Ok(_)) if preface == *CLIENT_PREFACE => {}
-            _ => return, // silent, gone, or another protocol
+            _ => return, // too slow, closed, or another protocol
         }
         let unread = Arc::new(UnreadResponses::default());
         let service = ConnectionService::new(Arc::clone(&self.pipeline), peer, Arc::clone(&unread));
-        let (write_coalescing, polls) = CoalescingIo::new(CLIENT_PREFACE, io);
-        let mut connection = pin!(self.http2.serve_connection(TokioIo::new(write_coalescing), service));
+        let (io, polls) = CoalescingIo::new(CLIENT_PREFACE, io);
+        let mut connection = pin!(self.http2.serve_connection(TokioIo::new(io), service));
         let mut ticks = tokio::time::interval(TICK_INTERVAL);
-        let mut end = pin!(tokio::time::sleep(self.age()));
-        let mut leaving = false;
+        let mut age_timer = pin!(tokio::time::sleep(self.max_age()));
+        let mut shutting_down = false;
         loop {
             tokio::select! {
                 biased;
                 ended = poll_fn(|cx| polls.poll(connection.as_mut(), cx)) => {
                     if let Err(error) = ended {
-                        tracing::debug!(%error, "a connection broke");
+                        tracing::debug!(%error, "a connection failed");
                     }
                     return;
                 }
-                () = stop.draining(), if !leaving => {
+                () = stop.draining(), if !shutting_down => {
                     connection.as_mut().graceful_shutdown();
-                    leaving = true;
-                    // How long a drain may take is the listener's to say.
-                    end.as_mut().reset(tokio::time::Instant::now() + MAX_CONNECTION_AGE);
+                    shutting_down = true;
+                    // The listener limits the time of a drain.
+                    age_timer.as_mut().reset(tokio::time::Instant::now() + MAX_CONNECTION_AGE);
                 }
-                () = &mut end => {
-                    if leaving {
+                () = &mut age_timer => {
+                    if shutting_down {
                         return;
                     }
                     connection.as_mut().graceful_shutdown();
-                    leaving = true;
-                    end.as_mut().reset(tokio::time::Instant::now() + CONNECTION_AGE_GRACE);
+                    shutting_down = true;
+                    age_timer.as_mut().reset(tokio::time::Instant::now() + CONNECTION_AGE_GRACE);
                 }
                 _ = ticks.tick() => {
                     if unread.tick() {
-                        tracing::debug!("a peer did not take its answers");
+                        tracing::debug!("a peer does not read its responses: the connection is closed");
                         return;
                     }
                 }

@@ -1,4 +1,4 @@
-//! `grpc.health.v1`: whether calls here are worth making, in all and part by part.
+//! `grpc.health.v1`: the health of the service as a whole and of its components.
 
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health as Service, HealthServer};
@@ -6,7 +6,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::shutdown::Stop;
 
-/// What can fail on its own.
+/// The health of each component that can fail on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ComponentHealth {
     /// The store of users, clients and keys answers.
@@ -23,7 +23,7 @@ const NONE: ComponentHealth = ComponentHealth {
     revocations: false,
 };
 
-/// Tells the health of the service. Clones tell of the same one.
+/// Reports the health of the service. Clones report for the same service.
 #[derive(Clone, Debug)]
 pub struct Health {
     reporter: HealthReporter,
@@ -31,8 +31,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// A health of which nothing is known yet, so nothing is served; and the service that tells it. Once `stop` drains,
-    /// nothing is served any more, whatever is reported.
+    /// A reporter, and the gRPC service that answers with what it reports. Everything is `NOT_SERVING` until the first
+    /// report, and again once `stop` drains, whatever is reported.
     pub async fn new(stop: Stop) -> (Self, HealthServer<impl Service>) {
         let (reporter, server) = tonic_health::server::health_reporter();
         let health = Self { reporter, stop };
@@ -40,10 +40,10 @@ impl Health {
         (health, server)
     }
 
-    /// Sets every name.
+    /// Sets the status of every name.
     ///
-    /// The whole (the empty name) serves as long as `Validate` does: a replica that is cut off from a store still
-    /// answers most calls, and taking every replica out of a load balancer would make an outage of a degradation.
+    /// The service as a whole (the empty name) is `SERVING` as long as `Validate` works. A replica that is cut off from
+    /// a store still answers most calls; if all replicas left the load balancer, a degradation would become an outage.
     pub async fn report(&self, components: ComponentHealth) {
         let ComponentHealth {
             users,
@@ -65,7 +65,7 @@ impl Health {
         }
     }
 
-    /// Resolves when the drain began and everybody who watches has been told.
+    /// Resolves when a drain has begun and has been reported to all watchers.
     pub(super) async fn drained(&self) {
         self.stop.draining().await;
         self.report(NONE).await;

@@ -1,4 +1,4 @@
-//! The service over gRPC: who may call what, within which limits, and what each answer looks like on the wire.
+//! The gRPC server: connections, the pipeline of every call, the policy table, and the services.
 
 pub mod connection;
 pub mod convert;
@@ -17,8 +17,8 @@ use crate::shutdown::Stop;
 use connection::GrpcHandler;
 use health::Health;
 
-/// Serves gRPC until `stop`, then drains: tells health's watchers, stops accepting, ends every connection politely, and
-/// returns after [`Limits::drain_timeout`] at the latest.
+/// Serves gRPC until `stop`, then drains: reports `NOT_SERVING` to the watchers of health, stops accepting, shuts every
+/// connection down gracefully, and returns after [`Limits::drain_timeout`] at the latest.
 pub async fn serve(
     listener: impl Into<Listener>,
     security: Security,
@@ -27,17 +27,17 @@ pub async fn serve(
     health: &Health,
     stop: &Stop,
 ) {
-    // The listener learns of the end only after health has told it.
-    let told = Stop::new();
-    let tell = async {
+    // The listener drains only after health has reported it.
+    let listener_stop = Stop::new();
+    let forward_stop = async {
         health.drained().await;
-        told.drain();
+        listener_stop.drain();
         stop.stopped().await;
-        told.now();
+        listener_stop.now();
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        () = listener::serve(listener, security, limits, grpc, told.clone()) => {}
-        () = tell => {}
+        () = listener::serve(listener, security, limits, grpc, listener_stop.clone()) => {}
+        () = forward_stop => {}
     }
 }

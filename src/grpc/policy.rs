@@ -1,6 +1,7 @@
-//! Who may call what, and within which limits: one table of every method that is served.
+//! The policy table: for every method, the required scope, the time limit and the largest request.
 //!
-//! A method that is not in the table is not served, whatever the generated code knows; a test walks the descriptors.
+//! A method that is not in the table is not served, even if the generated code has it. A test compares the table with
+//! the descriptors of all services.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,81 +9,81 @@ use std::time::Duration;
 use crate::model::scope::CallerScope;
 use crate::model::{Caller, ErrorKind};
 
-/// The largest request, in bytes, unless a row says otherwise.
+/// Largest request, in bytes, of methods that set no limit of their own.
 pub const MAX_REQUEST: usize = 64 * 1024;
-/// 256 tokens of 4 KiB, their audiences and scopes.
+/// Largest request of `ValidateBatch`, in bytes: 256 tokens of 4 KiB with their audiences and scopes.
 const MAX_BATCH: usize = 1536 * 1024;
-/// A user with attributes, roles and a hash, many times over.
+/// Largest message of `ImportUsers`, in bytes: many times one user with attributes, roles and a password hash.
 const MAX_IMPORT: usize = 256 * 1024;
 
-/// One method.
+/// One row of the table. The rows live as long as the process, so a `&'static Method` names a method.
 #[derive(Debug)]
 pub struct Method {
-    /// The service's full name, `countersign.v1.TokenService`.
+    /// Full name of the service, for instance `countersign.v1.TokenService`.
     pub service: &'static str,
-    /// The method's name, `Issue`.
+    /// Name of the method, for instance `Issue`.
     pub name: &'static str,
-    /// Both as they stand in a request.
+    /// Path of the request, for instance `/countersign.v1.TokenService/Issue`.
     pub path: &'static str,
     /// Who may call it.
     pub access: Access,
-    /// How long it may take.
+    /// How long a call may take.
     pub time_limit: TimeLimit,
-    /// The largest message that it takes, in bytes; the transport answers a larger one with `OUT_OF_RANGE`.
+    /// Largest request message, in bytes. The transport refuses a larger one with `OUT_OF_RANGE`.
     pub max_request: usize,
 }
 
 /// Who may call a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Anybody.
+    /// Every caller; credentials are not looked at.
     Anyone,
-    /// Who holds this scope.
+    /// Callers with this scope.
     Scope(CallerScope),
-    /// Who holds this scope, and a person on their own account; whose it is, the rule checks.
+    /// Callers with this scope, and users for their own account. The service checks that the account is theirs.
     ScopeOrOwn(CallerScope),
-    /// It depends on what is asked for: the rule decides.
+    /// It depends on the request: the service decides.
     Rule,
-    /// As [`Access::Rule`], and what is asked with may be an identity of its own: a caller whose token is no good any more
-    /// must be able to come by a new one, and is then nobody, without even the scopes of nobody.
+    /// Like [`Access::Rule`], but an invalid bearer token is ignored: the call proceeds as an anonymous caller with no
+    /// scopes, so that a client with an expired token can still call `Issue`.
     RuleOrCredential,
 }
 
 impl Access {
-    /// Whether `caller` may, as far as can be told before the request is read.
+    /// Checks what can be checked before the request is read.
     ///
     /// # Errors
-    /// `CALLER_UNAUTHENTICATED` for somebody who proved nothing, else `CALLER_NOT_ALLOWED`.
+    /// [`Caller::refusal`] if `caller` may not call the method.
     pub fn check(self, caller: &Caller) -> Result<(), ErrorKind> {
-        let may = match self {
+        let allowed = match self {
             Self::Anyone | Self::Rule | Self::RuleOrCredential => true,
             Self::Scope(scope) => caller.has(scope),
             Self::ScopeOrOwn(scope) => caller.has(scope) || caller.person().is_some(),
         };
-        if may { Ok(()) } else { Err(caller.refusal()) }
+        if allowed { Ok(()) } else { Err(caller.refusal()) }
     }
 }
 
-/// How long a method may take.
+/// How long a call of a method may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeLimit {
-    /// As long as the caller waits, within the configured bounds.
+    /// Until the caller's deadline, within the configured bounds. For unary methods.
     Deadline,
-    /// As long as it goes on: neither side may be silent for longer than this.
+    /// Without limit, as long as neither side is silent for longer than this. For streams.
     Idle(Duration),
 }
 
-/// What is served only where it is wanted.
+/// The services that are served only if the configuration says so.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionalServices {
-    /// Reflection.
+    /// Server reflection, both versions.
     pub reflection: bool,
     /// Envoy's external authorization.
     pub ext_authz: bool,
 }
 
 impl OptionalServices {
-    fn wants(self, service: &str) -> bool {
+    fn includes(self, service: &str) -> bool {
         match service.split('.').next_back() {
             Some("ServerReflection") => self.reflection,
             Some("Authorization") => self.ext_authz,
@@ -91,39 +92,39 @@ impl OptionalServices {
     }
 }
 
-/// The table.
+/// The methods that this process serves.
 #[derive(Debug)]
 pub struct Policy {
-    methods: HashMap<&'static str, usize>,
+    /// By path.
+    methods: HashMap<&'static str, &'static Method>,
 }
 
 impl Policy {
-    /// Every method that is served; of the extras, those that are wanted.
+    /// Every method, those of the optional services as `optional` says.
     #[must_use]
     pub fn new(optional: OptionalServices) -> Self {
-        Self::serving(|method| optional.wants(method.service))
+        Self::serving(|method| optional.includes(method.service))
     }
 
-    /// The methods that this picks.
+    /// The methods for which `is_served` is true.
     #[must_use]
-    pub fn serving(served: impl Fn(&Method) -> bool) -> Self {
-        let methods = METHODS.iter().enumerate().filter(|(_, method)| served(method));
+    pub fn serving(is_served: impl Fn(&Method) -> bool) -> Self {
+        let methods = METHODS.iter().filter(|method| is_served(method));
         Self {
-            methods: methods.map(|(index, method)| (method.path, index)).collect(),
+            methods: methods.map(|method| (method.path, method)).collect(),
         }
     }
 
-    /// The method of this path and its place in [`METHODS`], if it is served.
+    /// The method with this path, if it is served.
     #[must_use]
-    pub fn method(&self, path: &str) -> Option<(usize, &'static Method)> {
-        let index = *self.methods.get(path)?;
-        Some((index, &METHODS[index]))
+    pub fn method(&self, path: &str) -> Option<&'static Method> {
+        self.methods.get(path).copied()
     }
 }
 
 macro_rules! methods {
     ($($service:literal { $($name:literal: $access:expr $(, $setting:ident = $value:expr)*;)* })*) => {
-        /// Every method, of every service.
+        /// Every method of every service.
         pub static METHODS: &[Method] = &[$($(
             Method {
                 $($setting: $value,)*
@@ -147,21 +148,23 @@ const fn method(service: &'static str, name: &'static str, path: &'static str, a
 use Access::{Anyone, Rule, RuleOrCredential, Scope, ScopeOrOwn};
 use CallerScope::{Audit, Clients, Keys, Refresh, Users, Validate, Watch};
 
-/// The next user of an import must come within this.
+/// Longest wait for the next user of an import.
 const IMPORT_IDLE: TimeLimit = TimeLimit::Idle(Duration::from_secs(30));
-/// A heartbeat goes out each second: silence means that something is broken.
+/// A heartbeat is sent each second, so this much silence means a broken stream.
 const WATCH_IDLE: TimeLimit = TimeLimit::Idle(Duration::from_secs(30));
-/// Health rarely changes; this is longer than any connection lives, which is the limit that counts.
+/// Health changes rarely, so silence is normal. Longer than any connection lives: the age of the connection ends the
+/// stream.
 const HEALTH_IDLE: TimeLimit = TimeLimit::Idle(Duration::from_hours(1));
-/// Somebody at a terminal.
+/// Reflection serves interactive tools, whose users type.
 const REFLECTION_IDLE: TimeLimit = TimeLimit::Idle(Duration::from_mins(1));
 
 methods! {
     "countersign.v1.TokenService" {
-        // With a password `countersign:issue`, or a client for itself; else the credential is the identity.
+        // A login with a password needs `countersign:issue`, or a client's token for that client. The other credentials
+        // authenticate the call.
         "Issue": RuleOrCredential;
         "Refresh": Scope(Refresh);
-        // `countersign:revoke`; `everything` needs `countersign:keys`; people end their own sessions.
+        // `countersign:revoke`; the target `everything` needs `countersign:keys`; users may end their own sessions.
         "Revoke": Rule;
         "Validate": Scope(Validate);
         "ValidateBatch": Scope(Validate), max_request = MAX_BATCH;
@@ -169,7 +172,7 @@ methods! {
         "GetKeys": Anyone;
     }
     "countersign.v1.UserService" {
-        // `countersign:users`, or anybody where registration is open.
+        // `countersign:users`, or any caller where registration is open.
         "CreateUser": Rule;
         "GetUser": ScopeOrOwn(Users);
         "ListUsers": Scope(Users);
@@ -180,7 +183,7 @@ methods! {
         "ChangePassword": ScopeOrOwn(Users);
         "SetPassword": Scope(Users);
         "BeginPasswordReset": Scope(Users);
-        // The one-time token is the right.
+        // The one-time token authorizes the call.
         "CompletePasswordReset": Anyone;
         "ListSessions": ScopeOrOwn(Users);
         "ImportUsers": Scope(Users), time_limit = IMPORT_IDLE, max_request = MAX_IMPORT;
@@ -202,7 +205,7 @@ methods! {
         "ListAuditEvents": Scope(Audit);
     }
     "envoy.service.auth.v3.Authorization" {
-        // Renewing cookies needs `countersign:refresh` too.
+        // Renewal of cookies needs `countersign:refresh` too.
         "Check": Scope(Validate);
     }
     "grpc.health.v1.Health" {
@@ -228,7 +231,7 @@ mod tests {
     use crate::model::audit::Origin;
 
     #[test]
-    fn the_table_is_the_descriptors_and_nothing_else() {
+    fn the_table_lists_exactly_the_methods_of_the_descriptors() {
         let sets = [
             crate::proto::FILE_DESCRIPTOR_SET,
             crate::proto::envoy::FILE_DESCRIPTOR_SET,
@@ -254,7 +257,7 @@ mod tests {
             .map(|method| (method.path.to_owned(), streams(method)))
             .collect();
         assert_eq!(listed, described);
-        assert_eq!(listed.len(), METHODS.len(), "no method twice");
+        assert_eq!(listed.len(), METHODS.len(), "a method is listed twice");
     }
 
     #[test]
@@ -281,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn extras_are_served_only_when_they_are_wanted() {
+    fn optional_services_are_served_only_if_configured() {
         let served = |path: &str, reflection, ext_authz| {
             let optional = OptionalServices { reflection, ext_authz };
             Policy::new(optional).method(path).is_some()
@@ -295,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_scope_tells_the_known_from_the_unknown() {
+    fn a_missing_scope_is_refused_by_whether_the_caller_is_authenticated() {
         let machine = |scopes: &[&str]| Caller {
             identity: Identity::Machine {
                 client: "gateway".parse().unwrap(),
@@ -303,7 +306,7 @@ mod tests {
             scopes: scopes.iter().map(ToString::to_string).collect(),
             origin: Origin::default(),
         };
-        let nobody = Caller {
+        let anonymous = Caller {
             identity: Identity::Anonymous,
             ..machine(&["countersign:validate"])
         };
@@ -316,10 +319,10 @@ mod tests {
             ..machine(&[])
         };
         let validate = Scope(Validate);
-        assert_eq!(validate.check(&nobody), Ok(()), "anonymous scopes count");
+        assert_eq!(validate.check(&anonymous), Ok(()), "anonymous scopes count");
         assert_eq!(validate.check(&machine(&[])), Err(ErrorKind::CallerNotAllowed));
         let users = Scope(Users);
-        assert_eq!(users.check(&nobody), Err(ErrorKind::CallerUnauthenticated));
+        assert_eq!(users.check(&anonymous), Err(ErrorKind::CallerUnauthenticated));
         assert_eq!(users.check(&person), Err(ErrorKind::CallerNotAllowed));
         assert_eq!(ScopeOrOwn(Users).check(&person), Ok(()));
         assert_eq!(
@@ -327,6 +330,6 @@ mod tests {
             Err(ErrorKind::CallerNotAllowed),
             "a machine has no account"
         );
-        assert_eq!(Anyone.check(&nobody), Ok(()));
+        assert_eq!(Anyone.check(&anonymous), Ok(()));
     }
 }

@@ -1,7 +1,7 @@
-//! Errors on the wire: the one place that makes a [`tonic::Status`] of an [`Error`].
+//! The conversion of an [`Error`] to a [`tonic::Status`].
 //!
 //! The caller gets the code, the public message and details (`google.rpc.ErrorInfo`, `BadRequest`, `RetryInfo`). The
-//! private half stays with the status as its source, for [`log`] and nobody else.
+//! private part of the error stays in the status as its source, only for [`log`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use crate::model::{Error, ErrorKind};
 use crate::proto::convert::reason::{DOMAIN, of_kind};
 
-/// When to try again where the error does not say.
+/// Delay before a retry if the error gives none.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Obeyed by gRPC clients that retry on their own (gRFC A6).
+/// Metadata key with the delay before a retry, for gRPC clients that retry by themselves (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// The status that tells of `error`.
+/// Converts an error to a status.
 #[must_use]
 pub fn status(error: Error) -> Status {
     let code = code(error.kind);
@@ -49,7 +49,7 @@ impl From<Error> for Status {
     }
 }
 
-/// The code of each kind (API.md, "Errors").
+/// The gRPC code of each kind of error.
 #[must_use]
 pub const fn code(kind: ErrorKind) -> Code {
     match kind {
@@ -83,19 +83,19 @@ pub const fn code(kind: ErrorKind) -> Code {
     }
 }
 
-/// Logs what the caller is not told. Called once, by whoever hands the status to the transport.
+/// Logs a failed call with the private part of its error. Call it once for each status, where it goes to the transport.
 pub fn log(status: &Status, method: &str, request_id: &str) {
     use std::error::Error as _;
     let error = status.source().and_then(|source| source.downcast_ref::<Error>());
     let cause = error.map(Error::cause_text).unwrap_or_default();
     let (code, message) = (status.code(), status.message());
-    let ours_to_end = error.is_some_and(|error| error.kind == ErrorKind::ShuttingDown);
+    let is_shutdown = error.is_some_and(|error| error.kind == ErrorKind::ShuttingDown);
     if matches!(code, Code::Internal | Code::Unknown | Code::DataLoss) {
         tracing::error!(method, request_id, ?code, error = cause, "{message}");
-    } else if code == Code::Unavailable && !ours_to_end {
+    } else if code == Code::Unavailable && !is_shutdown {
         tracing::warn!(method, request_id, ?code, error = cause, "{message}");
     } else {
-        // What callers do wrong is theirs to see, and must not fill the log; the audit trail has what matters.
+        // Errors of callers are returned to them and must not fill the log; the audit trail has the important ones.
         tracing::debug!(method, request_id, ?code, error = cause, "{message}");
     }
 }
@@ -105,16 +105,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_its_code_and_its_details() {
+    fn every_kind_has_a_code_and_details() {
         for kind in ErrorKind::ALL {
             let sent = status(Error::from(kind).because("canary-private"));
             let details = sent.get_error_details();
-            let bare = matches!(
+            let without_reason = matches!(
                 kind,
                 ErrorKind::DeadlineExceeded | ErrorKind::Unimplemented | ErrorKind::Internal
             );
             let info = details.error_info();
-            assert_eq!(info.is_none(), bare, "{kind:?}");
+            assert_eq!(info.is_none(), without_reason, "{kind:?}");
             if let Some(info) = info {
                 assert_eq!(
                     (info.domain.as_str(), Some(info.reason.as_str())),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_at_fault_and_delays_are_told() {
+    fn invalid_fields_and_retry_delays_are_in_the_details() {
         let sent = status(Error::invalid("user.email", "is too long"));
         let details = sent.get_error_details();
         let violation = &details.bad_request().unwrap().field_violations[0];
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_private_reaches_the_headers() {
+    fn the_private_part_is_not_in_the_headers() {
         let sent = status(Error::store_unavailable("password=canary at db:5432"));
         let response = sent.into_http::<tonic::body::Body>();
         let headers = format!("{:?}", response.headers());

@@ -1,12 +1,12 @@
-//! The bytes of one HTTP/2 connection, on their way between `listener` and hyper.
+//! Write coalescing: the responses of one HTTP/2 connection that are ready together are written with one system call,
+//! because the write is the most expensive part of a small call.
 //!
-//! Writing is where a small call costs most, so answers that are ready together leave together:
-//!
-//! - What a connection's task would write in one turn waits for its next, and so for the tasks that were ready before it:
-//!   their answers go with it. An idle service writes at once; a busy one, as often as it can finish a round of calls.
-//! - h2 is told that there are no vectored writes. With them it hands every DATA frame of 256 bytes and more to the
-//!   socket before it takes another frame, so that each answer is written twice: message, then trailers. Without, frames
-//!   up to 1 KiB are copied into its buffer, and that is cheaper than a system call.
+//! - A write of the connection's task is deferred to the next poll of the task. The tasks that became ready before run
+//!   first, and their responses go out with the same write. An idle service writes without delay; a busy one writes
+//!   once for each round of calls.
+//! - h2 is told that the socket has no vectored writes. With vectored writes, h2 passes every DATA frame of 256 bytes
+//!   or more to the socket before it takes another frame, so that each response costs two writes: message, then
+//!   trailers. Without them, h2 copies frames up to 1 KiB into its buffer, and the copy is cheaper than a system call.
 
 use std::io;
 use std::pin::Pin;
@@ -16,7 +16,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection whose first bytes were read already, and are said again. It writes only while its [`PollCounter`] go on.
+/// The byte stream of a connection. It replays the client preface, which was read already, and writes only when the
+/// [`PollCounter`] has advanced.
 pub(super) struct CoalescingIo<I> {
     io: I,
     preface: &'static [u8],
@@ -24,37 +25,37 @@ pub(super) struct CoalescingIo<I> {
     writing: WriteState,
 }
 
-/// How far what is to be written has come.
+/// Whether writes pass. The number is that of a poll of the connection's task.
 enum WriteState {
-    /// Nothing waits since this turn, in which all could be written.
+    /// Writes pass during this poll.
     Open(u64),
-    /// It waits since this turn, and the task has been woken for another.
+    /// A write was deferred during this poll, and the task was woken for the next one.
     Deferred(u64),
 }
 
-/// The turns of a connection's task, of which its [`CoalescingIo`] must know.
+/// Counts the polls of a connection's task for its [`CoalescingIo`].
 pub(super) struct PollCounter(Arc<AtomicU64>);
 
 impl PollCounter {
-    /// One turn of the connection that this wire belongs to.
+    /// Polls the connection that owns the [`CoalescingIo`].
     pub(super) fn poll<F: Future>(&self, connection: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        // One task alone counts and reads.
+        // Only one task writes and reads the counter.
         self.0.fetch_add(1, Ordering::Relaxed);
         connection.poll(cx)
     }
 }
 
 impl<I> CoalescingIo<I> {
-    /// The rest of `io`, after `preface`.
+    /// Wraps `io`, from which `preface` has been read.
     pub(super) fn new(preface: &'static [u8], io: I) -> (Self, PollCounter) {
         let polls = Arc::new(AtomicU64::new(0));
-        let wire = Self {
+        let coalescing = Self {
             io,
             preface,
             polls: Arc::clone(&polls),
             writing: WriteState::Open(0),
         };
-        (wire, PollCounter(polls))
+        (coalescing, PollCounter(polls))
     }
 }
 
@@ -72,17 +73,17 @@ impl<I: AsyncRead + Unpin> AsyncRead for CoalescingIo<I> {
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for CoalescingIo<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let turn = self.polls.load(Ordering::Relaxed);
+        let current = self.polls.load(Ordering::Relaxed);
         match self.writing {
-            WriteState::Open(now) if now == turn => {}
+            WriteState::Open(poll) if poll == current => {}
             WriteState::Open(_) => {
-                // A task that wakes itself goes to the end of its queue.
-                self.writing = WriteState::Deferred(turn);
+                // A task that wakes itself goes to the end of the run queue.
+                self.writing = WriteState::Deferred(current);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            WriteState::Deferred(since) if since == turn => return Poll::Pending,
-            WriteState::Deferred(_) => self.writing = WriteState::Open(turn),
+            WriteState::Deferred(poll) if poll == current => return Poll::Pending,
+            WriteState::Deferred(_) => self.writing = WriteState::Open(current),
         }
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
@@ -121,23 +122,23 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_read_is_said_again() {
-        let (mut wire, _) = CoalescingIo::new(b"hello ", &b"world"[..]);
+    async fn the_preface_is_replayed() {
+        let (mut io, _) = CoalescingIo::new(b"hello ", &b"world"[..]);
         let mut all = String::new();
-        wire.read_to_string(&mut all).await.unwrap();
+        io.read_to_string(&mut all).await.unwrap();
         assert_eq!(all, "hello world");
     }
 
-    /// Counts what would be system calls.
-    struct Counting(TcpStream, Arc<AtomicUsize>);
+    /// Counts the writes, each of which is a system call.
+    struct CountingIo(TcpStream, Arc<AtomicUsize>);
 
-    impl AsyncRead for Counting {
+    impl AsyncRead for CountingIo {
         fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
             Pin::new(&mut self.0).poll_read(cx, buf)
         }
     }
 
-    impl AsyncWrite for Counting {
+    impl AsyncWrite for CountingIo {
         fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
             self.1.fetch_add(1, Ordering::Relaxed);
             Pin::new(&mut self.0).poll_write(cx, buf)
@@ -158,8 +159,8 @@ mod tests {
 
     const CALLS: usize = 20;
 
-    /// Serves one connection on a worker as the service has them, which runs a task at once that the one before has
-    /// woken; with answers as long as what Validate says of a good token.
+    /// Serves one connection on a runtime like the service's, where a task that the current one wakes runs next. The
+    /// responses are as long as that of `Validate` for a valid token.
     fn serve(writes: &Arc<AtomicUsize>) -> (tokio::runtime::Runtime, SocketAddr) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -176,15 +177,15 @@ mod tests {
                 Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from_static(&[7; 330]))))
             };
             let server = http2::Builder::new(TokioExecutor::new());
-            let (wire, polls) = CoalescingIo::new(b"", Counting(io, writes));
-            let mut connection = pin!(server.serve_connection(TokioIo::new(wire), service_fn(answer)));
+            let (io, polls) = CoalescingIo::new(b"", CountingIo(io, writes));
+            let mut connection = pin!(server.serve_connection(TokioIo::new(io), service_fn(answer)));
             let _ = poll_fn(|cx| polls.poll(connection.as_mut(), cx)).await;
         });
         (runtime, address)
     }
 
     #[tokio::test]
-    async fn answers_that_are_ready_together_leave_together() {
+    async fn responses_that_are_ready_together_are_written_together() {
         let writes = Arc::new(AtomicUsize::new(0));
         let (runtime, address) = serve(&writes);
         let (mut send, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap())
@@ -195,10 +196,10 @@ mod tests {
             let head = http::Request::get("http://here/").body(()).unwrap();
             send.send_request(head, true).unwrap().0
         };
-        // Settings are told and acknowledged with the first one.
+        // The first call exchanges the settings too.
         assert!(call().await.unwrap().status().is_success());
         let before = writes.load(Ordering::Relaxed);
-        // All in one segment: nothing is sent before this task waits.
+        // All in one segment: the client sends nothing before this task waits.
         let calls: Vec<_> = (0..CALLS).map(|_| call()).collect();
         for answer in calls {
             let mut body = answer.await.unwrap().into_body();
@@ -206,6 +207,6 @@ mod tests {
         }
         let writes = writes.load(Ordering::Relaxed) - before;
         runtime.shutdown_background();
-        assert!((1..=3).contains(&writes), "{CALLS} answers in {writes} writes");
+        assert!((1..=3).contains(&writes), "{CALLS} responses in {writes} writes");
     }
 }

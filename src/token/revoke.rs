@@ -11,14 +11,12 @@ use crate::clock::UnixMillis;
 use crate::keys::verify::genuine;
 use crate::model::revocation::RevocationSubject;
 use crate::model::scope::CallerScope;
+use crate::model::text::check_reason;
 use crate::model::{
     AuditEvent, AuditType, Caller, Claims, ClientId, Error, Result, SessionId, Target, TokenEpochs, UserId,
 };
 use crate::secret::SecretText;
 use crate::store::{Expiry, NewRevocation, Recorded, SessionStore};
-
-/// The longest `reason`, in bytes.
-const MAX_REASON: usize = 256;
 
 /// The longest token that is looked at.
 const MAX_TOKEN: usize = 4096;
@@ -56,12 +54,7 @@ impl Tokens {
     /// Revokes; how many live sessions are known to have ended. Something unknown, already revoked or garbage is 0.
     pub async fn revoke(&self, caller: &Caller, request: RevokeRequest) -> Result<u32> {
         let RevokeRequest { target, reason } = request;
-        if reason.len() > MAX_REASON || reason.chars().any(char::is_control) {
-            return Err(Error::invalid(
-                "reason",
-                "must be at most 256 bytes without control characters",
-            ));
-        }
+        check_reason(&reason)?;
         let all = caller.has(CallerScope::Revoke);
         match target {
             RevokeTarget::Token(token) if token.is_empty() => Err(Error::invalid("token", "must not be empty")),

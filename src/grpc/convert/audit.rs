@@ -1,4 +1,4 @@
-//! Events of the audit trail.
+//! Audit events as messages.
 
 use super::optional_moment;
 use crate::account::audit::AuditRequest;
@@ -7,7 +7,7 @@ use crate::proto;
 use crate::proto::convert::json::to_struct;
 use crate::proto::convert::time::timestamp;
 
-/// An event as a message.
+/// Converts an event.
 #[must_use]
 pub fn audit_event(event: AuditEvent) -> proto::AuditEvent {
     proto::AuditEvent {
@@ -25,7 +25,7 @@ pub fn audit_event(event: AuditEvent) -> proto::AuditEvent {
     }
 }
 
-/// Which events a request asks for.
+/// Converts a request for events.
 pub fn audit_request(request: proto::ListAuditEventsRequest) -> Result<AuditRequest> {
     Ok(AuditRequest {
         page_size: request.page_size,

@@ -1,4 +1,4 @@
-//! Envoy's external authorization: what it is told.
+//! Envoy's external authorization: the response.
 
 use bytes::{BufMut, Bytes};
 use prost::Message as _;
@@ -15,77 +15,83 @@ use crate::proto::envoy::service::auth::v3::check_response::HttpResponse;
 use crate::proto::envoy::service::auth::v3::{CheckResponse, DeniedHttpResponse, OkHttpResponse};
 use crate::proto::envoy::r#type::v3::HttpStatus;
 
-/// What Envoy is told.
+/// Converts a decision.
 #[must_use]
-pub fn check_response(check_response: &Decision) -> CheckResponse {
-    match check_response {
+pub fn check_response(decision: &Decision) -> CheckResponse {
+    match decision {
         Decision::Admitted(admitted) => CheckResponse {
-            status: Some(said(Code::Ok)),
+            status: Some(rpc_status(Code::Ok)),
             dynamic_metadata: Some(metadata(&admitted.known.claims)),
-            http_response: Some(HttpResponse::OkResponse(pass(admitted))),
+            http_response: Some(HttpResponse::OkResponse(ok_response(admitted))),
         },
         Decision::Refused(refusal) => CheckResponse {
-            status: Some(said(match refusal.status() {
+            status: Some(rpc_status(match refusal.status() {
                 401 => Code::Unauthenticated,
                 _ => Code::PermissionDenied,
             })),
             dynamic_metadata: None,
-            http_response: Some(HttpResponse::DeniedResponse(deny(refusal))),
+            http_response: Some(HttpResponse::DeniedResponse(denied_response(refusal))),
         },
     }
 }
 
-/// The longest answer that is kept: the cache counts with what is usual, and attributes may be long as they are told here.
+/// Largest encoded response that is cached, in bytes. The cache's memory estimate assumes responses of usual size, and
+/// attributes make some of them long.
 const MAX_CACHED_RESPONSE: usize = 4096;
 
-/// Writes what Envoy is told. Where a request goes on as it came, that depends on the token alone: it is kept with it.
-pub fn write(check_response: &Decision, out: &mut impl BufMut) {
-    match check_response {
+/// Writes the encoded response. If the request goes on unchanged, the response depends on the token alone and is cached
+/// with it.
+pub fn write(decision: &Decision, out: &mut impl BufMut) {
+    match decision {
         Decision::Admitted(admitted) if admitted.is_plain() => {
-            let kept = &admitted.known.passed;
-            if let Some(bytes) = kept.get() {
+            let cached = &admitted.known.passed;
+            if let Some(bytes) = cached.get() {
                 return out.put_slice(bytes);
             }
-            let bytes = Bytes::from(self::check_response(check_response).encode_to_vec());
+            let bytes = Bytes::from(check_response(decision).encode_to_vec());
             out.put_slice(&bytes);
             if bytes.len() <= MAX_CACHED_RESPONSE {
-                // Somebody else may have put the same there meanwhile.
-                let _ = kept.set(bytes);
+                // Another call may have cached the same bytes in the meantime.
+                let _ = cached.set(bytes);
             }
         }
-        Decision::Admitted(_) | Decision::Refused(_) => self::check_response(check_response).encode_raw(out),
+        Decision::Admitted(_) | Decision::Refused(_) => check_response(decision).encode_raw(out),
     }
 }
 
-fn pass(admitted: &Admitted) -> OkHttpResponse {
-    let mut answer = OkHttpResponse::default();
+fn ok_response(admitted: &Admitted) -> OkHttpResponse {
+    let mut response = OkHttpResponse::default();
     for (name, value) in IDENTITY.into_iter().zip(admitted.identity()) {
         match value {
-            Some(value) => answer.headers.push(set(name, value.into_owned())),
-            None => answer.headers_to_remove.push(name.to_owned()),
+            Some(value) => response.headers.push(overwrite(name, value.into_owned())),
+            None => response.headers_to_remove.push(name.to_owned()),
         }
     }
-    answer.headers_to_remove.extend_from_slice(&admitted.lookalikes);
+    response.headers_to_remove.extend_from_slice(&admitted.lookalikes);
     match admitted.cookie.as_deref() {
-        Some("") => answer.headers_to_remove.push("cookie".to_owned()),
-        Some(rest) => answer.headers.push(set("cookie", rest.to_owned())),
+        Some("") => response.headers_to_remove.push("cookie".to_owned()),
+        Some(rest) => response.headers.push(overwrite("cookie", rest.to_owned())),
         None => {}
     }
     if admitted.strip_authorization {
-        answer.headers_to_remove.push("authorization".to_owned());
+        response.headers_to_remove.push("authorization".to_owned());
     }
     let cookies = admitted.set_cookies.iter();
-    answer.response_headers_to_add = cookies.map(|cookie| add("set-cookie", cookie.expose())).collect();
-    answer
+    response.response_headers_to_add = cookies.map(|cookie| append("set-cookie", cookie.expose())).collect();
+    response
 }
 
-fn deny(refusal: &Refusal) -> DeniedHttpResponse {
-    let mut headers = vec![set("content-type", "application/json".to_owned())];
-    // What is refused today may pass tomorrow.
-    headers.push(set("cache-control", "no-store".to_owned()));
-    headers.extend(refusal.challenge().map(|challenge| set("www-authenticate", challenge)));
+fn denied_response(refusal: &Refusal) -> DeniedHttpResponse {
+    let mut headers = vec![overwrite("content-type", "application/json".to_owned())];
+    // A request that is refused now may be admitted later.
+    headers.push(overwrite("cache-control", "no-store".to_owned()));
+    headers.extend(
+        refusal
+            .challenge()
+            .map(|challenge| overwrite("www-authenticate", challenge)),
+    );
     let cookies = refusal.set_cookies.iter();
-    headers.extend(cookies.map(|cookie| add("set-cookie", cookie.expose())));
+    headers.extend(cookies.map(|cookie| append("set-cookie", cookie.expose())));
     DeniedHttpResponse {
         status: Some(HttpStatus {
             code: i32::from(refusal.status()),
@@ -95,35 +101,35 @@ fn deny(refusal: &Refusal) -> DeniedHttpResponse {
     }
 }
 
-/// The claims, by their names in the token. The epochs are nobody's business.
+/// The claims, under their names in the token, without the internal epochs.
 fn metadata(claims: &Claims) -> Struct {
     let Ok(serde_json::Value::Object(mut claims)) = serde_json::to_value(claims) else {
         return Struct::default();
     };
     claims.remove("epo");
     claims.remove("root");
-    let mut link = claims.get_mut("act");
-    while let Some(serde_json::Value::Object(actor)) = link {
-        actor.remove("epo");
-        link = actor.get_mut("act");
+    let mut actor = claims.get_mut("act");
+    while let Some(serde_json::Value::Object(members)) = actor {
+        members.remove("epo");
+        actor = members.get_mut("act");
     }
     to_struct(&claims)
 }
 
-fn said(code: Code) -> Status {
+fn rpc_status(code: Code) -> Status {
     Status {
         code: code.into(),
         ..Status::default()
     }
 }
 
-/// Replaces whatever there is.
-fn set(name: &str, value: String) -> HeaderValueOption {
+/// A header that replaces any with its name.
+fn overwrite(name: &str, value: String) -> HeaderValueOption {
     option(name, value, HeaderAppendAction::OverwriteIfExistsOrAdd)
 }
 
-/// Leaves what there is.
-fn add(name: &str, value: &str) -> HeaderValueOption {
+/// A header that is added to those with its name.
+fn append(name: &str, value: &str) -> HeaderValueOption {
     option(name, value.to_owned(), HeaderAppendAction::AppendIfExistsOrAdd)
 }
 

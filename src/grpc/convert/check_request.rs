@@ -1,5 +1,8 @@
-//! Envoy's external authorization: the request that it asks about, read where it lies. Generated code would copy a browser's
-//! dozen of headers into a map, of which three are looked at: 16,000 of the 98,000 instructions of a call.
+//! Envoy's external authorization: the request, read from its encoded bytes without copies.
+//!
+//! `Check` runs for every request of the proxied service. The generated code would copy the dozen headers of a browser
+//! into a map, of which three are used: 16,000 of the 98,000 instructions of a call. Keys, lengths and skipped fields
+//! are still decoded by `prost`, and property tests compare the result with that of the generated code.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,30 +16,33 @@ use crate::gateway::{ProxiedRequest, Route};
 use crate::model::{Error, Result};
 use crate::proto::envoy::service::auth::v3::CheckRequest;
 
-/// An encoded `CheckRequest`. It holds tokens.
+/// An encoded `CheckRequest`. It contains tokens, so `Debug` shows only its length.
 #[derive(Clone)]
 pub struct EncodedCheckRequest(Bytes);
 
 impl fmt::Debug for EncodedCheckRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Question").field(&self.0.len()).finish()
+        f.debug_tuple("EncodedCheckRequest").field(&self.0.len()).finish()
     }
 }
 
 impl EncodedCheckRequest {
-    /// What came, of which nothing is known yet.
+    /// The bytes as received. They are not checked here.
     #[must_use]
     pub const fn new(bytes: Bytes) -> Self {
         Self(bytes)
     }
 
-    /// The request that is asked about, and what its route wants.
+    /// The proxied request, and what its route demands.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` if the bytes are not a `CheckRequest`, or lack the HTTP request.
     pub fn read(&self) -> Result<(ProxiedRequest<'_>, Route<'_>)> {
-        let mut parts = CheckRequestFields::default();
-        parts.request(&self.0).map_err(|_| no_message())?;
-        required(parts.has_attributes.then_some(()), "attributes")?;
-        required(parts.has_http.then_some(()), "attributes.request.http")?;
-        let streaming = match parts.streaming {
+        let mut fields = CheckRequestFields::default();
+        fields.request(&self.0).map_err(|_| invalid_message())?;
+        required(fields.has_attributes.then_some(()), "attributes")?;
+        required(fields.has_http.then_some(()), "attributes.request.http")?;
+        let streaming = match fields.streaming {
             "" | "false" => false,
             "true" => true,
             _ => {
@@ -45,29 +51,33 @@ impl EncodedCheckRequest {
             }
         };
         let route = Route {
-            audience: parts.audience,
-            scopes: parts.scopes,
+            audience: fields.audience,
+            scopes: fields.scopes,
             streaming,
         };
-        let asked = ProxiedRequest::new(parts.method, parts.host, parts.source, parts.headers);
-        Ok((asked, route))
+        let request = ProxiedRequest::new(fields.method, fields.host, fields.source, fields.headers);
+        Ok((request, route))
     }
 
-    /// All of it, to be passed on.
+    /// Decodes the whole message, to forward it.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` if the bytes are not a `CheckRequest`.
     pub fn decode(self) -> Result<CheckRequest> {
-        CheckRequest::decode(self.0).map_err(|_| no_message())
+        CheckRequest::decode(self.0).map_err(|_| invalid_message())
     }
 }
 
-fn no_message() -> Error {
+fn invalid_message() -> Error {
     Error::invalid(
         "attributes",
-        "cannot be read: this is no CheckRequest of envoy.service.auth.v3",
+        "cannot be read: not a CheckRequest of envoy.service.auth.v3",
     )
 }
 
-/// What is looked at. Where a field comes again the last one counts, and what a message holds adds up, as
-/// <https://protobuf.dev/programming-guides/encoding/#last-one-wins> has it; but a header that comes again is another value.
+/// The fields that are used. If a field is repeated, the last value counts, and repeated messages are merged, as
+/// <https://protobuf.dev/programming-guides/encoding/#last-one-wins> says. A repeated header is a second value, not a
+/// replacement.
 #[derive(Default)]
 struct CheckRequestFields<'a> {
     has_attributes: bool,
@@ -81,25 +91,25 @@ struct CheckRequestFields<'a> {
     streaming: &'a str,
 }
 
-/// Not a message.
+/// The bytes are not a valid message.
 struct InvalidEncoding;
 
-type Read = Result<(), InvalidEncoding>;
+type ReadResult = Result<(), InvalidEncoding>;
 
 impl<'a> CheckRequestFields<'a> {
-    fn request(&mut self, bytes: &'a [u8]) -> Read {
-        fields(bytes, |number, field| match number {
+    fn request(&mut self, bytes: &'a [u8]) -> ReadResult {
+        for_each_field(bytes, |number, field| match number {
             1 => self.attributes(field),
             _ => Ok(()),
         })
     }
 
-    fn attributes(&mut self, bytes: &'a [u8]) -> Read {
+    fn attributes(&mut self, bytes: &'a [u8]) -> ReadResult {
         self.has_attributes = true;
-        fields(bytes, |number, field| match number {
+        for_each_field(bytes, |number, field| match number {
             1 => self.peer(field),
-            // Request, whose `http` is 2.
-            4 => fields(field, |number, field| match number {
+            // `Request`, whose field 2 is `http`.
+            4 => for_each_field(field, |number, field| match number {
                 2 => self.http(field),
                 _ => Ok(()),
             }),
@@ -117,11 +127,11 @@ impl<'a> CheckRequestFields<'a> {
         })
     }
 
-    /// Its address, whose `socket_address` is 1, whose `address` is 2.
-    fn peer(&mut self, bytes: &'a [u8]) -> Read {
-        fields(bytes, |number, address| match number {
-            1 => fields(address, |number, socket| match number {
-                1 => fields(socket, |number, field| match number {
+    /// `Peer.address` (1) → `Address.socket_address` (1) → `SocketAddress.address` (2).
+    fn peer(&mut self, bytes: &'a [u8]) -> ReadResult {
+        for_each_field(bytes, |number, address| match number {
+            1 => for_each_field(address, |number, socket| match number {
+                1 => for_each_field(socket, |number, field| match number {
                     2 => text(field).map(|source| self.source = source),
                     _ => Ok(()),
                 }),
@@ -131,9 +141,9 @@ impl<'a> CheckRequestFields<'a> {
         })
     }
 
-    fn http(&mut self, bytes: &'a [u8]) -> Read {
+    fn http(&mut self, bytes: &'a [u8]) -> ReadResult {
         self.has_http = true;
-        fields(bytes, |number, field| match number {
+        for_each_field(bytes, |number, field| match number {
             2 => text(field).map(|method| self.method = method),
             3 => {
                 let (name, value) = entry(field)?;
@@ -141,8 +151,8 @@ impl<'a> CheckRequestFields<'a> {
                 Ok(())
             }
             5 => text(field).map(|host| self.host = host),
-            // HeaderMap, whose `headers` is 1.
-            13 => fields(field, |number, header| match number {
+            // `HeaderMap`, whose field 1 is `headers`.
+            13 => for_each_field(field, |number, header| match number {
                 1 => self.header(header),
                 _ => Ok(()),
             }),
@@ -150,9 +160,9 @@ impl<'a> CheckRequestFields<'a> {
         })
     }
 
-    fn header(&mut self, bytes: &'a [u8]) -> Read {
+    fn header(&mut self, bytes: &'a [u8]) -> ReadResult {
         let (mut name, mut value, mut raw) = ("", "", &[][..]);
-        fields(bytes, |number, field| {
+        for_each_field(bytes, |number, field| {
             match number {
                 1 => name = text(field)?,
                 2 => value = text(field)?,
@@ -171,10 +181,10 @@ impl<'a> CheckRequestFields<'a> {
     }
 }
 
-/// Of a `map<string, string>`.
+/// An entry of a `map<string, string>`.
 fn entry(bytes: &[u8]) -> Result<(&str, &str), InvalidEncoding> {
     let (mut key, mut value) = ("", "");
-    fields(bytes, |number, field| {
+    for_each_field(bytes, |number, field| {
         match number {
             1 => key = text(field)?,
             2 => value = text(field)?,
@@ -189,8 +199,8 @@ fn text(bytes: &[u8]) -> Result<&str, InvalidEncoding> {
     std::str::from_utf8(bytes).map_err(|_| InvalidEncoding)
 }
 
-/// Calls `each` with the number and the bytes of every field that has a length; no other kind is looked at here.
-fn fields<'a>(mut bytes: &'a [u8], mut each: impl FnMut(u32, &'a [u8]) -> Read) -> Read {
+/// Calls `each` with the number and the bytes of every length-delimited field. Fields of other wire types are skipped.
+fn for_each_field<'a>(mut bytes: &'a [u8], mut each: impl FnMut(u32, &'a [u8]) -> ReadResult) -> ReadResult {
     while !bytes.is_empty() {
         let (number, wire) = decode_key(&mut bytes).map_err(|_| InvalidEncoding)?;
         if wire == WireType::LengthDelimited {

@@ -47,25 +47,25 @@ prop_compose! {
     }
 }
 
-fn parts(bytes: &[u8]) -> Option<CheckRequestFields<'_>> {
-    let mut parts = CheckRequestFields::default();
-    parts.request(bytes).is_ok().then_some(parts)
+fn read(bytes: &[u8]) -> Option<CheckRequestFields<'_>> {
+    let mut fields = CheckRequestFields::default();
+    fields.request(bytes).is_ok().then_some(fields)
 }
 
 proptest! {
-    /// What is looked at is what generated code finds there.
+    /// The fields have the values that the generated code reads.
     #[test]
-    fn it_reads_what_was_written(message in message()) {
+    fn the_fields_are_those_of_the_message(message in message()) {
         let bytes = message.encode_to_vec();
-        let read = parts(&bytes).unwrap();
+        let fields = read(&bytes).unwrap();
         let attributes = message.attributes.unwrap();
         let http = attributes.request.and_then(|request| request.http);
-        prop_assert!(read.has_attributes && read.has_http == http.is_some());
+        prop_assert!(fields.has_attributes && fields.has_http == http.is_some());
         let http = http.unwrap_or_default();
-        prop_assert_eq!((read.method, read.host), (&*http.method, &*http.host));
+        prop_assert_eq!((fields.method, fields.host), (&*http.method, &*http.host));
         let address = attributes.source.and_then(|peer| peer.address).and_then(|address| address.address);
         let source = address.map_or_else(String::new, |Kind::SocketAddress(socket)| socket.address);
-        prop_assert_eq!(read.source, source);
+        prop_assert_eq!(fields.source, source);
         let more = http.header_map.unwrap_or_default().headers;
         let more = more.into_iter().map(|HeaderValue { key, value, raw_value }| {
             let raw = String::from_utf8_lossy(&raw_value).into_owned();
@@ -73,50 +73,50 @@ proptest! {
         });
         let all: Vec<(String, String)> = http.headers.into_iter().chain(more).collect();
         let found: Vec<(String, String)> =
-            read.headers.into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect();
+            fields.headers.into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect();
         prop_assert_eq!(found, all);
         let route = |key| attributes.context_extensions.get(key).map_or("", String::as_str);
-        let wanted = (route("audience"), route("scopes"), route("streaming"));
-        prop_assert_eq!((read.audience, read.scopes, read.streaming), wanted);
+        let expected = (route("audience"), route("scopes"), route("streaming"));
+        prop_assert_eq!((fields.audience, fields.scopes, fields.streaming), expected);
     }
 
-    /// A message that was cut off is none where it is none for generated code.
+    /// A truncated message is refused exactly where the generated code refuses it.
     #[test]
-    fn what_is_cut_off_is_no_message(message in message()) {
+    fn a_truncated_message_is_refused(message in message()) {
         let bytes = message.encode_to_vec();
         for end in 0..bytes.len() {
-            prop_assert_eq!(parts(&bytes[..end]).is_some(), CheckRequest::decode(&bytes[..end]).is_ok(), "{}", end);
+            prop_assert_eq!(read(&bytes[..end]).is_some(), CheckRequest::decode(&bytes[..end]).is_ok(), "{}", end);
         }
     }
 
     #[test]
-    fn whatever_comes_is_read_or_is_an_error(bytes in vec(any::<u8>(), 0..200)) {
-        let _ = parts(&bytes);
+    fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..200)) {
+        let _ = read(&bytes);
     }
 }
 
-/// What other numbers and kinds of fields hold is skipped, as in a message of a later version.
+/// Fields with other numbers and wire types are skipped, as for a message of a later version.
 #[test]
-fn what_is_not_known_is_skipped() {
+fn unknown_fields_are_skipped() {
     // 15: a varint, 16: a group with a field in it, 17: 4 bytes, 18: 8 bytes, 1: attributes, empty.
     let bytes = [
         0x78, 0x96, 0x01, 0x83, 0x01, 0x08, 0x01, 0x84, 0x01, 0x8d, 0x01, 1, 2, 3, 4, 0x91, 0x01, 1, 2, 3, 4, 5, 6, 7,
         8, 0x0a, 0x00,
     ];
     assert!(CheckRequest::decode(&bytes[..]).unwrap().attributes.is_some());
-    assert!(parts(&bytes).unwrap().has_attributes);
+    assert!(read(&bytes).unwrap().has_attributes);
 }
 
 #[test]
-fn texts_are_utf_8() {
+fn invalid_utf_8_is_refused() {
     // attributes.request.http.method
     let bytes = [0x0a, 0x07, 0x22, 0x05, 0x12, 0x03, 0x12, 0x01, 0xff];
     assert!(CheckRequest::decode(&bytes[..]).is_err());
-    assert!(parts(&bytes).is_none());
+    assert!(read(&bytes).is_none());
 }
 
 #[test]
 fn debug_shows_no_header() {
     let shown = format!("{:?}", EncodedCheckRequest::new(Bytes::from_static(b"canary")));
-    assert_eq!(shown, "Question(6)");
+    assert_eq!(shown, "EncodedCheckRequest(6)");
 }

@@ -1,4 +1,4 @@
-//! Clients.
+//! Clients as messages.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::model::{Client, Error, Grant, Result, ReusePolicy};
 use crate::proto;
 use crate::proto::convert::time::{duration, span, timestamp};
 
-/// A client as a message.
+/// Converts a client.
 #[must_use]
 pub fn client(client: Client) -> proto::Client {
     let policy = client
@@ -38,7 +38,7 @@ pub fn client(client: Client) -> proto::Client {
     }
 }
 
-/// What of a message a caller may set.
+/// The fields of a client that a caller may set.
 pub fn client_draft(message: proto::Client) -> Result<ClientDraft> {
     let grants = message.grants.iter().enumerate();
     Ok(ClientDraft {
@@ -59,7 +59,7 @@ pub fn client_draft(message: proto::Client) -> Result<ClientDraft> {
     })
 }
 
-/// The span that an optional message holds; unset is the configuration's.
+/// Converts an optional duration; `field` is named in the error. `None` stands for the value of the configuration.
 pub fn optional_duration(duration: Option<prost_types::Duration>, field: &'static str) -> Result<Option<Duration>> {
     duration.map(|duration| span(&duration, field)).transpose()
 }
@@ -84,7 +84,7 @@ fn model_grant(index: usize, grant: i32) -> Result<Grant> {
     }
 }
 
-/// Unspecified is the configuration's.
+/// `None` stands for the policy of the configuration.
 fn model_policy(policy: i32) -> Result<Option<ReusePolicy>> {
     match proto::ReusePolicy::try_from(policy) {
         Ok(proto::ReusePolicy::Unspecified) => Ok(None),
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_comes_back() {
+    fn a_client_survives_the_conversion_to_a_message_and_back() {
         let draft = ClientDraft {
             client_id: "web".into(),
             grants: Grant::ALL.to_vec(),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_is_named() {
+    fn errors_name_the_invalid_field() {
         let refused = |message: proto::Client| client_draft(message).unwrap_err().violations[0].field.clone();
         let blank = proto::Client::default;
         assert_eq!(

@@ -1,11 +1,11 @@
-//! Sessions, as people see them.
+//! Sessions as messages.
 
 use crate::model::SessionContext;
 use crate::model::session::SessionView;
 use crate::proto;
 use crate::proto::convert::time::timestamp;
 
-/// A session as a message.
+/// Converts a session.
 #[must_use]
 pub fn session(session: SessionView) -> proto::Session {
     let SessionContext {
@@ -28,7 +28,7 @@ pub fn session(session: SessionView) -> proto::Session {
     }
 }
 
-/// Where a login comes from, as its caller tells.
+/// Converts the context of a login, as its caller reports it.
 #[must_use]
 pub fn context(message: Option<proto::SessionContext>) -> SessionContext {
     let proto::SessionContext {

@@ -1,4 +1,4 @@
-//! Tokens: what is asked of them, and what is answered.
+//! The requests and responses of `TokenService`.
 
 use crate::grpc::convert::{context, required};
 use crate::model::{Error, Result};
@@ -11,18 +11,18 @@ use crate::token::{
     RevokeTarget, ValidateRequest, Validation,
 };
 
-/// What a call to Issue asks for, by its credential.
+/// A request to `Issue`, by its credential.
 #[derive(Debug)]
 pub enum IssueBy {
-    /// A person's name and password.
+    /// A user's name and password.
     Password(PasswordRequest),
-    /// A client's secret.
+    /// A client secret.
     Secret(MachineRequest),
-    /// Somebody's token.
+    /// The access token of a subject, for an exchange.
     Exchange(ExchangeRequest),
 }
 
-/// What a call to Issue asks for. `deadline` is a moment of the clock's monotonic time.
+/// Converts a request to `Issue`. `deadline` is a time of the monotonic clock.
 pub fn issue(request: proto::IssueRequest, deadline: std::time::Duration) -> Result<IssueBy> {
     use proto::issue_request::Credential;
     let proto::IssueRequest {
@@ -62,7 +62,7 @@ pub fn issue(request: proto::IssueRequest, deadline: std::time::Duration) -> Res
     })
 }
 
-/// What a login gives.
+/// Converts issued tokens.
 #[must_use]
 pub fn tokens(issued: IssuedTokens) -> proto::Tokens {
     let IssuedTokens { access, refresh } = issued;
@@ -84,7 +84,7 @@ pub fn tokens(issued: IssuedTokens) -> proto::Tokens {
     tokens
 }
 
-/// What a call to Refresh asks for.
+/// Converts a request to `Refresh`.
 #[must_use]
 pub fn refresh(request: proto::RefreshRequest) -> RefreshRequest {
     RefreshRequest {
@@ -97,7 +97,7 @@ pub fn refresh(request: proto::RefreshRequest) -> RefreshRequest {
     }
 }
 
-/// What a refresh gives.
+/// Converts the result of a refresh.
 #[must_use]
 pub fn refreshed(refreshed: Refreshed) -> proto::RefreshResponse {
     let outcome = if refreshed.replayed {
@@ -111,7 +111,7 @@ pub fn refreshed(refreshed: Refreshed) -> proto::RefreshResponse {
     }
 }
 
-/// What a call to Revoke asks for.
+/// Converts a request to `Revoke`.
 pub fn revoke(request: proto::RevokeRequest) -> Result<RevokeRequest> {
     use proto::revoke_request::Target;
     let proto::RevokeRequest {
@@ -121,7 +121,7 @@ pub fn revoke(request: proto::RevokeRequest) -> Result<RevokeRequest> {
     } = request;
     let target = required(target, "target")?;
     if !keep.is_empty() && !matches!(target, Target::UserId(_)) {
-        return Err(Error::invalid("keep_session_id", "goes with user_id only"));
+        return Err(Error::invalid("keep_session_id", "is allowed only with user_id"));
     }
     let target = match target {
         Target::Token(token) => RevokeTarget::Token(SecretText::from(token)),
@@ -134,12 +134,12 @@ pub fn revoke(request: proto::RevokeRequest) -> Result<RevokeRequest> {
     Ok(RevokeRequest { target, reason })
 }
 
-/// What a call to Validate asks about. `asked` is a moment of the clock's monotonic time.
+/// Converts a request to `Validate`. `asked` is a time of the monotonic clock.
 pub fn validate(request: &proto::ValidateRequest, asked: std::time::Duration) -> Result<ValidateRequest<'_>> {
     let strong = match proto::Consistency::try_from(request.consistency) {
         Ok(proto::Consistency::Unspecified | proto::Consistency::Local) => false,
         Ok(proto::Consistency::Strong) => true,
-        Err(_) => return Err(Error::invalid("consistency", "is no consistency")),
+        Err(_) => return Err(Error::invalid("consistency", "must be a known consistency")),
     };
     Ok(ValidateRequest {
         token: &request.access_token,
@@ -150,7 +150,7 @@ pub fn validate(request: &proto::ValidateRequest, asked: std::time::Duration) ->
     })
 }
 
-/// What Validate answers.
+/// Converts the result of a validation.
 #[must_use]
 pub fn validation(validation: &Validation) -> proto::ValidateResponse {
     let answer = proto::ValidateResponse {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revocation_has_one_target_and_keeps_a_session_of_users_only() {
+    fn a_revocation_has_one_target_and_keep_session_id_needs_a_user() {
         assert_eq!(refused(None, ""), "target");
         assert_eq!(refused(Some(Target::Everything(false)), ""), "everything");
         for target in [
@@ -206,13 +206,13 @@ mod tests {
             keep_session_id: "kept".into(),
             reason: "lost phone".into(),
         };
-        let asked = revoke(user).unwrap();
-        assert!(matches!(asked.target, RevokeTarget::User { id, keep } if id == "u" && keep == "kept"));
-        assert_eq!(asked.reason, "lost phone");
+        let request = revoke(user).unwrap();
+        assert!(matches!(request.target, RevokeTarget::User { id, keep } if id == "u" && keep == "kept"));
+        assert_eq!(request.reason, "lost phone");
     }
 
     #[test]
-    fn a_login_needs_a_credential_and_a_validation_a_known_consistency() {
+    fn issue_needs_a_credential_and_validate_a_known_consistency() {
         let empty = issue(proto::IssueRequest::default(), std::time::Duration::ZERO);
         assert_eq!(empty.unwrap_err().violations[0].field, "credential");
         let of = |consistency| proto::ValidateRequest {

@@ -1,4 +1,4 @@
-//! Users.
+//! Users as messages.
 
 use crate::account::UserDraft;
 use crate::account::users::{ImportRow, Imported, RejectedRow};
@@ -7,7 +7,7 @@ use crate::proto;
 use crate::proto::convert::json::{to_object, to_struct};
 use crate::proto::convert::time::timestamp;
 
-/// A user as a message.
+/// Converts a user.
 #[must_use]
 pub fn user(user: User) -> proto::User {
     proto::User {
@@ -25,7 +25,7 @@ pub fn user(user: User) -> proto::User {
     }
 }
 
-/// What of a message a caller may set.
+/// The fields of a user that a caller may set.
 pub fn user_draft(message: proto::User) -> Result<UserDraft> {
     let attributes = message.attributes.as_ref();
     let attributes = attributes
@@ -41,7 +41,7 @@ pub fn user_draft(message: proto::User) -> Result<UserDraft> {
     })
 }
 
-/// A user of an import.
+/// Converts one user of an import.
 pub fn import_row(message: proto::ImportUsersRequest) -> Result<ImportRow> {
     Ok(ImportRow {
         user: user_draft(super::required(message.user, "user")?)?,
@@ -49,7 +49,7 @@ pub fn import_row(message: proto::ImportUsersRequest) -> Result<ImportRow> {
     })
 }
 
-/// What an import did, as a message.
+/// Converts the result of an import.
 #[must_use]
 pub fn imported(done: Imported) -> proto::ImportUsersResponse {
     let rejected = |RejectedRow { index, field, message }| proto::ImportError { index, field, message };

@@ -1,72 +1,65 @@
-//! Who calls: the bearer token of a request, or the certificate of its connection.
+//! Authentication of callers, by the bearer token of the request or the certificate of the connection.
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use crate::listener::Peer;
+use crate::model::bearer::Authorization;
 use crate::model::{Caller, Error, ErrorKind, Result};
 
-/// What a caller shows.
+/// The credentials of a request.
 #[derive(Clone, Copy)]
 pub struct Credential<'a> {
-    /// The access token of `authorization: Bearer …`, if there is one: it counts before the certificate.
+    /// Access token of the `authorization` header, if any. It takes precedence over the certificate.
     pub bearer: Option<&'a str>,
-    /// The connection's other end, with the names of its certificate.
+    /// Peer of the connection, with the names of its certificate.
     pub peer: &'a Peer,
 }
 
-/// Tells who calls.
+/// Authenticates callers.
 ///
-/// * Without bearer and mapped certificate the answer is the anonymous caller, with whatever scopes that has.
-/// * A bearer that is not good MUST be `CALLER_UNAUTHENTICATED`, even where an anonymous caller would do.
-/// * If it cannot be told (revocations not loaded, a store down), the error says so; it is never the anonymous caller.
-/// * The caller's `origin` names the actor alone: address and request id are added to it.
+/// * Without a bearer token and without a mapped certificate, the result is the anonymous caller with its scopes.
+/// * An invalid bearer token MUST give `CALLER_UNAUTHENTICATED`, even where the anonymous caller would be admitted.
+/// * A failure (revocations not loaded, a store down) MUST give an error, never the anonymous caller.
+/// * The caller's `origin` names only the actor; the pipeline adds address and request id.
 pub trait Authenticator: Send + Sync + 'static {
-    /// Who shows this.
+    /// Authenticates the caller with these credentials.
     fn authenticate(&self, credential: Credential<'_>) -> Authentication;
 
-    /// The caller of a method that anyone may call: nobody is asked who they are there, so that neither a token that has
-    /// expired nor a store that is down keeps anyone from it.
+    /// The caller of methods with [`Access::Anyone`](crate::grpc::policy::Access::Anyone). Credentials are not looked
+    /// at there, so that neither an expired token nor a broken store keeps a caller from such a method.
     fn anonymous(&self) -> Arc<Caller>;
 }
 
-/// The answer of an [`Authenticator`].
+/// The result of an [`Authenticator`].
 pub enum Authentication {
-    /// Known from memory: the rule, on which the speed of every call depends.
+    /// Known from memory. This is the usual case; the speed of every call depends on it.
     Ready(Result<Arc<Caller>>),
-    /// A store has to be asked first.
+    /// A store has to be read first.
     Pending(BoxFuture<'static, Result<Arc<Caller>>>),
 }
 
-/// The bearer token of a request (RFC 6750 §2.1), if there is one.
+/// The bearer token of a request, if it has one.
 ///
 /// # Errors
-/// `CALLER_UNAUTHENTICATED` for two of them, which a proxy may have read otherwise, and for other schemes.
-pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    let refused = |why: &'static str| Error::new(ErrorKind::CallerUnauthenticated, why);
-    if values.next().is_some() {
-        return Err(refused("authorization: given more than once"));
+/// `CALLER_UNAUTHENTICATED` for several `authorization` headers, another scheme, or a malformed token.
+pub(super) fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>> {
+    let refused = |message: &'static str| Err(Error::new(ErrorKind::CallerUnauthenticated, message));
+    let values = headers.get_all(header::AUTHORIZATION).iter();
+    match Authorization::from_values(values.map(HeaderValue::as_bytes)) {
+        Authorization::Absent => Ok(None),
+        Authorization::Bearer(token) => Ok(Some(token)),
+        Authorization::Repeated => refused("authorization: given more than once"),
+        Authorization::OtherScheme | Authorization::Malformed => {
+            refused("authorization: must be \"Bearer\" and an access token")
+        }
     }
-    value
-        .to_str()
-        .ok()
-        .and_then(|value| value.split_once(' '))
-        .map(|(scheme, token)| (scheme, token.trim_matches(' ')))
-        .filter(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
-        .map(|(_, token)| Some(token))
-        .ok_or_else(|| refused("authorization: must be \"Bearer\" and an access token"))
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn headers(values: &[&'static str]) -> HeaderMap {
@@ -76,9 +69,9 @@ mod tests {
 
     #[test]
     fn one_bearer_or_none() {
-        assert_eq!(bearer(&headers(&[])).unwrap(), None);
-        assert_eq!(bearer(&headers(&["Bearer abc"])).unwrap(), Some("abc"));
-        assert_eq!(bearer(&headers(&["bearer  abc"])).unwrap(), Some("abc"));
+        assert_eq!(bearer_token(&headers(&[])).unwrap(), None);
+        assert_eq!(bearer_token(&headers(&["Bearer abc"])).unwrap(), Some("abc"));
+        assert_eq!(bearer_token(&headers(&["bearer  abc"])).unwrap(), Some("abc"));
         for bad in [
             &["Bearer abc", "Bearer abc"][..],
             &["Basic abc"],
@@ -87,7 +80,7 @@ mod tests {
             &["abc"],
             &[""],
         ] {
-            let error = bearer(&headers(bad)).unwrap_err();
+            let error = bearer_token(&headers(bad)).unwrap_err();
             assert_eq!(error.kind, ErrorKind::CallerUnauthenticated, "{bad:?}");
             assert!(!error.to_string().contains("abc"));
         }

@@ -1,4 +1,4 @@
-//! What every service finds in the extensions of a request: who calls, from where, and until when they wait.
+//! What the pipeline puts into the extensions of a request: the caller, its address and its deadline.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::listener::Peer;
 use crate::model::audit::Origin;
 use crate::model::{Caller, Error, Result};
 
-/// A call that the policy let pass.
+/// A call that the pipeline has admitted.
 #[derive(Clone, Debug)]
 pub struct Call {
     pub(super) caller: Arc<Caller>,
@@ -20,18 +20,18 @@ pub struct Call {
 }
 
 impl Call {
-    /// The call that this request makes.
+    /// The call of this request.
     ///
     /// # Errors
-    /// `Internal` if the request did not come through the frame, which alone decides who may call.
+    /// `Internal` if the request did not come through the pipeline, which alone authorizes callers.
     pub fn of<T>(request: &tonic::Request<T>) -> Result<&Self> {
         request
             .extensions()
             .get()
-            .ok_or_else(|| Error::internal("a request came past the frame"))
+            .ok_or_else(|| Error::internal("a request did not come through the pipeline"))
     }
 
-    /// Who calls, with the peer's address and the request's id for the audit trail.
+    /// The caller, with the peer's address and the request id for the audit trail.
     #[must_use]
     pub fn caller(&self) -> Caller {
         Caller {
@@ -45,17 +45,17 @@ impl Call {
         }
     }
 
-    /// The request's id.
+    /// The request id.
     #[must_use]
     pub fn request_id(&self) -> &str {
-        // It was made of visible ASCII, or checked to be.
+        // Always visible ASCII: generated so, or checked.
         self.request_id.to_str().unwrap_or_default()
     }
 
-    /// How much longer the caller waits; without a deadline, as for streams, `otherwise`.
+    /// Time left until the deadline; `default` without one, as for most streams.
     #[must_use]
-    pub fn remaining(&self, otherwise: Duration) -> Duration {
+    pub fn remaining(&self, default: Duration) -> Duration {
         self.deadline
-            .map_or(otherwise, |deadline| deadline.saturating_duration_since(Instant::now()))
+            .map_or(default, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
 }

@@ -1,25 +1,26 @@
-//! Load shedding: more work than can be done in time is refused at once, while it is cheap to refuse.
+//! Load shedding: calls above a fixed limit are refused at once, because a call that waits for its turn would mostly
+//! time out after all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::model::{ErrorKind, Result};
 
-/// Lets so many in at once.
+/// A limit on how many holders may be at work at once. Clones share the limit.
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLimit {
     in_use: Arc<AtomicUsize>,
     limit: usize,
 }
 
-/// One who is in; leaves when dropped.
+/// The right to work under a [`ConcurrencyLimit`]; given back when dropped.
 #[derive(Debug)]
 pub struct Permit {
     in_use: Arc<AtomicUsize>,
 }
 
 impl ConcurrencyLimit {
-    /// A gate that lets `limit` in at once.
+    /// A limit of `limit` permits.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
@@ -28,22 +29,22 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// Goes in.
+    /// Takes a permit, without waiting.
     ///
     /// # Errors
-    /// `OVERLOADED` if it is full.
+    /// `OVERLOADED` if all permits are in use.
     pub fn acquire(&self) -> Result<Permit> {
-        let pass = Permit {
+        let permit = Permit {
             in_use: Arc::clone(&self.in_use),
         };
         if self.in_use.fetch_add(1, Ordering::Relaxed) < self.limit {
-            Ok(pass)
+            Ok(permit)
         } else {
             Err(ErrorKind::Overloaded.into())
         }
     }
 
-    /// How many are in.
+    /// Number of permits in use.
     #[must_use]
     pub fn in_use(&self) -> usize {
         self.in_use.load(Ordering::Relaxed)
@@ -61,13 +62,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_as_the_limit_and_again_after_they_left() {
-        let gate = ConcurrencyLimit::new(2);
-        let passes = (gate.acquire().unwrap(), gate.acquire().unwrap());
-        assert_eq!(gate.acquire().unwrap_err().kind, ErrorKind::Overloaded);
-        assert_eq!(gate.in_use(), 2, "who was refused is not in");
-        drop(passes);
-        assert!(gate.acquire().is_ok());
-        assert_eq!(gate.in_use(), 0);
+    fn the_limit_holds_and_dropped_permits_are_free_again() {
+        let limit = ConcurrencyLimit::new(2);
+        let permits = (limit.acquire().unwrap(), limit.acquire().unwrap());
+        assert_eq!(limit.acquire().unwrap_err().kind, ErrorKind::Overloaded);
+        assert_eq!(limit.in_use(), 2, "a refused caller holds no permit");
+        drop(permits);
+        assert!(limit.acquire().is_ok());
+        assert_eq!(limit.in_use(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! How long a call may take: the caller's `grpc-timeout`, within our bounds.
+//! Deadlines: the caller's `grpc-timeout` within the configured bounds.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use http::HeaderValue;
 
 use crate::model::{Error, ErrorKind, Result};
 
-/// Left for the answer's way back: it is worth nothing once the caller has given up.
+/// Subtracted from the caller's timeout for the way back: a response that comes after the caller gave up is useless.
 const RESPONSE_MARGIN: Duration = Duration::from_millis(20);
 
-/// How long calls may take.
+/// The bounds of deadlines, from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
-    /// Without `grpc-timeout`.
+    /// Deadline of a unary call without `grpc-timeout`.
     pub default: Duration,
-    /// At most, whatever the caller says.
+    /// Longest deadline of a unary call, whatever the caller asks for.
     pub max: Duration,
 }
 
@@ -22,20 +22,20 @@ impl Deadlines {
     /// How long a unary call may take from now on.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` for a header that is none, `DEADLINE_EXCEEDED` where there is no time to answer.
-    pub(super) fn of_unary(self, timeout: Option<&HeaderValue>) -> Result<Duration> {
-        Ok(of_stream(timeout)?.unwrap_or(self.default).min(self.max))
+    /// `INVALID_REQUEST` for a malformed header, `DEADLINE_EXCEEDED` if less than [`RESPONSE_MARGIN`] is left.
+    pub(super) fn for_unary(self, timeout: Option<&HeaderValue>) -> Result<Duration> {
+        Ok(for_stream(timeout)?.unwrap_or(self.default).min(self.max))
     }
 }
 
-/// How long a stream may last: as long as it likes, unless its caller says.
-pub(super) fn of_stream(timeout: Option<&HeaderValue>) -> Result<Option<Duration>> {
+/// How long a stream may last: without limit, unless its caller sets one.
+pub(super) fn for_stream(timeout: Option<&HeaderValue>) -> Result<Option<Duration>> {
     let Some(timeout) = timeout else {
         return Ok(None);
     };
-    let given = parse(timeout.as_bytes())
+    let timeout = parse(timeout.as_bytes())
         .ok_or_else(|| Error::invalid("grpc-timeout", "must be 1-8 digits and one of H M S m u n"))?;
-    match given.checked_sub(RESPONSE_MARGIN) {
+    match timeout.checked_sub(RESPONSE_MARGIN) {
         Some(left) if !left.is_zero() => Ok(Some(left)),
         _ => Err(ErrorKind::DeadlineExceeded.into()),
     }
@@ -71,31 +71,31 @@ mod tests {
     };
 
     fn unary(timeout: &str) -> Result<Duration> {
-        DEADLINES.of_unary(Some(&HeaderValue::from_str(timeout).unwrap()))
+        DEADLINES.for_unary(Some(&HeaderValue::from_str(timeout).unwrap()))
     }
 
     #[test]
-    fn the_callers_deadline_counts_within_our_bounds() {
-        assert_eq!(DEADLINES.of_unary(None).unwrap(), Duration::from_secs(5));
+    fn the_callers_deadline_counts_within_the_bounds() {
+        assert_eq!(DEADLINES.for_unary(None).unwrap(), Duration::from_secs(5));
         assert_eq!(unary("1S").unwrap(), Duration::from_millis(980));
         assert_eq!(unary("100m").unwrap(), Duration::from_millis(80));
         assert_eq!(unary("99999999H").unwrap(), Duration::from_secs(10));
-        assert_eq!(of_stream(None).unwrap(), None);
+        assert_eq!(for_stream(None).unwrap(), None);
     }
 
     #[test]
-    fn what_cannot_be_done_in_time_is_refused_at_once() {
-        for hopeless in ["0n", "0S", "20m", "19999u", "1n"] {
+    fn too_short_a_deadline_is_refused_at_once() {
+        for too_short in ["0n", "0S", "20m", "19999u", "1n"] {
             assert_eq!(
-                unary(hopeless).unwrap_err().kind,
+                unary(too_short).unwrap_err().kind,
                 ErrorKind::DeadlineExceeded,
-                "{hopeless}"
+                "{too_short}"
             );
         }
     }
 
     #[test]
-    fn what_is_no_timeout_is_refused() {
+    fn a_malformed_timeout_is_refused() {
         for bad in ["", "S", "1", "1s", "-1S", "1.5S", "123456789S", "1 S", "1SS", "0x1S"] {
             assert_eq!(unary(bad).unwrap_err().kind, ErrorKind::InvalidRequest, "{bad:?}");
         }

@@ -1,8 +1,9 @@
-//! Rate, errors and duration of every method.
+//! Request rate, errors and duration of every method.
 //!
 //! `countersign_grpc_calls_total{service, method, code}` and `countersign_grpc_call_seconds{service, method}`. The
-//! handles are made once: a call costs two atomic additions, and a label can never come from outside.
+//! handles are made once: a call costs one look-up and two atomic additions, and no label value comes from a request.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -11,16 +12,17 @@ use tonic::Code;
 
 use crate::grpc::policy::{METHODS, Method};
 
-/// Every code of gRPC, 0 to 16.
+/// Number of gRPC status codes, 0 to 16.
 const CODES: usize = 17;
 
-/// The metrics of all methods. Made after the recorder is installed, or they record nothing.
+/// The metrics of all methods. The recorder must be installed before they are made, or they record nothing.
 pub(super) struct Metrics {
-    methods: Vec<OfMethod>,
+    /// By path.
+    methods: HashMap<&'static str, MethodMetrics>,
     unknown: Counter,
 }
 
-struct OfMethod {
+struct MethodMetrics {
     method: &'static Method,
     calls: [OnceLock<Counter>; CODES],
     seconds: Histogram,
@@ -34,32 +36,36 @@ impl Metrics {
             metrics::Unit::Seconds,
             "How long unary calls took."
         );
-        let methods = METHODS.iter().map(OfMethod::new).collect();
+        let methods = METHODS.iter().map(|method| (method.path, MethodMetrics::new(method)));
         Self {
-            methods,
+            methods: methods.collect(),
             unknown: counter!("countersign_grpc_calls_total",
                 "service" => "unknown", "method" => "unknown", "code" => "Unimplemented"),
         }
     }
 
-    /// A call to something that is not served.
+    /// Counts a call of a method that is not served.
     pub(super) fn unknown(&self) {
         self.unknown.increment(1);
     }
 
-    /// The unary method at this place in [`METHODS`] answered.
-    pub(super) fn answered(&self, index: usize, code: Code, took: Duration) {
-        self.ended(index, code);
-        self.methods[index].seconds.record(took);
+    /// Counts a unary call that ended with `code`, and records how long it took.
+    pub(super) fn unary_ended(&self, method: &'static Method, code: Code, duration: Duration) {
+        if let Some(metrics) = self.methods.get(method.path) {
+            metrics.calls(code).increment(1);
+            metrics.seconds.record(duration);
+        }
     }
 
-    /// A stream of the method at this place in [`METHODS`] ended.
-    pub(super) fn ended(&self, index: usize, code: Code) {
-        self.methods[index].calls(code).increment(1);
+    /// Counts a stream that ended with `code`.
+    pub(super) fn stream_ended(&self, method: &'static Method, code: Code) {
+        if let Some(metrics) = self.methods.get(method.path) {
+            metrics.calls(code).increment(1);
+        }
     }
 }
 
-impl OfMethod {
+impl MethodMetrics {
     fn new(method: &'static Method) -> Self {
         let new = Self {
             method,
@@ -67,7 +73,7 @@ impl OfMethod {
             seconds: histogram!("countersign_grpc_call_seconds",
                 "service" => method.service, "method" => method.name),
         };
-        // The series exists from the start, so that the first error is an increase and not a birth.
+        // The series with code `Ok` exists from the start: `increase()` cannot see the first call of a new series.
         new.calls(Code::Ok);
         new
     }
@@ -86,15 +92,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_outcome_is_counted_under_its_own_name() {
+    fn each_outcome_is_counted_under_its_code() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         metrics::with_local_recorder(&recorder, || {
             let metrics = Metrics::new();
-            let index = METHODS.iter().position(|method| method.name == "Issue").unwrap();
-            metrics.answered(index, Code::Ok, Duration::from_millis(3));
-            metrics.answered(index, Code::Unauthenticated, Duration::from_millis(3));
-            metrics.answered(index, Code::Unauthenticated, Duration::from_millis(3));
+            let method = METHODS.iter().find(|method| method.name == "Issue").unwrap();
+            metrics.unary_ended(method, Code::Ok, Duration::from_millis(3));
+            metrics.unary_ended(method, Code::Unauthenticated, Duration::from_millis(3));
+            metrics.unary_ended(method, Code::Unauthenticated, Duration::from_millis(3));
             metrics.unknown();
         });
         let text = handle.render();

@@ -37,7 +37,7 @@ pub use response_body::ResponseBody;
 pub use serve_call::ServeCall;
 pub(crate) use unread::{TICK_INTERVAL, UnreadResponses};
 
-use super::policy::{METHODS, Method, Policy, TimeLimit};
+use super::policy::{Method, Policy, TimeLimit};
 use crate::listener::Peer;
 use crate::model::Result;
 use crate::shutdown::Stop;
@@ -46,7 +46,7 @@ use metrics::Metrics;
 /// Limit on calls in flight, of all methods together. It bounds the memory of calls whose body has not come yet.
 const MAX_CALLS: usize = 16 * 1024;
 
-/// Where a call goes once the frame let it pass.
+/// Routes a call that the pipeline has admitted to its service.
 pub trait Routes: Send + Sync + 'static {
     /// Calls the service that has `method`. The service must limit messages to `method.max_request` bytes.
     fn route(&self, method: &'static Method, request: http::Request<RequestBody>) -> ResponseFuture;
@@ -55,7 +55,7 @@ pub trait Routes: Send + Sync + 'static {
 /// The future that generated services return.
 pub type ResponseFuture = BoxFuture<'static, Result<http::Response<tonic::body::Body>, Infallible>>;
 
-/// The frame. One for all connections; see the module.
+/// The pipeline, shared by all connections; see the module.
 pub struct Pipeline {
     routes: Box<dyn Routes>,
     authenticator: Arc<dyn Authenticator>,
@@ -68,7 +68,7 @@ pub struct Pipeline {
 }
 
 /// The collaborators of a [`Pipeline`].
-#[expect(missing_debug_implementations, reason = "taken apart at once by Frame::new")]
+#[expect(missing_debug_implementations, reason = "taken apart at once by Pipeline::new")]
 #[expect(missing_docs, reason = "each is documented at its type")]
 pub struct PipelineParts {
     pub routes: Box<dyn Routes>,
@@ -80,7 +80,7 @@ pub struct PipelineParts {
 }
 
 impl Pipeline {
-    /// A frame. Made after the metrics recorder is installed, or its metrics record nothing.
+    /// Builds the pipeline. The metrics recorder must be installed before, or its metrics record nothing.
     #[must_use]
     pub fn new(parts: PipelineParts) -> Self {
         Self {
@@ -104,14 +104,14 @@ impl Pipeline {
 
 impl std::fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Frame")
+        f.debug_struct("Pipeline")
             .field("deadlines", &self.deadlines)
             .field("calls", &self.calls)
             .finish_non_exhaustive()
     }
 }
 
-/// The frame on one connection.
+/// The pipeline as hyper's service for one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionService(Arc<ConnectionContext>);
 

@@ -1,4 +1,4 @@
-//! The body of a request on its way in.
+//! The body of a request.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,16 +13,16 @@ use tonic::Status;
 use crate::grpc::status::status;
 use crate::model::{Error, ErrorKind};
 
-/// A request's body. That of a stream ends with an error when its sender is silent for too long; for unary calls the
-/// deadline does that.
+/// The body of a request. The body of a stream fails with `DEADLINE_EXCEEDED` when the peer sends nothing for too long;
+/// a unary call has its deadline instead.
 #[derive(Debug)]
 pub struct RequestBody<B = Incoming> {
     body: B,
-    idle: Option<Idle>,
+    idle: Option<IdleTimeout>,
 }
 
 #[derive(Debug)]
-struct Idle {
+struct IdleTimeout {
     limit: Duration,
     timer: Pin<Box<Sleep>>,
 }
@@ -31,7 +31,7 @@ impl<B> RequestBody<B> {
     pub(super) fn new(body: B, idle: Option<Duration>) -> Self {
         Self {
             body,
-            idle: idle.map(|limit| Idle {
+            idle: idle.map(|limit| IdleTimeout {
                 limit,
                 timer: Box::pin(tokio::time::sleep(limit)),
             }),
@@ -53,12 +53,12 @@ where
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         let Some(idle) = &mut self.idle else {
-            return polled.map(|frame| frame.map(|frame| frame.map_err(broken)));
+            return polled.map(|frame| frame.map(|frame| frame.map_err(transport_error)));
         };
         match polled {
             Poll::Ready(frame) => {
                 idle.timer.as_mut().reset(Instant::now() + idle.limit);
-                Poll::Ready(frame.map(|frame| frame.map_err(broken)))
+                Poll::Ready(frame.map(|frame| frame.map_err(transport_error)))
             }
             Poll::Pending => idle.timer.as_mut().poll(cx).map(|()| {
                 let error = Error::new(ErrorKind::DeadlineExceeded, "the next message did not come in time");
@@ -76,7 +76,7 @@ where
     }
 }
 
-fn broken(error: impl Into<tonic::codegen::StdError>) -> Status {
+fn transport_error(error: impl Into<tonic::codegen::StdError>) -> Status {
     Status::from_error(error.into())
 }
 

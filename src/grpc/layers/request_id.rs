@@ -1,4 +1,4 @@
-//! The name of a call: found in its answer, in the logs and in the audit trail.
+//! The request id: sent back to the caller, and written to the logs and the audit trail.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,13 +6,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::secret::{Entropy, random};
 
-/// Where it stands, in requests and answers.
+/// The header that carries the request id, in requests and responses.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest that a caller may choose, in bytes.
+/// Longest id that a caller may choose, in bytes.
 const MAX_LEN: usize = 64;
 
-/// Makes request ids: unique, cheap, and no secret.
+/// Generates request ids. They are unique and cheap, and need not be secret.
 #[derive(Debug)]
 pub struct RequestIds {
     process: u64,
@@ -20,7 +20,7 @@ pub struct RequestIds {
 }
 
 impl RequestIds {
-    /// Ids that no other process makes.
+    /// A generator whose ids begin with a random number of this process, so that no other process makes the same.
     #[must_use]
     pub fn new(entropy: &dyn Entropy) -> Self {
         Self {
@@ -29,36 +29,37 @@ impl RequestIds {
         }
     }
 
-    /// The caller's id if it is a decent one, else one of ours.
-    pub(super) fn of(&self, headers: &HeaderMap) -> HeaderValue {
+    /// The caller's id if it is valid, else a new one.
+    pub(super) fn from_headers_or_new(&self, headers: &HeaderMap) -> HeaderValue {
         match headers.get(REQUEST_ID) {
             Some(id) if is_valid(id.as_bytes()) => id.clone(),
-            _ => self.make(),
+            _ => self.generate(),
         }
     }
 
-    fn make(&self) -> HeaderValue {
+    fn generate(&self) -> HeaderValue {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut text = [b'-'; 33];
-        // By hand: this runs on every call.
+        // Not `format!`: this runs on every call.
         hex(self.process, &mut text[..16]);
         hex(number, &mut text[17..]);
         let mut id = HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"));
-        // Each is new: it is not worth a place in the peer's table of headers that come again (RFC 7541 §7.1.3).
+        // Each id is used once, so "never indexed" keeps it out of the peer's dynamic header table (RFC 7541 §7.1.3).
         id.set_sensitive(true);
         id
     }
 }
 
-/// Sixteen hex digits.
+/// Writes `number` as sixteen hex digits.
 fn hex(number: u64, out: &mut [u8]) {
-    for (digit, place) in out.iter_mut().rev().zip(0..16) {
-        let nibble = usize::try_from((number >> (4 * place)) & 15).unwrap_or(0);
+    for (digit, position) in out.iter_mut().rev().zip(0..16) {
+        let nibble = usize::try_from((number >> (4 * position)) & 15).unwrap_or(0);
         *digit = b"0123456789abcdef"[nibble];
     }
 }
 
-/// Visible ASCII, so that it can neither forge a log line nor move a terminal's cursor.
+/// Whether the id has at most `MAX_LEN` bytes, all visible ASCII: it can neither forge a log line nor control a
+/// terminal.
 fn is_valid(id: &[u8]) -> bool {
     (1..=MAX_LEN).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
@@ -69,11 +70,11 @@ mod tests {
     use crate::secret::SystemEntropy;
 
     #[test]
-    fn decent_ids_are_kept_and_others_replaced() {
+    fn valid_ids_are_kept_and_others_replaced() {
         let ids = RequestIds::new(&SystemEntropy);
         let of = |id: &[u8]| {
             let headers = HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_bytes(id).unwrap())]);
-            ids.of(&headers)
+            ids.from_headers_or_new(&headers)
         };
         assert_eq!(of(b"abc-123"), "abc-123");
         assert_eq!(of(&[b'x'; 64]).len(), 64);
@@ -83,10 +84,11 @@ mod tests {
     }
 
     #[test]
-    fn made_ids_differ() {
+    fn generated_ids_differ() {
         let ids = RequestIds::new(&SystemEntropy);
-        let made: std::collections::HashSet<_> = (0..1000).map(|_| ids.of(&HeaderMap::new())).collect();
-        assert_eq!(made.len(), 1000);
-        assert!(made.iter().all(|id| is_valid(id.as_bytes())));
+        let generated: std::collections::HashSet<_> =
+            (0..1000).map(|_| ids.from_headers_or_new(&HeaderMap::new())).collect();
+        assert_eq!(generated.len(), 1000);
+        assert!(generated.iter().all(|id| is_valid(id.as_bytes())));
     }
 }

@@ -1,11 +1,10 @@
-//! One call, from its head to the head of its answer.
+//! One call, from the head of its request to the head of its response.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -15,11 +14,11 @@ use tonic::{Code, Status};
 use tracing::Span;
 use tracing::field::Empty;
 
-use super::authenticate::{Authentication, Credential, bearer};
-use super::deadline::of_stream;
+use super::authenticate::{Authentication, Credential, bearer_token};
+use super::deadline::for_stream;
 use super::response_body::StreamState;
 use super::{
-    Call, ConnectionContext, METHODS, Permit, REQUEST_ID, RequestBody, ResponseBody, ResponseFuture, TimeLimit,
+    Call, ConnectionContext, Method, Permit, REQUEST_ID, RequestBody, ResponseBody, ResponseFuture, TimeLimit,
 };
 use crate::grpc::policy::Access;
 use crate::grpc::status::{log, status};
@@ -29,54 +28,50 @@ use crate::secret::SecretText;
 use crate::spans::SPANS;
 use crate::telemetry::adopt;
 
-/// One call.
+/// The future that serves one call.
 pub struct ServeCall {
     connection: Arc<ConnectionContext>,
-    /// The place of its method in [`METHODS`]; none if it is not served.
-    method: Option<usize>,
+    /// `None` if the method is not served.
+    method: Option<&'static Method>,
     request_id: HeaderValue,
     began: Instant,
     deadline: Option<Instant>,
-    /// Made only when the call has to wait.
+    /// Set only once the call has to wait.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Kept by streams, whose caller is looked at again and again.
+    /// Set for streams, whose caller is authenticated again while they last.
     bearer: Option<SecretText>,
-    pass: Option<Permit>,
-    /// What traces see of it; nothing where none are sent.
+    permit: Option<Permit>,
+    /// Disabled where no traces are exported.
     span: Span,
     stage: Stage,
 }
 
 /// How far a call has come.
 pub(super) enum Stage {
-    /// It is answered without a service.
+    /// The call is refused without calling a service.
     Refused(Option<Box<Status>>),
-    /// It is not even gRPC.
+    /// The request is not gRPC.
     NotGrpc(StatusCode),
-    /// A store is asked who calls.
-    Pending(BoxFuture<'static, Result<Arc<Caller>>>, Option<Box<Request<Incoming>>>),
-    /// A service works on it.
+    /// A store is read to authenticate the caller.
+    Authenticating(BoxFuture<'static, Result<Arc<Caller>>>, Option<Box<Request<Incoming>>>),
+    /// The service works on the call.
     Running(ResponseFuture),
-    /// Its answer has begun.
-    Answered,
+    /// The head of the response has been returned.
+    Done,
 }
 
 impl ServeCall {
     pub(super) fn begin(connection: Arc<ConnectionContext>, request: Request<Incoming>) -> Self {
         let mut call = Self {
-            method: connection
-                .pipeline
-                .policy
-                .method(request.uri().path())
-                .map(|(index, _)| index),
-            request_id: connection.pipeline.ids.of(request.headers()),
+            method: connection.pipeline.policy.method(request.uri().path()),
+            request_id: connection.pipeline.ids.from_headers_or_new(request.headers()),
             began: Instant::now(),
             deadline: None,
             timer: None,
             bearer: None,
-            pass: None,
+            permit: None,
             span: Span::none(),
-            stage: Stage::Answered,
+            stage: Stage::Done,
             connection,
         };
         call.span = call.span(request.headers());
@@ -92,12 +87,9 @@ impl ServeCall {
             otel.name = Empty, rpc.service = Empty, rpc.method = Empty, rpc.grpc.status_code = Empty,
             otel.status_code = Empty, request.id = Empty);
         if !span.is_disabled() {
-            let method = self.method.map(|index| &METHODS[index]);
-            span.record(
-                "otel.name",
-                method.map_or("unknown", |method| method.path.trim_start_matches('/')),
-            );
-            if let Some(method) = method {
+            let name = |method: &Method| method.path.trim_start_matches('/');
+            span.record("otel.name", self.method.map_or("unknown", name));
+            if let Some(method) = self.method {
                 span.record("rpc.service", method.service);
                 span.record("rpc.method", method.name);
             }
@@ -107,44 +99,44 @@ impl ServeCall {
         span
     }
 
-    /// Everything that can be told before a service is asked.
+    /// Runs every check that comes before the service.
     fn admit(&mut self, request: Request<Incoming>) -> Result<Stage> {
-        let index = self.method.ok_or(ErrorKind::Unimplemented)?;
+        let method = self.method.ok_or(ErrorKind::Unimplemented)?;
+        let pipeline = &self.connection.pipeline;
         let timeout = request.headers().get("grpc-timeout");
-        let left = match METHODS[index].time_limit {
-            TimeLimit::Deadline => Some(self.connection.pipeline.deadlines.of_unary(timeout)?),
-            TimeLimit::Idle(_) => of_stream(timeout)?,
+        let timeout = match method.time_limit {
+            TimeLimit::Deadline => Some(pipeline.deadlines.for_unary(timeout)?),
+            TimeLimit::Idle(_) => for_stream(timeout)?,
         };
-        self.deadline = left.and_then(|left| self.began.checked_add(left));
-        self.pass = Some(self.connection.pipeline.calls.acquire()?);
-        if METHODS[index].access == Access::Anyone {
-            let anonymous = self.connection.pipeline.authenticator.anonymous();
-            return self.enter(index, anonymous, request);
+        self.deadline = timeout.and_then(|timeout| self.began.checked_add(timeout));
+        self.permit = Some(pipeline.calls.acquire()?);
+        if method.access == Access::Anyone {
+            let anonymous = pipeline.authenticator.anonymous();
+            return self.run(method, anonymous, request);
         }
-        let answer = match bearer(request.headers()) {
+        let authentication = match bearer_token(request.headers()) {
             Ok(bearer) => {
-                if matches!(METHODS[index].time_limit, TimeLimit::Idle(_)) {
+                if matches!(method.time_limit, TimeLimit::Idle(_)) {
                     self.bearer = bearer.map(SecretText::new);
                 }
                 let credential = Credential {
                     bearer,
                     peer: &self.connection.peer,
                 };
-                self.connection.pipeline.authenticator.authenticate(credential)
+                pipeline.authenticator.authenticate(credential)
             }
             Err(error) => Authentication::Ready(Err(error)),
         };
-        match answer {
-            Authentication::Ready(caller) => self.enter(index, or_anonymous(index, caller)?, request),
-            Authentication::Pending(asking) => Ok(Stage::Pending(asking, Some(Box::new(request)))),
+        match authentication {
+            Authentication::Ready(caller) => self.run(method, or_anonymous(method, caller)?, request),
+            Authentication::Pending(caller) => Ok(Stage::Authenticating(caller, Some(Box::new(request)))),
         }
     }
 
-    /// Past the policy and into the service.
-    fn enter(&self, index: usize, caller: Arc<Caller>, mut request: Request<Incoming>) -> Result<Stage> {
-        let method = &METHODS[index];
+    /// Checks the policy and calls the service.
+    fn run(&self, method: &'static Method, caller: Arc<Caller>, mut request: Request<Incoming>) -> Result<Stage> {
         method.access.check(&caller)?;
-        // No service needs the token, and what is not there cannot be logged.
+        // No service needs the token, and a header that is gone cannot be logged.
         request.headers_mut().remove(header::AUTHORIZATION);
         request.extensions_mut().insert(Call {
             caller,
@@ -152,15 +144,15 @@ impl ServeCall {
             request_id: self.request_id.clone(),
             deadline: self.deadline,
         });
-        let idle = match method.time_limit {
+        let idle_timeout = match method.time_limit {
             TimeLimit::Deadline => None,
-            TimeLimit::Idle(limit) => Some(limit),
+            TimeLimit::Idle(timeout) => Some(timeout),
         };
-        let request = request.map(|body| RequestBody::new(body, idle));
+        let request = request.map(|body| RequestBody::new(body, idle_timeout));
         Ok(Stage::Running(self.connection.pipeline.routes.route(method, request)))
     }
 
-    /// The next step; pending while somebody is waited for.
+    /// Goes on with the call; pending while it waits for a store or the service.
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<tonic::body::Body>, Box<Status>>> {
         loop {
             match &mut self.stage {
@@ -168,30 +160,30 @@ impl ServeCall {
                     let refusal = refusal.take();
                     return Poll::Ready(Err(refusal.unwrap_or_else(|| Box::new(defect("answered twice")))));
                 }
-                Stage::Pending(asking, request) => {
-                    let caller = std::task::ready!(asking.as_mut().poll(cx));
-                    let entered = match (request.take(), self.method) {
-                        (Some(request), Some(index)) => {
-                            or_anonymous(index, caller).and_then(|caller| self.enter(index, caller, *request))
+                Stage::Authenticating(caller, request) => {
+                    let caller = std::task::ready!(caller.as_mut().poll(cx));
+                    let stage = match (request.take(), self.method) {
+                        (Some(request), Some(method)) => {
+                            or_anonymous(method, caller).and_then(|caller| self.run(method, caller, *request))
                         }
                         _ => Err(Error::internal("the request was taken before its caller was known")),
                     };
-                    self.stage = entered.unwrap_or_else(Stage::refused);
+                    self.stage = stage.unwrap_or_else(Stage::refused);
                 }
-                Stage::Running(routed) => {
-                    return routed.as_mut().poll(cx).map(|answer| {
-                        let Ok(answer) = answer;
-                        Ok(answer)
+                Stage::Running(response) => {
+                    return response.as_mut().poll(cx).map(|response| {
+                        let Ok(response) = response;
+                        Ok(response)
                     });
                 }
-                Stage::NotGrpc(_) | Stage::Answered => {
+                Stage::NotGrpc(_) | Stage::Done => {
                     return Poll::Ready(Err(Box::new(defect("polled after its end"))));
                 }
             }
         }
     }
 
-    /// Whether the deadline has passed; if not, the call is woken when it does.
+    /// Whether the deadline has passed. If not, the task is woken when it does.
     fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(deadline) = self.deadline else {
             return false;
@@ -202,18 +194,18 @@ impl ServeCall {
         timer.as_mut().poll(cx).is_ready()
     }
 
-    /// Sends the answer on its way: names it, counts it, logs what the caller is not told.
-    fn finish(&mut self, answer: Result<Response<tonic::body::Body>, Box<Status>>) -> Response<ResponseBody> {
-        // What was at work ends here, at the latest: before the answer is on its way.
-        self.stage = Stage::Answered;
-        let mut answer = answer.unwrap_or_else(|status| status.into_http());
-        let failed = answer.extensions_mut().remove::<Status>();
-        if let Some(status) = &failed {
-            let path = self.method.map_or("unknown", |index| METHODS[index].path);
+    /// Completes the response: adds the request id, counts the call, logs the private part of an error.
+    fn finish(&mut self, response: Result<Response<tonic::body::Body>, Box<Status>>) -> Response<ResponseBody> {
+        // Drops the service's future before the response goes out.
+        self.stage = Stage::Done;
+        let mut response = response.unwrap_or_else(|status| status.into_http());
+        let failure = response.extensions_mut().remove::<Status>();
+        if let Some(status) = &failure {
+            let path = self.method.map_or("unknown", |method| method.path);
             log(status, path, self.request_id.to_str().unwrap_or_default());
         }
-        let code = failed.map_or(Code::Ok, |status| status.code());
-        answer.headers_mut().insert(REQUEST_ID, self.request_id.clone());
+        let code = failure.map_or(Code::Ok, |status| status.code());
+        response.headers_mut().insert(REQUEST_ID, self.request_id.clone());
         if !self.span.is_disabled() {
             self.span.record("rpc.grpc.status_code", i32::from(code));
             if matches!(
@@ -223,40 +215,39 @@ impl ServeCall {
                 self.span.record("otel.status_code", "ERROR");
             }
         }
-        let metrics = &self.connection.pipeline.metrics;
-        match self.method.map(|index| (index, METHODS[index].time_limit)) {
-            // It has only begun: its end is counted when it comes.
-            Some((index, TimeLimit::Idle(idle))) if code == Code::Ok => {
-                let stream = self.stream(index, idle);
-                answer.map(|body| match stream {
-                    Some(stream) => ResponseBody::stream(body, stream),
-                    None => ResponseBody::unary(body, self.connection.unread.add()),
-                })
-            }
-            known => {
-                match known {
-                    Some((index, _)) => metrics.answered(index, code, self.began.elapsed()),
-                    None => metrics.unknown(),
-                }
-                answer.map(|body| ResponseBody::unary(body, self.connection.unread.add()))
-            }
+        // A stream has only begun: it is counted when it ends.
+        if code == Code::Ok
+            && let Some(stream) = self.stream_state()
+        {
+            return response.map(|body| ResponseBody::stream(body, stream));
         }
+        let metrics = &self.connection.pipeline.metrics;
+        match self.method {
+            Some(method) => metrics.unary_ended(method, code, self.began.elapsed()),
+            None => metrics.unknown(),
+        }
+        response.map(|body| ResponseBody::unary(body, self.connection.unread.add()))
     }
 
-    fn stream(&mut self, method: usize, idle: Duration) -> Option<StreamState> {
+    /// The state of a stream that begins; `None` for a unary method.
+    fn stream_state(&mut self) -> Option<StreamState> {
+        let method = self.method?;
+        let TimeLimit::Idle(idle_timeout) = method.time_limit else {
+            return None;
+        };
         Some(StreamState {
             pipeline: Arc::clone(&self.connection.pipeline),
             method,
             request_id: self.request_id.clone(),
             bearer: self.bearer.take(),
             peer: Arc::clone(&self.connection.peer),
-            idle,
+            idle_timeout,
             deadline: self.deadline,
             last_activity: Instant::now(),
             check_timer: StreamState::timer(),
             pending_auth: None,
             code: None,
-            _pass: self.pass.take()?,
+            _permit: self.permit.take()?,
         })
     }
 }
@@ -269,32 +260,30 @@ impl Future for ServeCall {
         let span = this.span.clone();
         let _entered = span.enter();
         if let Stage::NotGrpc(code) = this.stage {
-            this.stage = Stage::Answered;
-            let mut answer = Response::new(ResponseBody::unary(
-                tonic::body::Body::empty(),
-                this.connection.unread.add(),
-            ));
-            *answer.status_mut() = code;
-            return Poll::Ready(Ok(answer));
+            this.stage = Stage::Done;
+            let body = ResponseBody::unary(tonic::body::Body::empty(), this.connection.unread.add());
+            let mut response = Response::new(body);
+            *response.status_mut() = code;
+            return Poll::Ready(Ok(response));
         }
         let stepped = std::panic::catch_unwind(AssertUnwindSafe(|| this.step(cx)));
-        let answer = match stepped {
-            Ok(Poll::Ready(answer)) => answer,
+        let response = match stepped {
+            Ok(Poll::Ready(response)) => response,
             Ok(Poll::Pending) if !this.is_overdue(cx) => return Poll::Pending,
             Ok(Poll::Pending) => Err(Box::new(status(ErrorKind::DeadlineExceeded.into()))),
-            // The panic hook has logged where and why.
+            // The panic hook has logged the place and the message.
             Err(_) => Err(Box::new(defect("a call panicked"))),
         };
-        Poll::Ready(Ok(this.finish(answer)))
+        Poll::Ready(Ok(this.finish(response)))
     }
 }
 
 impl Drop for ServeCall {
     fn drop(&mut self) {
-        if let (Stage::Running(_) | Stage::Pending(..), Some(index)) = (&self.stage, self.method) {
-            // The caller went away.
-            let took = self.began.elapsed();
-            self.connection.pipeline.metrics.answered(index, Code::Cancelled, took);
+        if let (Stage::Running(_) | Stage::Authenticating(..), Some(method)) = (&self.stage, self.method) {
+            // The caller has cancelled the call.
+            let metrics = &self.connection.pipeline.metrics;
+            metrics.unary_ended(method, Code::Cancelled, self.began.elapsed());
         }
     }
 }
@@ -305,12 +294,10 @@ impl Stage {
     }
 }
 
-/// Who could not prove who they are is nobody where the request may prove it instead.
-fn or_anonymous(index: usize, caller: Result<Arc<Caller>>) -> Result<Arc<Caller>> {
+/// For [`Access::RuleOrCredential`], an unauthenticated caller becomes the anonymous caller without scopes.
+fn or_anonymous(method: &Method, caller: Result<Arc<Caller>>) -> Result<Arc<Caller>> {
     match caller {
-        Err(error)
-            if error.kind == ErrorKind::CallerUnauthenticated && METHODS[index].access == Access::RuleOrCredential =>
-        {
+        Err(error) if error.kind == ErrorKind::CallerUnauthenticated && method.access == Access::RuleOrCredential => {
             Ok(Arc::new(Caller {
                 identity: Identity::Anonymous,
                 scopes: Vec::new(),
@@ -321,17 +308,18 @@ fn or_anonymous(index: usize, caller: Result<Arc<Caller>>) -> Result<Arc<Caller>
     }
 }
 
-fn defect(why: &'static str) -> Status {
-    status(Error::internal(why))
+fn defect(description: &'static str) -> Status {
+    status(Error::internal(description))
 }
 
-/// gRPC over HTTP/2 is a POST of `application/grpc` or a subtype by `+`; anything else gets an answer of HTTP.
+/// The HTTP status for a request that is not gRPC: gRPC over HTTP/2 is a POST of `application/grpc` or of a subtype
+/// that begins with `application/grpc+`.
 fn not_grpc(request: &Request<Incoming>) -> Option<StatusCode> {
     if request.method() != http::Method::POST {
         return Some(StatusCode::METHOD_NOT_ALLOWED);
     }
-    let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = content_type.and_then(|content_type| content_type.strip_prefix(b"application/grpc"));
     match rest {
         Some([] | [b'+' | b';', ..]) => None,
         _ => Some(StatusCode::UNSUPPORTED_MEDIA_TYPE),

@@ -1,4 +1,4 @@
-//! `AuditService`.
+//! The implementation of `AuditService`.
 
 use tonic::{Request, Response, Status};
 

@@ -1,4 +1,4 @@
-//! `ClientService`.
+//! The implementation of `ClientService`.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The codec of calls on the path of every request: questions are read as generated code reads them or in a way of their own,
-//! answers write themselves.
+//! The codec of `Validate`, `ValidateBatch` and `Check`, which run for every request of other services. Responses
+//! encode themselves, and requests are decoded by generated code or by a decoder of their own.
 
 use std::marker::PhantomData;
 
@@ -10,27 +10,28 @@ use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder
 
 use crate::grpc::convert::check_request::EncodedCheckRequest;
 
-/// As tonic has it: of a stream, so many bytes are gathered before they are sent.
+/// Bytes of a stream that are gathered before they are sent; the value of tonic's own codec.
 const YIELD_THRESHOLD: usize = 32 * 1024;
 
-/// An answer that knows its bytes on the wire.
+/// A response that encodes itself.
 pub(super) trait EncodeResponse: Send + 'static {
-    /// What one with the claims of a typical token needs, in bytes; a longer one is moved as it grows.
+    /// Initial size of the buffer, in bytes: enough for the claims of a typical token. The buffer grows for longer
+    /// ones.
     const INITIAL_CAPACITY: usize;
 
-    /// Writes them.
+    /// Writes the encoded response.
     fn write(self, out: &mut EncodeBuf<'_>);
 }
 
-/// A question that can be read.
+/// A request that can be decoded.
 pub(super) trait DecodeRequest: Send + Sized + 'static {
-    /// Reads it.
+    /// Decodes the request.
     fn read(from: &mut DecodeBuf<'_>) -> Result<Self, Status>;
 }
 
 impl<M: Message + Default + 'static> DecodeRequest for M {
     fn read(from: &mut DecodeBuf<'_>) -> Result<Self, Status> {
-        // As tonic's own codec says it.
+        // The same status as that of tonic's own codec.
         Self::decode(from).map_err(|error| Status::internal(error.to_string()))
     }
 }
@@ -41,7 +42,7 @@ impl DecodeRequest for EncodedCheckRequest {
     }
 }
 
-/// Reads `D`, writes `E`.
+/// A codec that decodes `D` and encodes `E`.
 pub(super) struct HotPathCodec<D, E>(PhantomData<(D, E)>);
 
 impl<D, E> Default for HotPathCodec<D, E> {
@@ -76,7 +77,7 @@ impl<D: DecodeRequest> Decoder for Reader<D> {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        // A request with a typical token; tonic's own 8 KiB are for larger messages.
+        // Enough for a request with a typical token; tonic's default of 8 KiB is meant for larger messages.
         BufferSettings::new(2048, YIELD_THRESHOLD)
     }
 }

@@ -1,4 +1,4 @@
-//! `KeyService`.
+//! The implementation of `KeyService`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `UserService`.
+//! The implementation of `UserService`.
 
 use std::sync::Arc;
 
@@ -176,12 +176,12 @@ impl UserService for UserCalls {
             reset_token,
             new_password,
         } = work.message;
-        let whose = self
+        let user_id = self
             .users
             .complete_reset(&principal, &reset_token.into(), new_password.into(), deadline)
             .await?;
         Ok(Response::new(CompletePasswordResetResponse {
-            user_id: whose.to_string(),
+            user_id: user_id.to_string(),
         }))
     }
 
@@ -202,21 +202,24 @@ impl UserService for UserCalls {
     ) -> Result<Response<ImportUsersResponse>, Status> {
         let work = self.desk.take(request)?;
         let principal = work.principal();
-        // A row at fault is reported; a stream that breaks ends the import with what broke it.
-        let mut broken = None;
-        let rows = stream::unfold((work.message, &mut broken), |(mut messages, broken)| async {
-            let row = match messages.message().await {
-                Ok(None) => return None,
-                Ok(Some(message)) => import_row(message),
-                Err(status) => {
-                    *broken = Some(status);
-                    Err(Error::internal("the stream of an import broke"))
-                }
-            };
-            Some((row, (messages, broken)))
-        });
+        // An invalid row is reported in the response. A failed stream ends the import with the error of the stream.
+        let mut stream_error = None;
+        let rows = stream::unfold(
+            (work.message, &mut stream_error),
+            |(mut messages, stream_error)| async {
+                let row = match messages.message().await {
+                    Ok(None) => return None,
+                    Ok(Some(message)) => import_row(message),
+                    Err(status) => {
+                        *stream_error = Some(status);
+                        Err(Error::internal("the stream of an import failed"))
+                    }
+                };
+                Some((row, (messages, stream_error)))
+            },
+        );
         let done = self.users.import(&principal, rows.boxed()).await;
-        if let Some(status) = broken {
+        if let Some(status) = stream_error {
             return Err(status);
         }
         Ok(Response::new(imported(done?)))
