@@ -1,4 +1,4 @@
-//! How a client is made.
+//! The builder of [`Client`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::retry::{Budget, RetryPolicy};
 use crate::clock::SystemClock;
 use crate::secret::SystemEntropy;
 
-/// How a client is made.
+/// Configures and makes a [`Client`].
 #[derive(Clone, Debug)]
 pub struct Builder {
     url: String,
@@ -24,7 +24,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Of the service at `url`, without a credential.
+    /// A builder for the service at `url`, without a credential.
     pub(super) fn new(url: String) -> Self {
         Self {
             url,
@@ -36,43 +36,45 @@ impl Builder {
         }
     }
 
-    /// How the client proves who it is.
+    /// Sets how the client authenticates; by default it does not.
     #[must_use]
     pub fn credential(mut self, credential: Credential) -> Self {
         self.credential = credential;
         self
     }
 
-    /// Certificates to trust and to show. `https://` without it trusts the system's.
+    /// Sets the certificates to trust and to present. By default an `https://` client trusts the certificates of the system.
     #[must_use]
     pub fn tls(mut self, tls: ClientTlsConfig) -> Self {
         self.tls = Some(tls);
         self
     }
 
-    /// How it tries again.
+    /// Sets how failed calls are retried.
     #[must_use]
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
     }
 
-    /// How long one attempt of a call may take; 2 s unless said otherwise.
+    /// Sets the deadline of one attempt of a call; 2 s by default.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// The client at which people are logged in; `default` unless said otherwise.
+    /// Sets the client id with which users are logged in. If it is not set, the service uses `default`.
     #[must_use]
     pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
         self.client_id = client_id.into();
         self
     }
 
-    /// The client, which connects at the first call and again whenever the connection is lost. `INVALID_ARGUMENT` for a
-    /// URL that is none.
+    /// Makes the client. It connects at the first call, and again when the connection is lost.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for a malformed URL or unusable certificates.
     pub fn connect_lazy(self) -> Result<Client, Status> {
         let unusable = |error: tonic::transport::Error| Status::invalid_argument(format!("url: {error}"));
         let mut endpoint = Endpoint::from_shared(self.url.clone())

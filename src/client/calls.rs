@@ -1,4 +1,4 @@
-//! Typed calls.
+//! Typed calls of the service.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::builder::Builder;
 use super::credential::Bearer;
-use super::retry::{Budget, RetryPolicy, delay};
+use super::retry::{Budget, RetryPolicy, retry_delay};
 use super::session::Session;
 use crate::clock::Clock;
 #[cfg(feature = "server")]
@@ -22,10 +22,10 @@ use crate::proto::{
 };
 use crate::secret::{Entropy, SecretText};
 
-/// The largest answer that is read, in bytes: a batch of 256 with claims.
+/// The largest accepted response, in bytes: a batch of 256 results with claims.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
-/// A client of Countersign. Cheap to clone; clones share the connection, the retry budget and the own token.
+/// A client of Countersign. Cheap to clone; clones share the connection, the retry budget and the client's own token.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(super) inner: Arc<Inner>,
@@ -44,13 +44,13 @@ pub(super) struct Inner {
 }
 
 impl Client {
-    /// A client of the service at `url` (`http://…` or `https://…`).
+    /// A builder of a client for the service at `url` (`http://…` or `https://…`).
     #[must_use]
     pub fn builder(url: impl Into<String>) -> Builder {
         Builder::new(url.into())
     }
 
-    /// Logs a person in and keeps their tokens fresh.
+    /// Logs a user in; the returned session keeps the tokens fresh.
     pub async fn log_in(&self, username: &str, password: &str) -> Result<Session, Status> {
         let tokens = self
             .issue(IssueRequest {
@@ -65,16 +65,16 @@ impl Client {
         Ok(Session::new(self.clone(), tokens))
     }
 
-    /// Issues tokens. Not tried again: a lost reply may have made a session.
+    /// Issues tokens. Never retried, because a call with a lost response may have created a session.
     pub async fn issue(&self, request: IssueRequest) -> Result<Tokens, Status> {
-        let answer = self
+        let response = self
             .once(request, |mut stub, request| async move { stub.issue(request).await })
             .await?;
-        Ok(answer.tokens.unwrap_or_default())
+        Ok(response.tokens.unwrap_or_default())
     }
 
-    /// Refreshes. Tried again as one attempt, so that a lost reply is answered with the same successor; an empty
-    /// `attempt_id` is filled in.
+    /// Refreshes tokens. Retries carry the same `attempt_id`, so after a lost response the service answers with the same
+    /// successor token. An empty `attempt_id` is filled in.
     pub async fn refresh(&self, mut request: RefreshRequest) -> Result<RefreshResponse, Status> {
         if request.attempt_id.is_empty() {
             let id = crate::model::new_uuid(self.inner.clock.now(), &*self.inner.entropy);
@@ -84,7 +84,7 @@ impl Client {
             .await
     }
 
-    /// Ends the session of a refresh or access token; how many sessions ended.
+    /// Ends the session of a refresh or access token; returns how many sessions ended.
     pub async fn revoke_token(&self, token: &str) -> Result<u32, Status> {
         self.revoke(RevokeRequest {
             target: Some(revoke_request::Target::Token(token.to_owned())),
@@ -93,15 +93,15 @@ impl Client {
         .await
     }
 
-    /// Revokes; how many sessions are known to have ended.
+    /// Revokes the target of the request; returns how many sessions are known to have ended.
     pub async fn revoke(&self, request: RevokeRequest) -> Result<u32, Status> {
-        let answer = self
+        let response = self
             .retried(request, |mut stub, request| async move { stub.revoke(request).await })
             .await?;
-        Ok(answer.sessions_revoked)
+        Ok(response.sessions_revoked)
     }
 
-    /// Whether an access token is good. An inactive one is an answer, not an error.
+    /// Validates an access token. An inactive token is a response, not an error.
     pub async fn validate(&self, token: &str, audience: &str, scopes: &[&str]) -> Result<ValidateResponse, Status> {
         let request = ValidateRequest {
             access_token: token.to_owned(),
@@ -112,13 +112,13 @@ impl Client {
         self.ask(request).await
     }
 
-    /// As [`Client::validate`], with all that can be asked.
+    /// Like [`Client::validate`], with all fields of the request.
     pub async fn ask(&self, request: ValidateRequest) -> Result<ValidateResponse, Status> {
         self.retried(request, |mut stub, request| async move { stub.validate(request).await })
             .await
     }
 
-    /// What Envoy would be told of a request.
+    /// Calls Envoy's `Check`.
     #[cfg(feature = "server")]
     pub(crate) async fn check(&self, request: CheckRequest) -> Result<CheckResponse, Status> {
         self.retried(request, |_, request| {
@@ -128,41 +128,41 @@ impl Client {
         .await
     }
 
-    /// Up to 256 tokens at once, answered in their order.
+    /// Validates up to 256 tokens in one call; the responses are in the order of the requests.
     pub async fn validate_batch(&self, requests: Vec<ValidateRequest>) -> Result<Vec<ValidateResponse>, Status> {
         let request = ValidateBatchRequest { requests };
-        let answer = self
+        let response = self
             .retried(request, |mut stub, request| async move {
                 stub.validate_batch(request).await
             })
             .await?;
-        Ok(answer.responses)
+        Ok(response.responses)
     }
 
-    /// The keys that tokens are verified with.
+    /// Fetches the keys that verify tokens.
     pub async fn keys(&self) -> Result<KeySet, Status> {
-        let answer = self
+        let response = self
             .retried(GetKeysRequest {}, |mut stub, request| async move {
                 stub.get_keys(request).await
             })
             .await?;
-        Ok(answer.keys.unwrap_or_default())
+        Ok(response.keys.unwrap_or_default())
     }
 
-    /// The feed of revocations, from a resume token's place or from the start. Has no deadline.
+    /// Watches revocations and keys, from the position of a resume token or, if it is empty, from a snapshot. Has no deadline.
     pub async fn watch(&self, resume_token: String) -> Result<tonic::Streaming<WatchRevocationsResponse>, Status> {
         let (mut request, token) = self.authorized(WatchRevocationsRequest { resume_token }).await?;
         request.metadata_mut().remove("grpc-timeout");
         match self.stub().watch_revocations(request).await {
             Ok(stream) => Ok(stream.into_inner()),
             Err(status) => {
-                self.refused(&status, token.as_ref());
+                self.drop_refused_token(&status, token.as_ref());
                 Err(status)
             }
         }
     }
 
-    /// The token that this client proves itself with, fresh; none if it has nothing to prove.
+    /// The access token with which this client authenticates, renewed if needed; `None` without a credential.
     pub async fn own_token(&self) -> Result<Option<SecretText>, Status> {
         self.inner.bearer.token().await
     }
@@ -203,25 +203,25 @@ impl Client {
     {
         let (request, token) = self.authorized(message).await?;
         match call(self.stub(), request).await {
-            Ok(answer) => {
-                self.inner.budget.succeeded();
-                Ok(answer.into_inner())
+            Ok(response) => {
+                self.inner.budget.record_success();
+                Ok(response.into_inner())
             }
             Err(status) => {
-                self.refused(&status, token.as_ref());
+                self.drop_refused_token(&status, token.as_ref());
                 Err(status)
             }
         }
     }
 
-    /// An own token that the service does not take is not sent again.
-    fn refused(&self, status: &Status, token: Option<&SecretText>) {
+    /// Drops the client's own token if the service refused it.
+    fn drop_refused_token(&self, status: &Status, token: Option<&SecretText>) {
         if let (Code::Unauthenticated, Some(token)) = (status.code(), token) {
             self.inner.bearer.forget(token);
         }
     }
 
-    /// Calls, and tries again what may be repeated, within the budget.
+    /// Calls, and retries failures that a retry may mend, within the retry budget.
     async fn retried<T, R, F>(
         &self,
         message: T,
@@ -234,14 +234,14 @@ impl Client {
         let mut attempt = 1;
         loop {
             let status = match self.once(message.clone(), &call).await {
-                Ok(answer) => return Ok(answer),
+                Ok(response) => return Ok(response),
                 Err(status) => status,
             };
             attempt += 1;
-            let Some(wait) = delay(&self.inner.retry, &status, attempt, &*self.inner.entropy) else {
+            let Some(wait) = retry_delay(&self.inner.retry, &status, attempt, &*self.inner.entropy) else {
                 return Err(status);
             };
-            if !self.inner.budget.failed(&status) {
+            if !self.inner.budget.spend(&status) {
                 return Err(status);
             }
             tokio::time::sleep(wait).await;

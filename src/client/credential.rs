@@ -1,4 +1,4 @@
-//! How a client proves to Countersign who it is.
+//! Authentication of a client to Countersign.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,27 +8,27 @@ use parking_lot::Mutex;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use super::renewal::{Life, RenewalState, Turns};
+use super::renewal::{RenewalLock, RenewalState, TokenLifetime};
 use crate::clock::Clock;
 use crate::proto::token_service_client::TokenServiceClient;
 use crate::proto::{ClientSecretCredential, IssueRequest, issue_request};
 use crate::secret::SecretText;
 
-/// How a client proves to Countersign who it is.
+/// How a client authenticates to Countersign.
 #[derive(Clone, Default)]
 pub enum Credential {
-    /// Not at all: it may do what `server.anonymous_scopes` allows.
+    /// No authentication: the client may do what `server.anonymous_scopes` allows.
     #[default]
     None,
-    /// By a token that somebody else keeps fresh.
+    /// An access token that the application keeps fresh.
     Token(SecretText),
-    /// By its own secret: it gets itself machine tokens, ahead of expiry.
+    /// A client secret. The client issues machine tokens for itself and renews them before they expire.
     Secret {
-        /// Its id.
+        /// The id of the client.
         client_id: String,
-        /// Its secret.
+        /// The secret of the client.
         secret: SecretText,
-        /// The `countersign:*` scopes it needs; empty asks for none.
+        /// The `countersign:*` scopes that the client needs; empty requests none.
         scope: Vec<String>,
     },
 }
@@ -46,21 +46,21 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// A credential with the token that it got.
+/// A credential with the access token that it obtained.
 #[derive(Debug)]
 pub(super) struct Bearer {
     credential: Credential,
     channel: Channel,
     clock: Arc<dyn Clock>,
     deadline: Duration,
-    held: Mutex<Option<Held>>,
-    turns: Turns,
+    cached: Mutex<Option<CachedToken>>,
+    renewal: RenewalLock,
 }
 
 #[derive(Clone, Debug)]
-struct Held {
+struct CachedToken {
     token: SecretText,
-    life: Life,
+    lifetime: TokenLifetime,
 }
 
 impl Bearer {
@@ -70,13 +70,13 @@ impl Bearer {
             channel,
             clock,
             deadline,
-            held: Mutex::default(),
-            turns: Turns::default(),
+            cached: Mutex::default(),
+            renewal: RenewalLock::default(),
         }
     }
 
-    /// The token to send now; none if there is nothing to prove. It is renewed ahead of its expiry while callers go on
-    /// with the old one; where there is none, many callers wait for one Issue.
+    /// The access token to send now; `None` without a credential. A machine token is renewed before it expires, while callers
+    /// use the old one. If there is no valid token, all callers wait for one call of `Issue`.
     pub(super) async fn token(self: &Arc<Self>) -> Result<Option<SecretText>, Status> {
         match &self.credential {
             Credential::None => Ok(None),
@@ -97,31 +97,31 @@ impl Bearer {
     ) -> Result<SecretText, Status> {
         if let Some((token, renewal_state)) = self.current() {
             if renewal_state == RenewalState::Due
-                && let Some(turn) = self.turns.free(self.clock.now())
+                && let Some(permit) = self.renewal.try_acquire(self.clock.now())
             {
                 let bearer = self.clone();
                 tokio::spawn(async move {
-                    let _turn = turn;
+                    let _permit = permit;
                     if bearer.renew_own().await.is_err() {
-                        bearer.turns.failed(bearer.clock.now());
+                        bearer.renewal.record_failure(bearer.clock.now());
                     }
                 });
             }
             return Ok(token);
         }
-        let _turn = self.turns.wait().await;
+        let _permit = self.renewal.acquire().await;
         if let Some((token, _)) = self.current() {
             return Ok(token);
         }
         self.renew(client_id, secret, scope).await
     }
 
-    /// The token that is held, unless it is over.
+    /// The cached token, unless it has expired.
     fn current(&self) -> Option<(SecretText, RenewalState)> {
-        let held = self.held.lock();
-        let held = held.as_ref()?;
-        let renewal_state = held.life.renewal_state(self.clock.now());
-        (renewal_state != RenewalState::Over).then(|| (held.token.clone(), renewal_state))
+        let cached = self.cached.lock();
+        let cached = cached.as_ref()?;
+        let renewal_state = cached.lifetime.renewal_state(self.clock.now());
+        (renewal_state != RenewalState::Expired).then(|| (cached.token.clone(), renewal_state))
     }
 
     async fn renew_own(&self) -> Result<(), Status> {
@@ -143,7 +143,7 @@ impl Bearer {
                 secret: secret.expose().to_owned(),
             })),
             scope: scope.to_vec(),
-            // A token without scopes must still name us.
+            // A token without scopes must still name an audience.
             audience: if scope.is_empty() {
                 vec!["countersign".to_owned()]
             } else {
@@ -152,22 +152,22 @@ impl Bearer {
             context: None,
         });
         request.set_timeout(self.deadline);
-        let answer = TokenServiceClient::new(self.channel.clone()).issue(request).await?;
-        let tokens = answer.into_inner().tokens.unwrap_or_default();
-        let life = Life::of(&tokens);
+        let response = TokenServiceClient::new(self.channel.clone()).issue(request).await?;
+        let tokens = response.into_inner().tokens.unwrap_or_default();
+        let lifetime = TokenLifetime::of(&tokens);
         let token = SecretText::new(tokens.access_token);
-        *self.held.lock() = Some(Held {
+        *self.cached.lock() = Some(CachedToken {
             token: token.clone(),
-            life,
+            lifetime,
         });
         Ok(token)
     }
 
-    /// Forgets a token that the service no longer takes.
+    /// Drops a cached token that the service refused.
     pub(super) fn forget(&self, token: &SecretText) {
-        let mut held = self.held.lock();
-        if held.as_ref().is_some_and(|held| held.token == *token) {
-            *held = None;
+        let mut cached = self.cached.lock();
+        if cached.as_ref().is_some_and(|cached| cached.token == *token) {
+            *cached = None;
         }
     }
 }

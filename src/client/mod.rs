@@ -1,5 +1,5 @@
-//! What a calling service uses: [`Client`] for typed calls, [`Session`] for tokens that stay fresh, [`Verifier`] to
-//! validate without a call, [`Guard`] to do so in front of a tonic or axum service.
+//! The client library for services: [`Client`] for typed calls, [`Session`] for the tokens of a logged-in user, [`Verifier`]
+//! to validate tokens locally, [`Guard`] to do so in front of a tonic or axum service.
 //!
 //! ```no_run
 //! use countersign::client::{Client, Credential};
@@ -7,7 +7,7 @@
 //! # async fn example() -> Result<(), tonic::Status> {
 //! let client = Client::builder("http://127.0.0.1:50051").connect_lazy()?;
 //! let session = client.log_in("ada", "correct horse battery staple").await?;
-//! // Fresh at every use: refreshed ahead of expiry, once, however many ask.
+//! // Always valid: the session refreshes it before it expires, once for all concurrent callers.
 //! let token = session.access_token().await?;
 //! let answer = client.validate(token.expose(), "api", &[]).await?;
 //! assert!(answer.active);

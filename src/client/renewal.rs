@@ -1,5 +1,4 @@
-//! When a token is renewed: ahead of its expiry, by one caller at a time, and unseen by the others while the old one is
-//! good.
+//! Renewal of tokens before they expire: one caller at a time renews, and the others use the old token while it is valid.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,29 +9,29 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::clock::UnixMillis;
 use crate::proto::Tokens;
 
-/// How long a renewal ahead of time that failed is left alone.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The pause after a failed renewal before expiry.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The life of an access token.
+/// The times of an access token.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Life {
+pub(super) struct TokenLifetime {
     refresh_after: UnixMillis,
     expires: UnixMillis,
 }
 
-/// How a token stands at a moment.
+/// Whether an access token must be renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RenewalState {
-    /// Nothing to do.
+    /// Valid, and not yet to be renewed.
     Fresh,
-    /// Good, and to be renewed meanwhile.
+    /// Valid, and to be renewed in the background.
     Due,
-    /// No good any more.
-    Over,
+    /// No longer valid.
+    Expired,
 }
 
-impl Life {
-    /// Of the access token in an answer; one that says nothing of it is over.
+impl TokenLifetime {
+    /// The times of the access token in a response. Without times the token counts as expired.
     pub(super) fn of(tokens: &Tokens) -> Self {
         Self {
             refresh_after: moment(tokens.refresh_after.as_ref()),
@@ -42,7 +41,7 @@ impl Life {
 
     pub(super) fn renewal_state(self, now: UnixMillis) -> RenewalState {
         if now >= self.expires {
-            RenewalState::Over
+            RenewalState::Expired
         } else if now >= self.refresh_after {
             RenewalState::Due
         } else {
@@ -51,30 +50,31 @@ impl Life {
     }
 }
 
-/// Whose turn it is to renew.
+/// Allows one renewal at a time.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
-    turn: Arc<Mutex<()>>,
+pub(super) struct RenewalLock {
+    lock: Arc<Mutex<()>>,
+    /// When the next renewal before expiry may begin, in milliseconds of wall time.
     not_before: AtomicI64,
 }
 
-impl Turns {
-    /// The turn, if nobody has it and the last failure is long enough ago: for a renewal ahead of time.
-    pub(super) fn free(&self, now: UnixMillis) -> Option<OwnedMutexGuard<()>> {
+impl RenewalLock {
+    /// Acquires the lock for a renewal before expiry; `None` while a renewal runs, and for a moment after a failed one.
+    pub(super) fn try_acquire(&self, now: UnixMillis) -> Option<OwnedMutexGuard<()>> {
         if now.0 < self.not_before.load(Ordering::Relaxed) {
             return None;
         }
-        self.turn.clone().try_lock_owned().ok()
+        self.lock.clone().try_lock_owned().ok()
     }
 
-    /// Waits for the turn; whoever had it before may have done what was to be done.
-    pub(super) async fn wait(&self) -> OwnedMutexGuard<()> {
-        self.turn.clone().lock_owned().await
+    /// Waits for the lock. The previous holder may have renewed the token already, so check again.
+    pub(super) async fn acquire(&self) -> OwnedMutexGuard<()> {
+        self.lock.clone().lock_owned().await
     }
 
-    /// A renewal ahead of time failed: the next is tried a moment later.
-    pub(super) fn failed(&self, now: UnixMillis) {
-        self.not_before.store(now.plus(PAUSE).0, Ordering::Relaxed);
+    /// Records that a renewal before expiry failed, which delays the next one.
+    pub(super) fn record_failure(&self, now: UnixMillis) {
+        self.not_before.store(now.plus(RETRY_PAUSE).0, Ordering::Relaxed);
     }
 }
 
@@ -89,28 +89,28 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_renews_and_a_failure_is_left_alone_for_a_moment() {
-        let turns = Turns::default();
+    async fn one_caller_renews_and_a_failure_delays_the_next_renewal() {
+        let renewal = RenewalLock::default();
         let now = UnixMillis(10_000);
-        let mine = turns.free(now).expect("nobody renews");
-        assert!(turns.free(now).is_none(), "one at a time");
-        turns.failed(now);
-        drop(mine);
-        assert!(turns.free(now).is_none());
-        assert!(turns.free(now.plus(PAUSE)).is_some());
-        // Who needs a token now does not wait for that.
-        drop(turns.wait().await);
+        let permit = renewal.try_acquire(now).expect("no renewal runs");
+        assert!(renewal.try_acquire(now).is_none(), "one at a time");
+        renewal.record_failure(now);
+        drop(permit);
+        assert!(renewal.try_acquire(now).is_none());
+        assert!(renewal.try_acquire(now.plus(RETRY_PAUSE)).is_some());
+        // A caller without a valid token does not wait for that pause.
+        drop(renewal.acquire().await);
     }
 
     #[test]
-    fn a_token_is_fresh_then_due_then_over() {
+    fn a_token_is_fresh_then_due_then_expired() {
         let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
-        let life = Life::of(&Tokens {
+        let lifetime = TokenLifetime::of(&Tokens {
             refresh_after: at(70),
             access_expires_at: at(100),
             ..Tokens::default()
         });
-        let renewal_state = |secs| life.renewal_state(UnixMillis::from_secs(secs));
+        let renewal_state = |secs| lifetime.renewal_state(UnixMillis::from_secs(secs));
         assert_eq!(
             [
                 renewal_state(69),
@@ -122,12 +122,12 @@ mod tests {
                 RenewalState::Fresh,
                 RenewalState::Due,
                 RenewalState::Due,
-                RenewalState::Over
+                RenewalState::Expired
             ]
         );
         assert_eq!(
-            Life::of(&Tokens::default()).renewal_state(UnixMillis(0)),
-            RenewalState::Over
+            TokenLifetime::of(&Tokens::default()).renewal_state(UnixMillis(0)),
+            RenewalState::Expired
         );
     }
 }

@@ -1,4 +1,4 @@
-//! When to try again, and when to stop: a budget for all calls of a client, and delays that do not march in step.
+//! Retries: which failures are retried, after what delay, and a budget shared by all calls of a client.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -8,14 +8,14 @@ use tonic_types::StatusExt as _;
 
 use crate::secret::{Entropy, random};
 
-/// How a client tries again.
+/// How a client retries failed calls.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
-    /// The most attempts of one call, the first included.
+    /// The largest number of attempts of one call, including the first.
     pub attempts: u32,
-    /// The delay before the second attempt, on average half of it; doubles for each further one.
+    /// The upper bound of the random delay before the second attempt. It doubles for each further attempt.
     pub base: Duration,
-    /// The longest delay that the client chooses by itself.
+    /// The largest value of that bound. A delay that the service requests comes on top.
     pub ceiling: Duration,
 }
 
@@ -29,16 +29,16 @@ impl Default for RetryPolicy {
     }
 }
 
-/// How many failures a client pays for before it stops trying again: the retry throttling of gRPC (gRFC A6).
+/// The retry budget of a client: the retry throttling of gRPC (gRFC A6), with ten tokens.
 ///
-/// Each failure takes one, each success gives a tenth; below half nothing is tried again. A failure of which the service
-/// itself says when to come back takes four: a store of all replicas is down, or all have too much to do, and every client
-/// meets the same, so that a thousand of them with four repetitions each would be the storm. A service that is down thus sees
-/// hardly more calls than one that is up.
+/// A failure costs one token and a success returns a tenth; at half or below no call is retried. A failure for which the
+/// service requests a delay costs four: then a store of all replicas is down or all replicas are overloaded, so every client
+/// fails, and a thousand clients with four retries each would be a storm. A service that is down thus receives hardly more
+/// calls than one that is up.
 #[derive(Debug)]
 pub(super) struct Budget(AtomicI64);
 
-/// In tenths.
+/// The full budget, in tenths of a token.
 const FULL: i64 = 100;
 
 impl Budget {
@@ -46,63 +46,69 @@ impl Budget {
         Self(AtomicI64::new(FULL))
     }
 
-    pub(super) fn succeeded(&self) {
+    pub(super) fn record_success(&self) {
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
             (now < FULL).then_some(now + 1)
         });
     }
 
-    /// Pays for a failure; whether the call may be tried again.
-    pub(super) fn failed(&self, status: &Status) -> bool {
-        let price = if is_everywhere(status) { 40 } else { 10 };
+    /// Spends the cost of a failure; returns whether the call may be retried.
+    pub(super) fn spend(&self, status: &Status) -> bool {
+        let cost = if affects_all_clients(status) { 40 } else { 10 };
         let before = self
             .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some((now - price).max(0)));
-        before.unwrap_or(0) - price > FULL / 2
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some((now - cost).max(0)));
+        before.unwrap_or(0) - cost > FULL / 2
     }
 }
 
-/// Whether every client meets it now, and not only those of one replica.
-fn is_everywhere(status: &Status) -> bool {
-    let leaves = |info: tonic_types::ErrorInfo| info.reason == "SHUTTING_DOWN";
-    told(status).is_some() && !status.get_details_error_info().is_some_and(leaves)
+/// Whether a failure affects the clients of all replicas, not only those of one replica.
+fn affects_all_clients(status: &Status) -> bool {
+    let shuts_down = |info: tonic_types::ErrorInfo| info.reason == "SHUTTING_DOWN";
+    requested_delay(status).is_some() && !status.get_details_error_info().is_some_and(shuts_down)
 }
 
-/// When the service says to come back, if it wants that at all.
-fn told(status: &Status) -> Option<Duration> {
+/// The delay that the service requests before a retry; `None` if it requests none, or forbids retries.
+fn requested_delay(status: &Status) -> Option<Duration> {
     match pushback(status) {
         Pushback::Never => None,
         Pushback::After(delay) => Some(delay),
-        Pushback::Silent => status.get_details_retry_info().and_then(|info| info.retry_delay),
+        Pushback::Unspecified => status.get_details_retry_info().and_then(|info| info.retry_delay),
     }
 }
 
-/// How long to wait before attempt number `attempt` (the second is 2), if `status` is worth another one at all.
-pub(super) fn delay(policy: &RetryPolicy, status: &Status, attempt: u32, entropy: &dyn Entropy) -> Option<Duration> {
-    let better_later = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) || cut_off(status);
-    if attempt > policy.attempts || !better_later {
+/// The delay before attempt number `attempt` (2 is the first retry); `None` if the call must not be retried after `status`.
+pub(super) fn retry_delay(
+    policy: &RetryPolicy,
+    status: &Status,
+    attempt: u32,
+    entropy: &dyn Entropy,
+) -> Option<Duration> {
+    let is_transient = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) || was_cut_off(status);
+    if attempt > policy.attempts || !is_transient {
         return None;
     }
     if matches!(pushback(status), Pushback::Never) {
         return None;
     }
-    let told = told(status);
-    // Without a word from the service, an exhausted resource is not hammered.
-    if status.code() == Code::ResourceExhausted && told.is_none() {
+    let requested = requested_delay(status);
+    // An exhausted resource is retried only if the service requests it.
+    if status.code() == Code::ResourceExhausted && requested.is_none() {
         return None;
     }
-    let grown = policy
+    let bound = policy
         .base
         .saturating_mul(1 << attempt.saturating_sub(2).min(16))
         .min(policy.ceiling);
     let unit = f64::from(u32::from_be_bytes(random(entropy))) / f64::from(u32::MAX);
-    // What the service asks for is the least; the jitter comes on top, so that a fleet does not return at once.
-    Some(told.unwrap_or_default() + grown.mul_f64(unit))
+    // The jitter is added to the requested delay, so that the clients do not all return at once.
+    Some(requested.unwrap_or_default() + bound.mul_f64(unit))
 }
 
-/// Whether the connection ended under the call: a replica that goes away closes it, now and then between the moment
-/// when a call is taken on and the one when it would be sent. No server said so, which its source tells, nor did we give up.
-fn cut_off(status: &Status) -> bool {
+/// Whether the connection ended during the call. A replica that shuts down closes the connection, sometimes after a call was
+/// accepted for it and before it was sent. Such a status has a source, because no server sent it, and the source is not our
+/// own timeout.
+fn was_cut_off(status: &Status) -> bool {
     if !matches!(status.code(), Code::Cancelled | Code::Unknown) {
         return false;
     }
@@ -111,16 +117,18 @@ fn cut_off(status: &Status) -> bool {
     first.is_some() && !causes.any(<dyn std::error::Error>::is::<tonic::TimeoutExpired>)
 }
 
+/// What the service says of retries (gRFC A6).
 enum Pushback {
-    Silent,
+    /// The metadata is absent.
+    Unspecified,
     After(Duration),
     Never,
 }
 
-/// What the metadata `grpc-retry-pushback-ms` says; anything but a number means never.
+/// Reads the metadata `grpc-retry-pushback-ms`; any value but a number means never.
 fn pushback(status: &Status) -> Pushback {
     match status.metadata().get("grpc-retry-pushback-ms") {
-        None => Pushback::Silent,
+        None => Pushback::Unspecified,
         Some(value) => match value.to_str().ok().and_then(|text| text.parse().ok()) {
             Some(millis) => Pushback::After(Duration::from_millis(millis)),
             None => Pushback::Never,
@@ -137,30 +145,30 @@ mod tests {
     fn a_budget_runs_out_under_failures_and_fills_with_successes() {
         let budget = Budget::new();
         let cut = Status::unavailable("the connection broke");
-        let granted = (0..20).filter(|_| budget.failed(&cut)).count();
+        let granted = (0..20).filter(|_| budget.spend(&cut)).count();
         assert_eq!(granted, 4);
         for _ in 0..70 {
-            budget.succeeded();
+            budget.record_success();
         }
-        assert!(budget.failed(&cut));
+        assert!(budget.spend(&cut));
     }
 
     #[test]
-    fn what_all_clients_meet_is_paid_for_dearly() {
+    fn a_failure_of_all_clients_costs_more() {
         let budget = Budget::new();
         let mut down = Status::unavailable("a store cannot be reached");
         down.metadata_mut()
             .insert("grpc-retry-pushback-ms", "1000".parse().unwrap());
-        assert_eq!((0..20).filter(|_| budget.failed(&down)).count(), 1);
+        assert_eq!((0..20).filter(|_| budget.spend(&down)).count(), 1);
         for _ in 0..95 {
-            budget.succeeded();
+            budget.record_success();
         }
-        assert!(budget.failed(&down), "what works again may fail again");
+        assert!(budget.spend(&down), "the budget has filled again");
     }
 
     #[test]
-    fn a_connection_that_ends_under_a_call_is_tried_again_and_nobodys_refusal() {
-        let retried = |status: &Status| delay(&RetryPolicy::default(), status, 2, &SystemEntropy).is_some();
+    fn a_connection_that_ends_during_a_call_is_retried_and_no_refusal_is() {
+        let retried = |status: &Status| retry_delay(&RetryPolicy::default(), status, 2, &SystemEntropy).is_some();
         let closed = Status::from_error(Box::new(std::io::Error::other("connection closed")));
         assert!(retried(&closed), "{closed:?}");
         for refusal in [
@@ -173,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_can_get_better_is_tried_again() {
+    fn only_transient_failures_are_retried() {
         let policy = RetryPolicy::default();
         for code in [
             Code::Unauthenticated,
@@ -182,22 +190,22 @@ mod tests {
             Code::DeadlineExceeded,
         ] {
             assert!(
-                delay(&policy, &Status::new(code, ""), 2, &SystemEntropy).is_none(),
+                retry_delay(&policy, &Status::new(code, ""), 2, &SystemEntropy).is_none(),
                 "{code:?}"
             );
         }
-        assert!(delay(&policy, &Status::unavailable(""), 2, &SystemEntropy).is_some());
+        assert!(retry_delay(&policy, &Status::unavailable(""), 2, &SystemEntropy).is_some());
         assert!(
-            delay(&policy, &Status::unavailable(""), 5, &SystemEntropy).is_none(),
+            retry_delay(&policy, &Status::unavailable(""), 5, &SystemEntropy).is_none(),
             "attempts run out"
         );
-        assert!(delay(&policy, &Status::resource_exhausted(""), 2, &SystemEntropy).is_none());
+        assert!(retry_delay(&policy, &Status::resource_exhausted(""), 2, &SystemEntropy).is_none());
         let mut told = Status::resource_exhausted("");
         told.metadata_mut()
             .insert("grpc-retry-pushback-ms", "1500".parse().unwrap());
-        assert!(delay(&policy, &told, 2, &SystemEntropy).unwrap() >= Duration::from_millis(1500));
+        assert!(retry_delay(&policy, &told, 2, &SystemEntropy).unwrap() >= Duration::from_millis(1500));
         told.metadata_mut()
             .insert("grpc-retry-pushback-ms", "-1".parse().unwrap());
-        assert!(delay(&policy, &told, 2, &SystemEntropy).is_none());
+        assert!(retry_delay(&policy, &told, 2, &SystemEntropy).is_none());
     }
 }

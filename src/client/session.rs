@@ -1,4 +1,4 @@
-//! A logged-in person's tokens, kept fresh.
+//! The tokens of a logged-in user, kept fresh.
 
 use std::sync::Arc;
 
@@ -6,11 +6,12 @@ use parking_lot::Mutex;
 use tonic::{Code, Status};
 
 use super::calls::Client;
-use super::renewal::{Life, RenewalState, Turns};
+use super::renewal::{RenewalLock, RenewalState, TokenLifetime};
 use crate::proto::{RefreshRequest, Tokens};
 use crate::secret::SecretText;
 
-/// A session: its tokens are refreshed ahead of expiry, and never twice at once. Clones are the same session.
+/// The session of a logged-in user. Its tokens are refreshed before they expire, by one refresh at a time. Clones share the
+/// session.
 ///
 /// ```no_run
 /// use countersign::client::Client;
@@ -19,7 +20,7 @@ use crate::secret::SecretText;
 /// let client = Client::builder("http://127.0.0.1:50051").connect_lazy()?;
 /// let session = client.log_in("ada", "correct horse battery staple").await?;
 /// loop {
-///     // Costs nothing until `refresh_after` has passed; then one refresh runs beside the calls that go on.
+///     // Makes no call until `refresh_after` has passed; then one refresh runs in the background.
 ///     let token = session.access_token().await?;
 ///     println!("authorization: Bearer {}", token.expose());
 /// #   break;
@@ -35,63 +36,63 @@ pub struct Session {
 #[derive(Debug)]
 struct Shared {
     client: Client,
-    held: Mutex<Held>,
-    turns: Turns,
+    state: Mutex<State>,
+    renewal: RenewalLock,
 }
 
 #[derive(Debug)]
-struct Held {
+struct State {
     tokens: Tokens,
-    life: Life,
-    /// Of the refresh that is under way: a cancelled one is taken up again as the same attempt, because its reply may
-    /// have been lost with it.
-    attempt: Option<String>,
-    /// Why the session is over, once the service has said so.
-    over: Option<Status>,
+    lifetime: TokenLifetime,
+    /// The `attempt_id` of the refresh that runs. A cancelled refresh may have succeeded with its response lost, so the next
+    /// one is the same attempt.
+    attempt_id: Option<String>,
+    /// The error with which the service ended the session.
+    ended: Option<Status>,
 }
 
 impl Session {
-    /// The session of these tokens.
+    /// A session with these tokens.
     #[must_use]
     pub fn new(client: Client, tokens: Tokens) -> Self {
         Self {
             shared: Arc::new(Shared {
                 client,
-                held: Mutex::new(Held {
-                    life: Life::of(&tokens),
+                state: Mutex::new(State {
+                    lifetime: TokenLifetime::of(&tokens),
                     tokens,
-                    attempt: None,
-                    over: None,
+                    attempt_id: None,
+                    ended: None,
                 }),
-                turns: Turns::default(),
+                renewal: RenewalLock::default(),
             }),
         }
     }
 
-    /// A good access token. Once `refresh_after` has passed, one refresh runs beside the callers, who go on with the old
-    /// token while that is good; only without a good token is the refresh waited for.
+    /// A valid access token. Once `refresh_after` has passed, one refresh runs in the background while callers use the old
+    /// token. Only an expired token makes callers wait for the refresh.
     ///
-    /// `UNAUTHENTICATED` means that the session is over; on any other error the tokens are kept, and it may be tried
-    /// again.
+    /// # Errors
+    /// `UNAUTHENTICATED` if the session has ended. After any other error the tokens are kept, and the caller may try again.
     pub async fn access_token(&self) -> Result<SecretText, Status> {
         let shared = &self.shared;
         match shared.current()? {
             (token, RenewalState::Fresh) => return Ok(token),
             (token, RenewalState::Due) => {
-                if let Some(turn) = shared.turns.free(shared.client.clock().now()) {
+                if let Some(permit) = shared.renewal.try_acquire(shared.client.clock().now()) {
                     let shared = shared.clone();
                     tokio::spawn(async move {
-                        let _turn = turn;
+                        let _permit = permit;
                         if shared.refresh().await.is_err() {
-                            shared.turns.failed(shared.client.clock().now());
+                            shared.renewal.record_failure(shared.client.clock().now());
                         }
                     });
                 }
                 return Ok(token);
             }
-            (_, RenewalState::Over) => {}
+            (_, RenewalState::Expired) => {}
         }
-        let _turn = shared.turns.wait().await;
+        let _permit = shared.renewal.acquire().await;
         if let (token, RenewalState::Fresh | RenewalState::Due) = shared.current()? {
             return Ok(token);
         }
@@ -99,15 +100,15 @@ impl Session {
         Ok(shared.current()?.0)
     }
 
-    /// The tokens as they are now: what a gateway puts into cookies.
+    /// The current tokens, for instance for the cookies of a gateway.
     #[must_use]
     pub fn tokens(&self) -> Tokens {
-        self.shared.held.lock().tokens.clone()
+        self.shared.state.lock().tokens.clone()
     }
 
-    /// Ends the session. A refresh that is under way is waited for, so that none comes after.
+    /// Ends the session. Waits for a running refresh first, so that none follows.
     pub async fn log_out(self) -> Result<(), Status> {
-        let _turn = self.shared.turns.wait().await;
+        let _permit = self.shared.renewal.acquire().await;
         let token = self.tokens().refresh_token;
         self.shared.client.revoke_token(&token).await.map(drop)
     }
@@ -115,43 +116,43 @@ impl Session {
 
 impl Shared {
     fn current(&self) -> Result<(SecretText, RenewalState), Status> {
-        let held = self.held.lock();
-        match &held.over {
-            Some(over) => Err(over.clone()),
+        let state = self.state.lock();
+        match &state.ended {
+            Some(status) => Err(status.clone()),
             None => Ok((
-                SecretText::new(held.tokens.access_token.clone()),
-                held.life.renewal_state(self.client.clock().now()),
+                SecretText::new(state.tokens.access_token.clone()),
+                state.lifetime.renewal_state(self.client.clock().now()),
             )),
         }
     }
 
-    /// Refreshes; whoever calls has the turn.
+    /// Refreshes the tokens. The caller must hold the renewal lock.
     async fn refresh(&self) -> Result<(), Status> {
         let request = {
-            let mut held = self.held.lock();
-            let fresh = || {
+            let mut state = self.state.lock();
+            let new_id = || {
                 let id = crate::model::new_uuid(self.client.clock().now(), self.client.entropy());
                 id.simple().to_string()
             };
             RefreshRequest {
-                attempt_id: held.attempt.get_or_insert_with(fresh).clone(),
-                refresh_token: held.tokens.refresh_token.clone(),
+                attempt_id: state.attempt_id.get_or_insert_with(new_id).clone(),
+                refresh_token: state.tokens.refresh_token.clone(),
                 ..RefreshRequest::default()
             }
         };
-        let answer = self.client.refresh(request).await;
-        let mut held = self.held.lock();
-        match answer {
-            Ok(answer) => {
-                held.tokens = answer.tokens.unwrap_or_default();
-                held.life = Life::of(&held.tokens);
-                held.attempt = None;
+        let response = self.client.refresh(request).await;
+        let mut state = self.state.lock();
+        match response {
+            Ok(response) => {
+                state.tokens = response.tokens.unwrap_or_default();
+                state.lifetime = TokenLifetime::of(&state.tokens);
+                state.attempt_id = None;
                 Ok(())
             }
             Err(status) => {
-                // The service refuses the caller with the same code: only what it says of the session ends the session.
-                if status.code() == Code::Unauthenticated && !is_about_us(&status) {
-                    held.over = Some(status.clone());
+                // The service refuses an unauthenticated client with the same code, which does not end the session.
+                if status.code() == Code::Unauthenticated && !is_about_client(&status) {
+                    state.ended = Some(status.clone());
                 }
                 Err(status)
             }
@@ -159,8 +160,8 @@ impl Shared {
     }
 }
 
-/// Whether it is the client itself that is not known, rather than the session.
-fn is_about_us(status: &Status) -> bool {
+/// Whether the status is about the authentication of the client, not about the session.
+fn is_about_client(status: &Status) -> bool {
     use tonic_types::StatusExt as _;
     let details = status.get_error_details();
     details
