@@ -1,4 +1,4 @@
-//! How we hash: argon2id (RFC 9106) over the NFC form, with the configured cost and, if so configured, a pepper.
+//! Hashing of passwords: argon2id (RFC 9106) over the NFC form, with the configured cost and an optional pepper.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use crate::config;
 use crate::model::{Error, Result};
 use crate::secret::{Entropy, SecretBytes, SecretText, random};
 
-/// Salt of our hashes, in bytes (RFC 9106 §3.1).
+/// The length of the salt of new hashes, in bytes (RFC 9106 §3.1).
 pub(super) const SALT_LEN: usize = 16;
 
-/// Output of our hashes, in bytes.
+/// The length of the tag of new hashes, in bytes.
 pub(super) const TAG_LEN: usize = 32;
 
-/// Secrets that are mixed into hashes, by the id that the stored hash names.
+/// Peppers: secret inputs of the hash function, by the id in the stored hash.
 #[derive(Clone, Debug, Default)]
 pub struct Peppers {
     keys: BTreeMap<u32, SecretBytes<32>>,
@@ -26,7 +26,7 @@ pub struct Peppers {
 }
 
 impl Peppers {
-    /// These peppers. The largest id goes into new hashes if `in_use`; the others verify what they made.
+    /// Makes a set of peppers. New hashes use the one with the largest id if `in_use`; the others only verify older hashes.
     #[must_use]
     pub fn new(keys: impl IntoIterator<Item = (u32, SecretBytes<32>)>, in_use: bool) -> Self {
         let keys: BTreeMap<_, _> = keys.into_iter().collect();
@@ -35,7 +35,7 @@ impl Peppers {
     }
 }
 
-/// The cost of a new hash, and the peppers.
+/// The parameters of new hashes: their cost, and the peppers.
 #[derive(Clone, Debug)]
 pub struct HashParameters {
     memory_kib: u32,
@@ -45,7 +45,7 @@ pub struct HashParameters {
 }
 
 impl HashParameters {
-    /// The configured cost.
+    /// The parameters with the configured cost.
     #[must_use]
     pub fn new(config: &config::Password, peppers: Peppers) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl HashParameters {
         }
     }
 
-    /// The same cost with other peppers.
+    /// The same cost with these peppers.
     #[must_use]
     pub fn with_peppers(&self, peppers: Peppers) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl HashParameters {
         }
     }
 
-    /// What hashing with it takes.
+    /// The cost of a new hash, with the id of its pepper.
     pub(super) fn cost(&self) -> Cost {
         Cost {
             algorithm: Algorithm::Argon2id,
@@ -77,7 +77,7 @@ impl HashParameters {
         }
     }
 
-    /// The PHC string of a new hash, with `keyid` naming the pepper.
+    /// Hashes a password; returns a PHC string whose `keyid` names the pepper.
     pub(super) fn hash(
         &self,
         password: &SecretText,
@@ -111,7 +111,7 @@ impl HashParameters {
     }
 }
 
-/// What computing one argon2 hash takes.
+/// The parameters of one argon2 hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cost {
     pub(super) algorithm: Algorithm,
@@ -123,7 +123,7 @@ pub(super) struct Cost {
 }
 
 impl Cost {
-    /// Fills `tag`. The caller has checked that the cost is affordable.
+    /// Computes the hash into `tag`. The caller must have checked that the cost is affordable.
     pub(super) fn compute(
         &self,
         password: &[u8],
@@ -138,8 +138,11 @@ impl Cost {
         let argon2 = match self.pepper {
             None => Argon2::new(self.algorithm, self.version, params),
             Some(id) => {
-                let unknown =
-                    || Error::internal(format!("a stored password hash names pepper {id}, which is not open"));
+                let unknown = || {
+                    Error::internal(format!(
+                        "a stored password hash needs pepper {id}, which is not available"
+                    ))
+                };
                 let key = peppers.keys.get(&id).ok_or_else(unknown)?;
                 Argon2::new_with_secret(key.expose(), self.algorithm, self.version, params).map_err(Error::internal)?
             }
@@ -150,8 +153,8 @@ impl Cost {
     }
 }
 
-/// The memory of one hashing thread, kept from hash to hash: so the process needs threads × memory, whatever its
-/// allocator does with what is given back.
+/// The working memory of one hashing thread. It is kept between hashes, so the process needs threads × memory in total,
+/// however its allocator treats freed memory.
 #[derive(Debug, Default)]
 pub(super) struct ScratchMemory(Vec<Block>);
 
@@ -170,7 +173,7 @@ impl ScratchMemory {
         self.0.len()
     }
 
-    /// Gives back what an imported hash needed beyond our own cost.
+    /// Frees the memory that an imported hash needed beyond our own cost.
     pub(super) fn trim(&mut self, parameters: &HashParameters) {
         let usual = usize::try_from(parameters.memory_kib).unwrap_or(usize::MAX);
         if self.0.len() > usual {
@@ -180,7 +183,8 @@ impl ScratchMemory {
     }
 }
 
-/// The form that we hash: NFC, so that one password typed on two keyboards is one password (NIST SP 800-63B-4 §3.1.1.2).
+/// The NFC form of a password, which is hashed: the same password from two keyboards may differ in its code points
+/// (NIST SP 800-63B-4 §3.1.1.2).
 pub(super) fn normalised(password: &SecretText) -> Zeroizing<String> {
     let text = password.expose();
     Zeroizing::new(if is_nfc(text) {

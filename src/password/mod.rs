@@ -1,8 +1,8 @@
-//! Passwords: what a new one must be, how it is stored, how a stored one is verified, and the threads that do the work.
+//! Passwords: the policy for new ones, hashing and verification, and the threads that compute hashes.
 //!
-//! Ours are argon2id PHC strings over the NFC form; hashes that other systems made (argon2, bcrypt, scrypt, PBKDF2) are
-//! verified over the bytes as they came and replaced at the next login. No hash is computed before its parameters have
-//! been found affordable, and none outside the [`Pool`].
+//! New hashes are argon2id PHC strings over the NFC form. Hashes imported from other systems (argon2, bcrypt, scrypt,
+//! PBKDF2) are verified over the bytes that the user sent, and replaced at the next login. The parameters of a hash are
+//! checked to be affordable before it is computed, and only the [`Pool`] computes hashes.
 
 mod hash;
 mod policy;

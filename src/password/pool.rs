@@ -1,8 +1,8 @@
 //! The hashing pool: a few threads of low priority behind a bounded queue.
 //!
-//! A hash takes tens of milliseconds of one core and tens of megabytes. So hashes never run on the threads that serve
-//! calls, at most `hash_threads` run at a time (which bounds the memory), and a flood of logins is refused at the queue
-//! instead of growing without bound. A caller that has gone or whose deadline has passed costs nothing.
+//! A hash takes tens of milliseconds of one core and tens of megabytes. Therefore hashes never run on the threads that serve
+//! calls, at most `hash_threads` run at once (which bounds the memory), and the bounded queue refuses a flood of logins. No
+//! hash is computed for a caller that has gone away or whose deadline has passed.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
 use super::hash::{HashParameters, Peppers, ScratchMemory};
-use super::policy::{Policy, check_guessable, check_size, words};
-use super::queue::{Queue, PushError, QueueItem};
+use super::policy::{Policy, check_size, check_strength, words};
+use super::queue::{PushError, Queue, QueueItem};
 use super::verify::PasswordCheck;
 use crate::clock::Clock;
 use crate::config;
@@ -25,10 +25,11 @@ use crate::model::{Error, ErrorKind, Result};
 use crate::secret::{Entropy, SecretText};
 use crate::spans::SPANS;
 
-/// Linux gives a thread of this niceness about a tenth of what it gives one that serves calls, if both want the core.
+/// The niceness of hashing threads. When both need one core, Linux gives such a thread about a tenth of the time of a thread
+/// that serves calls.
 const NICENESS: i32 = 10;
 
-/// When a refused caller may try again: a full queue of the default length is worked off in about that time.
+/// When a refused caller may try again: the time in which a full queue of the default length is processed, roughly.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The hashing threads. Dropping it stops them.
@@ -46,13 +47,13 @@ struct Shared {
 }
 
 struct Job {
-    /// By the clock's monotonic time.
+    /// In monotonic time.
     deadline: Duration,
     clock: Arc<dyn Clock>,
     work: Box<dyn Work>,
 }
 
-/// A piece of work together with who waits for it.
+/// A computation with the caller that waits for its result.
 trait Work: Send {
     fn is_abandoned(&self) -> bool;
     fn run(self: Box<Self>, parameters: &HashParameters, memory: &mut ScratchMemory);
@@ -64,7 +65,7 @@ struct Task<F, T> {
 }
 
 impl Pool {
-    /// Starts the threads.
+    /// Starts the hashing threads.
     pub fn start(
         config: &config::Password,
         peppers: Peppers,
@@ -92,11 +93,11 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Whether a new password is good enough. `field` is its path in the request, `context` what it must not be made of:
-    /// user name, e-mail, display name.
+    /// Checks a new password against the policy. `field` is its path in the request. `context` holds texts that it must not
+    /// be made of: user name, e-mail, display name.
     ///
     /// # Errors
-    /// `PASSWORD_TOO_WEAK` at the field, and as [`Pool::verify`].
+    /// `PASSWORD_TOO_WEAK` at `field`, and as [`Pool::verify`].
     pub async fn check(
         &self,
         password: &SecretText,
@@ -106,18 +107,18 @@ impl Pool {
     ) -> Result<()> {
         self.shared.policy.check_length(password, field)?;
         let (password, words) = (password.clone(), words(context));
-        let compute = move |_: &HashParameters, _: &mut ScratchMemory| check_guessable(&password, field, &words);
+        let compute = move |_: &HashParameters, _: &mut ScratchMemory| check_strength(&password, field, &words);
         self.run(deadline, compute).await
     }
 
-    /// Whether the password is the stored one. `None` or an empty text (no such user, no password set) takes as long as
-    /// a wrong password and matches nothing.
+    /// Checks a password against a stored hash. `None` or an empty hash (no such user, no password set) matches no password,
+    /// and takes as long as a wrong one.
     ///
-    /// `deadline` is a moment of the clock's monotonic time.
+    /// `deadline` is in monotonic time.
     ///
     /// # Errors
-    /// `OVERLOADED` at once if the queue is full, `DEADLINE_EXCEEDED`, `SHUTTING_DOWN`, `INVALID_REQUEST` if the
-    /// password is over [`MAX_BYTES`](super::MAX_BYTES).
+    /// `OVERLOADED` immediately if the queue is full, `DEADLINE_EXCEEDED`, `SHUTTING_DOWN`, `INVALID_REQUEST` if the
+    /// password has more than [`MAX_BYTES`](super::MAX_BYTES).
     pub async fn verify(
         &self,
         stored: Option<SecretText>,
@@ -131,7 +132,7 @@ impl Pool {
         self.run(deadline, compute).await
     }
 
-    /// The PHC string of a password, for the store. Whether it is good enough was asked of the policy before.
+    /// Hashes a password; returns the PHC string to store. Does not check the policy; see [`Pool::check`].
     ///
     /// # Errors
     /// As [`Pool::verify`].
@@ -144,24 +145,24 @@ impl Pool {
         self.run(deadline, compute).await
     }
 
-    /// Uses these peppers from the next hash on.
+    /// Replaces the peppers, from the next hash on.
     pub fn set_peppers(&self, peppers: Peppers) {
         let parameters = self.shared.parameters.load().with_peppers(peppers);
         self.shared.parameters.store(Arc::new(parameters));
     }
 
-    /// How many callers wait for a thread.
+    /// The number of callers that wait for a thread.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.shared.queue.len()
     }
 
-    /// Refuses what waits and waits for what is being hashed. Blocks for as long as one hash takes.
+    /// Stops the threads: refuses waiting jobs and finishes running ones. Blocks for as long as one hash takes.
     pub fn stop(&self) {
         self.shared.queue.close();
         for thread in std::mem::take(&mut *self.threads.lock()) {
             if thread.join().is_err() {
-                tracing::error!("a hashing thread had panicked");
+                tracing::error!("a hashing thread panicked");
             }
         }
     }
@@ -173,7 +174,7 @@ impl Pool {
     {
         let left = deadline.saturating_sub(self.shared.clock.monotonic());
         if left.is_zero() {
-            return Err(refused("deadline", ErrorKind::DeadlineExceeded.into()));
+            return Err(count_refusal("deadline", ErrorKind::DeadlineExceeded.into()));
         }
         let (reply, answer) = oneshot::channel();
         let job = Job {
@@ -185,16 +186,16 @@ impl Pool {
             Ok(()) => {}
             Err(PushError::Full) => {
                 let error = Error::from(ErrorKind::Overloaded).retry_after(RETRY_AFTER);
-                return Err(refused("full", error));
+                return Err(count_refusal("full", error));
             }
             Err(PushError::Closed) => return Err(ErrorKind::ShuttingDown.into()),
         }
         let span = tracing::info_span!(target: SPANS, "password hash", otel.kind = "internal");
         match tokio::time::timeout(left, answer).instrument(span).await {
             Ok(Ok(result)) => result,
-            // Forgotten unanswered: by the queue as hopeless, or by a pool that stops.
+            // The queue dropped the job: it was obsolete, or the pool stops.
             Ok(Err(_)) if self.shared.clock.monotonic() < deadline => Err(ErrorKind::ShuttingDown.into()),
-            Ok(Err(_)) | Err(_) => Err(refused("deadline", ErrorKind::DeadlineExceeded.into())),
+            Ok(Err(_)) | Err(_) => Err(count_refusal("deadline", ErrorKind::DeadlineExceeded.into())),
         }
     }
 }
@@ -244,10 +245,10 @@ where
 
     fn run(self: Box<Self>, parameters: &HashParameters, memory: &mut ScratchMemory) {
         let Self { compute, reply } = *self;
-        // A library that panics on some hash must not take the thread with it.
+        // A library that panics on some hash must not end the thread.
         let result = catch_unwind(AssertUnwindSafe(|| compute(parameters, memory)));
         let result = result.unwrap_or_else(|_| Err(Error::internal("hashing panicked")));
-        // Nobody may be waiting any more.
+        // The caller may have gone away.
         let _ = reply.send(result);
     }
 }
@@ -265,22 +266,23 @@ fn describe_metrics() {
     );
     metrics::describe_counter!(
         "countersign_password_refused_total",
-        "Passwords that were not looked at: the queue was full, or the deadline passed first."
+        "Passwords that were refused unread: the queue was full, or the deadline passed first."
     );
-    // They are there before the first login: what is born with a sample hides it.
+    // Registered before the first login: `rate()` ignores the first sample of a series that begins with it.
     metrics::gauge!("countersign_password_queued").set(0.0);
     drop(metrics::histogram!("countersign_password_hash_seconds"));
 }
 
-fn refused(reason: &'static str, error: Error) -> Error {
+/// Counts a refused password under `reason`.
+fn count_refusal(reason: &'static str, error: Error) -> Error {
     metrics::counter!("countersign_password_refused_total", "reason" => reason).increment(1);
     error
 }
 
 fn lower_priority() {
-    // Elsewhere the call would lower the whole process.
+    // On other systems the call would lower the priority of the whole process.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "the priority of a hashing thread could not be lowered");
+        tracing::debug!(%error, "cannot lower the priority of a hashing thread");
     }
 }

@@ -1,16 +1,16 @@
-//! The queue before the hashing threads: bounded, first come first served, without those who no longer wait.
+//! The bounded FIFO queue of the hashing threads. It drops jobs whose caller no longer waits.
 
 use std::collections::VecDeque;
 
 use parking_lot::{Condvar, Mutex};
 
-/// Something that waits and may cease to be worth doing.
+/// A job in the queue, which may become obsolete while it waits.
 pub(super) trait QueueItem {
-    /// Whether nobody waits for it any more, or will not when it is done.
+    /// Whether the caller has gone away or its deadline has passed.
     fn is_obsolete(&self) -> bool;
 }
 
-/// A bounded queue between tasks and threads.
+/// A bounded queue from async tasks to threads.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
@@ -24,10 +24,12 @@ struct State<T> {
     closed: bool,
 }
 
-/// Why something was not taken.
+/// Why the queue did not accept a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PushError {
+    /// The queue has reached its capacity.
     Full,
+    /// The queue has been closed.
     Closed,
 }
 
@@ -43,7 +45,7 @@ impl<T: QueueItem> Queue<T> {
         }
     }
 
-    /// Adds to the end. Before it refuses it forgets the hopeless, so that they never keep anybody out.
+    /// Adds a job at the end. A full queue drops its obsolete jobs first, so that they never block a caller.
     pub(super) fn push(&self, item: T) -> Result<(), PushError> {
         let mut state = self.state.lock();
         if state.closed {
@@ -61,7 +63,7 @@ impl<T: QueueItem> Queue<T> {
         Ok(())
     }
 
-    /// Takes from the front what is worth doing; waits for it. None once the queue is closed.
+    /// Waits for the first job that is not obsolete, and removes it. `None` once the queue is closed.
     pub(super) fn pop(&self) -> Option<T> {
         let mut state = self.state.lock();
         loop {
@@ -76,12 +78,12 @@ impl<T: QueueItem> Queue<T> {
         }
     }
 
-    /// How many wait.
+    /// The number of waiting jobs.
     pub(super) fn len(&self) -> usize {
         self.state.lock().waiting.len()
     }
 
-    /// Forgets all that wait, and takes no more.
+    /// Drops all waiting jobs, and accepts no more.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;

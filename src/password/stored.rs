@@ -1,7 +1,7 @@
-//! Stored hashes, ours and imported: read strictly, and refused if computing them would cost too much.
+//! A strict parser of stored hashes, ours and imported ones, which refuses hashes that cost too much to compute.
 //!
-//! A hash names its own cost, and verifying obeys it: whoever may import a hash or write to the database could otherwise
-//! stop the service with one login (argon2 alone would take 4 TiB from `m=4294967295`). So the bounds come first, here:
+//! A hash contains its own cost parameters. Without bounds, a client that may import hashes, or an attacker with write access
+//! to the database, could stop the service with one login: argon2 with `m=4294967295` takes 4 TiB. The bounds:
 //!
 //! | hash | accepted |
 //! | --- | --- |
@@ -12,7 +12,8 @@
 //! | all | ≤ 512 bytes of ASCII, output 16 to 64 bytes (bcrypt: 23), salt ≥ 8 bytes |
 //!
 //! argon2d (it leaks through memory access patterns), `$2x$` (hashes of a broken bcrypt) and unknown parameters are
-//! refused. The `bcrypt` crate panicked on text outside ASCII before 0.19.2 (RUSTSEC-2026-0199): none reaches it here.
+//! refused. Text outside ASCII is refused before it reaches the `bcrypt` crate, which panicked on it before 0.19.2
+//! (RUSTSEC-2026-0199).
 
 use std::num::NonZeroU32;
 
@@ -34,18 +35,22 @@ const MAX_SCRYPT_MEMORY: u64 = 256 << 20;
 const MAX_SCRYPT_WORK: u64 = 1 << 30;
 const MAX_PBKDF2_ITERATIONS: u32 = 10_000_000;
 
-/// Whether a hash that another system made can be verified here at a bearable cost.
+/// Checks that a hash made by another system can be verified here at an affordable cost.
+///
+/// # Errors
+/// `INVALID_REQUEST` at `field`.
 pub fn check_imported(hash: &SecretText, field: &'static str) -> Result<()> {
     match StoredHash::parse(hash.expose()) {
-        Ok(StoredHash::Argon2 { cost, .. }) if cost.pepper.is_some() => {
-            Err(Error::invalid(field, "names a pepper (keyid), which is not known here"))
-        }
+        Ok(StoredHash::Argon2 { cost, .. }) if cost.pepper.is_some() => Err(Error::invalid(
+            field,
+            "names a pepper (keyid), which this service does not have",
+        )),
         Ok(_) => Ok(()),
         Err(UnusableHash(why)) => Err(Error::invalid(field, why)),
     }
 }
 
-/// Why a hash is refused. Says nothing of the hash itself.
+/// Why a stored hash is unusable. The text does not quote the hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UnusableHash(pub(super) &'static str);
 
@@ -79,7 +84,7 @@ pub(super) enum Digest {
 }
 
 impl StoredHash {
-    /// Reads a stored hash; refuses what is malformed or costs too much.
+    /// Parses a stored hash; refuses one that is malformed or costs too much.
     pub(super) fn parse(text: &str) -> Result<Self, UnusableHash> {
         if text.len() > MAX_TEXT || !text.is_ascii() {
             return Err(UnusableHash("a hash is at most 512 bytes of ASCII"));
@@ -100,7 +105,7 @@ impl StoredHash {
             "pbkdf2-sha512" => parse_pbkdf2(text, Digest::Sha512),
             "pbkdf2_sha256" => parse_django(text),
             _ => Err(UnusableHash(
-                "not a known hash: argon2id, argon2i, bcrypt, scrypt and PBKDF2 are",
+                "is not a supported hash: argon2id, argon2i, bcrypt, scrypt or PBKDF2",
             )),
         }
     }
@@ -120,7 +125,9 @@ fn parse_argon2(text: &str, algorithm: Algorithm) -> Result<StoredHash, Unusable
                 .decode(id.as_str())
                 .ok()
                 .and_then(|id| id.try_into().ok());
-            Some(u32::from_be_bytes(id.ok_or(UnusableHash("argon2: keyid is not one of ours"))?))
+            Some(u32::from_be_bytes(
+                id.ok_or(UnusableHash("argon2: keyid has an unknown format"))?,
+            ))
         }
     };
     let (memory_kib, iterations, parallelism) = (phc.number("m")?, phc.number("t")?, phc.number("p")?);
@@ -185,7 +192,7 @@ fn parse_pbkdf2(text: &str, digest: Digest) -> Result<StoredHash, UnusableHash> 
     })
 }
 
-/// Django's `pbkdf2_sha256$ITERATIONS$SALT$HASH`: the salt is text, the hash padded base64.
+/// Parses Django's `pbkdf2_sha256$ITERATIONS$SALT$HASH`, where the salt is text and the hash is padded base64.
 fn parse_django(text: &str) -> Result<StoredHash, UnusableHash> {
     let malformed = UnusableHash("pbkdf2_sha256: malformed");
     let mut parts = text.split('$').skip(1);
@@ -215,7 +222,7 @@ fn pbkdf2_iterations(iterations: u32) -> Result<NonZeroU32, UnusableHash> {
         .ok_or(UnusableHash("PBKDF2: the iterations are out of bounds"))
 }
 
-/// A string in the format of the Password Hashing Competition, with a salt, a hash and known parameters only.
+/// A string in the PHC format (of the Password Hashing Competition) with a salt, a hash and only known parameters.
 struct Phc {
     hash: PasswordHash,
     version: Option<u32>,
@@ -232,7 +239,7 @@ impl Phc {
             .iter()
             .all(|name| known.contains(&name.as_str()) && once(name.as_str()))
         {
-            return Err(UnusableHash("an unknown or repeated parameter"));
+            return Err(UnusableHash("a parameter is unknown or repeated"));
         }
         let salt = hash
             .salt
@@ -264,6 +271,6 @@ impl Phc {
         self.hash
             .params
             .get_decimal(name)
-            .ok_or(UnusableHash("a parameter is missing or no number"))
+            .ok_or(UnusableHash("a parameter is missing or is not a number"))
     }
 }

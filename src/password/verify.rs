@@ -1,4 +1,4 @@
-//! Whether a password is the stored one. Computes on the thread that calls: for the pool alone.
+//! Checks of passwords against stored hashes. They compute on the calling thread, so only the pool uses them.
 
 use aws_lc_rs::pbkdf2;
 
@@ -7,30 +7,30 @@ use super::stored::{Digest, StoredHash, UnusableHash};
 use crate::model::{Error, Result, UserId};
 use crate::secret::{SecretText, same};
 
-/// What verifying a password found.
+/// The result of a check of a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PasswordCheck {
-    /// Whether it is the stored one.
+    /// Whether the password matches the stored hash.
     pub matches: bool,
-    /// Whether it should be hashed anew: the stored hash is imported, or not what the configuration asks for now.
-    /// False unless it matches.
+    /// Whether the password matches and should be hashed again, because the stored hash is imported or has other
+    /// parameters than the current configuration.
     pub rehash_needed: bool,
-    /// Why the stored hash was not even looked at: it is malformed or too costly, and matches nothing.
+    /// Why the stored hash is unusable (malformed or too costly), if it is. Such a hash matches no password.
     pub unusable_hash: Option<&'static str>,
 }
 
 impl PasswordCheck {
-    /// Tells the log whose stored hash is unfit, if it is: only a new password helps that user.
+    /// Logs an error with the user if the stored hash is unusable. Only a new password helps that user.
     pub fn log_unusable_hash(&self, user: &UserId, request_id: &str) {
         if let Some(why) = self.unusable_hash {
-            tracing::error!(request_id, %user, why, "a stored password hash is refused: set the user's password anew");
+            tracing::error!(request_id, %user, why, "a stored password hash is refused: set a new password for the user");
         }
     }
 }
 
 impl HashParameters {
-    /// Whether the password is the stored one. With nothing stored a hash of the current cost is computed all the same,
-    /// so that the time does not tell whether there is such a user.
+    /// Checks a password against a stored hash. Without a stored hash, it computes a hash of the current cost all the same, so
+    /// that the time does not reveal whether the user exists.
     pub(super) fn verify(
         &self,
         stored: Option<&SecretText>,
@@ -42,17 +42,22 @@ impl HashParameters {
             .map(|stored| StoredHash::parse(stored.expose()));
         match stored {
             Some(Ok(stored)) => self.verify_stored(&stored, password, memory),
-            Some(Err(UnusableHash(why))) => self.verify_nothing(Some(why), password, memory),
-            None => self.verify_nothing(None, password, memory),
+            Some(Err(UnusableHash(why))) => self.verify_dummy(Some(why), password, memory),
+            None => self.verify_dummy(None, password, memory),
         }
     }
 
-    fn verify_stored(&self, stored: &StoredHash, password: &SecretText, memory: &mut ScratchMemory) -> Result<PasswordCheck> {
+    fn verify_stored(
+        &self,
+        stored: &StoredHash,
+        password: &SecretText,
+        memory: &mut ScratchMemory,
+    ) -> Result<PasswordCheck> {
         let raw = password.expose().as_bytes();
         let (matches, current) = if let StoredHash::Argon2 { cost, salt, tag } = stored {
             let normal = normalised(password);
             let ours = stored.matches(normal.as_bytes(), self.peppers(), memory)?;
-            // An imported argon2 hash looks like ours but was made of the bytes as they came.
+            // An imported argon2 hash looks like ours, but was made of the bytes as the user sent them.
             let theirs = normal.as_bytes() != raw && stored.matches(raw, self.peppers(), memory)?;
             let current = ours && *cost == self.cost() && salt.len() == SALT_LEN && tag.len() == TAG_LEN;
             (ours | theirs, current)
@@ -66,8 +71,8 @@ impl HashParameters {
         })
     }
 
-    /// Takes as long as a hash of the current cost.
-    fn verify_nothing(
+    /// Computes a hash of the current cost and matches no password.
+    fn verify_dummy(
         &self,
         unusable_hash: Option<&'static str>,
         password: &SecretText,
@@ -88,7 +93,7 @@ impl HashParameters {
 }
 
 impl StoredHash {
-    /// Whether it is the hash of these bytes.
+    /// Whether this is the hash of `password`.
     pub(super) fn matches(&self, password: &[u8], peppers: &Peppers, memory: &mut ScratchMemory) -> Result<bool> {
         match self {
             Self::Argon2 { cost, salt, tag } => {

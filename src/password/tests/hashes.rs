@@ -61,7 +61,7 @@ fn bcrypt_is_that_of_the_python_package() {
     }
 }
 
-/// Made by Python's `hashlib`, the second and fourth of text in NFD.
+/// Made by Python's `hashlib`; the second and fourth are of text in NFD.
 #[rstest]
 #[case::scrypt(
     "correct horse",
@@ -174,7 +174,7 @@ fn a_pepper_is_named_by_the_hash_and_can_be_rotated() {
         (true, true),
         "switched on"
     );
-    // A pepper that does not open is an outage, not a wrong password.
+    // A missing pepper is an error of the service, not a wrong password.
     let error = plain.verify(Some(&hash), &text("password"), &mut memory).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Internal);
     assert!(check_imported(&hash, "password_hash").is_err());
@@ -183,7 +183,8 @@ fn a_pepper_is_named_by_the_hash_and_can_be_rotated() {
 #[test]
 fn the_memory_of_a_large_hash_is_given_back() {
     let (parameters, mut memory) = (parameters(&[], false), ScratchMemory::default());
-    let stored = StoredHash::parse("$argon2id$v=19$m=4096,t=1,p=1$c29tZXNhbHQ$9sTbSlTio3Biev89thdrlKKiCaYsjjYVJxGAL3swxpQ");
+    let stored =
+        StoredHash::parse("$argon2id$v=19$m=4096,t=1,p=1$c29tZXNhbHQ$9sTbSlTio3Biev89thdrlKKiCaYsjjYVJxGAL3swxpQ");
     stored
         .unwrap()
         .matches(b"password", parameters.peppers(), &mut memory)

@@ -1,4 +1,4 @@
-//! Hashes that somebody made to hurt: refused when they are read, before anything is computed.
+//! Hashes made by an attacker. The parser refuses them before any computation.
 
 use proptest::prelude::*;
 use rstest::rstest;

@@ -7,7 +7,7 @@ use super::hash::{HashParameters, Peppers, ScratchMemory};
 use crate::config::{Config, Layers};
 use crate::secret::{SecretBytes, SecretText};
 
-/// The defaults, at a cost that tests can bear.
+/// The default configuration with a low hash cost.
 fn config() -> crate::config::Password {
     let mut config = Config::load(&Layers::default()).unwrap().password;
     (config.memory_kib, config.iterations) = (64, 1);
@@ -25,9 +25,9 @@ fn text(text: &str) -> SecretText {
     SecretText::new(text)
 }
 
-/// Matches, needs a new hash.
+/// Returns `matches` and `rehash_needed`.
 fn verify(parameters: &HashParameters, stored: &str, password: &str) -> (bool, bool) {
-    let verdict = parameters.verify(Some(&text(stored)), &text(password), &mut ScratchMemory::default());
-    let verdict = verdict.unwrap();
-    (verdict.matches, verdict.rehash_needed)
+    let check = parameters.verify(Some(&text(stored)), &text(password), &mut ScratchMemory::default());
+    let check = check.unwrap();
+    (check.matches, check.rehash_needed)
 }

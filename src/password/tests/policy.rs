@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use rstest::rstest;
 
-use super::super::policy::{MAX_BYTES, Policy, check_guessable, words};
+use super::super::policy::{MAX_BYTES, Policy, check_strength, words};
 use super::*;
 use crate::clock::{Clock as _, SystemClock};
 use crate::model::{ErrorKind, Result};
@@ -15,7 +15,7 @@ fn check(password: &str) -> Result<()> {
 fn check_in(password: &str, context: &[&str]) -> Result<()> {
     let password = text(password);
     Policy::new(&config()).check_length(&password, "new_password")?;
-    check_guessable(&password, "new_password", &words(context))
+    check_strength(&password, "new_password", &words(context))
 }
 
 #[rstest]
@@ -82,7 +82,7 @@ fn hostile_context_is_bounded() {
     check_in("violet-anchor-drums-91", &context).unwrap();
 }
 
-/// Without the window this takes minutes in a test build; with it, as long as a few hashes.
+/// Without the limit on the prefix this takes minutes in a test build; with it, as long as a few hashes.
 #[test]
 fn a_text_of_look_alikes_is_looked_at_in_part() {
     let started = SystemClock::new();

@@ -16,10 +16,10 @@ fn pool(threads: usize, queue: usize) -> Arc<Pool> {
     Arc::new(Pool::start(&config, Peppers::default(), clock, Arc::new(SystemEntropy)).unwrap())
 }
 
-/// A deadline far away: the pool's clock begins with the pool.
+/// A deadline in the far future. The clock of the pool starts with the pool.
 const LONG: Duration = Duration::from_mins(1);
 
-/// Keeps one thread of the pool busy until the sender is dropped; returns when it is.
+/// Keeps one thread of the pool busy until the returned sender is dropped. Returns once the thread is busy.
 async fn occupy(pool: &Arc<Pool>) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<(), Error>>) {
     let (release, held) = mpsc::channel::<()>();
     let (says, running) = tokio::sync::oneshot::channel();
@@ -36,7 +36,7 @@ async fn occupy(pool: &Arc<Pool>) -> (mpsc::Sender<()>, tokio::task::JoinHandle<
     (release, task)
 }
 
-/// Waits until so many are queued.
+/// Waits until this many jobs are queued.
 async fn queued(pool: &Pool, count: usize) {
     let counted = async {
         while pool.queued() != count {
@@ -110,7 +110,7 @@ async fn who_has_gone_is_neither_hashed_nor_in_the_way() {
     queued(&pool, 1).await;
     gone.abort();
     gone.await.unwrap_err();
-    // The queue is full of one who has gone: the next one gets the place.
+    // The only queued caller has gone away, so the next caller takes its place.
     let next = Arc::clone(&pool);
     let next = tokio::spawn(async move { next.hash(text("next"), LONG).await });
     tokio::task::yield_now().await;
@@ -130,7 +130,7 @@ async fn who_cannot_be_served_in_time_is_not_hashed() {
         count.fetch_add(1, Ordering::SeqCst);
         Ok(())
     };
-    // The clock of the pool began with it, less than that ago or the answer is the same.
+    // The pool's clock starts with the pool. If this test is slower than the deadline, the result is the same.
     let soon = Duration::from_millis(200);
     assert_eq!(
         pool.run(soon, work).await.unwrap_err().kind,
