@@ -1,4 +1,4 @@
-//! The keys that verify: what a replica, a client library or a gateway knows of them.
+//! The public keys with which a replica, a client library or a gateway verifies tokens.
 
 use crate::clock::UnixMillis;
 use crate::model::{Error, KeyId, KeyState, Result};
@@ -6,27 +6,29 @@ use crate::model::{Error, KeyId, KeyState, Result};
 use super::jwk;
 use super::public::PublicKey;
 
-/// A key, and what became of it.
+/// A key and its status.
 #[derive(Clone, Debug)]
 pub(super) enum KeyStatus {
-    /// Good for tokens that were issued until it retired.
+    /// Verifies tokens; once retired, those issued before it retired.
     Good {
         key: PublicKey,
         retired: Option<UnixMillis>,
     },
-    /// Nothing that it signed is good; its public half need not be known.
+    /// No token that it signed is valid. Its public key may be unknown.
     Revoked,
 }
 
-/// Public keys by `kid`. A handful: looked up by comparing.
+/// Public keys by `kid`. They are few, so a linear search finds them.
 #[derive(Clone, Debug, Default)]
 pub struct VerifyingKeys {
     keys: Vec<(KeyId, KeyStatus)>,
 }
 
 impl VerifyingKeys {
-    /// Reads a JSON Web Key Set as Countersign publishes it: see [`jwk::parse_set`] for what is refused; besides, every
-    /// `kid` must be its key's RFC 7638 thumbprint. None of the keys is taken for retired or revoked.
+    /// Reads a JSON Web Key Set that Countersign published. The keys count as neither retired nor revoked.
+    ///
+    /// # Errors
+    /// As [`jwk::parse_set`], and if a `kid` is not the RFC 7638 thumbprint of its key.
     pub fn from_jwks(text: &str) -> Result<Self> {
         let mut keys = Self::default();
         for (kid, key) in jwk::parse_set(text)? {
@@ -38,14 +40,14 @@ impl VerifyingKeys {
         Ok(keys)
     }
 
-    /// Adds a key, or replaces what was known of it.
+    /// Adds a key, or replaces it and its status.
     pub fn insert(&mut self, key: PublicKey, retired: Option<UnixMillis>) {
         let id = key.id().clone();
         self.put(id, KeyStatus::Good { key, retired });
     }
 
-    /// Notes what became of a key (`KeySet.keys` of the API): RETIRED since `retired`, or REVOKED. A revoked key need not
-    /// be in the set; anything else about an unknown key is ignored.
+    /// Records the state of a key (`KeySet.keys` of the API): RETIRED since `retired`, or REVOKED. An unknown key is added
+    /// if it is REVOKED, and otherwise ignored.
     pub fn note(&mut self, id: &KeyId, state: KeyState, retired: Option<UnixMillis>) {
         match state {
             KeyState::Revoked => self.put(id.clone(), KeyStatus::Revoked),
@@ -57,18 +59,18 @@ impl VerifyingKeys {
         }
     }
 
-    /// Whether this key is known, good or revoked.
+    /// Whether this key is known, including as revoked.
     #[must_use]
     pub fn knows(&self, id: &KeyId) -> bool {
         self.find(id.as_str()).is_some()
     }
 
-    /// The ids of the keys that are good, in the order of the set.
+    /// The ids of the keys that are not revoked, in the order of the set.
     pub fn ids(&self) -> impl Iterator<Item = &KeyId> {
         self.good().map(PublicKey::id)
     }
 
-    /// The JSON Web Key Set (RFC 7517 §5) of all that are not revoked.
+    /// The JSON Web Key Set (RFC 7517 §5) of the keys that are not revoked.
     #[must_use]
     pub fn jwks_json(&self) -> String {
         let keys: Vec<String> = self.good().map(PublicKey::published_jwk).collect();
@@ -79,7 +81,7 @@ impl VerifyingKeys {
         self.keys.iter().find(|(id, _)| id.as_str() == kid)
     }
 
-    /// The key whose tokens have this header, if it is good.
+    /// The key whose tokens have this encoded header, if it is not revoked.
     pub(super) fn find_by_header(&self, encoded: &str) -> Option<&PublicKey> {
         self.good().find(|key| key.token_header() == encoded)
     }
