@@ -11,7 +11,7 @@ use crate::store::local::LocalThrottles;
 use crate::store::postgres::{PostgresConfig, PostgresStore};
 use crate::store::redis::{ConnectError, Redis, Settings as RedisSettings};
 use crate::store::sqlite::{Database, Mode as FolderMode, SqliteStore};
-use crate::store::{Announcements, Audited, DurableStore, SessionStore, ThrottleStore};
+use crate::store::{Announcements, DurableStore, SessionStore, ThrottleStore};
 
 /// How the stores are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ async fn embedded(
     Ok(Stores {
         access,
         meter: Arc::new(move || metrics::gauge!("countersign_sqlite_queue_length").set(number(measured.queued()))),
-        durable: Arc::new(Audited::new(SqliteStore::new(database.clone()))),
+        durable: Arc::new(SqliteStore::new(database.clone())),
         sessions: Arc::new(database),
         announcements: None,
         throttles: None,
@@ -139,7 +139,7 @@ async fn clustered(
     Ok(Stores {
         access,
         meter: Arc::new(move || measure(&database, &sessions)),
-        durable: Arc::new(Audited::new(durable)),
+        durable: Arc::new(durable),
         sessions: redis.clone(),
         announcements: Some(redis.clone()),
         throttles: Some(redis),

@@ -1,17 +1,18 @@
-//! The stores' traits and their MUSTs.
+//! The traits of the stores, and what every backend MUST keep.
 //!
-//! Every verb is one whole atomic transition: no rule reads, checks and writes in steps. What holds for all:
+//! Every method is one atomic transition: it reads, checks and writes in one transaction. For all methods:
 //!
-//! * A verb that returns `Ok` has happened and is durable; one that returns `STORE_UNAVAILABLE` may have happened.
-//! * Dropping the future MUST NOT leave a half-done transition, an open transaction or a poisoned connection.
-//! * An [`AuditEvent`] that a verb takes MUST be written in the same transaction as the change, or neither is.
-//! * A store that cannot be asked answers `STORE_UNAVAILABLE` within its timeout, never "not found".
+//! * `Ok` means that the change is durable; `STORE_UNAVAILABLE` means that it may have been made.
+//! * Dropping the future MUST NOT leave a half-done transition, an open transaction or an unusable connection.
+//! * An [`AuditEvent`] argument MUST be written in the same transaction as the change. The structured log is told of it
+//!   after the commit.
+//! * A store that does not answer MUST give `STORE_UNAVAILABLE` within its timeout, never "not found".
 //!
 //! `tests/conformance` runs one list of cases on every backend.
 
 pub mod accounts;
-mod audited;
 mod change;
+mod durable;
 pub mod keys;
 pub mod local;
 pub mod migrate;
@@ -23,7 +24,6 @@ pub mod sqlite;
 pub mod throttles;
 
 pub use accounts::{AuditQuery, AuditStore, ClientStore, Login, MachineLogin, Page, RefreshView, UserStore};
-pub use audited::Audited;
 pub use keys::KeyStore;
 pub use migrate::SchemaState;
 pub use revocations::{
@@ -35,7 +35,7 @@ pub use throttles::ThrottleStore;
 #[cfg(doc)]
 use crate::model::AuditEvent;
 
-/// What keeps the facts that outlive everything: people, clients, keys, revocations, audit.
+/// The store of durable facts: users, clients, keys, revocations and the audit trail.
 pub trait DurableStore: UserStore + ClientStore + KeyStore + RevocationStore + AuditStore {}
 
 impl<T: UserStore + ClientStore + KeyStore + RevocationStore + AuditStore> DurableStore for T {}

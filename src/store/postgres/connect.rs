@@ -1,4 +1,4 @@
-//! How a connection is made, and whether the server itself is at its other end.
+//! How a connection is made, and whether it leads to the server itself or to a pooler.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use super::error::Failure;
 use crate::model::{Error, Result};
 use crate::secret::SecretText;
 
-/// Time limits that the server keeps, so that a connection of ours is never held by what we gave up long ago.
+/// Time limits that the server enforces, so that abandoned work does not hold a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Of one statement.
     pub(super) statement: Duration,
-    /// Of one wait for a lock: less than the statement's, so that the error says which it was.
+    /// Of one wait for a lock. Shorter than the statement's, so that the error tells which limit passed.
     lock: Duration,
-    /// Of doing nothing inside a transaction.
+    /// Of an idle transaction.
     idle: Duration,
 }
 
@@ -31,27 +31,27 @@ impl Limits {
     }
 }
 
-/// What is at the other end.
+/// The other end of a connection, and how to reach it.
 #[derive(Clone, Debug)]
-pub(super) enum Way {
-    /// The server: a connection's settings last, and so do the statements prepared on it.
+pub(super) enum Endpoint {
+    /// The server: the settings of a connection and its prepared statements last as long as the connection.
     Direct(PgConnectOptions),
-    /// A pooler: each transaction may meet another server.
+    /// A pooler: each transaction may reach a different server.
     Pooled(PgConnectOptions),
 }
 
-/// Set on every connection; a pooler does not pass it on.
+/// A setting that every connection asks for. A pooler does not pass it on.
 const PROBE: &str = "countersign.direct";
 
-impl Way {
-    /// Finds out what is at the other end of `url` by making a connection.
+impl Endpoint {
+    /// Connects to `url` once and finds out whether a server or a pooler answers within `timeout`.
     ///
     /// A pooler refuses start-up options or drops them; the server keeps them.
-    pub(super) async fn find(url: &SecretText, limits: Limits, patience: Duration) -> Result<Self> {
+    pub(super) async fn detect(url: &SecretText, limits: Limits, timeout: Duration) -> Result<Self> {
         let options = PgConnectOptions::from_str(url.expose())
-            // The message may quote the URL, and with it the password.
+            // The error is dropped because its message may quote the URL, which holds the password.
             .map_err(|_| Error::store_unavailable("the database's URL cannot be read"))?
-            // Unknown to poolers, and we have no floating point numbers.
+            // Poolers do not know this option, and no column is a floating point number.
             .extra_float_digits(None::<i8>);
         let options = match options.get_application_name() {
             Some(_) => options,
@@ -68,25 +68,25 @@ impl Way {
             ),
             ("default_transaction_isolation", "read committed".to_owned()),
             ("synchronous_commit", "on".to_owned()),
-            // So that the server frees what a vanished replica held. We notice a vanished server by our own time limits.
+            // The server frees the locks of a vanished replica. A replica notices a vanished server by its own limits.
             ("tcp_keepalives_idle", "30".to_owned()),
             ("tcp_keepalives_interval", "10".to_owned()),
             ("tcp_keepalives_count", "3".to_owned()),
         ]));
-        let connected = tokio::time::timeout(patience, direct.options().connect());
+        let connected = tokio::time::timeout(timeout, direct.options().connect());
         match connected.await.map_err(Error::store_unavailable)? {
             Ok(mut connection) => {
-                let is_direct = tokio::time::timeout(patience, is_direct(&mut connection));
+                let is_direct = tokio::time::timeout(timeout, is_direct(&mut connection));
                 let is_direct = is_direct.await.map_err(Error::store_unavailable)?;
                 drop(connection.close().await);
-                if is_direct.map_err(|error| Failure::from(error).into_error())? {
+                if is_direct.map_err(Failure::from)? {
                     Ok(direct)
                 } else {
                     Ok(pooled)
                 }
             }
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("08P01") => Ok(pooled),
-            Err(error) => Err(Failure::from(error).into_error()),
+            Err(error) => Err(Failure::from(error).into()),
         }
     }
 
@@ -100,9 +100,9 @@ impl Way {
         matches!(self, Self::Direct(_))
     }
 
-    /// Refuses a connection that leads to something else than [`Way::find`] found, or to a standby.
+    /// Refuses a connection to a standby, and one to a pooler where [`Endpoint::detect`] found a server.
     pub(super) async fn check(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
-        // Answers of a standby are old, and it is no error of any statement that says so.
+        // The answers of a standby are old, and a statement that reads would not fail there.
         let row = sqlx::raw_sql("SELECT pg_is_in_recovery()")
             .fetch_one(&mut *connection)
             .await?;
@@ -117,17 +117,18 @@ impl Way {
 }
 
 async fn is_direct(connection: &mut PgConnection) -> sqlx::Result<bool> {
-    // By the simple protocol, which every pooler understands. Behind one that passes sessions on whole it says "on".
+    // By the simple protocol, which every pooler understands. A pooler in session mode passes the setting on: "on".
     let row = sqlx::raw_sql("SELECT coalesce(current_setting('countersign.direct', true), '')")
         .fetch_one(connection)
         .await?;
     Ok(row.try_get::<String, _>(0)? == "on")
 }
 
-/// How a transaction begins: with its own time limits where the connection's would be another's.
-pub(super) fn begin(way: &Way, limits: Limits) -> String {
+/// The statements that begin a transaction. Behind a pooler they set the time limits, because the settings of the
+/// connection are those of another client.
+pub(super) fn begin(endpoint: &Endpoint, limits: Limits) -> String {
     const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
-    if way.is_direct() {
+    if endpoint.is_direct() {
         return BEGIN.to_owned();
     }
     let [statement, lock, idle] = [limits.statement, limits.lock, limits.idle].map(|limit| limit.as_millis());

@@ -1,54 +1,37 @@
 //! What PostgreSQL's errors mean to a caller, and when a statement may be sent again.
 
-use std::fmt::Display;
-
 use sqlx::postgres::PgDatabaseError;
 
 use crate::model::{Error, ErrorKind};
 
-/// Why a transition failed: by a rule of ours, or by what the database or the way to it did.
-#[derive(Debug)]
+/// Why a transition failed.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// A rule refused it. The connection is in order.
-    Ours(Error),
-    /// The database, or the way to it.
-    Sql(sqlx::Error),
+    /// A rule refused it. The connection can be used again.
+    #[error(transparent)]
+    Rule(#[from] Error),
+    /// The database or the connection to it failed.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
 }
 
 pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Ours(error)
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        failure.to_error()
     }
-}
-
-impl From<ErrorKind> for Failure {
-    fn from(kind: ErrorKind) -> Self {
-        Self::Ours(kind.into())
-    }
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-/// A row that was not written by us, or by a version of us that is not this one.
-pub(super) fn unreadable(why: impl Display) -> Failure {
-    Error::internal(format!("unreadable row: {why}")).into()
 }
 
 impl Failure {
     /// The error for the caller.
-    pub(super) fn into_error(self) -> Error {
+    pub(super) fn to_error(&self) -> Error {
         let error = match self {
-            Self::Ours(error) => return error,
-            Self::Sql(error) => error,
+            Self::Rule(error) => return error.clone(),
+            Self::Database(error) => error,
         };
-        let Some(code) = code(&error) else {
-            // What cannot be read back is a defect; everything else is the way to the database.
+        let Some(code) = code(error) else {
+            // A value that cannot be encoded or decoded is a defect; every other error is one of the connection.
             let unreadable = matches!(
                 error,
                 sqlx::Error::ColumnDecode { .. }
@@ -86,19 +69,19 @@ impl Failure {
         }
     }
 
-    /// Whether the key of a new row is taken.
+    /// Whether the statement would have made a second row of a unique key.
     pub(super) fn is_duplicate(&self) -> bool {
         match self {
-            Self::Ours(_) => false,
-            Self::Sql(error) => code(error) == Some("23505"),
+            Self::Rule(_) => false,
+            Self::Database(error) => code(error) == Some("23505"),
         }
     }
 
-    /// Whether the connection is of no more use: it is broken, or leads to a server that cannot write or is going away.
+    /// Whether the connection is useless from now on: it is broken, or its server cannot write or shuts down.
     pub(super) fn is_of_connection(&self) -> bool {
         match self {
-            Self::Ours(_) => false,
-            Self::Sql(error) => match code(error) {
+            Self::Rule(_) => false,
+            Self::Database(error) => match code(error) {
                 Some(code) => ["25006", "57P01", "57P02", "57P03", "57P05", "25P03"].contains(&code),
                 None => matches!(
                     error,
@@ -108,12 +91,12 @@ impl Failure {
         }
     }
 
-    /// Whether what failed with this error *at its commit* is known not to have happened.
+    /// Whether a transaction whose *commit* failed with this error was certainly rolled back.
     ///
-    /// A backend that is told to end (57P01) rolls back, unless it was waiting for a standby, after its own commit. One
-    /// that is thrown out by a crash (57P02), and a broken connection, tell nothing.
-    pub(super) fn is_surely_undone(&self) -> bool {
-        let Self::Sql(error) = self else { return false };
+    /// A server process that is told to end (57P01) rolls back, unless it was waiting for a standby, which it does after
+    /// its own commit. After a crash of the server (57P02) or a broken connection, the outcome is unknown.
+    pub(super) fn is_certainly_rolled_back(&self) -> bool {
+        let Self::Database(error) = self else { return false };
         match code(error) {
             Some("25006" | "57P03") => true,
             Some("57P01") => routine(error) != Some("SyncRepWaitForLSN"),

@@ -1,10 +1,11 @@
-//! The feed of revocations: what have transactions written that were not over when we last looked?
+//! The feed of revocations: the rows of all transactions that had not ended at the last reading.
 //!
-//! Numbers from a sequence would not do: a transaction that commits late has an early number. Each row therefore says
-//! which transaction wrote it, and a place in the feed is a snapshot. Three rules make it exact:
+//! The numbers of a sequence do not order the rows, because a transaction that commits late has an early number.
+//! Therefore each row names the transaction that wrote it, and a position in the feed is a snapshot. Three rules make
+//! the feed exact:
 //!
-//! * Rows and snapshot come from one statement, so that they are of one moment; `now()` is never later than that.
-//! * A snapshot is of one server and timeline: after a promotion or a restore everything is loaded again.
+//! * The rows and the snapshot come from one statement, so they are of one moment; `now()` is never later than that.
+//! * A snapshot belongs to one server and timeline: after a promotion or a restore everything is loaded again.
 //! * `pg_walfile_name` fails on a standby, whose answers would be old.
 
 use std::collections::BTreeSet;
@@ -14,30 +15,31 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::error::Result;
-use super::rows::{self, revocation_columns};
 use super::statement::{Statement, sql};
 use crate::clock::UnixMillis;
 use crate::model::{ErrorKind, Revocation};
+use crate::store::durable::Columns;
+use crate::store::durable::revocations::{self, revocation_columns};
 use crate::store::revocations::PART;
 use crate::store::{Changes, Cursor, Snapshot};
 
-/// More transactions at once than any server has connections for.
+/// The most running transactions in a cursor: more than any server has connections for.
 const MAX_RUNNING: usize = 20_000;
 
-/// A place in the feed.
+/// A position in the feed: the rows that a reader has seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    /// System id, timeline and database: what the transactions are counted in.
+pub(super) struct FeedPosition {
+    /// System id, timeline and database: the numbers of transactions belong to them.
     origin: String,
-    /// The snapshot: no transaction before this one was running.
+    /// Every transaction with a smaller number had ended.
     xmin: u64,
-    /// Likewise: none from this one on had begun.
+    /// No transaction with this number or a larger one had begun.
     xmax: u64,
-    /// Likewise: these were running.
+    /// The transactions between the two that were running.
     running: BTreeSet<u64>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FeedPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "p1.{}.{}:{}:", self.origin, self.xmin, self.xmax)?;
         for (n, id) in self.running.iter().enumerate() {
@@ -47,14 +49,14 @@ impl fmt::Display for Place {
     }
 }
 
-impl Place {
-    /// The reverse of its text form, and of nothing else. `RESUME_TOKEN_INVALID`.
+impl FeedPosition {
+    /// Reads a cursor in exactly the form that `Display` writes; `RESUME_TOKEN_INVALID` otherwise.
     pub(super) fn parse(cursor: &Cursor) -> crate::model::Result<Self> {
         let read = || {
             let (origin, snapshot) = cursor.0.strip_prefix("p1.")?.rsplit_once('.')?;
             let mut fields = snapshot.split(':');
             let (xmin, xmax, running) = (fields.next()?, fields.next()?, fields.next()?);
-            let place = Self {
+            let position = Self {
                 origin: origin.to_owned(),
                 xmin: xmin.parse().ok()?,
                 xmax: xmax.parse().ok()?,
@@ -75,30 +77,33 @@ impl Place {
                 })
             };
             let well_formed = number(ids.next()) && timeline(ids.next()) && number(ids.next()) && ids.next().is_none();
-            let possible =
-                place.xmin <= place.xmax && place.running.iter().all(|id| (place.xmin..place.xmax).contains(id));
-            // Said in the one way in which we say it: no signs, zeros or repetitions.
-            (well_formed && possible && place.to_string() == cursor.0).then_some(place)
+            let possible = position.xmin <= position.xmax
+                && position
+                    .running
+                    .iter()
+                    .all(|id| (position.xmin..position.xmax).contains(id));
+            // Written again it must be the same text: no signs, leading zeros or repetitions.
+            (well_formed && possible && position.to_string() == cursor.0).then_some(position)
         };
         Ok(read().ok_or(ErrorKind::ResumeTokenInvalid)?)
     }
 }
 
-/// What one look at the feed answers: a line with the place, and the rows.
-pub(super) enum Line {
-    Place {
+/// A row that a reading of the feed answers.
+pub(super) enum FeedRow {
+    Position {
         origin: String,
         snapshot: String,
         as_of: i64,
-        /// The numbers of the first and the last row; none where there is none.
+        /// The numbers of the first and the last revocation; none if there is none.
         span: Option<(i64, i64)>,
     },
-    Row(Revocation),
+    Revocation(Revocation),
 }
 
-/// The place now, which of all rows are the first and the last, and the rows for which $which is true.
-macro_rules! look {
-    ($which:literal) => {
+/// A statement that answers the position now in its first row, and then the revocations for which `$filter` is true.
+macro_rules! reading {
+    ($filter:literal) => {
         concat!(
             "SELECT (SELECT system_identifier FROM pg_control_system())::text || '.' ||
                     substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) || '.' ||
@@ -111,22 +116,23 @@ macro_rules! look {
              (SELECT NULL, NULL, NULL, NULL, NULL, ",
             revocation_columns!(),
             " FROM revocations WHERE ",
-            $which,
+            $filter,
             ")"
         )
     };
 }
 
-/// Where the feed stands now, and between which two numbers all rows lie that can be seen.
-pub(super) fn here() -> Statement {
-    sql(look!("false"))
+/// The position now, and the numbers of the first and the last revocation that can be seen.
+pub(super) fn position() -> Statement {
+    sql(reading!("false"))
 }
 
-/// Of the rows with these numbers (the first included, the last not) those that were recorded after `since` and have not
+/// The revocations numbered from `first` to `last`, without `last`, that were recorded after `since` and have not
 /// expired.
 ///
-/// Parts are read one after the other, each of its own moment. What could be seen when the place was noted can still be
-/// seen later, so together they are all that it stands for; what they hold beyond that, the next look tells again.
+/// Parts are read one after another, each at its own moment. A row that could be seen when the position was noted can
+/// still be seen later, so the parts together hold all rows of the position. The rows that they hold beyond it are told
+/// again by the next reading.
 pub(super) fn part(since: UnixMillis, first: i64, last: i64) -> Statement {
     const ROWS: &str = concat!(
         "SELECT ",
@@ -136,55 +142,56 @@ pub(super) fn part(since: UnixMillis, first: i64, last: i64) -> Statement {
     sql(ROWS).bind(since.0).bind(first).bind(last)
 }
 
-/// What `seen` has not seen, if it is of this server: at most one more than [`PART`] rows.
-pub(super) fn news(seen: &Place) -> Statement {
-    // A bigint would do for the next centuries; the text is what the type xid8 reads in every version.
+/// The revocations after the position `seen`, if it is one of this server: at most one more than [`PART`].
+pub(super) fn news(seen: &FeedPosition) -> Statement {
+    // As text, because that is the form which the type xid8 reads in every version.
     let running: Vec<String> = seen.running.iter().map(ToString::to_string).collect();
-    sql(look!("txid >= $1::xid8 OR txid = ANY ($2::xid8[]) LIMIT $3"))
+    sql(reading!("txid >= $1::xid8 OR txid = ANY ($2::xid8[]) LIMIT $3"))
         .bind(seen.xmax.to_string())
         .bind(running)
         .bind(PART + 1)
 }
 
-/// Reads a line.
-pub(super) fn line(row: &PgRow) -> Result<Line> {
+/// Reads a row of a reading.
+pub(super) fn read_row(row: &PgRow) -> Result<FeedRow> {
     Ok(match row.try_get(0)? {
-        Some(origin) => Line::Place {
+        Some(origin) => FeedRow::Position {
             origin,
             snapshot: row.try_get(1)?,
             as_of: row.try_get(2)?,
             span: row.try_get::<Option<i64>, _>(3)?.zip(row.try_get(4)?),
         },
-        None => Line::Row(rows::revocation(row, 5)?),
+        None => FeedRow::Revocation(revocations::read(&mut Columns::starting_at(row, 5))?),
     })
 }
 
-/// The lines of one look, put together.
-pub(super) struct Look {
+/// One reading of the feed.
+pub(super) struct FeedReading {
     origin: String,
+    /// The numbers of the first and the last revocation; none if there is none.
     pub(super) span: Option<(i64, i64)>,
     pub(super) snapshot: Snapshot,
 }
 
-/// Puts the lines together.
-pub(super) fn look(lines: Vec<Line>) -> crate::model::Result<Look> {
-    let mut rows = Vec::with_capacity(lines.len());
-    let mut place = None;
-    for line in lines {
-        match line {
-            Line::Row(row) => rows.push(row),
-            Line::Place {
+/// Puts the rows of a reading together.
+pub(super) fn put_together(feed_rows: Vec<FeedRow>) -> crate::model::Result<FeedReading> {
+    let mut rows = Vec::with_capacity(feed_rows.len());
+    let mut position = None;
+    for row in feed_rows {
+        match row {
+            FeedRow::Revocation(revocation) => rows.push(revocation),
+            FeedRow::Position {
                 origin,
                 snapshot,
                 as_of,
                 span,
-            } => place = Some((origin, snapshot, as_of, span)),
+            } => position = Some((origin, snapshot, as_of, span)),
         }
     }
     let (origin, snapshot, as_of, span) =
-        place.ok_or_else(|| crate::model::Error::internal("a look at the feed without a place"))?;
+        position.ok_or_else(|| crate::model::Error::internal("a reading of the feed without its position"))?;
     let cursor = Cursor(format!("p1.{origin}.{snapshot}"));
-    Ok(Look {
+    Ok(FeedReading {
         origin,
         span,
         snapshot: Snapshot {
@@ -195,9 +202,9 @@ pub(super) fn look(lines: Vec<Line>) -> crate::model::Result<Look> {
     })
 }
 
-/// What is new since `seen`, put together from the lines.
-pub(super) fn changes(seen: &Place, lines: Vec<Line>) -> crate::model::Result<Changes> {
-    let Look { origin, snapshot, .. } = look(lines)?;
+/// The changes after the position `seen`, from the rows of [`news`].
+pub(super) fn changes(seen: &FeedPosition, rows: Vec<FeedRow>) -> crate::model::Result<Changes> {
+    let FeedReading { origin, snapshot, .. } = put_together(rows)?;
     let too_many = i64::try_from(snapshot.rows.len()).is_ok_and(|rows| rows > PART);
     Ok(if origin == seen.origin && !too_many {
         Changes::Since(snapshot)
@@ -219,7 +226,7 @@ mod tests {
             "p1.1.0000000A.5.741:745:741,743",
             &format!("p1.1.00000001.5.18446744073709550000:18446744073709551615:{longest}"),
         ] {
-            assert_eq!(Place::parse(&Cursor(good.into())).unwrap().to_string(), good);
+            assert_eq!(FeedPosition::parse(&Cursor(good.into())).unwrap().to_string(), good);
         }
         for bad in [
             "",
@@ -242,7 +249,7 @@ mod tests {
             "p1.1.00000001.5.741:18446744073709551616:",
             "s1.0123456789abcdef0123456789abcdef.7",
         ] {
-            let error = Place::parse(&Cursor(bad.into())).unwrap_err();
+            let error = FeedPosition::parse(&Cursor(bad.into())).unwrap_err();
             assert_eq!(error.kind, ErrorKind::ResumeTokenInvalid, "{bad:?}");
         }
     }

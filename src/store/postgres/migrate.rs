@@ -3,7 +3,7 @@
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
-use super::error::{Failure, Result};
+use super::error::Result;
 use crate::store::migrate::{self, Migration};
 
 pub(super) const MIGRATIONS: &[Migration] = &[Migration {
@@ -11,15 +11,15 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
     sql: include_str!("../../../migrations/postgres/0001_durable.sql"),
 }];
 
-/// Applies what is missing; how many steps that were. Without a missing step nothing is written, so that a `serve`
-/// whose role may not change the schema starts on one that is up to date.
+/// Applies the missing steps and answers how many there were. Without a missing step nothing is written, so that a
+/// `serve` whose database role may not change the schema starts on one that is up to date.
 pub(super) async fn migrate(connection: &mut PgConnection) -> Result<usize> {
     let missing = migrate::pending(MIGRATIONS, version(connection).await?)?.len();
     if missing == 0 {
         return Ok(0);
     }
     match apply(connection).await {
-        // Another one has just made the table with the version. Its row now says who is first.
+        // Another replica has just created the table of the version. The second attempt waits for its row.
         Err(failure) if failure.is_duplicate() => apply(connection).await,
         done => done,
     }
@@ -40,7 +40,7 @@ pub(super) async fn version(connection: &mut PgConnection) -> Result<u32> {
 }
 
 async fn apply(connection: &mut PgConnection) -> Result<usize> {
-    // A large table may take its time, and so may another replica that does the same.
+    // Without time limits: a large table may take long, and so may a replica that holds the lock.
     let limits = "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
                   SET LOCAL idle_in_transaction_session_timeout = 0";
     let mut transaction = connection.begin_with(limits).await?;
@@ -72,5 +72,5 @@ async fn apply(connection: &mut PgConnection) -> Result<usize> {
 }
 
 fn unsigned(version: i32) -> Result<u32> {
-    u32::try_from(version).map_err(|error| Failure::Ours(crate::model::Error::internal(error)))
+    u32::try_from(version).map_err(|error| crate::model::Error::internal(error).into())
 }

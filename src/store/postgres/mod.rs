@@ -1,31 +1,23 @@
-//! The durable store of a cluster: PostgreSQL.
+//! The durable store of a cluster: PostgreSQL. The rules are in `store::durable`; here are the connections, the feed of
+//! revocations and the statement that records one.
 //!
-//! * A verb is one statement where that reads well, else one named transaction on locked rows. Either runs in a task of
-//!   its own, because a caller who goes away must not leave a connection in the middle of something.
-//! * Behind a pooler in transaction mode (pgbouncer) two messages of one connection may reach two servers. Whether the
-//!   server itself answers is found out at the start (`connect`); if not, every statement runs in a transaction, is
-//!   prepared without a name and brings its time limits along.
+//! * Every call runs in a task of its own, as one statement or as one transaction on locked rows. If the caller goes
+//!   away, the task still ends what it began, so no connection is left in the middle of a transaction.
+//! * Behind a pooler in transaction mode (pgbouncer) two messages on one connection may reach two servers. [`connect`]
+//!   finds out at the start whether the server itself answers. If a pooler answers, every statement runs in a
+//!   transaction, is prepared without a name and sets its own time limits.
 
-mod audit;
-mod clients;
 mod connect;
-mod dead;
+mod driver;
 mod error;
 mod feed;
-mod keyring;
-mod keys;
-mod logins;
 mod migrate;
-mod passwords;
-mod people;
 mod pool;
-mod record;
-mod registry;
 mod revocations;
-mod rows;
+mod revoke;
+mod revoked;
 mod statement;
 mod store;
-mod users;
 
 pub use pool::PoolUsage;
 pub use store::{PostgresConfig, PostgresStore};

@@ -1,4 +1,4 @@
-//! The pool: who waits, who is turned away, what is tried again.
+//! The pool of connections: how many callers may wait, and what is tried again after a broken connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,29 +10,28 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use super::connect::{Limits, Way, begin};
+use super::connect::{Endpoint, Limits, begin};
 use super::error::{Failure, Result};
 use super::statement::{Session, Statement};
 use crate::model::{self, Error, ErrorKind};
 use crate::spans::SPANS;
 
-/// A connection that nobody used for so long is asked whether it lives before it is relied on.
-const STALE: Duration = Duration::from_secs(1);
+/// A connection that was idle for longer is pinged before it is used.
+const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
-    /// Set while a connection is wanted that was made just now. When one breaks, those beside it in the pool mostly lead
-    /// the same way, and what is tried again must not meet them.
-    static FRESH: ();
+    /// Set during a retry: forces a new connection, because pooled ones probably broke together.
+    static NEW_CONNECTION: ();
 }
 
-/// How a piece of work runs, and how often.
+/// How a piece of work runs, and when it is tried a second time, on a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum How {
-    /// One statement that reads, or that run twice is run once: again on a fresh connection if the first broke.
+pub(super) enum RetryMode {
+    /// One statement that reads, or whose second run changes nothing. A second time if the connection broke.
     Repeatable,
-    /// One statement: again only if it surely did not run.
+    /// One statement. A second time only if the first certainly did not take effect.
     Once,
-    /// In a transaction: again if the connection broke before the commit, or the commit surely did not happen.
+    /// A transaction. A second time if the connection broke before the commit, or the commit certainly failed.
     Transaction,
 }
 
@@ -41,7 +40,7 @@ pub(super) enum How {
 pub struct PoolUsage {
     /// Open connections.
     pub open: u32,
-    /// Those of them that nobody uses.
+    /// Open connections that are not in use.
     pub idle: u32,
     /// Callers that have a connection or wait for one.
     pub callers: u32,
@@ -53,29 +52,31 @@ pub(super) struct Pool(Arc<Inner>);
 
 struct Inner {
     pool: PgPool,
-    /// How many places there are.
-    room: u32,
-    /// One permit for each connection, and one for each caller who may wait.
-    places: Arc<Semaphore>,
+    /// The most callers at once: those that have a connection and those that wait.
+    max_callers: u32,
+    /// One permit for each caller.
+    permits: Arc<Semaphore>,
     begin: Arc<str>,
     direct: bool,
-    patience: Duration,
+    /// The longest that one attempt may take.
+    timeout: Duration,
 }
 
 impl Pool {
     /// A pool of at most `size` connections, for which at most `waiting` callers wait. It connects when it is first used.
-    pub(super) fn new(way: &Way, limits: Limits, size: u32, waiting: u32, acquire_timeout: Duration) -> Self {
-        let check = way.clone();
+    pub(super) fn new(endpoint: &Endpoint, limits: Limits, size: u32, waiting: u32, acquire_timeout: Duration) -> Self {
+        let check = endpoint.clone();
+        let max_callers = size.saturating_add(waiting);
         let pool = PgPoolOptions::new()
             .max_connections(size)
             .acquire_timeout(acquire_timeout)
             .test_before_acquire(false)
             .before_acquire(|connection, state| {
                 Box::pin(async move {
-                    if FRESH.try_with(|()| ()).is_ok() {
+                    if NEW_CONNECTION.try_with(|()| ()).is_ok() {
                         return Ok(false);
                     }
-                    if state.idle_for > STALE {
+                    if state.idle_for > PING_AFTER_IDLE {
                         connection.ping().await?;
                     }
                     Ok(true)
@@ -85,36 +86,39 @@ impl Pool {
                 let check = check.clone();
                 Box::pin(async move { check.check(connection).await })
             })
-            .connect_lazy_with(way.options().clone());
+            .connect_lazy_with(endpoint.options().clone());
         Self(Arc::new(Inner {
             pool,
-            room: size.saturating_add(waiting),
-            places: Arc::new(Semaphore::new(size.saturating_add(waiting) as usize)),
-            begin: begin(way, limits).into(),
-            direct: way.is_direct(),
-            // The server's own limit comes first, if it answers at all.
-            patience: limits.statement + Duration::from_millis(500),
+            max_callers,
+            permits: Arc::new(Semaphore::new(max_callers as usize)),
+            begin: begin(endpoint, limits).into(),
+            direct: endpoint.is_direct(),
+            // Longer than the server's own limit, so that a server which still answers ends the statement itself.
+            timeout: limits.statement + Duration::from_millis(500),
         }))
     }
 
-    /// How busy it is.
+    /// How busy the pool is.
     pub(super) fn usage(&self) -> PoolUsage {
         let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         PoolUsage {
             open: self.0.pool.size(),
             idle: small(self.0.pool.num_idle()),
-            callers: self.0.room.saturating_sub(small(self.0.places.available_permits())),
+            callers: self
+                .0
+                .max_callers
+                .saturating_sub(small(self.0.permits.available_permits())),
         }
     }
 
-    /// Runs a statement; how many rows it changed.
-    pub(super) async fn run(&self, how: How, statement: Statement) -> model::Result<u64> {
+    /// Runs a statement and answers how many rows it changed.
+    pub(super) async fn run(&self, how: RetryMode, statement: Statement) -> model::Result<u64> {
         self.with(how, move |session| Box::pin(session.run(statement.clone())))
             .await
     }
 
     /// The first row, if there is one.
-    pub(super) async fn first<T, R>(&self, how: How, statement: Statement, read: R) -> model::Result<Option<T>>
+    pub(super) async fn first<T, R>(&self, how: RetryMode, statement: Statement, read: R) -> model::Result<Option<T>>
     where
         T: Send + 'static,
         R: Fn(&PgRow) -> Result<T> + Copy + Send + Sync + 'static,
@@ -124,7 +128,7 @@ impl Pool {
     }
 
     /// All rows.
-    pub(super) async fn all<T, R>(&self, how: How, statement: Statement, read: R) -> model::Result<Vec<T>>
+    pub(super) async fn all<T, R>(&self, how: RetryMode, statement: Statement, read: R) -> model::Result<Vec<T>>
     where
         T: Send + 'static,
         R: Fn(&PgRow) -> Result<T> + Copy + Send + Sync + 'static,
@@ -133,25 +137,25 @@ impl Pool {
             .await
     }
 
-    /// Runs `work` on a connection, in a task of its own: it comes to its end whatever becomes of the caller. An `Err`
-    /// of it leaves nothing behind.
+    /// Runs `work` on a connection, in a task of its own, which ends even if the caller goes away. An `Err` of `work`
+    /// leaves no change behind.
     ///
-    /// `OVERLOADED` at once if as many wait already as may; `STORE_UNAVAILABLE` if a wait runs out.
-    pub(super) async fn with<T, W>(&self, how: How, work: W) -> model::Result<T>
+    /// `OVERLOADED` at once if the most callers wait already; `STORE_UNAVAILABLE` if a time limit passes.
+    pub(super) async fn with<T, W>(&self, how: RetryMode, work: W) -> model::Result<T>
     where
         T: Send + 'static,
         W: for<'s> Fn(&'s mut Session<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync + 'static,
     {
-        let places = Arc::clone(&self.0.places);
-        let place = places.try_acquire_owned().map_err(|_| ErrorKind::Overloaded)?;
+        let permits = Arc::clone(&self.0.permits);
+        let permit = permits.try_acquire_owned().map_err(|_| ErrorKind::Overloaded)?;
         let inner = Arc::clone(&self.0);
         let span = tracing::info_span!(target: SPANS, "postgres", otel.kind = "internal",
             db.system.name = "postgresql", how = ?how);
-        // In a box: it has several kilobytes, and is moved about before it runs.
+        // Boxed because the future has several kilobytes and is moved before it runs.
         let work = Box::pin(async move {
             let done = inner.work(how, &work).await;
-            drop(place);
-            done.map_err(Failure::into_error)
+            drop(permit);
+            done.map_err(Error::from)
         });
         let task = tokio::spawn(work.instrument(span));
         task.await.unwrap_or_else(|gone| {
@@ -165,7 +169,7 @@ impl Pool {
 }
 
 impl Inner {
-    async fn work<T, W>(&self, how: How, work: &W) -> Result<T>
+    async fn work<T, W>(&self, how: RetryMode, work: &W) -> Result<T>
     where
         W: for<'s> Fn(&'s mut Session<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync,
     {
@@ -175,69 +179,72 @@ impl Inner {
             let mut connection = if first {
                 acquire.await
             } else {
-                FRESH.scope((), acquire).await
+                NEW_CONNECTION.scope((), acquire).await
             }?;
-            let done = timeout(self.patience, self.attempt(&mut connection, how, work)).await;
+            let done = timeout(self.timeout, self.attempt(&mut connection, how, work)).await;
             let Ok(done) = done else {
-                // Whatever the server still does there, nobody may be given this connection again.
+                // The server may still be busy with the statement, so this connection is not used again.
                 drop(connection.detach());
                 return Err(Error::store_unavailable("no answer in time").into());
             };
-            let Broken { failure, undone } = match done {
+            let FailedAttempt { failure, undone } = match done {
                 Ok(done) => return Ok(done),
-                Err(broken) => broken,
+                Err(failed) => failed,
             };
             if !failure.is_of_connection() {
                 return Err(failure);
             }
             drop(connection.detach());
-            if !first || !(undone || how == How::Repeatable) {
+            if !first || !(undone || how == RetryMode::Repeatable) {
                 return Err(failure);
             }
             first = false;
-            tracing::debug!(?failure, "trying again on a fresh connection");
+            tracing::debug!(error = %failure, "the connection to PostgreSQL broke; trying again on a new one");
         }
     }
 
-    async fn attempt<T, W>(&self, connection: &mut PgConnection, how: How, work: &W) -> Result<T, Broken>
+    async fn attempt<T, W>(&self, connection: &mut PgConnection, how: RetryMode, work: &W) -> Result<T, FailedAttempt>
     where
         W: for<'s> Fn(&'s mut Session<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync,
     {
-        if self.direct && how != How::Transaction {
+        if self.direct && how != RetryMode::Transaction {
             let mut session = Session {
                 connection,
                 named: true,
             };
-            return work(&mut session).await.map_err(Broken::at_commit);
+            return work(&mut session).await.map_err(FailedAttempt::at_commit);
         }
         let begin = AssertSqlSafe(Arc::clone(&self.begin));
-        let mut transaction = connection.begin_with(begin).await.map_err(Broken::before_commit)?;
+        let mut transaction = connection
+            .begin_with(begin)
+            .await
+            .map_err(FailedAttempt::before_commit)?;
         let mut session = Session {
             connection: &mut transaction,
             named: self.direct,
         };
         match work(&mut session).await {
             Ok(done) => {
-                transaction.commit().await.map_err(Broken::at_commit)?;
+                transaction.commit().await.map_err(FailedAttempt::at_commit)?;
                 Ok(done)
             }
             Err(failure) => {
                 if !failure.is_of_connection() {
-                    transaction.rollback().await.map_err(Broken::before_commit)?;
+                    transaction.rollback().await.map_err(FailedAttempt::before_commit)?;
                 }
-                Err(Broken::before_commit(failure))
+                Err(FailedAttempt::before_commit(failure))
             }
         }
     }
 }
 
-/// A failure, and whether what was attempted surely did not happen.
-struct Broken {
+/// A failure, and whether the attempt certainly changed nothing.
+struct FailedAttempt {
     failure: Failure,
     undone: bool,
 }
 
-impl Broken {
+impl FailedAttempt {
     fn before_commit(failure: impl Into<Failure>) -> Self {
         Self {
             failure: failure.into(),
@@ -248,7 +255,7 @@ impl Broken {
     fn at_commit(failure: impl Into<Failure>) -> Self {
         let failure = failure.into();
         Self {
-            undone: failure.is_surely_undone(),
+            undone: failure.is_certainly_rolled_back(),
             failure,
         }
     }

@@ -13,8 +13,8 @@ use crate::spans::SPANS;
 pub(super) struct Statement {
     sql: &'static str,
     arguments: PgArguments,
-    unencodable: Option<String>,
-    afresh: bool,
+    encoding_error: Option<String>,
+    planned_afresh: bool,
 }
 
 /// A statement without arguments so far.
@@ -22,36 +22,36 @@ pub(super) fn sql(sql: &'static str) -> Statement {
     Statement {
         sql,
         arguments: PgArguments::default(),
-        unencodable: None,
-        afresh: false,
+        encoding_error: None,
+        planned_afresh: false,
     }
 }
 
 impl Statement {
-    /// Has it planned for its very arguments each time: how best to list depends on what is asked for.
+    /// Makes the server plan the statement each time: the best plan of a listing depends on its arguments.
     pub(super) fn planned_afresh(mut self) -> Self {
-        self.afresh = true;
+        self.planned_afresh = true;
         self
     }
 
     /// Adds an argument: `$1`, then `$2`, and so on.
     pub(super) fn bind<'v, T: Encode<'v, Postgres> + Type<Postgres>>(mut self, value: T) -> Self {
         if let Err(error) = self.arguments.add(value) {
-            self.unencodable = Some(error.to_string());
+            self.encoding_error = Some(error.to_string());
         }
         self
     }
 }
 
-/// A connection, inside a transaction or about to run one statement.
+/// A connection, inside a transaction or free to run one statement.
 pub(super) struct Session<'c> {
     pub(super) connection: &'c mut PgConnection,
-    /// Whether statements are prepared once and kept by name; not where a pooler stands between.
+    /// Whether statements are prepared once and kept by name, which a pooler does not allow.
     pub(super) named: bool,
 }
 
 impl Session<'_> {
-    /// Runs a statement; how many rows it changed.
+    /// Runs a statement and answers how many rows it changed.
     pub(super) async fn run(&mut self, statement: Statement) -> Result<u64> {
         let span = span(&statement);
         let done = self
@@ -84,7 +84,7 @@ impl Session<'_> {
         let mut rows = self.query(statement)?.fetch(&mut *self.connection);
         let read = async {
             let mut all = Vec::new();
-            // Read as they come: a load of all revocations is never held twice.
+            // Each row is read as it arrives, so that a load of all revocations is not in memory twice.
             while let Some(row) = rows.try_next().await? {
                 all.push(read(&row)?);
             }
@@ -94,14 +94,15 @@ impl Session<'_> {
     }
 
     fn query(&self, statement: Statement) -> Result<sqlx::query::Query<'static, Postgres, PgArguments>> {
-        if let Some(why) = statement.unencodable {
-            return Err(crate::model::Error::internal(why).into());
+        if let Some(error) = statement.encoding_error {
+            return Err(crate::model::Error::internal(error).into());
         }
-        Ok(sqlx::query_with(statement.sql, statement.arguments).persistent(self.named && !statement.afresh))
+        let persistent = self.named && !statement.planned_afresh;
+        Ok(sqlx::query_with(statement.sql, statement.arguments).persistent(persistent))
     }
 }
 
-/// What a statement is to a trace: its text, which holds no values. Those are arguments.
+/// The span of a statement. It holds the text, which has no values in it: those are arguments.
 fn span(statement: &Statement) -> Span {
     tracing::info_span!(target: SPANS, "statement", otel.kind = "client",
         db.system.name = "postgresql", db.query.text = statement.sql)

@@ -1,25 +1,23 @@
-//! The durable store of a cluster.
+//! The store: its configuration and its two pools.
 
 use std::time::Duration;
 
-use sqlx::postgres::PgRow;
 use sqlx::{ConnectOptions as _, Row as _};
 
-use super::connect::{Limits, Way};
+use super::connect::{Endpoint, Limits};
 use super::error::Failure;
 use super::migrate;
-use super::pool::{How, Pool, PoolUsage};
-use super::statement::Statement;
+use super::pool::{Pool, PoolUsage};
 use crate::clock::UnixMillis;
 use crate::model::{Error, Result};
 use crate::secret::SecretText;
 use crate::store::SchemaState;
 
-/// Connections besides the pool's, for what keeps a replica in order: reconciliation, heartbeats, clean-up. Callers
-/// who fill the pool must not make the revocations stale.
-const UPKEEP: u32 = 2;
+/// Connections for reconciliation, heartbeats and clean-up. They are apart from those of callers, so that callers which
+/// fill their pool do not make the revocations stale.
+const UPKEEP_CONNECTIONS: u32 = 2;
 
-/// Tasks of ours that may wait for those; there are fewer.
+/// The most background tasks that wait for those connections; there are fewer tasks.
 const UPKEEP_WAITING: u32 = 64;
 
 /// How to reach the database.
@@ -31,19 +29,20 @@ pub struct PostgresConfig {
     pub pool: u32,
     /// The longest wait for a connection.
     pub acquire_timeout: Duration,
-    /// The longest that one statement may take; transactions and waits for locks have limits made of it.
+    /// The longest that one statement may take. The limits of transactions and of waits for locks are derived from it.
     pub statement_timeout: Duration,
 }
 
-/// People, clients, keys, revocations and the audit trail in PostgreSQL (14 or later). Cheap to clone.
+/// Users, clients, keys, revocations and the audit trail in PostgreSQL (14 or later). Cheap to clone.
 #[derive(Clone)]
 pub struct PostgresStore {
     /// For callers.
     pub(super) db: Pool,
     /// For upkeep.
     pub(super) upkeep: Pool,
-    way: Way,
-    patience: Duration,
+    endpoint: Endpoint,
+    /// The longest that connecting may take.
+    timeout: Duration,
 }
 
 impl std::fmt::Debug for PostgresStore {
@@ -53,71 +52,59 @@ impl std::fmt::Debug for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects, and finds out whether a pooler stands between. `STORE_UNAVAILABLE` if that fails.
+    /// Connects, and finds out whether a server or a pooler answers. `STORE_UNAVAILABLE` if that fails.
     ///
-    /// The schema is left alone: see [`PostgresStore::migrate`].
+    /// Does not touch the schema: see [`PostgresStore::migrate`].
     pub async fn connect(config: &PostgresConfig) -> Result<Self> {
         let limits = Limits::of(config.statement_timeout);
-        let patience = config.acquire_timeout + config.statement_timeout;
-        let way = Way::find(&config.url, limits, patience).await?;
-        if !way.is_direct() {
-            tracing::info!("a pooler stands before the database: every statement runs in a transaction of its own");
+        let timeout = config.acquire_timeout + config.statement_timeout;
+        let endpoint = Endpoint::detect(&config.url, limits, timeout).await?;
+        if !endpoint.is_direct() {
+            tracing::info!("the database is behind a pooler: every statement runs in a transaction of its own");
         }
+        let acquire = config.acquire_timeout;
         Ok(Self {
-            // More waiting than the pool holds would only wait for longer than callers do.
-            db: Pool::new(&way, limits, config.pool, config.pool, config.acquire_timeout),
-            upkeep: Pool::new(&way, limits, UPKEEP, UPKEEP_WAITING, config.acquire_timeout),
-            way,
-            patience,
+            // If more callers waited than there are connections, they would wait longer than callers do.
+            db: Pool::new(&endpoint, limits, config.pool, config.pool, acquire),
+            upkeep: Pool::new(&endpoint, limits, UPKEEP_CONNECTIONS, UPKEEP_WAITING, acquire),
+            endpoint,
+            timeout,
         })
     }
 
-    /// How busy the pool for callers is, and the one for upkeep.
+    /// How busy the pool for callers and the pool for upkeep are.
     #[must_use]
     pub fn usage(&self) -> [(&'static str, PoolUsage); 2] {
         [("callers", self.db.usage()), ("upkeep", self.upkeep.usage())]
     }
 
-    /// Brings the schema up to date; how many steps were missing. Of several at once one does it and the others wait.
-    /// A schema that is newer than this program is refused.
+    /// Brings the schema up to date and answers how many steps were missing. If several replicas do this at once, one
+    /// does it and the others wait. A schema that is newer than this program is refused.
     pub async fn migrate(&self) -> Result<usize> {
-        let (way, patience) = (self.way.clone(), self.patience);
-        // Whoever started it may go away; a half-made schema is rolled back by the server, but better finished.
+        let (endpoint, timeout) = (self.endpoint.clone(), self.timeout);
+        // In a task of its own, so that it ends even if the caller goes away.
         let task = tokio::spawn(async move {
-            let connect = tokio::time::timeout(patience, way.options().connect());
-            let mut connection = connect.await.map_err(Error::store_unavailable)?.map_err(into_error)?;
-            way.check(&mut connection).await.map_err(into_error)?;
-            migrate::migrate(&mut connection).await.map_err(Failure::into_error)
+            let connect = tokio::time::timeout(timeout, endpoint.options().connect());
+            let connected = connect.await.map_err(Error::store_unavailable)?;
+            let mut connection = connected.map_err(Failure::from)?;
+            endpoint.check(&mut connection).await.map_err(Failure::from)?;
+            Ok(migrate::migrate(&mut connection).await?)
         });
         task.await.map_err(Error::internal)?
     }
 
-    /// How the schema stands, and what time it is there. Writes nothing.
+    /// The state of the schema, and the time at the server. Writes nothing.
     pub async fn look(&self) -> Result<(SchemaState, UnixMillis)> {
         let look = async {
-            let mut connection = self.way.options().connect().await?;
-            self.way.check(&mut connection).await?;
+            let mut connection = self.endpoint.options().connect().await?;
+            self.endpoint.check(&mut connection).await?;
             let at = migrate::version(&mut connection).await?;
             let row = sqlx::raw_sql("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
                 .fetch_one(&mut connection)
                 .await?;
             Ok::<_, Failure>((SchemaState::of(migrate::MIGRATIONS, at), UnixMillis(row.try_get(0)?)))
         };
-        let looked = tokio::time::timeout(self.patience, look).await;
-        looked.map_err(Error::store_unavailable)?.map_err(Failure::into_error)
+        let looked = tokio::time::timeout(self.timeout, look).await;
+        Ok(looked.map_err(Error::store_unavailable)??)
     }
-
-    /// What a statement reads that always answers one row.
-    pub(super) async fn only<T: Send + 'static>(
-        &self,
-        statement: Statement,
-        read: fn(&PgRow) -> super::error::Result<T>,
-    ) -> Result<T> {
-        let row = self.db.first(How::Repeatable, statement, read).await?;
-        row.ok_or_else(|| Error::internal("unreadable row: meta is empty"))
-    }
-}
-
-fn into_error(error: sqlx::Error) -> Error {
-    Failure::from(error).into_error()
 }

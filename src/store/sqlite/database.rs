@@ -1,4 +1,4 @@
-//! The database: closures in, answers out.
+//! The database of a data folder: it opens the connections and runs closures on their threads.
 
 use std::fs::File;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Params, Row, TransactionBehavior};
+use rusqlite::{CachedStatement, Connection, OpenFlags, Params, Row, TransactionBehavior};
 use tracing::Instrument as _;
 
 use super::folder;
@@ -28,24 +28,24 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
 ];
 
-/// Says in the file's header that it is ours: "CSGN".
+/// Marks the file as one of this program, in its header: "CSGN".
 const APPLICATION_ID: i32 = 0x4353_474e;
 
-/// Connections that only read. They see every answered write, and never wait for the disk.
+/// The number of connections that only read. They see every answered write, and never wait for the disk.
 const READERS: usize = 2;
 
-/// The longest wait for an answer: the queue, another process's transaction and the disk together.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest wait for an answer: the queue, a transaction of another process and the disk together.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a transaction of another process (`countersign user add`) is waited for.
-const BUSY: Duration = Duration::from_secs(2);
+/// The longest wait for a transaction of another process (`countersign user add`).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How a data folder is opened.
+/// The purpose for which a data folder is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// As the one `serve` of the folder.
+    /// To serve. One process at a time can serve a folder.
     Serve,
-    /// Beside it, or without one: a subcommand on the store.
+    /// For a subcommand, which may run while another process serves the folder.
     Beside,
 }
 
@@ -53,7 +53,7 @@ pub enum Mode {
 #[derive(Clone, Debug)]
 pub struct Database(Arc<Inner>);
 
-/// Dropped in this order: the threads end, then the folder is free.
+/// Dropped in the order of the fields: the threads end before the lock on the folder is released.
 #[derive(Debug)]
 struct Inner {
     writer: Worker,
@@ -64,7 +64,7 @@ struct Inner {
 }
 
 impl Database {
-    /// Opens the database in `folder`, made at need, and brings its schema up to date. Blocks.
+    /// Opens the database in `folder`, creates it if it is absent, and brings its schema up to date. Blocks.
     ///
     /// `STORE_UNAVAILABLE` if the folder cannot be used or another process serves it.
     pub fn open(folder: &Path, mode: Mode, clock: Arc<dyn Clock>) -> Result<Self> {
@@ -92,8 +92,8 @@ impl Database {
         })))
     }
 
-    /// Opens the database in `folder` to look at it, if there is one, with the state of its schema. Nothing is written:
-    /// every change is refused. Blocks.
+    /// Opens the database in `folder`, if there is one, for reading only, and answers the state of its schema. Every
+    /// change is refused. Blocks.
     pub fn look(folder: &Path, clock: Arc<dyn Clock>) -> Result<Option<(Self, SchemaState)>> {
         let Some(path) = folder::existing(folder) else {
             return Ok(None);
@@ -118,23 +118,23 @@ impl Database {
         Ok(Some((database, SchemaState::of(MIGRATIONS, at))))
     }
 
-    /// Runs a whole transition in one transaction and answers once it is on disk. An `Err` of the closure undoes what
-    /// it did. Dropping the future before the closure has begun leaves it out; afterwards it runs to its end.
+    /// Runs a closure in one transaction and answers once the transaction is on disk. An `Err` of the closure undoes its
+    /// changes. If the future is dropped before the closure has begun, it does not run; afterwards it runs to its end.
     ///
-    /// `OVERLOADED` if too many wait.
+    /// `OVERLOADED` if too many closures wait.
     pub async fn call<T, F>(&self, work: F) -> Result<T>
     where
-        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
         let span = tracing::info_span!(target: SPANS, "sqlite write", otel.kind = "client", db.system.name = "sqlite");
         wait(self.0.writer.submit(work)?).instrument(span).await
     }
 
-    /// Runs a closure that only reads; it sees one moment, and every write that was answered before.
+    /// Runs a closure that only reads. All its reads are of one moment, and see every write that was answered before.
     pub async fn read<T, F>(&self, work: F) -> Result<T>
     where
-        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
         let next = self.0.next_reader.fetch_add(1, Ordering::Relaxed);
@@ -144,13 +144,13 @@ impl Database {
             .await
     }
 
-    /// How many transitions wait for the thread that writes.
+    /// The number of closures that wait for the thread that writes.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.0.writer.queued()
     }
 
-    /// The clock that it was opened with.
+    /// The clock that the database was opened with.
     #[must_use]
     pub fn clock(&self) -> &dyn Clock {
         self.0.time.clock()
@@ -163,34 +163,39 @@ impl Database {
 }
 
 async fn wait<T>(answer: tokio::sync::oneshot::Receiver<Result<T>>) -> Result<T> {
-    match tokio::time::timeout(PATIENCE, answer).await {
+    match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(Error::store_unavailable("closed before it answered")),
         Err(_) => Err(Error::store_unavailable("no answer in time")),
     }
 }
 
-/// One transaction, as a closure sees it. Statements are prepared once a connection.
+/// One transaction, as a closure sees it. A statement is prepared once per connection.
 #[derive(Debug)]
 pub struct Tx<'c> {
-    connection: &'c Connection,
+    // Exclusive, so that a `Tx` is `Send`: a `Connection` may move to another thread, but not be shared between two.
+    connection: &'c mut Connection,
     now: UnixMillis,
 }
 
 impl<'c> Tx<'c> {
-    pub(super) const fn new(connection: &'c Connection, now: UnixMillis) -> Self {
+    pub(super) const fn new(connection: &'c mut Connection, now: UnixMillis) -> Self {
         Self { connection, now }
     }
 
-    /// The time: the clock's, but never before that of the newest row.
+    /// The clock's time, but never before the time of the newest row.
     #[must_use]
     pub const fn now(&self) -> UnixMillis {
         self.now
     }
 
-    /// Runs a statement; how many rows it changed.
+    /// Runs a statement and answers how many rows it changed.
     pub fn run(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
-        self.connection.prepare_cached(sql)?.execute(params)
+        self.prepare(sql)?.execute(params)
+    }
+
+    pub(super) fn prepare(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
+        self.connection.prepare_cached(sql)
     }
 
     /// The first row of a query, if there is one.
@@ -200,7 +205,7 @@ impl<'c> Tx<'c> {
         params: impl Params,
         read: impl FnOnce(&Row<'_>) -> Result<T>,
     ) -> Result<Option<T>> {
-        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut statement = self.prepare(sql)?;
         let mut rows = statement.query(params)?;
         rows.next()?.map(read).transpose()
     }
@@ -212,7 +217,7 @@ impl<'c> Tx<'c> {
         params: impl Params,
         mut read: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut statement = self.prepare(sql)?;
         let mut rows = statement.query(params)?;
         let mut all = Vec::new();
         while let Some(row) = rows.next()? {
@@ -222,8 +227,8 @@ impl<'c> Tx<'c> {
     }
 }
 
-/// A connection that leaves no trace. A log beside the database belongs to it and is read; without one nobody writes,
-/// and SQLite need not make the files by which connections know of each other.
+/// A connection that creates and changes no file. If there is a write-ahead log beside the database, the log is read as
+/// well. If there is none, no process writes, and SQLite does not create the files by which connections coordinate.
 fn look_at(path: &Path) -> Result<Connection> {
     let path = path.canonicalize().map_err(Error::store_unavailable)?;
     let logged = path.with_extension("db-wal").exists();
@@ -231,7 +236,7 @@ fn look_at(path: &Path) -> Result<Connection> {
     uri.set_query(Some(if logged { "mode=ro" } else { "immutable=1" }));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(uri.as_str(), flags)?;
-    connection.busy_timeout(BUSY)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
 
@@ -244,15 +249,15 @@ fn foreign() -> Error {
 
 fn connect(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(128);
-    // Before anything is changed: a file of somebody else is left as it is.
+    // Checked before any change, so that a file of another program is left as it is.
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables > 0 && number(&connection, "application_id")? != i64::from(APPLICATION_ID) {
         return Err(foreign());
     }
     connection.pragma_update(None, "journal_mode", "wal")?;
-    // An answered write survives the loss of power, not only of the process.
+    // An answered write survives a power failure, not only a crash of the process.
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
@@ -260,7 +265,7 @@ fn connect(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Whoever comes second waits at `BEGIN IMMEDIATE` and finds nothing left to do.
+/// Brings the schema up to date. A second process waits at `BEGIN IMMEDIATE`, and then finds no step missing.
 fn migrate(connection: &mut Connection) -> Result<()> {
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let at = u32::try_from(number(&tx, "user_version")?).map_err(Error::internal)?;

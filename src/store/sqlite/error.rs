@@ -2,9 +2,9 @@
 
 use rusqlite::ErrorCode;
 
-use crate::model::{Error, ErrorKind, Result};
+use crate::model::{Error, ErrorKind};
 
-/// So that a closure may use `?`: every error of SQLite has one meaning, wherever it comes from.
+/// Lets a closure use `?`: an error of SQLite has the same meaning in every statement.
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         const UNAVAILABLE: [ErrorCode; 8] = [
@@ -25,21 +25,13 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// `exists` if a row of that key is there already.
-pub(super) fn unless_duplicate(done: rusqlite::Result<usize>, exists: ErrorKind) -> Result<()> {
+/// Whether the statement would have made a second row of a unique key.
+pub(super) fn is_duplicate(error: &rusqlite::Error) -> bool {
     const DUPLICATE: [i32; 2] = [
         rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE,
         rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY,
     ];
-    match done {
-        Ok(_) => Ok(()),
-        Err(error)
-            if error
-                .sqlite_error()
-                .is_some_and(|e| DUPLICATE.contains(&e.extended_code)) =>
-        {
-            Err(exists.into())
-        }
-        Err(error) => Err(error.into()),
-    }
+    error
+        .sqlite_error()
+        .is_some_and(|error| DUPLICATE.contains(&error.extended_code))
 }

@@ -1,34 +1,35 @@
-//! The feed of revocations: rows are numbered in the order of their commits, because there is one writer.
+//! The feed of revocations. The rows are numbered in the order of their commits, because there is one writer.
 
 use rusqlite::params;
 
 use super::Tx;
-use super::rows::{revocation, revocation_columns};
 use crate::clock::UnixMillis;
 use crate::model::revocation::RevocationSubject;
 use crate::model::{ErrorKind, Level, Result, Revocation};
+use crate::store::durable::revocations::{read, revocation_columns};
+use crate::store::durable::{Columns, unreadable};
 use crate::store::revocations::PART;
 use crate::store::{Changes, Cursor, Snapshot};
 
-/// A place in the feed: which database, and the last row that was seen.
+/// A position in the feed: the database, and the number of the last row that a reader has seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct FeedPosition {
     instance: String,
     last: i64,
 }
 
-impl Place {
-    /// The reverse of [`Place::cursor`], and of nothing else. `RESUME_TOKEN_INVALID`.
+impl FeedPosition {
+    /// Reads a cursor in exactly the form that [`FeedPosition::cursor`] writes; `RESUME_TOKEN_INVALID` otherwise.
     pub(super) fn parse(cursor: &Cursor) -> Result<Self> {
         let read = || {
             let (instance, last) = cursor.0.strip_prefix("s1.")?.split_once('.')?;
-            let place = Self {
+            let position = Self {
                 instance: instance.to_owned(),
                 last: last.parse().ok().filter(|last| *last >= 0)?,
             };
             let hexadecimal = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
             let well_formed = instance.len() == 32 && instance.bytes().all(hexadecimal);
-            (well_formed && place.cursor() == *cursor).then_some(place)
+            (well_formed && position.cursor() == *cursor).then_some(position)
         };
         Ok(read().ok_or(ErrorKind::ResumeTokenInvalid)?)
     }
@@ -40,29 +41,29 @@ impl Place {
     fn now(tx: &Tx<'_>) -> Result<Self> {
         let sql =
             "SELECT instance, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'revocations'), 0) FROM meta";
-        let place = tx.first(sql, [], |row| {
+        let position = tx.first(sql, [], |row| {
             Ok(Self {
                 instance: row.get(0)?,
                 last: row.get(1)?,
             })
         })?;
-        place.ok_or_else(|| super::rows::unreadable("meta is empty"))
+        position.ok_or_else(|| unreadable("meta is empty"))
     }
 }
 
-/// Where the feed stands now, and the number of the first row that there is.
-pub(super) fn here(tx: &Tx<'_>, as_of: UnixMillis) -> Result<(Option<i64>, i64, Snapshot)> {
-    let place = Place::now(tx)?;
+/// The numbers of the first row, if there is one, and of the last; and the position now, without rows.
+pub(super) fn position(tx: &Tx<'_>, as_of: UnixMillis) -> Result<(Option<i64>, i64, Snapshot)> {
+    let position = FeedPosition::now(tx)?;
     let first = tx.first("SELECT min(seq) FROM revocations", [], |row| Ok(row.get(0)?))?;
     let snapshot = Snapshot {
         rows: Vec::new(),
-        cursor: place.cursor(),
+        cursor: position.cursor(),
         as_of,
     };
-    Ok((first.flatten(), place.last, snapshot))
+    Ok((first.flatten(), position.last, snapshot))
 }
 
-/// Of the rows with these numbers (the first included, the last not) those that were recorded after `since` and have not
+/// The revocations numbered from `first` to `last`, without `last`, that were recorded after `since` and have not
 /// expired.
 pub(super) fn part(tx: &Tx<'_>, since: UnixMillis, first: i64, last: i64) -> Result<Vec<Revocation>> {
     tx.all(
@@ -72,13 +73,14 @@ pub(super) fn part(tx: &Tx<'_>, since: UnixMillis, first: i64, last: i64) -> Res
             " FROM revocations WHERE seq >= ?3 AND seq < ?4 AND +revoked > ?1 AND +expires > ?2"
         ),
         [since.0, tx.now().0, first, last],
-        revocation,
+        |row| read(&mut Columns::new(row)),
     )
 }
 
-pub(super) fn since(tx: &Tx<'_>, seen: &Place, as_of: UnixMillis) -> Result<Changes> {
-    let now = Place::now(tx)?;
-    // A smaller number than was seen: an older copy of the file was put in its place. A much larger one: too much is new.
+pub(super) fn since(tx: &Tx<'_>, seen: &FeedPosition, as_of: UnixMillis) -> Result<Changes> {
+    let now = FeedPosition::now(tx)?;
+    // A number smaller than `seen` means that the file was replaced by an older copy. A number much larger means that
+    // more rows are new than one reading may answer.
     if now.instance != seen.instance || !(seen.last..=seen.last.saturating_add(PART)).contains(&now.last) {
         return Ok(Changes::Reload);
     }
@@ -90,15 +92,15 @@ pub(super) fn since(tx: &Tx<'_>, seen: &Place, as_of: UnixMillis) -> Result<Chan
                 " FROM revocations WHERE seq > ?1 ORDER BY seq"
             ),
             [seen.last],
-            revocation,
+            |row| read(&mut Columns::new(row)),
         )?,
         cursor: now.cursor(),
         as_of,
     }))
 }
 
-/// Whether a row kills what stands on these: [`RevocationSubject::is_revoked_by`] of every row, by way of the indexes.
-pub(super) fn is_dead(tx: &Tx<'_>, revocation_subject: &RevocationSubject) -> Result<bool> {
+/// Whether a revocation concerns the subject: [`RevocationSubject::is_revoked_by`] of every row, by way of the indexes.
+pub(super) fn is_revoked(tx: &Tx<'_>, subject: &RevocationSubject) -> Result<bool> {
     let by_id = |level: Level, id: &dyn ToString| {
         let sql = "SELECT 1 FROM revocations WHERE level = ?1 AND id = ?2 AND epoch = 0";
         Ok::<_, crate::model::Error>(
@@ -114,22 +116,22 @@ pub(super) fn is_dead(tx: &Tx<'_>, revocation_subject: &RevocationSubject) -> Re
                 .is_some(),
         )
     };
-    for token in &revocation_subject.tokens {
+    for token in &subject.tokens {
         if by_id(Level::Token, token)? {
             return Ok(true);
         }
     }
-    for session in &revocation_subject.sessions {
+    for session in &subject.sessions {
         if by_id(Level::Session, session)? {
             return Ok(true);
         }
     }
-    if let Some(key) = &revocation_subject.key
+    if let Some(key) = &subject.key
         && by_id(Level::Key, key)?
     {
         return Ok(true);
     }
-    for party in &revocation_subject.epochs {
+    for party in &subject.epochs {
         let session = party.session.map(|id| id.to_string());
         if let Some(user) = party.user
             && by_epoch(Level::User, &user.to_string(), party.epochs.user, session)?
@@ -151,11 +153,11 @@ mod tests {
 
     #[test]
     fn only_what_was_given_out_is_a_cursor() {
-        let place = Place {
+        let position = FeedPosition {
             instance: "0123456789abcdef0123456789abcdef".into(),
             last: 7,
         };
-        assert_eq!(Place::parse(&place.cursor()).unwrap(), place);
+        assert_eq!(FeedPosition::parse(&position.cursor()).unwrap(), position);
         for bad in [
             "",
             "s1",
@@ -171,7 +173,7 @@ mod tests {
             "p1.0123456789abcdef0123456789abcdef.7",
             "\0",
         ] {
-            let error = Place::parse(&Cursor(bad.into())).unwrap_err();
+            let error = FeedPosition::parse(&Cursor(bad.into())).unwrap_err();
             assert_eq!(error.kind, ErrorKind::ResumeTokenInvalid, "{bad:?}");
         }
     }

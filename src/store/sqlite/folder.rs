@@ -1,4 +1,4 @@
-//! The data folder: closed to others, and served by one process at a time.
+//! The data folder: closed to other users, and served by one process at a time.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Error, ErrorKind, Result};
 
-/// The database's name in the data folder.
+/// The file name of the database in the data folder.
 const DATABASE: &str = "countersign.db";
 
-/// The lock's name in the data folder.
+/// The file name of the lock in the data folder.
 const LOCK: &str = "serve.lock";
 
-/// Makes the data folder (0700) if it is absent, closes it to others if it is ours, and answers where the database is.
+/// Creates the data folder (0700) if it is absent, closes it to other users, and answers the path of the database.
 ///
-/// A folder that is open to others and holds other people's files is refused: to close it would lock them out.
+/// A folder that is open to other users and holds files but no database is refused: closing it would lock those users
+/// out of their files.
 pub(super) fn prepare(folder: &Path) -> Result<PathBuf> {
     let unusable = |error: io::Error| {
         Error::new(ErrorKind::StoreUnavailable, "the data folder cannot be used")
@@ -45,8 +46,8 @@ pub(super) fn prepare(folder: &Path) -> Result<PathBuf> {
         }
         Err(error) => return Err(unusable(error)),
     }
-    // SQLite gives its `-wal` and `-shm` files the database's own permissions, so these are set before it opens them.
-    // An existing one is not opened here: to close it again would drop SQLite's own locks in this process.
+    // SQLite gives its `-wal` and `-shm` files the permissions of the database, so these are set before SQLite opens it.
+    // An existing database is not opened here, because closing it would drop SQLite's own locks in this process.
     if database.exists() {
         std::fs::set_permissions(&database, std::fs::Permissions::from_mode(0o600)).map_err(unusable)?;
     } else {
@@ -55,17 +56,17 @@ pub(super) fn prepare(folder: &Path) -> Result<PathBuf> {
     Ok(database)
 }
 
-/// Where the database is, if there is one.
+/// The path of the database, if there is one.
 pub(super) fn existing(folder: &Path) -> Option<PathBuf> {
     Some(folder.join(DATABASE)).filter(|path| path.exists())
 }
 
-/// Takes the folder for serving; the lock lives as long as the file that is answered, and dies with the process.
+/// Locks the folder for serving, until the file that is answered is closed or the process ends.
 pub(super) fn lock(folder: &Path) -> Result<File> {
     let file = private_file(&folder.join(LOCK)).map_err(Error::store_unavailable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        // Not unavailable: to try again later would be no better.
+        // Not `STORE_UNAVAILABLE`, because trying again later would not help.
         Err(TryLockError::WouldBlock) => Err(Error::new(
             ErrorKind::Internal,
             "another `serve` runs on this data folder",

@@ -1,27 +1,19 @@
-//! The embedded stores: one SQLite file in the data folder.
+//! The embedded stores: one SQLite file in the data folder. The rules of users, clients, keys and the audit trail are in
+//! `store::durable`.
 //!
-//! Every verb is one closure that runs as one transaction on the one writer thread, so it is atomic and safe to cancel
-//! by construction: no lock is ever held across an `await`.
+//! Every call is one closure that runs as one transaction on the one thread that writes. It is atomic and safe to cancel
+//! by construction, because no lock is held across an `await`.
 
-mod audit;
-mod clients;
 pub mod database;
+mod driver;
 mod error;
 mod feed;
 mod folder;
-mod keyring;
-mod keys;
-mod logins;
-mod passwords;
-mod people;
-mod record;
-mod registry;
 mod revocations;
-mod rows;
+mod revoke;
 mod sessions;
 mod store;
 mod time;
-mod users;
 mod worker;
 
 pub use database::{Database, Mode, Tx};

@@ -1,18 +1,19 @@
-//! [`RevocationStore`] on SQLite: each verb is one closure.
+//! [`RevocationStore`] on SQLite: each call is one closure.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::params;
 
-use super::feed::{self, Place};
-use super::record::{audit as append, note_life, revoke};
-use super::rows::unreadable;
+use super::feed::{self, FeedPosition};
+use super::revoke::revoke;
 use super::{SqliteStore, Tx};
 use crate::clock::UnixMillis;
 use crate::model::revocation::RevocationSubject;
 use crate::model::{AuditEvent, Result};
 use crate::store::change::storable_event;
+use crate::store::durable::audit::{append, log};
+use crate::store::durable::{note_session_life, unreadable};
 use crate::store::revocations::PART;
 use crate::store::{Changes, Cursor, NewRevocation, Recorded, RevocationStore, Snapshot};
 
@@ -20,34 +21,34 @@ use crate::store::{Changes, Cursor, NewRevocation, Recorded, RevocationStore, Sn
 impl RevocationStore for SqliteStore {
     async fn revoke(&self, new: &NewRevocation, audit: &AuditEvent) -> Result<Recorded> {
         storable_event(audit)?;
-        let (new, audit) = (new.clone(), audit.clone());
-        self.db
+        let (new, append) = (new.clone(), append(audit)?);
+        let recorded = self
+            .db
             .call(move |tx| {
                 let recorded = revoke(tx, &new.target, new.expires)?;
                 if recorded.new {
-                    append(tx, &audit)?;
+                    tx.execute(&append)?;
                 }
                 Ok(recorded)
             })
-            .await
+            .await?;
+        if recorded.new {
+            log(audit);
+        }
+        Ok(recorded)
     }
 
-    async fn revoked(&self, revocation_subject: &[RevocationSubject]) -> Result<Vec<bool>> {
-        let revocation_subject = revocation_subject.to_vec();
+    async fn revoked(&self, subjects: &[RevocationSubject]) -> Result<Vec<bool>> {
+        let subjects = subjects.to_vec();
         self.db
-            .read(move |tx| {
-                revocation_subject
-                    .iter()
-                    .map(|revocation_subject| feed::is_dead(tx, revocation_subject))
-                    .collect()
-            })
+            .read(move |tx| subjects.iter().map(|subject| feed::is_revoked(tx, subject)).collect())
             .await
     }
 
     async fn load_revocations(&self, since: UnixMillis) -> Result<Snapshot> {
-        // Before the read: what is acknowledged after this moment may be missing, so nothing later is claimed.
+        // Before the read, because a revocation that is acknowledged after this moment may be missing.
         let as_of = self.db.clock().now();
-        let (first, last, mut snapshot) = self.db.read(move |tx| feed::here(tx, as_of)).await?;
+        let (first, last, mut snapshot) = self.db.read(move |tx| feed::position(tx, as_of)).await?;
         let Some(mut first) = first else {
             return Ok(snapshot);
         };
@@ -61,13 +62,14 @@ impl RevocationStore for SqliteStore {
     }
 
     async fn revocations_since(&self, cursor: &Cursor) -> Result<Changes> {
-        let seen = Place::parse(cursor)?;
+        let seen = FeedPosition::parse(cursor)?;
         let as_of = self.db.clock().now();
         self.db.read(move |tx| feed::since(tx, &seen, as_of)).await
     }
 
     async fn purge_revocations(&self, limit: u32) -> Result<u32> {
-        // Not by a clock that has leapt ahead: what is purged early would live again when it comes back.
+        // Not by a clock that has leapt ahead: a token whose revocation is purged early would be valid again when the
+        // clock is set back.
         let now = self.db.cautious_now();
         self.db
             .call(move |tx| {
@@ -93,8 +95,10 @@ impl RevocationStore for SqliteStore {
     }
 
     async fn store_counters(&self, counters: &[(String, i64)], lost: Option<&AuditEvent>, seen: i64) -> Result<i64> {
-        let (counters, lost) = (counters.to_vec(), lost.cloned());
-        self.db
+        let counters = counters.to_vec();
+        let append = lost.map(append).transpose()?;
+        let (era, raised) = self
+            .db
             .call(move |tx| {
                 for (name, value) in &counters {
                     tx.run(
@@ -103,18 +107,25 @@ impl RevocationStore for SqliteStore {
                         params![name, value],
                     )?;
                 }
-                if let Some(event) = &lost
-                    && tx.run("UPDATE meta SET era = era + 1 WHERE era = ?1", [seen])? == 1
-                {
-                    append(tx, event)?;
+                let mut raised = false;
+                if let Some(append) = &append {
+                    raised = tx.run("UPDATE meta SET era = era + 1 WHERE era = ?1", [seen])? == 1;
+                    if raised {
+                        tx.execute(append)?;
+                    }
                 }
-                era(tx)
+                Ok((era(tx)?, raised))
             })
-            .await
+            .await?;
+        if let Some(event) = lost.filter(|_| raised) {
+            log(event);
+        }
+        Ok(era)
     }
 
     async fn note_session_life(&self, life: Duration) -> Result<()> {
-        self.db.call(move |tx| note_life(tx, life)).await
+        let note = note_session_life(life);
+        self.db.call(move |tx| tx.execute(&note).map(drop)).await
     }
 
     async fn ping(&self) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Live sessions. What a refresh token means is decided by `model::record`, between the read and the write of one
+//! Live sessions. `model::record` decides the meaning of a refresh token, between the read and the write of one
 //! transaction.
 
 use async_trait::async_trait;

@@ -2,7 +2,7 @@
 
 use super::Database;
 
-/// People, clients, keys, revocations and the audit trail in a data folder's database.
+/// Users, clients, keys, revocations and the audit trail in the database of a data folder.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     pub(super) db: Database,

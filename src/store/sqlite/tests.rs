@@ -132,7 +132,7 @@ async fn one_serves_and_others_work_beside() {
 
     let beside = open(folder.path(), Mode::Beside).unwrap();
     beside.call(|tx| count(tx, 5)).await.unwrap();
-    assert_eq!(serving.read(counted).await.unwrap(), 5);
+    assert_eq!(serving.read(|tx| counted(tx)).await.unwrap(), 5);
 
     drop(serving);
     open(folder.path(), Mode::Serve).unwrap();
@@ -162,7 +162,7 @@ async fn a_refused_transition_leaves_nothing_and_spares_its_neighbours() {
     also_good.unwrap();
     assert_eq!(bad.unwrap_err().kind, ErrorKind::StaleUpdate);
     assert_eq!(panics.unwrap_err().kind, ErrorKind::Internal);
-    assert_eq!(db.read(counted).await.unwrap(), 2);
+    assert_eq!(db.read(|tx| counted(tx)).await.unwrap(), 2);
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn what_waits_is_bounded_and_what_is_cancelled_before_its_turn_is_left_out
     holder.await.unwrap().unwrap();
     // The queue is still full of what was cancelled until the thread has thrown it away.
     let done = loop {
-        match db.call(counted).await {
+        match db.call(|tx| counted(tx)).await {
             Ok(done) => break done,
             Err(error) => assert_eq!(error.kind, ErrorKind::Overloaded),
         }

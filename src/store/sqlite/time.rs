@@ -1,11 +1,11 @@
-//! What time it is for the rows of a database.
+//! The time that is written into rows.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, UnixMillis};
 
-/// The clock, and when the database was opened.
+/// The clock, and the time at which the database was opened.
 #[derive(Clone, Debug)]
 pub(super) struct StoreTime {
     clock: Arc<dyn Clock>,
@@ -27,13 +27,13 @@ impl StoreTime {
         self.clock.as_ref()
     }
 
-    /// The clock's time, but never before `newest`, that of the newest row.
+    /// The clock's time, but never before `newest`, the time of the newest row.
     pub(super) fn after(&self, newest: UnixMillis) -> UnixMillis {
         self.clock.now().max(newest)
     }
 
-    /// The earlier of what the wall clock says and what has passed since the start: a clock that leaps ahead for a
-    /// moment must neither make anything look expired that is still needed, nor hold the rows' time there for ever.
+    /// The earlier of the wall clock and the time of opening plus the time that has passed since. If the wall clock leaps
+    /// ahead for a moment, rows that are still needed must not look expired, and later rows must not stay at that time.
     pub(super) fn cautious(&self) -> UnixMillis {
         let passed = self.clock.monotonic().saturating_sub(self.opened_monotonic);
         self.clock.now().min(self.opened.plus(passed))

@@ -1,4 +1,4 @@
-//! A thread that owns one connection and runs the closures that come through its bounded queue.
+//! A thread that owns one connection and runs the closures from its bounded queue.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
@@ -11,21 +11,21 @@ use super::time::StoreTime;
 use crate::clock::UnixMillis;
 use crate::model::{Error, ErrorKind, Result};
 
-/// The most closures that wait; more are turned away at once.
+/// The most closures that wait; further ones are refused at once with `OVERLOADED`.
 const QUEUE: usize = 1024;
 
-/// The most closures that share one commit.
+/// The most closures in one commit.
 const GROUP: usize = 128;
 
-/// A closure on its way to the connection, and the answer on its way back.
+/// A queued closure, with the channel for its answer.
 pub(super) trait Job: Send {
-    /// Whether nobody waits for the answer any more. Asked before the closure runs: it is then left out.
+    /// Whether the caller has gone. Checked before the closure runs: it is then left out.
     fn is_abandoned(&self) -> bool;
 
-    /// Runs the closure; its error, if its changes may not stay.
-    fn run(&mut self, tx: &Tx<'_>) -> Option<&Error>;
+    /// Runs the closure and answers its error, in which case its changes must be undone.
+    fn run(&mut self, tx: &mut Tx<'_>) -> Option<&Error>;
 
-    /// Answers what the closure returned if the commit was good, else why it was not.
+    /// Sends the result of the closure to the caller if the commit succeeded, else the error of the commit.
     fn answer(self: Box<Self>, committed: Result<()>);
 }
 
@@ -37,16 +37,16 @@ struct Closure<F, T> {
 
 impl<F, T> Job for Closure<F, T>
 where
-    F: FnOnce(&Tx<'_>) -> Result<T> + Send,
+    F: FnOnce(&mut Tx<'_>) -> Result<T> + Send,
     T: Send,
 {
     fn is_abandoned(&self) -> bool {
         self.reply.is_closed()
     }
 
-    fn run(&mut self, tx: &Tx<'_>) -> Option<&Error> {
+    fn run(&mut self, tx: &mut Tx<'_>) -> Option<&Error> {
         let work = self.work.take()?;
-        // A defect in one verb must not take the thread, and with it the store, away from all others.
+        // A panic in one closure must not end the thread, which would end the store for all callers.
         let outcome = catch_unwind(AssertUnwindSafe(|| work(tx)))
             .unwrap_or_else(|_| Err(Error::internal("a transaction panicked")));
         self.outcome.insert(outcome).as_ref().err()
@@ -58,12 +58,12 @@ where
             (Some(Err(error)), _) | (_, Err(error)) => Err(error),
             (None, Ok(())) => Err(Error::internal("a transaction was not run")),
         };
-        // Whoever asked may have gone meanwhile; what was committed stays committed.
+        // The caller may have gone meanwhile; the commit stays.
         let _ = self.reply.send(outcome);
     }
 }
 
-/// One connection's thread. Ends when the worker is dropped, after what is queued.
+/// The thread of one connection. When the worker is dropped, the thread runs the closures that are queued and ends.
 #[derive(Debug)]
 pub(super) struct Worker {
     queue: Option<mpsc::Sender<Box<dyn Job>>>,
@@ -71,8 +71,8 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread that writes: what waits together is committed together.
-    pub(super) fn writer(connection: Connection, time: StoreTime) -> Result<Self> {
+    /// Starts the thread that writes: closures that wait at the same time are committed together.
+    pub(super) fn writer(mut connection: Connection, time: StoreTime) -> Result<Self> {
         Self::start("sqlite-writer", move |mut queue| {
             while let Some(first) = queue.blocking_recv() {
                 let mut group = vec![first];
@@ -81,17 +81,17 @@ impl Worker {
                     group.push(next);
                 }
                 group.retain(|job| !job.is_abandoned());
-                write(&connection, &time, group);
+                write(&mut connection, &time, group);
             }
         })
     }
 
     /// Starts a thread that reads.
-    pub(super) fn reader(connection: Connection, time: StoreTime) -> Result<Self> {
+    pub(super) fn reader(mut connection: Connection, time: StoreTime) -> Result<Self> {
         Self::start("sqlite-reader", move |mut queue| {
             while let Some(mut job) = queue.blocking_recv() {
                 if !job.is_abandoned() {
-                    let done = read(&connection, &time, job.as_mut());
+                    let done = read(&mut connection, &time, job.as_mut());
                     job.answer(done);
                 }
             }
@@ -116,10 +116,10 @@ impl Worker {
         queue.map_or(0, |queue| queue.max_capacity() - queue.capacity())
     }
 
-    /// Queues a closure; its answer comes through the channel.
+    /// Queues a closure and answers the channel for its result.
     pub(super) fn submit<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T>>>
     where
-        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
@@ -143,22 +143,22 @@ impl Drop for Worker {
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != std::thread::current().id()
         {
-            // A panic there was answered as an internal error already.
+            // A panic of the thread was answered as an internal error already.
             let _ = thread.join();
         }
     }
 }
 
-/// Runs a group of closures in one transaction, each in a savepoint of its own, and answers after the commit.
-fn write(connection: &Connection, time: &StoreTime, mut group: Vec<Box<dyn Job>>) {
+/// Runs a group of closures in one transaction, each in a savepoint of its own, and sends the answers after the commit.
+fn write(connection: &mut Connection, time: &StoreTime, mut group: Vec<Box<dyn Job>>) {
     while !group.is_empty() {
         let mut ran = 0;
         let committed = write_all(connection, time, &mut group, &mut ran);
         if committed.is_err() && !connection.is_autocommit() {
-            // If this fails as well, the next BEGIN says so.
+            // If this fails as well, the next BEGIN fails and reports it.
             let _ = connection.execute_batch("ROLLBACK");
         }
-        // Whoever had no turn has one in the next transaction; without a transaction nobody has.
+        // Jobs that did not run stay queued for the next transaction; if BEGIN failed, all get the error.
         let answered = if ran == 0 { group.len() } else { ran };
         for job in group.drain(..answered) {
             job.answer(committed.clone());
@@ -166,15 +166,15 @@ fn write(connection: &Connection, time: &StoreTime, mut group: Vec<Box<dyn Job>>
     }
 }
 
-fn write_all(connection: &Connection, time: &StoreTime, group: &mut [Box<dyn Job>], ran: &mut usize) -> Result<()> {
+fn write_all(connection: &mut Connection, time: &StoreTime, group: &mut [Box<dyn Job>], ran: &mut usize) -> Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    let tx = Tx::new(connection, now(connection, time)?);
+    let now = now(connection, time)?;
     let before = connection.total_changes();
     for job in group {
         connection.execute_batch("SAVEPOINT one")?;
         *ran += 1;
-        if let Some(error) = job.run(&tx) {
-            // After some errors (a full disk) SQLite has rolled everything back already: the others' work is gone too.
+        if let Some(error) = job.run(&mut Tx::new(connection, now)) {
+            // After some errors (a full disk) SQLite has rolled back the whole transaction, with the work of other jobs.
             if connection.is_autocommit() {
                 return Err(error.clone());
             }
@@ -190,18 +190,18 @@ fn write_all(connection: &Connection, time: &StoreTime, group: &mut [Box<dyn Job
     Ok(connection.execute_batch("COMMIT")?)
 }
 
-/// Runs one closure in a transaction that only reads, so that it sees one moment.
-fn read(connection: &Connection, time: &StoreTime, job: &mut dyn Job) -> Result<()> {
+/// Runs one closure in a transaction that only reads, so that all its reads are of one moment.
+fn read(connection: &mut Connection, time: &StoreTime, job: &mut dyn Job) -> Result<()> {
     connection.execute_batch("BEGIN")?;
     let now = now(connection, time);
     if let Ok(now) = now {
-        job.run(&Tx::new(connection, now));
+        job.run(&mut Tx::new(connection, now));
     }
     connection.execute_batch("ROLLBACK")?;
     now.map(|_| ())
 }
 
-/// The time for the rows of this transaction.
+/// The time for the rows of a transaction.
 fn now(connection: &Connection, time: &StoreTime) -> Result<UnixMillis> {
     let newest = connection
         .prepare_cached("SELECT clock FROM meta")?

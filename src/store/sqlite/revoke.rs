@@ -1,15 +1,16 @@
-//! What every transition may also do: record a revocation, append an audit event.
+//! How a revocation is recorded.
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::params;
 
 use super::Tx;
-use super::rows::{self, json, revocation_columns};
-use crate::clock::{UnixMillis, millis};
+use crate::clock::UnixMillis;
 use crate::model::session::EXPIRED_RECORD_TTL;
-use crate::model::{AuditEvent, Error, Level, Result, Revocation, Target};
+use crate::model::{Level, Result, Revocation, Target};
+use crate::store::durable::revocations::{read, revocation_columns};
+use crate::store::durable::{Columns, unreadable};
 use crate::store::revocations::{Expiry, Recorded};
 
-/// Records a revocation: raises the epoch of its level, if it has one, and inserts the row.
+/// Records a revocation: raises the epoch of its level, if the level has one, and inserts the row.
 pub(super) fn revoke(tx: &Tx<'_>, target: &Target, expires: Expiry) -> Result<Recorded> {
     let (level, id) = (target.level(), target.id());
     let epoch = match level {
@@ -41,7 +42,7 @@ pub(super) fn revoke(tx: &Tx<'_>, target: &Target, expires: Expiry) -> Result<Re
         epoch,
         expires: match expires {
             Expiry::At(moment) => moment,
-            Expiry::LongestSession => longest(tx)?,
+            Expiry::LongestSession => longest_session_end(tx)?,
         },
         revoked: tx.now(),
     };
@@ -66,7 +67,7 @@ pub(super) fn revoke(tx: &Tx<'_>, target: &Target, expires: Expiry) -> Result<Re
                 " FROM revocations WHERE level = ?1 AND id = ?2 AND epoch = 0"
             ),
             params![level.as_str(), id],
-            rows::revocation,
+            |row| read(&mut Columns::new(row)),
         )?,
     };
     Ok(Recorded {
@@ -75,51 +76,13 @@ pub(super) fn revoke(tx: &Tx<'_>, target: &Target, expires: Expiry) -> Result<Re
     })
 }
 
-/// [`revoke`], of something that this very transaction has found to exist.
-pub(super) fn revoke_known(tx: &Tx<'_>, target: &Target) -> Result<Revocation> {
-    revoke(tx, target, Expiry::LongestSession)?
-        .revocation
-        .ok_or_else(|| Error::internal("what is revoked has gone"))
-}
-
-/// Appends an event. The same event twice is one.
-pub(super) fn audit(tx: &Tx<'_>, event: &AuditEvent) -> Result<()> {
-    tx.run(
-        "INSERT INTO audit_events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING",
-        params![
-            event.id.to_string(),
-            event.time.0,
-            event.kind,
-            event.origin.actor,
-            event.origin.ip_address,
-            event.origin.request_id,
-            event.subject,
-            event.client_id,
-            event.session_id.map(|id| id.to_string()),
-            event.outcome,
-            json(&event.details)?,
-        ],
-    )?;
-    Ok(())
-}
-
-/// Raises the high-water mark of session lives.
-pub(super) fn note_life(tx: &Tx<'_>, life: std::time::Duration) -> Result<()> {
-    tx.run(
-        "UPDATE meta SET session_life = ?1 WHERE session_life < ?1",
-        [millis(life)],
-    )?;
-    Ok(())
-}
-
 fn raise(tx: &Tx<'_>, sql: &str, id: &str) -> Result<Option<i64>> {
     tx.first(sql, params![tx.now().0, id], |row| Ok(row.get(0)?))
 }
 
-/// When nothing can be alive any more of what is alive now.
-fn longest(tx: &Tx<'_>) -> Result<UnixMillis> {
-    let life: Option<i64> = tx
-        .first("SELECT session_life FROM meta", [], |row| Ok(row.get(0).optional()?))?
-        .flatten();
-    Ok(UnixMillis(tx.now().0.saturating_add(life.unwrap_or(0))).plus(EXPIRED_RECORD_TTL))
+/// When every session and token that is alive now has ended, plus the time for which expired records are kept.
+fn longest_session_end(tx: &Tx<'_>) -> Result<UnixMillis> {
+    let life: Option<i64> = tx.first("SELECT session_life FROM meta", [], |row| Ok(row.get(0)?))?;
+    let life = life.ok_or_else(|| unreadable("meta is empty"))?;
+    Ok(UnixMillis(tx.now().0.saturating_add(life)).plus(EXPIRED_RECORD_TTL))
 }

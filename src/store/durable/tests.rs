@@ -5,11 +5,13 @@ use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
-use super::*;
 use crate::clock::{Clock, SystemClock};
+use crate::model::AuditEvent;
+use crate::model::audit::LOG_TARGET;
 use crate::model::audit::Origin;
 use crate::model::{AuditType, Client, ClientId, SessionId, Target, User, UserId, Username};
 use crate::secret::{SecretText, SystemEntropy, random};
+use crate::store::accounts::{AuditQuery, AuditStore};
 use crate::store::accounts::{Authority, ClientStore, NewUser, UserStore};
 use crate::store::keys::{CheckRow, KeyRows, KeyStore, SecretPurpose, SecretRow};
 use crate::store::revocations::{Expiry, NewRevocation, RevocationStore};
@@ -112,7 +114,7 @@ async fn the_log_is_told_of_what_the_table_holds_and_of_nothing_else() {
     let _guard = tracing::subscriber::set_default(subscriber);
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(&folder.path().join("data"), Mode::Serve, Arc::new(SystemClock::new())).unwrap();
-    let store = Audited::new(SqliteStore::new(database));
+    let store = SqliteStore::new(database);
 
     let ada = user("ada");
     store

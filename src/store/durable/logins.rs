@@ -1,0 +1,136 @@
+//! What logins and refreshes read and write: one statement each, so that all that it reads is of one moment.
+
+use super::audit;
+use super::clients::{self, CLIENT_COLUMNS, client_columns};
+use super::columns::{Columns, unreadable};
+use super::revocations::{is_revoked, is_revoked_by_epoch};
+use super::statement::{Statement, sql, sql_with_event};
+use super::users::{self, USER_COLUMNS, user_columns};
+use crate::clock::UnixMillis;
+use crate::model::{AuditEvent, ClientId, Epochs, Result, SessionId, UserId, Username};
+use crate::secret::SecretText;
+use crate::store::{Login, MachineLogin, RefreshView};
+
+pub(super) fn login(name: &Username, client: &ClientId) -> Statement {
+    sql!(
+        "SELECT ",
+        user_columns!(),
+        ", ",
+        client_columns!(),
+        ", users.password_hash, meta.epoch, users.epoch, clients.epoch, meta.era
+         FROM meta LEFT JOIN users ON users.username = $1 LEFT JOIN clients ON clients.id = $2"
+    )
+    .bind(name)
+    .bind(client)
+}
+
+pub(super) fn read_login(columns: &mut Columns<'_>) -> Result<Login> {
+    let user = columns.joined(USER_COLUMNS, users::read)?;
+    let client = columns.joined(CLIENT_COLUMNS, clients::read)?;
+    let hash = columns.maybe::<String>()?;
+    Ok(Login {
+        user: user.zip(hash.map(SecretText::new)),
+        client,
+        epochs: Epochs {
+            global: columns.take()?,
+            user: columns.maybe()?.unwrap_or(0),
+            client: columns.maybe()?.unwrap_or(0),
+        },
+        era: columns.take()?,
+    })
+}
+
+/// Notes the time of a login, and replaces the password hash if it is still the verified one (old, new).
+pub(super) fn logged_in(
+    id: UserId,
+    at: UnixMillis,
+    rehash: Option<&(SecretText, SecretText)>,
+    event: &AuditEvent,
+) -> Result<Statement> {
+    let note = sql_with_event!(
+        Always,
+        "UPDATE users SET last_login = ",
+        greatest,
+        "(coalesce(last_login, $13), $13),
+                          password_hash = CASE WHEN password_hash = $14 THEN $15 ELSE password_hash END
+         WHERE id = $12"
+    );
+    Ok(audit::bind_event(note, event)?
+        .bind(id)
+        .bind(at)
+        .bind(rehash.map(|(verified, _)| verified.expose()))
+        .bind(rehash.map(|(_, new)| new.expose())))
+}
+
+pub(super) fn machine_login(id: &ClientId) -> Statement {
+    sql!(
+        "SELECT ",
+        client_columns!(),
+        ", meta.epoch, clients.epoch,
+           (SELECT ",
+        hashes_as_text,
+        " FROM client_secrets WHERE client_id = $1 AND (expires IS NULL OR expires > ",
+        now,
+        "))
+         FROM meta LEFT JOIN clients ON clients.id = $1"
+    )
+    .bind(id)
+}
+
+pub(super) fn read_machine_login(columns: &mut Columns<'_>) -> Result<MachineLogin> {
+    Ok(MachineLogin {
+        client: columns.joined(CLIENT_COLUMNS, clients::read)?,
+        epochs: Epochs {
+            global: columns.take()?,
+            user: 0,
+            client: columns.maybe()?.unwrap_or(0),
+        },
+        secret_hashes: read_hashes(&columns.maybe::<String>()?.unwrap_or_default())?,
+    })
+}
+
+/// Hashes of 32 bytes in hexadecimal digits, one after another.
+fn read_hashes(text: &str) -> Result<Vec<[u8; 32]>> {
+    text.as_bytes()
+        .chunks(64)
+        .map(|digits| {
+            let mut hash = [0; 32];
+            for (byte, pair) in hash.iter_mut().zip(digits.chunks(2)) {
+                let pair = std::str::from_utf8(pair).map_err(unreadable)?;
+                *byte = u8::from_str_radix(pair, 16).map_err(unreadable)?;
+            }
+            Ok(hash)
+        })
+        .collect()
+}
+
+pub(super) fn refresh_view(user: UserId, client: &ClientId, session: SessionId, epochs: Epochs) -> Statement {
+    sql!(
+        "SELECT ",
+        user_columns!(),
+        ", ",
+        client_columns!(),
+        ", ",
+        is_revoked!("session", "CAST($3 AS text)"),
+        " OR ",
+        is_revoked_by_epoch!("$1", "$2", "$3", "$4", "$5", "$6"),
+        ", (SELECT id FROM signing_keys WHERE state = 'active'), meta.era
+         FROM meta LEFT JOIN users ON users.id = $1 LEFT JOIN clients ON clients.id = $2"
+    )
+    .bind(user)
+    .bind(client)
+    .bind(session)
+    .bind(epochs.user)
+    .bind(epochs.client)
+    .bind(epochs.global)
+}
+
+pub(super) fn read_refresh_view(columns: &mut Columns<'_>) -> Result<RefreshView> {
+    Ok(RefreshView {
+        user: columns.joined(USER_COLUMNS, users::read)?,
+        client: columns.joined(CLIENT_COLUMNS, clients::read)?,
+        revoked: columns.take()?,
+        active_key: columns.maybe()?,
+        era: columns.take()?,
+    })
+}

@@ -1,0 +1,125 @@
+//! A transaction as a transition sees it, on either database.
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+
+use super::audit;
+use super::columns::{Columns, Read, Row};
+use super::statement::{Statement, sql};
+use crate::clock::UnixMillis;
+use crate::model::{AuditEvent, Error, Result, Revocation, Target};
+
+/// What a database does inside an open transaction.
+#[async_trait]
+pub(crate) trait Driver: Send {
+    /// Runs a statement and answers how many rows it changed.
+    async fn run(&mut self, statement: Statement) -> Result<u64>;
+
+    /// Runs a query and hands each row to `each`.
+    async fn query(&mut self, statement: Statement, each: &mut EachRow<'_>) -> Result<()>;
+
+    /// Records a revocation of a row that the transaction has locked, until no session can outlive it, and the event.
+    async fn revoke(&mut self, target: &Target, event: &AuditEvent) -> Result<Revocation>;
+}
+
+/// Receives the rows of a query.
+pub(crate) type EachRow<'e> = dyn FnMut(&dyn Row) -> Result<()> + Send + 'e;
+
+/// A transition: it runs in one transaction, and an `Err` of it leaves nothing behind. PostgreSQL runs it a second time
+/// if the connection broke and nothing was committed.
+pub(crate) trait Transition<T>:
+    for<'t> Fn(&'t mut Transaction<'_>) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static
+{
+}
+
+impl<T, W> Transition<T> for W where
+    W: for<'t> Fn(&'t mut Transaction<'_>) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static
+{
+}
+
+/// An open transaction, with the audit event of the transition.
+pub(crate) struct Transaction<'t> {
+    driver: &'t mut dyn Driver,
+    event: Option<&'t AuditEvent>,
+    audited: bool,
+}
+
+impl<'t> Transaction<'t> {
+    pub(crate) const fn new(driver: &'t mut dyn Driver, event: Option<&'t AuditEvent>) -> Self {
+        Self {
+            driver,
+            event,
+            audited: false,
+        }
+    }
+
+    /// Whether the event was written.
+    pub(crate) const fn audited(&self) -> bool {
+        self.audited
+    }
+
+    /// Runs a statement and answers how many rows it changed.
+    pub(crate) async fn run(&mut self, statement: Statement) -> Result<u64> {
+        self.driver.run(statement).await
+    }
+
+    /// The rows of a query.
+    pub(crate) async fn all<T: Send>(&mut self, statement: Statement, read: Read<T>) -> Result<Vec<T>> {
+        let mut all = Vec::new();
+        let mut each = |row: &dyn Row| {
+            all.push(read(&mut Columns::new(row))?);
+            Ok(())
+        };
+        self.driver.query(statement, &mut each).await?;
+        Ok(all)
+    }
+
+    /// The only row of a query, if there is one.
+    pub(crate) async fn first<T: Send>(&mut self, statement: Statement, read: Read<T>) -> Result<Option<T>> {
+        Ok(self.all(statement, read).await?.into_iter().next())
+    }
+
+    /// The database's time now.
+    pub(crate) async fn now(&mut self) -> Result<UnixMillis> {
+        let now = self.first(sql!("SELECT ", now), |columns| columns.take()).await?;
+        now.ok_or_else(|| Error::internal("the database did not tell its time"))
+    }
+
+    /// Appends the event to the audit trail.
+    pub(crate) async fn audit(&mut self) -> Result<()> {
+        let event = self.event()?;
+        self.driver.run(audit::append(event)?).await?;
+        self.audited = true;
+        Ok(())
+    }
+
+    /// Appends the event if `done`, and answers `done`.
+    pub(crate) async fn audit_if(&mut self, done: bool) -> Result<bool> {
+        if done {
+            self.audit().await?;
+        }
+        Ok(done)
+    }
+
+    /// Records a revocation of a row that this transaction has locked, and appends the event.
+    pub(crate) async fn revoke(&mut self, target: &Target) -> Result<Revocation> {
+        let event = self.event()?;
+        let revocation = self.driver.revoke(target, event).await?;
+        self.audited = true;
+        Ok(revocation)
+    }
+
+    /// Appends the event; if `due`, together with a revocation of `target`.
+    pub(crate) async fn audit_or_revoke(&mut self, due: bool, target: &Target) -> Result<Option<Revocation>> {
+        if due {
+            return self.revoke(target).await.map(Some);
+        }
+        self.audit().await?;
+        Ok(None)
+    }
+
+    fn event(&self) -> Result<&'t AuditEvent> {
+        self.event
+            .ok_or_else(|| Error::internal("a transition without an event cannot write one"))
+    }
+}

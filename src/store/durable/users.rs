@@ -1,0 +1,317 @@
+//! Users: their columns and their transitions.
+
+use async_trait::async_trait;
+
+use super::columns::Columns;
+use super::statement::{Statement, json, sql, sql_with_event};
+use super::transaction::Transaction;
+use super::{Backend, PoolKind, audit, logins, passwords};
+use crate::clock::UnixMillis;
+use crate::model::{
+    AuditEvent, ClientId, Epochs, ErrorKind, Result, Revocation, SessionId, Target, User, UserId, Username,
+};
+use crate::secret::SecretText;
+use crate::store::accounts::{Authority, NewPassword, NewUser, UserChange};
+use crate::store::change::{self, may_hold, storable, storable_change, storable_event, storable_user};
+use crate::store::{Login, Page, RefreshView, UserStore};
+
+/// The columns that [`read`] reads.
+macro_rules! user_columns {
+    () => {
+        "users.id, users.username, users.email, users.display_name, users.roles, CAST(users.attributes AS text), \
+         users.disabled, users.created, users.updated, users.password_changed, users.last_login"
+    };
+}
+pub(super) use user_columns;
+
+/// How many columns [`read`] reads.
+pub(super) const USER_COLUMNS: usize = 11;
+
+pub(super) fn read(columns: &mut Columns<'_>) -> Result<User> {
+    Ok(User {
+        id: columns.take()?,
+        username: columns.take()?,
+        email: columns.take()?,
+        display_name: columns.take()?,
+        roles: columns.take()?,
+        attributes: columns.json()?,
+        disabled: columns.take()?,
+        created: columns.take()?,
+        updated: columns.take()?,
+        password_changed: columns.take()?,
+        last_login: columns.maybe()?,
+    })
+}
+
+#[async_trait]
+impl<B: Backend> UserStore for B {
+    async fn login(&self, name: &Username, client: &ClientId) -> Result<Login> {
+        self.only(logins::login(name, client), logins::read_login).await
+    }
+
+    async fn refresh_view(
+        &self,
+        user: UserId,
+        client: &ClientId,
+        session: SessionId,
+        epochs: Epochs,
+    ) -> Result<RefreshView> {
+        let statement = logins::refresh_view(user, client, session, epochs);
+        self.only(statement, logins::read_refresh_view).await
+    }
+
+    async fn logged_in(
+        &self,
+        user: UserId,
+        at: UnixMillis,
+        rehash: Option<(SecretText, SecretText)>,
+        audit: &AuditEvent,
+    ) -> Result<()> {
+        storable_event(audit)?;
+        let statement = logins::logged_in(user, at, rehash.as_ref(), audit)?;
+        self.run_audited(statement, audit).await?;
+        audit::log(audit);
+        Ok(())
+    }
+
+    async fn create_user(&self, new: &NewUser, authority: Authority, audit: &AuditEvent) -> Result<()> {
+        storable_user(&new.user)?;
+        storable_event(audit)?;
+        may_hold(&new.user.roles, authority)?;
+        if !self.run_audited(create(new, audit)?, audit).await? {
+            return Err(ErrorKind::UserExists.into());
+        }
+        audit::log(audit);
+        Ok(())
+    }
+
+    async fn user(&self, id: UserId) -> Result<Option<User>> {
+        let by_id = sql!("SELECT ", user_columns!(), " FROM users WHERE id = $1");
+        self.first(by_id.bind(id), read).await
+    }
+
+    async fn user_by_name(&self, name: &Username) -> Result<Option<User>> {
+        let by_name = sql!("SELECT ", user_columns!(), " FROM users WHERE username = $1");
+        self.first(by_name.bind(name), read).await
+    }
+
+    async fn password_hash(&self, id: UserId) -> Result<Option<(User, SecretText)>> {
+        self.first(passwords::hash(id), passwords::read_hash).await
+    }
+
+    async fn list_users(&self, prefix: &str, after: Option<UserId>, limit: u32) -> Result<Page<User>> {
+        storable("query", [prefix])?;
+        let found = self.query(PoolKind::Callers, list(prefix, after, limit), read).await?;
+        Ok(Page::of(found, limit, |user| user.id.to_string()))
+    }
+
+    async fn update_user(
+        &self,
+        id: UserId,
+        change: &UserChange,
+        expected: Option<UnixMillis>,
+        authority: Authority,
+        audit: &AuditEvent,
+    ) -> Result<(User, Option<Revocation>)> {
+        storable_change(change)?;
+        let change = change.clone();
+        self.transition(audit, move |tx| {
+            Box::pin(update(tx, id, change.clone(), expected, authority))
+        })
+        .await
+    }
+
+    async fn set_user_disabled(
+        &self,
+        id: UserId,
+        disabled: bool,
+        authority: Authority,
+        audit: &AuditEvent,
+    ) -> Result<(User, Option<Revocation>)> {
+        self.transition(audit, move |tx| Box::pin(set_disabled(tx, id, disabled, authority)))
+            .await
+    }
+
+    async fn delete_user(&self, id: UserId, authority: Authority, audit: &AuditEvent) -> Result<Revocation> {
+        self.transition(audit, move |tx| Box::pin(delete(tx, id, authority)))
+            .await
+    }
+
+    async fn set_password(&self, new: &NewPassword, authority: Authority, audit: &AuditEvent) -> Result<Revocation> {
+        let new = new.clone();
+        self.transition(audit, move |tx| Box::pin(passwords::set(tx, new.clone(), authority)))
+            .await
+    }
+
+    async fn begin_password_reset(
+        &self,
+        id: UserId,
+        token_hash: [u8; 32],
+        expires: UnixMillis,
+        authority: Authority,
+        audit: &AuditEvent,
+    ) -> Result<()> {
+        self.transition(audit, move |tx| {
+            Box::pin(passwords::begin_reset(tx, id, token_hash, expires, authority))
+        })
+        .await
+    }
+
+    async fn password_reset_user(&self, token_hash: [u8; 32], now: UnixMillis) -> Result<Option<User>> {
+        self.first(passwords::reset_user(token_hash, now), read).await
+    }
+
+    async fn complete_password_reset(
+        &self,
+        token_hash: [u8; 32],
+        hash: &SecretText,
+        audit: &AuditEvent,
+    ) -> Result<Revocation> {
+        let hash = hash.clone();
+        self.transition(audit, move |tx| {
+            Box::pin(passwords::complete_reset(tx, token_hash, hash.clone()))
+        })
+        .await
+    }
+}
+
+/// Changes no row if the name or the id is taken.
+fn create(new: &NewUser, event: &AuditEvent) -> Result<Statement> {
+    let create = sql_with_event!(
+        IfChanged,
+        "INSERT INTO users (id, username, email, display_name, roles, attributes, password_hash, disabled, created,
+                            updated, password_changed, last_login, epoch)
+         VALUES ($12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
+                 (SELECT coalesce(max(epoch), 0) FROM revocations
+                  WHERE level = 'user' AND id = CAST($12 AS text) AND epoch > 0))
+         ON CONFLICT DO NOTHING"
+    );
+    let user = &new.user;
+    Ok(audit::bind_event(create, event)?
+        .bind(user.id)
+        .bind(&user.username)
+        .bind(&user.email)
+        .bind(&user.display_name)
+        .bind(&user.roles)
+        .bind(json(&user.attributes)?)
+        .bind(new.password_hash.expose())
+        .bind(user.disabled)
+        .bind(user.created)
+        .bind(user.updated)
+        .bind(user.password_changed)
+        .bind(user.last_login))
+}
+
+fn list(prefix: &str, after: Option<UserId>, limit: u32) -> Statement {
+    let (after, limit_and_one) = (after.unwrap_or(UserId(uuid::Uuid::nil())), i64::from(limit) + 1);
+    if prefix.is_empty() {
+        return sql!(
+            "SELECT ",
+            user_columns!(),
+            " FROM users WHERE id > $1 ORDER BY id LIMIT $2"
+        )
+        .bind(after)
+        .bind(limit_and_one);
+    }
+    // Every text that starts with the prefix sorts before the prefix followed by the last character of Unicode.
+    let end = format!("{prefix}{}", char::MAX);
+    sql!(
+        "SELECT ",
+        user_columns!(),
+        " FROM users WHERE ",
+        without_index,
+        "users.id > $1
+         AND (username >= $3 AND username < $4 OR lower(email) >= $3 AND lower(email) < $4)
+         ORDER BY id LIMIT $2"
+    )
+    .planned_afresh()
+    .bind(after)
+    .bind(limit_and_one)
+    .bind(prefix)
+    .bind(end)
+}
+
+/// Locks the row of a user and answers it with the database's time.
+pub(super) async fn lock(tx: &mut Transaction<'_>, id: UserId) -> Result<(User, UnixMillis)> {
+    let lock = sql!(
+        "SELECT ",
+        user_columns!(),
+        ", ",
+        now,
+        " FROM users WHERE id = $1",
+        for_update
+    );
+    let found = tx.first(lock.bind(id), |columns| Ok((read(columns)?, columns.take()?)));
+    Ok(found.await?.ok_or(ErrorKind::UserNotFound)?)
+}
+
+/// Like [`lock`], for a user that `authority` suffices to change.
+pub(super) async fn lock_changeable(
+    tx: &mut Transaction<'_>,
+    id: UserId,
+    authority: Authority,
+) -> Result<(User, UnixMillis)> {
+    let (user, now) = lock(tx, id).await?;
+    change::may_change(&user, authority)?;
+    Ok((user, now))
+}
+
+async fn update(
+    tx: &mut Transaction<'_>,
+    id: UserId,
+    wanted: UserChange,
+    expected: Option<UnixMillis>,
+    authority: Authority,
+) -> Result<(User, Option<Revocation>)> {
+    let (user, now) = lock(tx, id).await?;
+    let changed = change::user(user, &wanted, expected, authority, now)?;
+    store(tx, &changed.row).await?;
+    if changed.promoted {
+        passwords::void_reset(tx, id).await?;
+    }
+    let revocation = tx.audit_or_revoke(changed.lost, &everything_of(id)).await?;
+    Ok((changed.row, revocation))
+}
+
+async fn set_disabled(
+    tx: &mut Transaction<'_>,
+    id: UserId,
+    disabled: bool,
+    authority: Authority,
+) -> Result<(User, Option<Revocation>)> {
+    let (mut user, now) = lock_changeable(tx, id, authority).await?;
+    user.disabled = disabled;
+    user.updated = change::later(user.updated, now);
+    store(tx, &user).await?;
+    let revocation = tx.audit_or_revoke(disabled, &everything_of(id)).await?;
+    Ok((user, revocation))
+}
+
+async fn delete(tx: &mut Transaction<'_>, id: UserId, authority: Authority) -> Result<Revocation> {
+    lock_changeable(tx, id, authority).await?;
+    let revocation = tx.revoke(&everything_of(id)).await?;
+    tx.run(sql!("DELETE FROM users WHERE id = $1").bind(id)).await?;
+    Ok(revocation)
+}
+
+const fn everything_of(id: UserId) -> Target {
+    Target::User { id, keep: None }
+}
+
+async fn store(tx: &mut Transaction<'_>, user: &User) -> Result<()> {
+    let store = sql!(
+        "UPDATE users SET username = $2, email = $3, display_name = $4, roles = $5, attributes = $6, disabled = $7,
+                          updated = $8
+         WHERE id = $1"
+    )
+    .if_taken(ErrorKind::UserExists)
+    .bind(user.id)
+    .bind(&user.username)
+    .bind(&user.email)
+    .bind(&user.display_name)
+    .bind(&user.roles)
+    .bind(json(&user.attributes)?)
+    .bind(user.disabled)
+    .bind(user.updated);
+    tx.run(store).await.map(drop)
+}

@@ -1,0 +1,90 @@
+//! The one statement that records a revocation.
+
+use sqlx::postgres::PgRow;
+
+use super::error;
+use super::statement::Statement;
+use crate::clock::millis;
+use crate::model::session::EXPIRED_RECORD_TTL;
+use crate::model::{AuditEvent, Level, Result, Revocation, Target};
+use crate::store::durable::audit::{bind_event, insert_event};
+use crate::store::durable::revocations::{self, revocation_columns};
+use crate::store::durable::statement::part;
+use crate::store::durable::{self, Columns};
+use crate::store::revocations::Expiry;
+
+/// A statement that raises the epoch (`$epoch`), inserts the row and its event, and answers the row.
+macro_rules! revoke_sql {
+    ($epoch:expr, $level:literal, $on_conflict:literal) => {
+        concat!(
+            "WITH raised AS (",
+            $epoch,
+            "), done AS (
+                 INSERT INTO revocations (level, id, keep, epoch, expires, revoked)
+                 SELECT ",
+            $level,
+            ", $12, $13, raised.epoch, coalesce($14, moment.now + meta.session_life + $15), moment.now
+                 FROM raised, meta, (SELECT ",
+            part!(postgres now),
+            " AS now) AS moment ",
+            $on_conflict,
+            " RETURNING ",
+            revocation_columns!(),
+            "), audited AS (",
+            insert_event!("FROM done"),
+            ") SELECT ",
+            revocation_columns!(),
+            " FROM done"
+        )
+    };
+}
+
+/// The statement that records a revocation with its event. It answers the row; none if the user or client does not
+/// exist, or if the token, session or key was revoked before.
+pub(super) fn revoking(target: &Target, expires: Expiry, event: &AuditEvent) -> Result<Statement> {
+    macro_rules! raise {
+        ($table:literal, $where:literal) => {
+            concat!(
+                "UPDATE ",
+                $table,
+                " SET epoch = greatest(epoch + 1, ",
+                part!(postgres now),
+                ") WHERE ",
+                $where,
+                " RETURNING epoch"
+            )
+        };
+    }
+    macro_rules! once {
+        ($level:literal) => {
+            revoke_sql!(
+                "SELECT 0::bigint AS epoch",
+                $level,
+                "ON CONFLICT (level, id) WHERE epoch = 0 DO NOTHING"
+            )
+        };
+    }
+    let text = match target.level() {
+        Level::Token => once!("'token'"),
+        Level::Session => once!("'session'"),
+        Level::Key => once!("'key'"),
+        Level::User => revoke_sql!(raise!("users", "id = $12::uuid"), "'user'", ""),
+        Level::Client => revoke_sql!(raise!("clients", "id = $12"), "'client'", ""),
+        Level::Global => revoke_sql!(raise!("meta", "$12 = ''"), "'global'", ""),
+    };
+    let at = match expires {
+        Expiry::At(moment) => Some(moment),
+        Expiry::LongestSession => None,
+    };
+    let statement = bind_event(durable::Statement::postgres_only(text), event)?
+        .bind(target.id())
+        .bind(target.keep())
+        .bind(at)
+        .bind(millis(EXPIRED_RECORD_TTL));
+    Ok(statement.into())
+}
+
+/// Reads the row that [`revoking`] answers.
+pub(super) fn read_revocation(row: &PgRow) -> error::Result<Revocation> {
+    Ok(revocations::read(&mut Columns::new(row))?)
+}

@@ -1,0 +1,182 @@
+//! SQLite as a backend of the shared transitions. A transition is one closure on the thread that writes, where no
+//! statement ever waits: it runs to its end once it has begun, and it cannot be cancelled.
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use rusqlite::types::{ToSql, ToSqlOutput, Value as SqliteValue, ValueRef};
+use rusqlite::{CachedStatement, Row as SqliteRow};
+use uuid::Uuid;
+
+use super::error::is_duplicate;
+use super::revoke::revoke;
+use super::{SqliteStore, Tx};
+use crate::model::{AuditEvent, Error, Result, Revocation, Target};
+use crate::store::durable::audit::append;
+use crate::store::durable::{
+    Backend, Columns, Driver, EachRow, EventRule, PoolKind, Read, Row, Statement, Transaction, Transition, Value,
+    unreadable,
+};
+use crate::store::revocations::Expiry;
+
+impl Backend for SqliteStore {
+    async fn query<T: Send + 'static>(&self, _: PoolKind, statement: Statement, read: Read<T>) -> Result<Vec<T>> {
+        self.db.read(move |tx| tx.all_of(&statement, read)).await
+    }
+
+    async fn run(&self, _: PoolKind, statement: Statement) -> Result<u64> {
+        self.db.call(move |tx| tx.execute(&statement)).await
+    }
+
+    async fn run_audited(&self, statement: Statement, event: &AuditEvent) -> Result<bool> {
+        let append = append(event)?;
+        self.db
+            .call(move |tx| {
+                let changed = tx.execute(&statement)? > 0;
+                if changed || statement.event_rule == EventRule::Always {
+                    tx.execute(&append)?;
+                }
+                Ok(changed)
+            })
+            .await
+    }
+
+    async fn snapshot<T: Send + 'static>(&self, work: impl Transition<T>) -> Result<T> {
+        let (done, _) = self.db.read(move |tx| run_to_end(tx, None, &work)).await?;
+        Ok(done)
+    }
+
+    async fn transaction<T: Send + 'static>(
+        &self,
+        _: PoolKind,
+        event: Option<&AuditEvent>,
+        work: impl Transition<T>,
+    ) -> Result<(T, bool)> {
+        let event = event.cloned();
+        self.db.call(move |tx| run_to_end(tx, event.as_ref(), &work)).await
+    }
+}
+
+fn run_to_end<T>(tx: &mut Tx<'_>, event: Option<&AuditEvent>, work: &impl Transition<T>) -> Result<(T, bool)> {
+    let mut transaction = Transaction::new(tx, event);
+    let done = work(&mut transaction).now_or_never();
+    let done = done.ok_or_else(|| Error::internal("a transition waited for something other than SQLite"))?;
+    Ok((done?, transaction.audited()))
+}
+
+#[async_trait]
+impl Driver for Tx<'_> {
+    async fn run(&mut self, statement: Statement) -> Result<u64> {
+        self.execute(&statement)
+    }
+
+    async fn query(&mut self, statement: Statement, each: &mut EachRow<'_>) -> Result<()> {
+        self.each_of(&statement, each)
+    }
+
+    async fn revoke(&mut self, target: &Target, event: &AuditEvent) -> Result<Revocation> {
+        let recorded = revoke(self, target, Expiry::LongestSession)?;
+        self.execute(&append(event)?)?;
+        recorded
+            .revocation
+            .ok_or_else(|| Error::internal("the row to revoke has gone"))
+    }
+}
+
+impl Tx<'_> {
+    /// Runs a shared statement and answers how many rows it changed.
+    pub(super) fn execute(&self, statement: &Statement) -> Result<u64> {
+        match (self.bound(statement)?.raw_execute(), statement.if_taken) {
+            (Ok(changed), _) => u64::try_from(changed).map_err(Error::internal),
+            (Err(error), Some(taken)) if is_duplicate(&error) => Err(taken.into()),
+            (Err(error), _) => Err(error.into()),
+        }
+    }
+
+    /// The rows of a shared statement.
+    pub(super) fn all_of<T>(&self, statement: &Statement, read: Read<T>) -> Result<Vec<T>> {
+        let mut all = Vec::new();
+        self.each_of(statement, &mut |row| {
+            all.push(read(&mut Columns::new(row))?);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    fn each_of(&self, statement: &Statement, each: &mut dyn FnMut(&dyn Row) -> Result<()>) -> Result<()> {
+        let mut bound = self.bound(statement)?;
+        let mut rows = bound.raw_query();
+        while let Some(row) = rows.next()? {
+            each(row)?;
+        }
+        Ok(())
+    }
+
+    /// The prepared statement with its arguments, which it uses by name (`$1`, `$now`) and in any order.
+    fn bound(&self, statement: &Statement) -> Result<CachedStatement<'_>> {
+        let mut prepared = self.prepare(statement.sqlite)?;
+        for index in 1..=prepared.parameter_count() {
+            let name = prepared.parameter_name(index).unwrap_or_default();
+            if name == "$now" {
+                prepared.raw_bind_parameter(index, self.now().0)?;
+                continue;
+            }
+            let number: Option<usize> = name.strip_prefix('$').and_then(|number| number.parse().ok());
+            let argument = number.and_then(|number| statement.arguments.get(number.checked_sub(1)?));
+            let argument = argument.ok_or_else(|| Error::internal(format!("no argument for {name}")))?;
+            prepared.raw_bind_parameter(index, argument)?;
+        }
+        Ok(prepared)
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Boolean(value) => value.to_sql(),
+            Self::Integer(value) => value.to_sql(),
+            Self::Text(value) => value.to_sql(),
+            Self::Bytes(value) => value.to_sql(),
+            Self::Uuid(value) => Ok(ToSqlOutput::Owned(
+                value.map_or(SqliteValue::Null, |id| SqliteValue::Text(id.to_string())),
+            )),
+            Self::Json(value) => value.to_sql(),
+            Self::List(value) => {
+                let json = serde_json::to_string(value);
+                Ok(json
+                    .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?
+                    .into())
+            }
+        }
+    }
+}
+
+impl Row for SqliteRow<'_> {
+    fn is_null(&self, column: usize) -> Result<bool> {
+        Ok(self.get_ref(column)? == ValueRef::Null)
+    }
+
+    fn boolean(&self, column: usize) -> Result<Option<bool>> {
+        Ok(self.get(column)?)
+    }
+
+    fn integer(&self, column: usize) -> Result<Option<i64>> {
+        Ok(self.get(column)?)
+    }
+
+    fn text(&self, column: usize) -> Result<Option<&str>> {
+        self.get_ref(column)?.as_str_or_null().map_err(unreadable)
+    }
+
+    fn bytes(&self, column: usize) -> Result<Option<&[u8]>> {
+        self.get_ref(column)?.as_bytes_or_null().map_err(unreadable)
+    }
+
+    fn uuid(&self, column: usize) -> Result<Option<Uuid>> {
+        self.text(column)?.map(str::parse).transpose().map_err(unreadable)
+    }
+
+    fn list(&self, column: usize) -> Result<Option<Vec<String>>> {
+        let text = self.text(column)?;
+        text.map(serde_json::from_str).transpose().map_err(unreadable)
+    }
+}
