@@ -45,6 +45,8 @@ pub(crate) enum Value {
     Json(String),
     /// PostgreSQL: `text[]`. SQLite: a JSON list.
     List(Vec<String>),
+    /// `bigint[]`, on PostgreSQL only.
+    Integers(Vec<i64>),
 }
 
 impl Statement {
@@ -61,7 +63,7 @@ impl Statement {
     }
 
     /// A statement for PostgreSQL alone.
-    pub(crate) const fn postgres_only(text: &'static str) -> Self {
+    pub(crate) const fn postgres(text: &'static str) -> Self {
         Self::new(text, "", EventRule::IfChanged)
     }
 
@@ -191,4 +193,5 @@ values! {
     Option<SessionId>: value => Self::Uuid(value.map(|id| id.0));
     &Vec<String>: value => Self::List(value.clone());
     Vec<String>: value => Self::List(value);
+    Vec<i64>: value => Self::Integers(value);
 }

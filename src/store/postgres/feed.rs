@@ -11,15 +11,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use sqlx::Row as _;
-use sqlx::postgres::PgRow;
-
-use super::error::Result;
-use super::statement::{Statement, sql};
 use crate::clock::UnixMillis;
-use crate::model::{ErrorKind, Revocation};
-use crate::store::durable::Columns;
+use crate::model::{Error, ErrorKind, Result, Revocation};
 use crate::store::durable::revocations::{self, revocation_columns};
+use crate::store::durable::{Columns, Statement, unreadable};
 use crate::store::revocations::PART;
 use crate::store::{Changes, Cursor, Snapshot};
 
@@ -51,7 +46,7 @@ impl fmt::Display for FeedPosition {
 
 impl FeedPosition {
     /// Reads a cursor in exactly the form that `Display` writes; `RESUME_TOKEN_INVALID` otherwise.
-    pub(super) fn parse(cursor: &Cursor) -> crate::model::Result<Self> {
+    pub(super) fn parse(cursor: &Cursor) -> Result<Self> {
         let read = || {
             let (origin, snapshot) = cursor.0.strip_prefix("p1.")?.rsplit_once('.')?;
             let mut fields = snapshot.split(':');
@@ -94,7 +89,7 @@ pub(super) enum FeedRow {
     Position {
         origin: String,
         snapshot: String,
-        as_of: i64,
+        as_of: UnixMillis,
         /// The numbers of the first and the last revocation; none if there is none.
         span: Option<(i64, i64)>,
     },
@@ -124,7 +119,7 @@ macro_rules! reading {
 
 /// The position now, and the numbers of the first and the last revocation that can be seen.
 pub(super) fn position() -> Statement {
-    sql(reading!("false"))
+    Statement::postgres(reading!("false"))
 }
 
 /// The revocations numbered from `first` to `last`, without `last`, that were recorded after `since` and have not
@@ -139,29 +134,31 @@ pub(super) fn part(since: UnixMillis, first: i64, last: i64) -> Statement {
         revocation_columns!(),
         " FROM revocations WHERE seq >= $2 AND seq < $3 AND revoked > $1 AND expires > countersign_ms(now())"
     );
-    sql(ROWS).bind(since.0).bind(first).bind(last)
+    Statement::postgres(ROWS).bind(since).bind(first).bind(last)
 }
 
 /// The revocations after the position `seen`, if it is one of this server: at most one more than [`PART`].
 pub(super) fn news(seen: &FeedPosition) -> Statement {
     // As text, because that is the form which the type xid8 reads in every version.
     let running: Vec<String> = seen.running.iter().map(ToString::to_string).collect();
-    sql(reading!("txid >= $1::xid8 OR txid = ANY ($2::xid8[]) LIMIT $3"))
+    Statement::postgres(reading!("txid >= $1::xid8 OR txid = ANY ($2::xid8[]) LIMIT $3"))
         .bind(seen.xmax.to_string())
         .bind(running)
         .bind(PART + 1)
 }
 
 /// Reads a row of a reading.
-pub(super) fn read_row(row: &PgRow) -> Result<FeedRow> {
-    Ok(match row.try_get(0)? {
-        Some(origin) => FeedRow::Position {
-            origin,
-            snapshot: row.try_get(1)?,
-            as_of: row.try_get(2)?,
-            span: row.try_get::<Option<i64>, _>(3)?.zip(row.try_get(4)?),
-        },
-        None => FeedRow::Revocation(revocations::read(&mut Columns::starting_at(row, 5))?),
+pub(super) fn read_row(columns: &mut Columns<'_>) -> Result<FeedRow> {
+    let (origin, snapshot, as_of) = (columns.maybe()?, columns.maybe()?, columns.maybe()?);
+    let (first, last) = (columns.maybe()?, columns.maybe()?);
+    let Some(origin) = origin else {
+        return revocations::read(columns).map(FeedRow::Revocation);
+    };
+    Ok(FeedRow::Position {
+        origin,
+        snapshot: snapshot.ok_or_else(|| unreadable("no snapshot"))?,
+        as_of: as_of.ok_or_else(|| unreadable("no time"))?,
+        span: first.zip(last),
     })
 }
 
@@ -174,7 +171,7 @@ pub(super) struct FeedReading {
 }
 
 /// Puts the rows of a reading together.
-pub(super) fn put_together(feed_rows: Vec<FeedRow>) -> crate::model::Result<FeedReading> {
+pub(super) fn put_together(feed_rows: Vec<FeedRow>) -> Result<FeedReading> {
     let mut rows = Vec::with_capacity(feed_rows.len());
     let mut position = None;
     for row in feed_rows {
@@ -189,21 +186,17 @@ pub(super) fn put_together(feed_rows: Vec<FeedRow>) -> crate::model::Result<Feed
         }
     }
     let (origin, snapshot, as_of, span) =
-        position.ok_or_else(|| crate::model::Error::internal("a reading of the feed without its position"))?;
+        position.ok_or_else(|| Error::internal("a reading of the feed without its position"))?;
     let cursor = Cursor(format!("p1.{origin}.{snapshot}"));
     Ok(FeedReading {
         origin,
         span,
-        snapshot: Snapshot {
-            rows,
-            cursor,
-            as_of: UnixMillis(as_of),
-        },
+        snapshot: Snapshot { rows, cursor, as_of },
     })
 }
 
 /// The changes after the position `seen`, from the rows of [`news`].
-pub(super) fn changes(seen: &FeedPosition, rows: Vec<FeedRow>) -> crate::model::Result<Changes> {
+pub(super) fn changes(seen: &FeedPosition, rows: Vec<FeedRow>) -> Result<Changes> {
     let FeedReading { origin, snapshot, .. } = put_together(rows)?;
     let too_many = i64::try_from(snapshot.rows.len()).is_ok_and(|rows| rows > PART);
     Ok(if origin == seen.origin && !too_many {

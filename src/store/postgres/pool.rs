@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use sqlx::postgres::{PgConnection, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgPool};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -12,9 +12,10 @@ use tracing::Instrument as _;
 
 use super::connect::{Endpoint, Limits, begin};
 use super::error::{Failure, Result};
-use super::statement::{Session, Statement};
+use super::statement::Session;
 use crate::model::{self, Error, ErrorKind};
 use crate::spans::SPANS;
+use crate::store::durable::{Read, Statement};
 
 /// A connection that was idle for longer is pinged before it is used.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -113,28 +114,42 @@ impl Pool {
 
     /// Runs a statement and answers how many rows it changed.
     pub(super) async fn run(&self, how: RetryMode, statement: Statement) -> model::Result<u64> {
-        self.with(how, move |session| Box::pin(session.run(statement.clone())))
-            .await
+        let statement = Arc::new(statement);
+        self.with(how, move |session| {
+            let statement = Arc::clone(&statement);
+            Box::pin(async move { session.run(&statement).await })
+        })
+        .await
     }
 
     /// The first row, if there is one.
-    pub(super) async fn first<T, R>(&self, how: RetryMode, statement: Statement, read: R) -> model::Result<Option<T>>
-    where
-        T: Send + 'static,
-        R: Fn(&PgRow) -> Result<T> + Copy + Send + Sync + 'static,
-    {
-        self.with(how, move |session| Box::pin(session.first(statement.clone(), read)))
-            .await
+    pub(super) async fn first<T: Send + 'static>(
+        &self,
+        how: RetryMode,
+        statement: Statement,
+        read: Read<T>,
+    ) -> model::Result<Option<T>> {
+        let statement = Arc::new(statement);
+        self.with(how, move |session| {
+            let statement = Arc::clone(&statement);
+            Box::pin(async move { session.first(&statement, read).await })
+        })
+        .await
     }
 
     /// All rows.
-    pub(super) async fn all<T, R>(&self, how: RetryMode, statement: Statement, read: R) -> model::Result<Vec<T>>
-    where
-        T: Send + 'static,
-        R: Fn(&PgRow) -> Result<T> + Copy + Send + Sync + 'static,
-    {
-        self.with(how, move |session| Box::pin(session.all(statement.clone(), read)))
-            .await
+    pub(super) async fn all<T: Send + 'static>(
+        &self,
+        how: RetryMode,
+        statement: Statement,
+        read: Read<T>,
+    ) -> model::Result<Vec<T>> {
+        let statement = Arc::new(statement);
+        self.with(how, move |session| {
+            let statement = Arc::clone(&statement);
+            Box::pin(async move { session.all(&statement, read).await })
+        })
+        .await
     }
 
     /// Runs `work` on a connection, in a task of its own, which ends even if the caller goes away. An `Err` of `work`

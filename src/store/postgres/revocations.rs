@@ -3,23 +3,22 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::Row as _;
 
 use super::PostgresStore;
 use super::error::Failure;
 use super::feed::{self, FeedPosition};
 use super::pool::RetryMode::{Once, Repeatable, Transaction};
-use super::revoke::{read_revocation, revoking};
+use super::revoke::revoking;
 use super::revoked;
-use super::statement::{Session, Statement, sql};
+use super::statement::Session;
 use crate::clock::UnixMillis;
 use crate::model::revocation::RevocationSubject;
 use crate::model::{AuditEvent, Error, Level, Result, Revocation, Target};
 use crate::store::change::storable_event;
 use crate::store::durable::audit::{self, bind_event, insert_event};
-use crate::store::durable::revocations::revocation_columns;
+use crate::store::durable::revocations::{read, revocation_columns};
 use crate::store::durable::statement::part;
-use crate::store::durable::{self, note_session_life, unreadable};
+use crate::store::durable::{Statement, note_session_life, unreadable};
 use crate::store::revocations::PART;
 use crate::store::{Changes, Cursor, NewRevocation, Recorded, RevocationStore, Snapshot};
 
@@ -31,8 +30,10 @@ impl PostgresStore {
             revocation_columns!(),
             " FROM revocations WHERE level = $1 AND id = $2 AND epoch = 0"
         );
-        let statement = sql(IN_FORCE).bind(target.level().as_str()).bind(target.id());
-        self.db.first(Repeatable, statement, read_revocation).await
+        let statement = Statement::postgres(IN_FORCE)
+            .bind(target.level().as_str())
+            .bind(target.id());
+        self.db.first(Repeatable, statement, read).await
     }
 }
 
@@ -41,7 +42,7 @@ impl RevocationStore for PostgresStore {
     async fn revoke(&self, new: &NewRevocation, audit: &AuditEvent) -> Result<Recorded> {
         storable_event(audit)?;
         let statement = revoking(&new.target, new.expires, audit)?;
-        if let Some(revocation) = self.db.first(Once, statement, read_revocation).await? {
+        if let Some(revocation) = self.db.first(Once, statement, read).await? {
             audit::log(audit);
             return Ok(Recorded {
                 revocation: Some(revocation),
@@ -63,9 +64,7 @@ impl RevocationStore for PostgresStore {
         }
         let indexes = self
             .db
-            .all(Repeatable, revoked::revoked(subjects), |row| {
-                Ok(row.try_get::<i64, _>(0)?)
-            })
+            .all(Repeatable, revoked::revoked(subjects), |columns| columns.take::<i64>())
             .await?;
         for index in indexes {
             let subject = usize::try_from(index).ok().and_then(|index| revoked.get_mut(index));
@@ -85,9 +84,7 @@ impl RevocationStore for PostgresStore {
         while first <= last {
             let next = first.saturating_add(PART);
             let part = feed::part(since, first, next);
-            snapshot
-                .rows
-                .extend(self.upkeep.all(Repeatable, part, read_revocation).await?);
+            snapshot.rows.extend(self.upkeep.all(Repeatable, part, read).await?);
             first = next;
         }
         Ok(snapshot)
@@ -110,7 +107,10 @@ impl RevocationStore for PostgresStore {
             part!(postgres now),
             " ORDER BY expires LIMIT $1))"
         );
-        let purged = self.upkeep.run(Repeatable, sql(PURGE).bind(i64::from(limit))).await?;
+        let purged = self
+            .upkeep
+            .run(Repeatable, Statement::postgres(PURGE).bind(i64::from(limit)))
+            .await?;
         u32::try_from(purged).map_err(unreadable)
     }
 
@@ -119,9 +119,9 @@ impl RevocationStore for PostgresStore {
                            ORDER BY counters.name COLLATE \"C\"";
         let rows = self
             .upkeep
-            .all(Repeatable, sql(ERA), |row| {
-                let name: Option<String> = row.try_get(1)?;
-                Ok((row.try_get::<i64, _>(0)?, name.zip(row.try_get(2)?)))
+            .all(Repeatable, Statement::postgres(ERA), |columns| {
+                let (era, name) = (columns.take::<i64>()?, columns.maybe::<String>()?);
+                Ok((era, name.zip(columns.maybe()?)))
             })
             .await?;
         let era = rows.first().map(|(era, _)| *era);
@@ -136,8 +136,8 @@ impl RevocationStore for PostgresStore {
         );
         let raise = match lost {
             Some(event) => {
-                let raise = bind_event(durable::Statement::postgres_only(RAISE_ERA), event)?;
-                Some(Statement::from(raise.bind(seen)))
+                let raise = bind_event(Statement::postgres(RAISE_ERA), event)?;
+                Some(raise.bind(seen))
             }
             None => None,
         };
@@ -155,12 +155,14 @@ impl RevocationStore for PostgresStore {
     }
 
     async fn note_session_life(&self, life: Duration) -> Result<()> {
-        let note = note_session_life(life).into();
-        self.upkeep.run(Repeatable, note).await.map(drop)
+        self.upkeep.run(Repeatable, note_session_life(life)).await.map(drop)
     }
 
     async fn ping(&self) -> Result<()> {
-        self.upkeep.run(Repeatable, sql("SELECT 1")).await.map(drop)
+        self.upkeep
+            .run(Repeatable, Statement::postgres("SELECT 1"))
+            .await
+            .map(drop)
     }
 }
 
@@ -174,14 +176,15 @@ async fn store_counters(
                          SELECT name, max(value) FROM unnest($1::text[], $2::bigint[]) AS new (name, value)
                          GROUP BY name ORDER BY name
                          ON CONFLICT (name) DO UPDATE SET value = greatest(counters.value, excluded.value)";
-    let (names, values): (Vec<_>, Vec<_>) = counters.into_iter().unzip();
-    session.run(sql(STORE).bind(names).bind(values)).await?;
+    let (names, values): (Vec<String>, Vec<i64>) = counters.into_iter().unzip();
+    let store = Statement::postgres(STORE).bind(names).bind(values);
+    session.run(&store).await?;
     let raised = match raise {
-        Some(raise) => session.run(raise).await? == 1,
+        Some(raise) => session.run(&raise).await? == 1,
         None => false,
     };
     let era = session
-        .first(sql("SELECT era FROM meta"), |row| Ok(row.try_get(0)?))
+        .first(&Statement::postgres("SELECT era FROM meta"), |columns| columns.take())
         .await?;
     Ok((era.ok_or_else(|| unreadable("meta is empty"))?, raised))
 }

@@ -1,16 +1,12 @@
 //! The one statement that records a revocation.
 
-use sqlx::postgres::PgRow;
-
-use super::error;
-use super::statement::Statement;
 use crate::clock::millis;
 use crate::model::session::EXPIRED_RECORD_TTL;
-use crate::model::{AuditEvent, Level, Result, Revocation, Target};
+use crate::model::{AuditEvent, Level, Result, Target};
+use crate::store::durable::Statement;
 use crate::store::durable::audit::{bind_event, insert_event};
-use crate::store::durable::revocations::{self, revocation_columns};
+use crate::store::durable::revocations::revocation_columns;
 use crate::store::durable::statement::part;
-use crate::store::durable::{self, Columns};
 use crate::store::revocations::Expiry;
 
 /// A statement that raises the epoch (`$epoch`), inserts the row and its event, and answers the row.
@@ -76,15 +72,9 @@ pub(super) fn revoking(target: &Target, expires: Expiry, event: &AuditEvent) -> 
         Expiry::At(moment) => Some(moment),
         Expiry::LongestSession => None,
     };
-    let statement = bind_event(durable::Statement::postgres_only(text), event)?
+    Ok(bind_event(Statement::postgres(text), event)?
         .bind(target.id())
         .bind(target.keep())
         .bind(at)
-        .bind(millis(EXPIRED_RECORD_TTL));
-    Ok(statement.into())
-}
-
-/// Reads the row that [`revoking`] answers.
-pub(super) fn read_revocation(row: &PgRow) -> error::Result<Revocation> {
-    Ok(revocations::read(&mut Columns::new(row))?)
+        .bind(millis(EXPIRED_RECORD_TTL)))
 }

@@ -1,7 +1,9 @@
 //! The statement that asks which of many tokens and sessions are revoked.
 
-use super::statement::{Statement, sql};
+use uuid::Uuid;
+
 use crate::model::revocation::{EpochSet, RevocationSubject};
+use crate::store::durable::Statement;
 use crate::store::durable::revocations::{is_revoked, is_revoked_by_epoch};
 
 /// Answers the indexes, from 0, of the subjects that a revocation concerns: [`RevocationSubject::is_revoked_by`] of every
@@ -14,13 +16,13 @@ pub(super) fn revoked(subjects: &[RevocationSubject]) -> Statement {
         is_revoked!("session", "session.id"),
         " UNION SELECT n FROM unnest($5::bigint[], $6::text[]) AS key (n, id) WHERE ",
         is_revoked!("key", "key.id"),
-        " UNION SELECT n FROM unnest($7::bigint[], $8::text[], $9::text[], $10::uuid[], $11::bigint[], $12::bigint[],
+        " UNION SELECT n FROM unnest($7::bigint[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[],
                                      $13::bigint[])
                           AS party (n, usr, client, session, user_epoch, client_epoch, global_epoch) WHERE ",
         is_revoked_by_epoch!(
             "party.usr",
             "party.client",
-            "party.session",
+            "CAST(party.session AS uuid)",
             "party.user_epoch",
             "party.client_epoch",
             "party.global_epoch"
@@ -32,7 +34,7 @@ pub(super) fn revoked(subjects: &[RevocationSubject]) -> Statement {
     let parties: Vec<(i64, &EpochSet)> = numbered(subjects)
         .flat_map(|(n, subject)| subject.epochs.iter().map(move |party| (n, party)))
         .collect();
-    sql(REVOKED)
+    Statement::postgres(REVOKED)
         .bind(tokens.0)
         .bind(tokens.1)
         .bind(sessions.0)
@@ -40,9 +42,14 @@ pub(super) fn revoked(subjects: &[RevocationSubject]) -> Statement {
         .bind(keys.0)
         .bind(keys.1)
         .bind(column(&parties, |(n, _)| *n))
-        .bind(column(&parties, |(_, party)| party.user.map(|id| id.to_string())))
+        // No row has an empty id at the level of users, and none keeps the nil session.
+        .bind(column(&parties, |(_, party)| {
+            party.user.map(|id| id.to_string()).unwrap_or_default()
+        }))
         .bind(column(&parties, |(_, party)| party.client.to_string()))
-        .bind(column(&parties, |(_, party)| party.session.map(|id| id.0)))
+        .bind(column(&parties, |(_, party)| {
+            party.session.map_or(Uuid::nil(), |id| id.0).to_string()
+        }))
         .bind(column(&parties, |(_, party)| party.epochs.user))
         .bind(column(&parties, |(_, party)| party.epochs.client))
         .bind(column(&parties, |(_, party)| party.epochs.global))

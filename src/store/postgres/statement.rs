@@ -1,47 +1,18 @@
-//! Statements with their arguments, and a connection that runs them.
+//! A connection that runs statements.
 
 use futures_util::TryStreamExt as _;
-use sqlx::postgres::{PgArguments, PgConnection, PgRow};
-use sqlx::{Arguments as _, Encode, Postgres, Type};
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgConnection, PgRow, PgTypeInfo};
+use sqlx::{Arguments as _, Decode, Encode, Postgres, Row as _, Type, ValueRef as _};
 use tracing::{Instrument as _, Span};
+use uuid::Uuid;
 
-use super::error::Result;
+use super::error::{Failure, Result};
+use crate::model;
 use crate::spans::SPANS;
-
-/// A statement and its arguments: enough to send it a second time.
-#[derive(Clone)]
-pub(super) struct Statement {
-    sql: &'static str,
-    arguments: PgArguments,
-    encoding_error: Option<String>,
-    planned_afresh: bool,
-}
-
-/// A statement without arguments so far.
-pub(super) fn sql(sql: &'static str) -> Statement {
-    Statement {
-        sql,
-        arguments: PgArguments::default(),
-        encoding_error: None,
-        planned_afresh: false,
-    }
-}
-
-impl Statement {
-    /// Makes the server plan the statement each time: the best plan of a listing depends on its arguments.
-    pub(super) fn planned_afresh(mut self) -> Self {
-        self.planned_afresh = true;
-        self
-    }
-
-    /// Adds an argument: `$1`, then `$2`, and so on.
-    pub(super) fn bind<'v, T: Encode<'v, Postgres> + Type<Postgres>>(mut self, value: T) -> Self {
-        if let Err(error) = self.arguments.add(value) {
-            self.encoding_error = Some(error.to_string());
-        }
-        self
-    }
-}
+use crate::store::durable::{Columns, Read, Row, Statement, Value};
 
 /// A connection, inside a transaction or free to run one statement.
 pub(super) struct Session<'c> {
@@ -52,58 +23,119 @@ pub(super) struct Session<'c> {
 
 impl Session<'_> {
     /// Runs a statement and answers how many rows it changed.
-    pub(super) async fn run(&mut self, statement: Statement) -> Result<u64> {
-        let span = span(&statement);
-        let done = self
-            .query(statement)?
-            .execute(&mut *self.connection)
-            .instrument(span)
-            .await?;
-        Ok(done.rows_affected())
+    pub(super) async fn run(&mut self, statement: &Statement) -> Result<u64> {
+        let query = self.query(statement)?.execute(&mut *self.connection);
+        Ok(query.instrument(span(statement)).await?.rows_affected())
     }
 
     /// The first row, if there is one.
-    pub(super) async fn first<T>(
-        &mut self,
-        statement: Statement,
-        read: impl FnOnce(&PgRow) -> Result<T>,
-    ) -> Result<Option<T>> {
-        let span = span(&statement);
-        let found = self.query(statement)?.fetch_optional(&mut *self.connection);
-        let row = found.instrument(span).await?;
-        row.as_ref().map(read).transpose()
+    pub(super) async fn first<T>(&mut self, statement: &Statement, read: Read<T>) -> Result<Option<T>> {
+        let query = self.query(statement)?.fetch_optional(&mut *self.connection);
+        let row = query.instrument(span(statement)).await?;
+        Ok(row.map(|row| read(&mut Columns::new(&row))).transpose()?)
     }
 
     /// All rows.
-    pub(super) async fn all<T>(
-        &mut self,
-        statement: Statement,
-        mut read: impl FnMut(&PgRow) -> Result<T>,
-    ) -> Result<Vec<T>> {
-        let span = span(&statement);
-        let mut rows = self.query(statement)?.fetch(&mut *self.connection);
-        let read = async {
-            let mut all = Vec::new();
-            // Each row is read as it arrives, so that a load of all revocations is not in memory twice.
-            while let Some(row) = rows.try_next().await? {
-                all.push(read(&row)?);
-            }
-            Ok(all)
+    pub(super) async fn all<T>(&mut self, statement: &Statement, read: Read<T>) -> Result<Vec<T>> {
+        let mut all = Vec::new();
+        let mut each = |row: &dyn Row| {
+            all.push(read(&mut Columns::new(row))?);
+            Ok(())
         };
-        read.instrument(span).await
+        self.each(statement, &mut each).await?;
+        Ok(all)
     }
 
-    fn query(&self, statement: Statement) -> Result<sqlx::query::Query<'static, Postgres, PgArguments>> {
-        if let Some(error) = statement.encoding_error {
-            return Err(crate::model::Error::internal(error).into());
+    /// Hands each row to `each` as it arrives, so that a load of all revocations is not in memory twice.
+    pub(super) async fn each(
+        &mut self,
+        statement: &Statement,
+        each: &mut impl FnMut(&dyn Row) -> model::Result<()>,
+    ) -> Result<()> {
+        let mut rows = self.query(statement)?.fetch(&mut *self.connection);
+        let read = async {
+            while let Some(row) = rows.try_next().await? {
+                each(&row)?;
+            }
+            Ok(())
+        };
+        read.instrument(span(statement)).await
+    }
+
+    fn query(&self, statement: &Statement) -> Result<sqlx::query::Query<'static, Postgres, PgArguments>> {
+        let mut arguments = PgArguments::default();
+        for value in &statement.arguments {
+            let added = match value {
+                Value::Boolean(value) => arguments.add(value),
+                Value::Integer(value) => arguments.add(value),
+                Value::Text(value) => arguments.add(value),
+                Value::Bytes(value) => arguments.add(value),
+                Value::Uuid(value) => arguments.add(value),
+                Value::Json(value) => arguments.add(JsonText(value)),
+                Value::List(value) => arguments.add(value),
+                Value::Integers(value) => arguments.add(value),
+            };
+            added.map_err(model::Error::internal)?;
         }
         let persistent = self.named && !statement.planned_afresh;
-        Ok(sqlx::query_with(statement.sql, statement.arguments).persistent(persistent))
+        Ok(sqlx::query_with(statement.postgres, arguments).persistent(persistent))
     }
 }
 
 /// The span of a statement. It holds the text, which has no values in it: those are arguments.
 fn span(statement: &Statement) -> Span {
     tracing::info_span!(target: SPANS, "statement", otel.kind = "client",
-        db.system.name = "postgresql", db.query.text = statement.sql)
+        db.system.name = "postgresql", db.query.text = statement.postgres)
+}
+
+/// An argument of the type `json`, which keeps the text as it is given. That of sqlx is `jsonb`, which sorts members.
+struct JsonText<'t>(&'t str);
+
+impl Type<Postgres> for JsonText<'_> {
+    fn type_info() -> PgTypeInfo {
+        // The number of the type on every server. By its name, sqlx would ask the server for the number.
+        const JSON: Oid = Oid(114);
+        PgTypeInfo::with_oid(JSON)
+    }
+}
+
+impl Encode<'_, Postgres> for JsonText<'_> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+}
+
+impl Row for PgRow {
+    fn is_null(&self, column: usize) -> model::Result<bool> {
+        Ok(self.try_get_raw(column).map_err(Failure::Database)?.is_null())
+    }
+
+    fn boolean(&self, column: usize) -> model::Result<Option<bool>> {
+        get(self, column)
+    }
+
+    fn integer(&self, column: usize) -> model::Result<Option<i64>> {
+        get(self, column)
+    }
+
+    fn text(&self, column: usize) -> model::Result<Option<&str>> {
+        get(self, column)
+    }
+
+    fn bytes(&self, column: usize) -> model::Result<Option<&[u8]>> {
+        get(self, column)
+    }
+
+    fn uuid(&self, column: usize) -> model::Result<Option<Uuid>> {
+        get(self, column)
+    }
+
+    fn list(&self, column: usize) -> model::Result<Option<Vec<String>>> {
+        get(self, column)
+    }
+}
+
+fn get<'r, T: Decode<'r, Postgres> + Type<Postgres>>(row: &'r PgRow, column: usize) -> model::Result<Option<T>> {
+    Ok(row.try_get(column).map_err(Failure::Database)?)
 }

@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
+use rusqlite::Error::ToSqlConversionFailure;
 use rusqlite::types::{ToSql, ToSqlOutput, Value as SqliteValue, ValueRef};
 use rusqlite::{CachedStatement, Row as SqliteRow};
 use uuid::Uuid;
@@ -142,10 +143,9 @@ impl ToSql for Value {
             Self::Json(value) => value.to_sql(),
             Self::List(value) => {
                 let json = serde_json::to_string(value);
-                Ok(json
-                    .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?
-                    .into())
+                Ok(json.map_err(|error| ToSqlConversionFailure(error.into()))?.into())
             }
+            Self::Integers(_) => Err(ToSqlConversionFailure("SQLite has no arrays".into())),
         }
     }
 }
