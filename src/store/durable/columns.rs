@@ -1,12 +1,12 @@
 //! How rows are read, whichever database they come from.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::clock::UnixMillis;
+use crate::model::error::Cause;
 use crate::model::{ClientId, Error, KeyId, Result, SessionId, UserId, Username};
 
 /// A row, as a database's driver hands it over. A NULL is read as `None`; see [`super::statement::Value`] for the types.
@@ -44,7 +44,7 @@ impl<'r> Columns<'r> {
     pub(crate) fn take<T: Column>(&mut self) -> Result<T> {
         let column = self.next;
         self.maybe()?
-            .ok_or_else(|| unreadable(format_args!("column {column} is NULL")))
+            .ok_or_else(|| unreadable(format!("column {column} is NULL")))
     }
 
     /// The next column; `None` if it is NULL.
@@ -86,9 +86,14 @@ impl<'r> Columns<'r> {
     }
 }
 
+/// A row that this version of the program cannot have written.
+#[derive(Debug, thiserror::Error)]
+#[error("unreadable row: {0}")]
+struct UnreadableRow(#[source] Cause);
+
 /// The error for a row that this version of the program cannot have written.
-pub(crate) fn unreadable(why: impl Display) -> Error {
-    Error::internal(format!("unreadable row: {why}"))
+pub(crate) fn unreadable(cause: impl Into<Cause>) -> Error {
+    Error::internal(UnreadableRow(cause.into()))
 }
 
 /// A type that a column is read as.

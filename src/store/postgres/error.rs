@@ -1,5 +1,7 @@
 //! What PostgreSQL's errors mean to a caller, and when a statement may be sent again.
 
+use std::sync::Arc;
+
 use sqlx::postgres::PgDatabaseError;
 
 use crate::model::{Error, ErrorKind};
@@ -12,10 +14,25 @@ pub(super) enum Failure {
     Rule(#[from] Error),
     /// The database or the connection to it failed.
     #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    Database(Arc<sqlx::Error>),
+}
+
+/// What the database said, with its SQLSTATE.
+#[derive(Debug, thiserror::Error)]
+#[error("{error} ({code})")]
+struct Coded {
+    code: String,
+    #[source]
+    error: Arc<sqlx::Error>,
 }
 
 pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(Arc::new(error))
+    }
+}
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
@@ -33,7 +50,7 @@ impl Failure {
         let Some(code) = code(error) else {
             // A value that cannot be encoded or decoded is a defect; every other error is one of the connection.
             let unreadable = matches!(
-                error,
+                **error,
                 sqlx::Error::ColumnDecode { .. }
                     | sqlx::Error::ColumnIndexOutOfBounds { .. }
                     | sqlx::Error::ColumnNotFound(_)
@@ -42,30 +59,34 @@ impl Failure {
                     | sqlx::Error::RowNotFound
                     | sqlx::Error::TypeNotFound { .. }
             );
+            let cause = Arc::clone(error);
             return if unreadable {
-                Error::internal(error)
+                Error::internal(cause)
             } else {
-                Error::store_unavailable(error)
+                Error::store_unavailable(cause)
             };
         };
-        let private = format!("{error} ({code})");
+        let cause = Coded {
+            code: code.to_owned(),
+            error: Arc::clone(error),
+        };
         match code {
             // disk_full
-            "53100" => Error::from(ErrorKind::StoreFull).because(private),
+            "53100" => Error::from(ErrorKind::StoreFull).because(cause),
             // character_not_in_repertoire (NUL), untranslatable_character
-            "22021" | "22P05" => Error::from(ErrorKind::InvalidRequest).because(private),
+            "22021" | "22P05" => Error::from(ErrorKind::InvalidRequest).because(cause),
             // query_canceled (statement_timeout), lock_not_available (lock_timeout), read_only_sql_transaction,
             // idle_in_transaction_session_timeout
-            "57014" | "55P03" | "25006" | "25P03" => Error::store_unavailable(private),
+            "57014" | "55P03" | "25006" | "25P03" => Error::store_unavailable(cause),
             // connection, authentication, no such database, transaction rollback, resources, operator intervention,
             // system error
             code if ["08", "28", "3D", "40", "53", "57", "58"]
                 .iter()
                 .any(|class| code.starts_with(class)) =>
             {
-                Error::store_unavailable(private)
+                Error::store_unavailable(cause)
             }
-            _ => Error::internal(private),
+            _ => Error::internal(cause),
         }
     }
 
@@ -84,7 +105,7 @@ impl Failure {
             Self::Database(error) => match code(error) {
                 Some(code) => ["25006", "57P01", "57P02", "57P03", "57P05", "25P03"].contains(&code),
                 None => matches!(
-                    error,
+                    **error,
                     sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)
                 ),
             },

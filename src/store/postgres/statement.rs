@@ -108,7 +108,7 @@ impl Encode<'_, Postgres> for JsonText<'_> {
 
 impl Row for PgRow {
     fn is_null(&self, column: usize) -> model::Result<bool> {
-        Ok(self.try_get_raw(column).map_err(Failure::Database)?.is_null())
+        Ok(self.try_get_raw(column).map_err(Failure::from)?.is_null())
     }
 
     fn boolean(&self, column: usize) -> model::Result<Option<bool>> {
@@ -137,5 +137,5 @@ impl Row for PgRow {
 }
 
 fn get<'r, T: Decode<'r, Postgres> + Type<Postgres>>(row: &'r PgRow, column: usize) -> model::Result<Option<T>> {
-    Ok(row.try_get(column).map_err(Failure::Database)?)
+    Ok(row.try_get(column).map_err(Failure::from)?)
 }
