@@ -12,10 +12,10 @@ use crate::model::{
 };
 use crate::secret::SecretText;
 
-/// What a login with a password reads, in one statement: everything is of one moment, before any hashing.
+/// The data for a login with a password, read in one statement, so that all of it is of one moment.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// The user of that name, if there is one, with the stored password hash (empty: no password is set).
+    /// The user of that name, if there is one, with the stored password hash (empty if no password is set).
     pub user: Option<(User, SecretText)>,
     /// The client of that id, if there is one.
     pub client: Option<Client>,
@@ -25,42 +25,42 @@ pub struct Login {
     pub era: i64,
 }
 
-/// What a client's own login reads, in one statement.
+/// The data for a client's own login, read in one statement.
 #[derive(Clone, Debug)]
 pub struct MachineLogin {
     /// The client, if there is one.
     pub client: Option<Client>,
-    /// SHA-256 of the secrets that are good now: the newest, and older ones while their overlap lasts.
+    /// SHA-256 of the valid secrets: the newest, and older ones until their overlap ends.
     pub secret_hashes: Vec<[u8; 32]>,
     /// The epochs now; `user` is 0.
     pub epochs: Epochs,
 }
 
-/// What a refresh reads, in one round trip.
+/// The data for a refresh, read in one round trip.
 #[derive(Clone, Debug)]
 pub struct RefreshView {
     /// The user, unless deleted.
     pub user: Option<User>,
     /// The client, unless deleted.
     pub client: Option<Client>,
-    /// Whether a recorded revocation kills the session ([`crate::model::revocation::RevocationSubject::is_revoked_by`]).
+    /// Whether the session is revoked ([`crate::model::revocation::RevocationSubject::is_revoked_by`]).
     pub revoked: bool,
-    /// The signing key that is ACTIVE: a ring that differs is reloaded.
+    /// The signing key that is ACTIVE. A replica whose key ring has another one reloads it.
     pub active_key: Option<KeyId>,
     /// The era of the store of sessions.
     pub era: i64,
 }
 
-/// A user to be made.
+/// A user to be created.
 #[derive(Clone, Debug)]
 pub struct NewUser {
-    /// The row; its `created`, `updated` and `password_changed` are the caller's.
+    /// The row. The caller sets `created`, `updated` and `password_changed`.
     pub user: User,
-    /// The PHC string of the password; empty for none.
+    /// The PHC string of the password; empty for no password.
     pub password_hash: SecretText,
 }
 
-/// What an update of a user changes; `None` leaves a field alone.
+/// The fields that an update of a user sets; `None` leaves a field unchanged.
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "the fields are User's")]
 pub struct UserChange {
@@ -71,12 +71,12 @@ pub struct UserChange {
     pub attributes: Option<Map<String, Value>>,
 }
 
-/// The power of whoever changes a user: checked inside the transaction, against the row as it is then.
+/// The rights of the caller that changes a user. They are checked inside the transaction, against the locked row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authority {
-    /// An admin, or the store's owner: anything.
+    /// An admin, or the operator on the store itself: may change everything.
     Admin,
-    /// Anybody else: not a user who holds `admin`, and not the role itself (`CALLER_NOT_ALLOWED`).
+    /// Any other caller: may neither change a user that has the role `admin` nor give that role (`CALLER_NOT_ALLOWED`).
     Ordinary,
 }
 
@@ -85,12 +85,12 @@ pub enum Authority {
 pub struct Page<T> {
     /// The rows.
     pub items: Vec<T>,
-    /// Where the next page starts (exclusive): the last row's sort key; none at the end.
+    /// The sort key of the last row, after which the next page starts; none on the last page.
     pub next: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// The page of `limit` rows, of one more than that where there are more; `key` is a row's sort key.
+    /// Makes a page of at most `limit` rows. A further item tells that there is a next page. `key` is a row's sort key.
     pub(super) fn of(mut items: Vec<T>, limit: u32, key: impl Fn(&T) -> String) -> Self {
         let limit = limit as usize;
         let more = items.len() > limit;
@@ -102,26 +102,27 @@ impl<T> Page<T> {
     }
 }
 
-/// A new password, and what it ends.
+/// A new password of a user.
 #[derive(Clone, Debug)]
 pub struct NewPassword {
-    /// Whose.
+    /// The user.
     pub user: UserId,
-    /// Its PHC string.
+    /// The PHC string.
     pub hash: SecretText,
-    /// Only if the stored hash is still this one (a change proved the old password against it); none for a reset by an admin.
+    /// The stored hash against which the old password was verified; it must not have changed since. None for a reset by
+    /// an admin.
     pub verified: Option<SecretText>,
-    /// The session that lives on.
+    /// The session that is not revoked.
     pub keep: Option<SessionId>,
 }
 
-/// Users.
+/// The store of users.
 #[async_trait]
 pub trait UserStore: Send + Sync {
-    /// Reads what a login needs, in one statement.
+    /// Reads the data for a login, in one statement.
     async fn login(&self, name: &Username, client: &ClientId) -> Result<Login>;
 
-    /// Reads what a refresh needs, in one round trip. `epochs` are the token's.
+    /// Reads the data for a refresh, in one round trip. `epochs` are those of the token.
     async fn refresh_view(
         &self,
         user: UserId,
@@ -130,7 +131,7 @@ pub trait UserStore: Send + Sync {
         epochs: Epochs,
     ) -> Result<RefreshView>;
 
-    /// Notes a login. `rehash` replaces the password hash if it is still the verified one (old, new).
+    /// Records the time of a login. `rehash` replaces the password hash if it is still the verified one (old, new).
     async fn logged_in(
         &self,
         user: UserId,
@@ -139,23 +140,25 @@ pub trait UserStore: Send + Sync {
         audit: &AuditEvent,
     ) -> Result<()>;
 
-    /// Makes a user. `USER_EXISTS` if the name is taken.
+    /// Creates a user. `USER_EXISTS` if the name is taken.
     async fn create_user(&self, new: &NewUser, authority: Authority, audit: &AuditEvent) -> Result<()>;
 
-    /// One user.
+    /// Reads one user.
     async fn user(&self, id: UserId) -> Result<Option<User>>;
 
-    /// One user, by name.
+    /// Reads one user, by name.
     async fn user_by_name(&self, name: &Username) -> Result<Option<User>>;
 
-    /// The stored password hash (empty: none is set), to check an old password against.
+    /// Reads a user with the stored password hash (empty if no password is set).
     async fn password_hash(&self, id: UserId) -> Result<Option<(User, SecretText)>>;
 
-    /// Users whose name or e-mail starts with `prefix` (case-mapped by the caller), sorted by id, after `after`.
+    /// Lists the users after `after` whose name or e-mail starts with `prefix` (case-mapped by the caller), sorted by
+    /// id.
     async fn list_users(&self, prefix: &str, after: Option<UserId>, limit: u32) -> Result<Page<User>>;
 
-    /// Changes a user. With `expected`, only if `updated` is still that (`STALE_UPDATE`). Losing `admin` raises the
-    /// epoch and is recorded as a revocation in the same transaction; gaining it voids an outstanding reset token.
+    /// Changes a user. With `expected`, only if `updated` still has that value (`STALE_UPDATE`). Taking the role
+    /// `admin` away raises the epoch and records a revocation in the same transaction; giving it voids an outstanding
+    /// reset token.
     async fn update_user(
         &self,
         id: UserId,
@@ -165,7 +168,7 @@ pub trait UserStore: Send + Sync {
         audit: &AuditEvent,
     ) -> Result<(User, Option<Revocation>)>;
 
-    /// Disables (with a revocation of everything of theirs) or enables a user.
+    /// Disables or enables a user. Disabling revokes all sessions and tokens of the user.
     async fn set_user_disabled(
         &self,
         id: UserId,
@@ -174,14 +177,14 @@ pub trait UserStore: Send + Sync {
         audit: &AuditEvent,
     ) -> Result<(User, Option<Revocation>)>;
 
-    /// Deletes a user, with a revocation of everything of theirs. `USER_NOT_FOUND` if there is none.
+    /// Deletes a user and revokes all sessions and tokens of the user. `USER_NOT_FOUND` if there is none.
     async fn delete_user(&self, id: UserId, authority: Authority, audit: &AuditEvent) -> Result<Revocation>;
 
-    /// Sets a password, voids outstanding reset tokens, and revokes everything of theirs but `keep`.
-    /// `INVALID_CREDENTIALS` if `verified` is no longer the stored hash.
+    /// Sets a password, voids an outstanding reset token, and revokes all sessions and tokens of the user except those
+    /// of the session `keep`. `INVALID_CREDENTIALS` if `verified` is no longer the stored hash.
     async fn set_password(&self, new: &NewPassword, authority: Authority, audit: &AuditEvent) -> Result<Revocation>;
 
-    /// Notes a one-time token (its SHA-256) for a password reset; it replaces an outstanding one.
+    /// Stores a one-time token (its SHA-256) for a password reset; it replaces an outstanding one.
     async fn begin_password_reset(
         &self,
         id: UserId,
@@ -191,10 +194,11 @@ pub trait UserStore: Send + Sync {
         audit: &AuditEvent,
     ) -> Result<()>;
 
-    /// Whose reset token this is, if it is good at `now`. Uses nothing up: the caller checks the policy first.
+    /// Reads the user of a reset token that is valid at `now`. The token can be used afterwards: the caller first
+    /// checks the new password against the policy.
     async fn password_reset_user(&self, token_hash: [u8; 32], now: UnixMillis) -> Result<Option<User>>;
 
-    /// Uses a reset token up and sets the password, in one transaction. `RESET_TOKEN_INVALID` if it is no longer good.
+    /// Uses up a reset token and sets the password, in one transaction. `RESET_TOKEN_INVALID` if it is no longer valid.
     async fn complete_password_reset(
         &self,
         token_hash: [u8; 32],
@@ -203,28 +207,30 @@ pub trait UserStore: Send + Sync {
     ) -> Result<Revocation>;
 }
 
-/// Clients.
+/// The store of clients.
 #[async_trait]
 pub trait ClientStore: Send + Sync {
-    /// Reads what a client's own login needs, in one statement.
+    /// Reads the data for a client's own login, in one statement.
     async fn machine_login(&self, id: &ClientId) -> Result<MachineLogin>;
 
-    /// Makes a client. `CLIENT_EXISTS` if the id is taken. Its epoch starts from the largest ever recorded for that id.
-    /// `session_ttl` raises the high-water mark of session lives.
+    /// Creates a client. `CLIENT_EXISTS` if the id is taken. The epoch starts at the largest that was recorded for that
+    /// id. `session_ttl` raises the high-water mark of session lives.
     async fn create_client(&self, client: &Client, secret_hash: Option<[u8; 32]>, audit: &AuditEvent) -> Result<()>;
 
-    /// Makes the client `default` unless there is one. Only one of several racing replicas makes it.
+    /// Creates the client `default` if it does not exist; answers whether it did. Of several replicas that start at
+    /// once, one creates it.
     async fn ensure_default_client(&self, client: &Client, audit: &AuditEvent) -> Result<bool>;
 
-    /// One client.
+    /// Reads one client.
     async fn client(&self, id: &ClientId) -> Result<Option<Client>>;
 
-    /// Clients sorted by id, after `after`.
+    /// Lists the clients after `after`, sorted by id.
     async fn list_clients(&self, after: Option<&ClientId>, limit: u32) -> Result<Page<Client>>;
 
-    /// Changes a client. Disabling it or taking a `countersign:*` scope from it raises its epoch and is recorded as a
-    /// revocation in the same transaction. `callable` are the caller's own `countersign:*` scopes (none: the store's
-    /// owner): a client that has one which is not among them is not changed (`CALLER_NOT_ALLOWED`).
+    /// Changes a client. Disabling it or taking a `countersign:*` scope from it raises its epoch and records a
+    /// revocation in the same transaction. `callable` are the caller's own `countersign:*` scopes; none for the
+    /// operator on the store itself. A client with such a scope that the caller lacks is not changed
+    /// (`CALLER_NOT_ALLOWED`).
     async fn update_client(
         &self,
         id: &ClientId,
@@ -234,12 +240,12 @@ pub trait ClientStore: Send + Sync {
         audit: &AuditEvent,
     ) -> Result<(Client, Option<Revocation>)>;
 
-    /// Deletes a client, with a revocation of everything at it. `callable` as in [`ClientStore::update_client`].
+    /// Deletes a client and revokes all its sessions and tokens. `callable` as in [`ClientStore::update_client`].
     async fn delete_client(&self, id: &ClientId, callable: Option<&[String]>, audit: &AuditEvent)
     -> Result<Revocation>;
 
-    /// Sets a new secret; the old ones are good for `overlap` more. With no overlap everything at the client that is
-    /// older is revoked. Answers when the old secret ends.
+    /// Sets a new secret; the old ones stay valid for `overlap`. An overlap of zero revokes all sessions and tokens of
+    /// the client. Answers when the old secrets end.
     async fn rotate_client_secret(
         &self,
         id: &ClientId,
@@ -250,21 +256,21 @@ pub trait ClientStore: Send + Sync {
     ) -> Result<(UnixMillis, Option<Revocation>)>;
 }
 
-/// Which events of the audit trail; empty fields are not looked at.
+/// A filter for the audit trail; empty fields match every event.
 #[derive(Clone, Debug, Default)]
 pub struct AuditQuery {
-    /// On whom.
+    /// The id of the user, client or key that the event concerns.
     pub subject: String,
-    /// Of which type, exactly; ending in `.` or `*` a prefix.
+    /// The type; a value that ends in `.` or `*` is a prefix.
     pub kind: String,
-    /// Not before.
+    /// The earliest time, inclusive.
     pub since: Option<UnixMillis>,
-    /// Before.
+    /// The latest time, exclusive.
     pub until: Option<UnixMillis>,
 }
 
 impl AuditQuery {
-    /// Where the ids lie: from the first, before the second. An event's id is a `UUIDv7` of its time.
+    /// Inclusive lower and exclusive upper bound for the ids. The id of an event is a `UUIDv7` of its time.
     pub(super) fn ids(&self, before: Option<Uuid>) -> (Uuid, Uuid) {
         let first =
             |moment: UnixMillis| Uuid::from_u128(u128::from(moment.0.clamp(0, (1 << 48) - 1).unsigned_abs()) << 80);
@@ -275,7 +281,7 @@ impl AuditQuery {
         )
     }
 
-    /// Between which two texts the types lie, both included; equal where only one will do.
+    /// Inclusive lower and upper bound for the `kind` filter; equal for an exact match.
     pub(super) fn kinds(&self) -> (String, String) {
         let prefix = self.kind.strip_suffix('*').unwrap_or(&self.kind);
         if prefix.is_empty() || prefix.len() < self.kind.len() || prefix.ends_with('.') {
@@ -285,15 +291,15 @@ impl AuditQuery {
     }
 }
 
-/// The audit trail: append-only.
+/// The audit trail, to which events are only appended.
 #[async_trait]
 pub trait AuditStore: Send + Sync {
-    /// Appends one event that belongs to no other change.
+    /// Appends an event that belongs to no change of the store.
     async fn append_audit(&self, event: &AuditEvent) -> Result<()>;
 
-    /// Events, newest first, before the event with the id `before`.
+    /// Lists the events that are older than the event `before`, newest first.
     async fn list_audit(&self, query: &AuditQuery, before: Option<Uuid>, limit: u32) -> Result<Page<AuditEvent>>;
 
-    /// Removes at most `limit` events older than `before`; how many it removed.
+    /// Removes at most `limit` events older than `before` and answers how many.
     async fn purge_audit(&self, before: UnixMillis, limit: u32) -> Result<u32>;
 }

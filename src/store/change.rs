@@ -1,5 +1,5 @@
-//! What a change of a user or client makes of its row, and who may make it. Pure: a backend calls these inside its
-//! transaction, on the row as it is then.
+//! The rules of changes to users, clients and keys: the resulting row, and the rights that the caller needs. The
+//! functions are pure; a transition calls them on rows that it has locked.
 
 use super::accounts::{Authority, UserChange};
 use super::keys::{KeyRows, SigningRow};
@@ -8,24 +8,24 @@ use crate::model::scope::CALLER_SCOPE_PREFIX;
 use crate::model::user::ADMIN;
 use crate::model::{AuditEvent, Client, ClientChange, Error, ErrorKind, KeyId, KeyState, Result, User};
 
-/// What a change makes of a row.
+/// The result of a change.
 #[derive(Debug)]
 pub(super) struct Changed<T> {
     /// The row to be written.
     pub(super) row: T,
-    /// Whether rights were lost that tokens may still carry: the epoch is to be raised.
+    /// Whether rights were taken away that existing tokens carry. The epoch must then be raised.
     pub(super) lost: bool,
-    /// Whether the role `admin` was gained: a token for a password reset, which somebody with less power may have made,
-    /// is void.
+    /// Whether the role `admin` was given. A token for a password reset must then be voided, because a caller with
+    /// fewer rights may have created it.
     pub(super) promoted: bool,
 }
 
-/// Whether `authority` suffices to change this user at all.
+/// Checks that `authority` suffices to change this user.
 pub(super) fn may_change(user: &User, authority: Authority) -> Result<()> {
     may_hold(&user.roles, authority)
 }
 
-/// Whether `authority` suffices to make a user with these roles.
+/// Checks that `authority` suffices to give these roles.
 pub(super) fn may_hold(roles: &[String], authority: Authority) -> Result<()> {
     if authority == Authority::Ordinary && roles.iter().any(|role| role == ADMIN) {
         return Err(ErrorKind::CallerNotAllowed.into());
@@ -90,7 +90,8 @@ pub(super) fn client(
     })
 }
 
-/// Whether a caller with these `countersign:*` scopes (none: the store's owner) may change this client.
+/// Checks that a caller with these `countersign:*` scopes may change this client; none for the operator on the store
+/// itself.
 pub(super) fn may_call(client: &Client, callable: Option<&[String]>) -> Result<()> {
     let Some(callable) = callable else { return Ok(()) };
     if client
@@ -105,7 +106,7 @@ pub(super) fn may_call(client: &Client, callable: Option<&[String]>) -> Result<(
     ))
 }
 
-/// Whether a PENDING key may take over from `active`, which must be the one that signs now (or none, if none does).
+/// Whether the key `id` is PENDING and `active` is the key that signs now (none if no key signs).
 pub(super) fn may_activate(signing: &[SigningRow], id: &KeyId, active: Option<&KeyId>) -> bool {
     let signs = signing
         .iter()
@@ -114,8 +115,8 @@ pub(super) fn may_activate(signing: &[SigningRow], id: &KeyId, active: Option<&K
     signs == active && is(signing, id, KeyState::Pending)
 }
 
-/// The key that takes over when `key` is revoked; none if it does not sign. `LAST_ACTIVE_KEY` if it does and `standby`
-/// is not waiting.
+/// The key that signs after `key` is revoked; none if `key` does not sign now. `LAST_ACTIVE_KEY` if it does, and
+/// `standby` is not PENDING.
 pub(super) fn successor<'s>(
     signing: &[SigningRow],
     key: &SigningRow,
@@ -134,7 +135,7 @@ fn is(signing: &[SigningRow], id: &KeyId, state: KeyState) -> bool {
     signing.iter().any(|key| key.id == *id && key.state == state)
 }
 
-/// What of `proposed` a store lacks that holds `stored`: a kind of which there is none at all.
+/// The proposed rows of each kind of which no row is stored.
 pub(super) fn lacking(stored: &KeyRows, proposed: &KeyRows) -> KeyRows {
     let mut lacking = proposed.clone();
     if !stored.signing.is_empty() {
@@ -149,7 +150,7 @@ pub(super) fn lacking(stored: &KeyRows, proposed: &KeyRows) -> KeyRows {
     lacking
 }
 
-/// When a row that was changed before is changed now: never at the same moment, which an optimistic lock could not tell.
+/// The time of a change. It is later than that of the change before, because the optimistic lock compares the times.
 pub(super) fn later(before: UnixMillis, now: UnixMillis) -> UnixMillis {
     UnixMillis(now.0.max(before.0.saturating_add(1)))
 }
@@ -167,7 +168,7 @@ fn set<T: Clone>(field: &mut T, value: Option<&T>) {
     }
 }
 
-/// Refuses text with a NUL, which PostgreSQL cannot keep: the same on every backend, and before anything is asked.
+/// Refuses text with a NUL, which PostgreSQL cannot store. Checked on every backend, before a statement is sent.
 pub(super) fn storable<'t>(field: &'static str, texts: impl IntoIterator<Item = &'t str>) -> Result<()> {
     if texts.into_iter().any(|text| text.contains('\0')) {
         return Err(Error::invalid(field, "must not hold NUL"));

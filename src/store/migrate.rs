@@ -1,8 +1,8 @@
-//! Migrations: numbered SQL, compiled in, applied in one transaction under the backend's lock.
+//! Migrations: numbered SQL that is compiled in and applied in one transaction under a lock of the database.
 
 use crate::model::{Error, ErrorKind, Result};
 
-/// One step of a schema.
+/// One step of the schema.
 #[derive(Clone, Copy, Debug)]
 pub struct Migration {
     /// Counts from 1, without gaps in a generation; see [`GENERATION`].
@@ -11,14 +11,15 @@ pub struct Migration {
     pub sql: &'static str,
 }
 
-/// So many versions are a generation. Within one a schema only gains, such as tables, and columns that have a default: what
-/// knew less of it goes on with it, so that a roll-out has two versions side by side, and a way back. A step that takes
-/// something away begins the next generation (101, 201…), and is refused by whatever does not know it.
+/// The number of versions in a generation. Within a generation the schema only gains, for instance tables, and columns
+/// with a default. An older version of the program can go on with such a schema, so a roll-out can run two versions
+/// side by side and can be undone. A step that removes something begins the next generation (101, 201…), which programs
+/// that do not know it refuse.
 pub const GENERATION: u32 = 100;
 
-/// The steps that a store at version `at` (0: empty) still lacks; none if it is ahead of this program.
+/// The steps that a store at version `at` (0 for an empty one) lacks; none if it is ahead of this program.
 ///
-/// A store of a later generation is refused: what this program does with it may be wrong.
+/// A store of a later generation is refused, because this program could damage it.
 pub fn pending(all: &'static [Migration], at: u32) -> Result<&'static [Migration]> {
     let newest = newest(all);
     if at / GENERATION > newest / GENERATION {
@@ -36,36 +37,36 @@ fn newest(all: &[Migration]) -> u32 {
     all.last().map_or(0, |step| step.version)
 }
 
-/// How a store's schema stands to this program's.
+/// The state of a store's schema, compared with the newest version that this program knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchemaState {
-    /// The newest.
+    /// The newest version.
     Current(u32),
-    /// `migrate` brings it up to date; 0 is an empty store.
+    /// An older version, which `migrate` brings up to date.
     Older {
-        /// Its version.
+        /// The store's version; 0 if it is empty.
         at: u32,
-        /// What this program knows.
+        /// The newest version that this program knows.
         newest: u32,
     },
-    /// Of a version that knows more, and only more: it is served.
+    /// A newer version of the same generation, which this program can serve.
     Ahead {
-        /// Its version.
+        /// The store's version.
         at: u32,
-        /// What this program knows.
+        /// The newest version that this program knows.
         newest: u32,
     },
-    /// Of a later generation: refused by everything.
+    /// A version of a later generation, which every command refuses.
     Newer {
-        /// Its version.
+        /// The store's version.
         at: u32,
-        /// What this program knows.
+        /// The newest version that this program knows.
         newest: u32,
     },
 }
 
 impl SchemaState {
-    /// How a store at version `at` stands.
+    /// The state of a store at version `at`.
     #[must_use]
     pub fn of(all: &[Migration], at: u32) -> Self {
         let newest = newest(all);
@@ -78,7 +79,7 @@ impl SchemaState {
     }
 }
 
-/// Whether the versions count from 1, without gaps but before a generation's first, as [`GENERATION`] has it.
+/// Whether the versions count from 1 without gaps, except before the first version of a [`GENERATION`].
 #[must_use]
 pub fn is_numbered(all: &[Migration]) -> bool {
     all.first().is_some_and(|step| step.version == 1)

@@ -9,7 +9,8 @@ use crate::clock::UnixMillis;
 use crate::model::error::Cause;
 use crate::model::{ClientId, Error, KeyId, Result, SessionId, UserId, Username};
 
-/// A row, as a database's driver hands it over. A NULL is read as `None`; see [`super::statement::Value`] for the types.
+/// A row, as a database's driver hands it over. A NULL is read as `None`; see [`super::statement::Value`] for the
+/// types.
 pub(crate) trait Row {
     fn is_null(&self, column: usize) -> Result<bool>;
     fn boolean(&self, column: usize) -> Result<Option<bool>>;

@@ -1,9 +1,9 @@
-//! The rules of the durable store, written once for PostgreSQL and SQLite: users, passwords, clients, keys and the audit
-//! trail.
+//! The rules of the durable store, written once for PostgreSQL and SQLite: users, passwords, clients, keys and the
+//! audit trail.
 //!
 //! A transition is an async function on a [`Transaction`]. PostgreSQL awaits it in a task of its own. SQLite runs it to
-//! its end on the thread that writes, where no statement ever waits. A backend implements [`Backend`] and [`Driver`], and
-//! keeps what really differs: connections, the feed of revocations and how a revocation is recorded.
+//! its end on the thread that writes, where no statement ever waits. A backend implements [`Backend`] and [`Driver`],
+//! and keeps what really differs: connections, the feed of revocations and how a revocation is recorded.
 
 pub(super) mod audit;
 mod backend;

@@ -114,8 +114,8 @@ impl Failure {
 
     /// Whether a transaction whose *commit* failed with this error was certainly rolled back.
     ///
-    /// A server process that is told to end (57P01) rolls back, unless it was waiting for a standby, which it does after
-    /// its own commit. After a crash of the server (57P02) or a broken connection, the outcome is unknown.
+    /// A server process that is told to end (57P01) rolls back, unless it was waiting for a standby, which it does
+    /// after its own commit. After a crash of the server (57P02) or a broken connection, the outcome is unknown.
     pub(super) fn is_certainly_rolled_back(&self) -> bool {
         let Self::Database(error) = self else { return false };
         match code(error) {

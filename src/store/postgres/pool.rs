@@ -64,7 +64,8 @@ struct Inner {
 }
 
 impl Pool {
-    /// A pool of at most `size` connections, for which at most `waiting` callers wait. It connects when it is first used.
+    /// A pool of at most `size` connections, for which at most `waiting` callers wait. It connects when it is first
+    /// used.
     pub(super) fn new(endpoint: &Endpoint, limits: Limits, size: u32, waiting: u32, acquire_timeout: Duration) -> Self {
         let check = endpoint.clone();
         let max_callers = size.saturating_add(waiting);

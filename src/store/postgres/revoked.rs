@@ -6,8 +6,8 @@ use crate::model::revocation::{EpochSet, RevocationSubject};
 use crate::store::durable::Statement;
 use crate::store::durable::revocations::{is_revoked, is_revoked_by_epoch};
 
-/// Answers the indexes, from 0, of the subjects that a revocation concerns: [`RevocationSubject::is_revoked_by`] of every
-/// row, by way of the indexes of the table.
+/// Answers the indexes, from 0, of the subjects that a revocation concerns: [`RevocationSubject::is_revoked_by`] of
+/// every row, by way of the indexes of the table.
 pub(super) fn revoked(subjects: &[RevocationSubject]) -> Statement {
     const REVOKED: &str = concat!(
         "SELECT n FROM unnest($1::bigint[], $2::text[]) AS token (n, id) WHERE ",

@@ -118,8 +118,9 @@ impl Database {
         Ok(Some((database, SchemaState::of(MIGRATIONS, at))))
     }
 
-    /// Runs a closure in one transaction and answers once the transaction is on disk. An `Err` of the closure undoes its
-    /// changes. If the future is dropped before the closure has begun, it does not run; afterwards it runs to its end.
+    /// Runs a closure in one transaction and answers once the transaction is on disk. An `Err` of the closure undoes
+    /// its changes. If the future is dropped before the closure has begun, it does not run; afterwards it runs to its
+    /// end.
     ///
     /// `OVERLOADED` if too many closures wait.
     pub async fn call<T, F>(&self, work: F) -> Result<T>

@@ -46,8 +46,8 @@ pub(super) fn prepare(folder: &Path) -> Result<PathBuf> {
         }
         Err(error) => return Err(unusable(error)),
     }
-    // SQLite gives its `-wal` and `-shm` files the permissions of the database, so these are set before SQLite opens it.
-    // An existing database is not opened here, because closing it would drop SQLite's own locks in this process.
+    // SQLite gives its `-wal` and `-shm` files the permissions of the database, so these are set before SQLite opens
+    // it. An existing database is not opened here, because closing it would drop SQLite's own locks in this process.
     if database.exists() {
         std::fs::set_permissions(&database, std::fs::Permissions::from_mode(0o600)).map_err(unusable)?;
     } else {

@@ -1,8 +1,8 @@
-//! The embedded stores: one SQLite file in the data folder. The rules of users, clients, keys and the audit trail are in
-//! `store::durable`.
+//! The embedded stores: one SQLite file in the data folder. The rules of users, clients, keys and the audit trail are
+//! in `store::durable`.
 //!
-//! Every call is one closure that runs as one transaction on the one thread that writes. It is atomic and safe to cancel
-//! by construction, because no lock is held across an `await`.
+//! Every call is one closure that runs as one transaction on the one thread that writes. It is atomic and safe to
+//! cancel by construction, because no lock is held across an `await`.
 
 pub mod database;
 mod driver;

@@ -174,7 +174,8 @@ fn write_all(connection: &mut Connection, time: &StoreTime, group: &mut [Box<dyn
         connection.execute_batch("SAVEPOINT one")?;
         *ran += 1;
         if let Some(error) = job.run(&mut Tx::new(connection, now)) {
-            // After some errors (a full disk) SQLite has rolled back the whole transaction, with the work of other jobs.
+            // After some errors (a full disk) SQLite has rolled back the whole transaction, with the work of other
+            // jobs.
             if connection.is_autocommit() {
                 return Err(error.clone());
             }
