@@ -1,15 +1,15 @@
-//! On whose behalf an operation runs, and what that allows.
+//! The principal of an operation: the caller or the owner of the store, and what it may do.
 
 use crate::model::audit::Origin;
 use crate::model::scope::has_caller_prefix;
 use crate::model::{Caller, CallerScope, ErrorKind, Result, SessionId, UserId};
 use crate::store::accounts::Authority;
 
-/// On whose behalf an operation runs: a caller over the network, or the owner of the store on the command line.
+/// The principal of an operation: a caller over the network, or the owner of the store on the command line.
 #[derive(Clone, Debug)]
 pub struct Principal {
     origin: Origin,
-    /// The scopes held; `None` for the owner of the store, who needs no scopes.
+    /// The scopes held; `None` for the owner of the store, which needs no scopes.
     scopes: Option<Vec<String>>,
     admin: bool,
     /// Why an operation that is not allowed is refused.

@@ -7,7 +7,7 @@ use super::ids::{ClientId, SessionId, UserId};
 use super::scope::CallerScope;
 use super::user::ADMIN;
 
-/// Who a caller is.
+/// The identity of a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// A caller without credentials. It holds the scopes of `server.anonymous_scopes`.
@@ -36,7 +36,7 @@ pub enum Identity {
 /// A caller: its identity, its scopes and where it calls from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Who it is.
+    /// The identity.
     pub identity: Identity,
     /// The scopes of the access token, of the client, or of the configuration for anonymous callers.
     pub scopes: Vec<String>,
