@@ -231,7 +231,7 @@ async fn add_secret(tx: &mut Transaction<'_>, id: &ClientId, hash: [u8; 32]) -> 
 }
 
 /// Raises the high-water mark of session lives.
-pub(crate) fn note_session_life(life: Duration) -> Statement {
+pub(super) fn note_session_life(life: Duration) -> Statement {
     sql!("UPDATE meta SET session_life = $1 WHERE session_life < $1").bind(millis(life))
 }
 

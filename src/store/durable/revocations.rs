@@ -1,7 +1,19 @@
-//! The rows of the table of revocations, and the predicates on them.
+//! Revocations: their rows, the predicates on them, and the store, as far as the databases do not differ.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
 
 use super::columns::{Columns, unreadable};
-use crate::model::{Level, Result, Revocation, Target};
+use super::statement::sql;
+use super::transaction::Transaction;
+use super::{Backend, PoolKind, audit, clients};
+use crate::clock::UnixMillis;
+use crate::model::revocation::RevocationSubject;
+use crate::model::{AuditEvent, Level, Result, Revocation, Target};
+use crate::store::change::storable_event;
+use crate::store::revocations::PART;
+use crate::store::{Changes, Cursor, NewRevocation, Recorded, RevocationStore, Snapshot};
 
 /// The columns that [`read`] reads.
 macro_rules! revocation_columns {
@@ -63,3 +75,139 @@ macro_rules! is_revoked_by_epoch {
     };
 }
 pub(crate) use is_revoked_by_epoch;
+
+/// What differs between the databases: how a revocation is recorded, and the feed.
+pub(crate) trait RevocationBackend: Backend {
+    /// Records a revocation, with the event if the revocation is new.
+    fn record(&self, new: &NewRevocation, event: &AuditEvent) -> impl Future<Output = Result<Recorded>> + Send;
+
+    /// Whether each of the subjects is revoked, in one round trip.
+    fn which_revoked(&self, subjects: &[RevocationSubject]) -> impl Future<Output = Result<Vec<bool>>> + Send;
+
+    /// The position of the feed now.
+    fn feed_position(&self) -> impl Future<Output = Result<FeedReading>> + Send;
+
+    /// The revocations numbered from `first` to `end`, without `end`, that were recorded after `since` and have not
+    /// expired.
+    ///
+    /// Parts are read one after another, each at its own moment. A row that could be seen when the position was noted
+    /// can still be seen later, so the parts together hold all rows of the position. The rows that they hold beyond it
+    /// are told again by the next reading.
+    fn feed_part(
+        &self,
+        since: UnixMillis,
+        first: i64,
+        end: i64,
+    ) -> impl Future<Output = Result<Vec<Revocation>>> + Send;
+
+    /// The revocations after `cursor`.
+    fn feed_since(&self, cursor: &Cursor) -> impl Future<Output = Result<Changes>> + Send;
+
+    /// Removes at most `limit` expired rows and answers how many.
+    fn purge_expired(&self, limit: u32) -> impl Future<Output = Result<u32>> + Send;
+}
+
+/// A reading of the feed.
+pub(crate) struct FeedReading {
+    /// The numbers of the first and the last revocation; none if there is none.
+    pub(crate) span: Option<(i64, i64)>,
+    pub(crate) snapshot: Snapshot,
+}
+
+#[async_trait]
+impl<B: RevocationBackend> RevocationStore for B {
+    async fn revoke(&self, new: &NewRevocation, audit: &AuditEvent) -> Result<Recorded> {
+        storable_event(audit)?;
+        let recorded = self.record(new, audit).await?;
+        if recorded.new {
+            audit::log(audit);
+        }
+        Ok(recorded)
+    }
+
+    async fn revoked(&self, subjects: &[RevocationSubject]) -> Result<Vec<bool>> {
+        self.which_revoked(subjects).await
+    }
+
+    async fn load_revocations(&self, since: UnixMillis) -> Result<Snapshot> {
+        let FeedReading { span, mut snapshot } = self.feed_position().await?;
+        let Some((mut first, last)) = span else {
+            return Ok(snapshot);
+        };
+        while first <= last {
+            let end = first.saturating_add(PART);
+            snapshot.rows.extend(self.feed_part(since, first, end).await?);
+            first = end;
+        }
+        Ok(snapshot)
+    }
+
+    async fn revocations_since(&self, cursor: &Cursor) -> Result<Changes> {
+        self.feed_since(cursor).await
+    }
+
+    async fn purge_revocations(&self, limit: u32) -> Result<u32> {
+        self.purge_expired(limit).await
+    }
+
+    async fn era(&self) -> Result<(i64, Vec<(String, i64)>)> {
+        let read = sql!(
+            "SELECT meta.era, counters.name, counters.value FROM meta LEFT JOIN counters ON true ORDER BY counters.name",
+            by_bytes
+        );
+        let rows = self.query(PoolKind::Upkeep, read, |columns| {
+            let (era, name) = (columns.take::<i64>()?, columns.maybe::<String>()?);
+            Ok((era, name.zip(columns.maybe()?)))
+        });
+        let rows = rows.await?;
+        let era = rows.first().map(|(era, _)| *era);
+        let counters = rows.into_iter().filter_map(|(_, counter)| counter).collect();
+        Ok((era.ok_or_else(|| unreadable("meta is empty"))?, counters))
+    }
+
+    async fn store_counters(&self, counters: &[(String, i64)], lost: Option<&AuditEvent>, seen: i64) -> Result<i64> {
+        let mut counters = counters.to_vec();
+        // In one order on every replica, so that two transactions do not wait for each other.
+        counters.sort();
+        let seen = lost.map(|_| seen);
+        let store = self.transaction(PoolKind::Upkeep, lost, move |tx| {
+            Box::pin(store_counters(tx, counters.clone(), seen))
+        });
+        let (era, raised) = store.await?;
+        if let Some(event) = lost.filter(|_| raised) {
+            audit::log(event);
+        }
+        Ok(era)
+    }
+
+    async fn note_session_life(&self, life: Duration) -> Result<()> {
+        let note = clients::note_session_life(life);
+        self.run(PoolKind::Upkeep, note).await.map(drop)
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.query(PoolKind::Upkeep, sql!("SELECT 1"), |_| Ok(()))
+            .await
+            .map(drop)
+    }
+}
+
+/// Stores counters, and raises the era if it is still `lost_era`; answers the era.
+async fn store_counters(tx: &mut Transaction<'_>, counters: Vec<(String, i64)>, lost_era: Option<i64>) -> Result<i64> {
+    for (name, value) in &counters {
+        let store = sql!(
+            "INSERT INTO counters (name, value) VALUES ($1, $2)
+             ON CONFLICT (name) DO UPDATE SET value = ",
+            greatest,
+            "(counters.value, excluded.value)"
+        );
+        tx.run(store.bind(name).bind(*value)).await?;
+    }
+    if let Some(lost) = lost_era {
+        let raise = sql!("UPDATE meta SET era = era + 1 WHERE era = $1").bind(lost);
+        let raised = tx.run(raise).await? == 1;
+        tx.audit_if(raised).await?;
+    }
+    let era = tx.first(sql!("SELECT era FROM meta"), |columns| columns.take()).await?;
+    era.ok_or_else(|| unreadable("meta is empty"))
+}

@@ -1,3 +1,5 @@
+//! The audit events in the structured log are those in the table.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -6,22 +8,19 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 use crate::clock::{Clock, SystemClock};
-use crate::model::AuditEvent;
-use crate::model::audit::LOG_TARGET;
-use crate::model::audit::Origin;
-use crate::model::{AuditType, Client, ClientId, SessionId, Target, User, UserId, Username};
+use crate::model::audit::{LOG_TARGET, Origin};
+use crate::model::{AuditEvent, AuditType, Client, ClientId, SessionId, Target, User, UserId, Username};
 use crate::secret::{SecretText, SystemEntropy, random};
-use crate::store::accounts::{AuditQuery, AuditStore};
-use crate::store::accounts::{Authority, ClientStore, NewUser, UserStore};
+use crate::store::accounts::{AuditQuery, AuditStore, Authority, ClientStore, NewUser, UserStore};
 use crate::store::keys::{CheckRow, KeyRows, KeyStore, SecretPurpose, SecretRow};
 use crate::store::revocations::{Expiry, NewRevocation, RevocationStore};
 use crate::store::sqlite::{Database, Mode, SqliteStore};
 
-/// The ids of the events that the log was told of.
+/// The ids of the events in the log.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<String>>>);
+struct LoggedIds(Arc<Mutex<Vec<String>>>);
 
-impl<S: tracing::Subscriber> Layer<S> for Told {
+impl<S: tracing::Subscriber> Layer<S> for LoggedIds {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         if event.metadata().target() == LOG_TARGET {
             event.record(&mut Id(self));
@@ -29,7 +28,7 @@ impl<S: tracing::Subscriber> Layer<S> for Told {
     }
 }
 
-struct Id<'a>(&'a Told);
+struct Id<'a>(&'a LoggedIds);
 
 impl Visit for Id<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
@@ -108,9 +107,9 @@ fn keys() -> KeyRows {
 }
 
 #[tokio::test]
-async fn the_log_is_told_of_what_the_table_holds_and_of_nothing_else() {
-    let told = Told::default();
-    let subscriber = tracing_subscriber::registry().with(told.clone());
+async fn the_log_holds_the_events_of_the_table_and_no_others() {
+    let logged = LoggedIds::default();
+    let subscriber = tracing_subscriber::registry().with(logged.clone());
     let _guard = tracing::subscriber::set_default(subscriber);
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(&folder.path().join("data"), Mode::Serve, Arc::new(SystemClock::new())).unwrap();
@@ -158,9 +157,9 @@ async fn the_log_is_told_of_what_the_table_holds_and_of_nothing_else() {
         .unwrap()
         .items;
     let listed: BTreeSet<String> = listed.into_iter().map(|event| event.id.to_string()).collect();
-    let told = told.0.lock().clone();
-    assert_eq!(told.len(), listed.len(), "no event is told twice");
-    assert_eq!(told.into_iter().collect::<BTreeSet<_>>(), listed);
+    let logged = logged.0.lock().clone();
+    assert_eq!(logged.len(), listed.len(), "no event is logged twice");
+    assert_eq!(logged.into_iter().collect::<BTreeSet<_>>(), listed);
     // One user, five things the first time (the newest secret stays), two of them again, one failure.
     assert_eq!(listed.len(), 1 + 5 + 2 + 1);
 }

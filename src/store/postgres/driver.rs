@@ -122,8 +122,8 @@ impl Driver for SessionDriver<'_, '_> {
 
     async fn revoke(&mut self, target: &Target, event: &AuditEvent) -> Result<Revocation> {
         let statement = revoking(target, Expiry::LongestSession, event)?;
-        let recorded = self.session.first(&statement, revocations::read).await;
-        self.keep(recorded)?
-            .ok_or_else(|| Error::internal("the row to revoke has gone"))
+        let recorded = self.session.all(&statement, revocations::read).await;
+        let recorded = self.keep(recorded)?.into_iter().next();
+        recorded.ok_or_else(|| Error::internal("the row to revoke has gone"))
     }
 }

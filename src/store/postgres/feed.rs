@@ -13,7 +13,7 @@ use std::fmt;
 
 use crate::clock::UnixMillis;
 use crate::model::{Error, ErrorKind, Result, Revocation};
-use crate::store::durable::revocations::{self, revocation_columns};
+use crate::store::durable::revocations::{self, FeedReading, revocation_columns};
 use crate::store::durable::{Columns, Statement, unreadable};
 use crate::store::revocations::PART;
 use crate::store::{Changes, Cursor, Snapshot};
@@ -124,10 +124,6 @@ pub(super) fn position() -> Statement {
 
 /// The revocations numbered from `first` to `last`, without `last`, that were recorded after `since` and have not
 /// expired.
-///
-/// Parts are read one after another, each at its own moment. A row that could be seen when the position was noted can
-/// still be seen later, so the parts together hold all rows of the position. The rows that they hold beyond it are told
-/// again by the next reading.
 pub(super) fn part(since: UnixMillis, first: i64, last: i64) -> Statement {
     const ROWS: &str = concat!(
         "SELECT ",
@@ -162,16 +158,8 @@ pub(super) fn read_row(columns: &mut Columns<'_>) -> Result<FeedRow> {
     })
 }
 
-/// One reading of the feed.
-pub(super) struct FeedReading {
-    origin: String,
-    /// The numbers of the first and the last revocation; none if there is none.
-    pub(super) span: Option<(i64, i64)>,
-    pub(super) snapshot: Snapshot,
-}
-
-/// Puts the rows of a reading together.
-pub(super) fn put_together(feed_rows: Vec<FeedRow>) -> Result<FeedReading> {
+/// Puts the rows of a reading together; answers the origin of its position as well.
+pub(super) fn put_together(feed_rows: Vec<FeedRow>) -> Result<(String, FeedReading)> {
     let mut rows = Vec::with_capacity(feed_rows.len());
     let mut position = None;
     for row in feed_rows {
@@ -188,16 +176,13 @@ pub(super) fn put_together(feed_rows: Vec<FeedRow>) -> Result<FeedReading> {
     let (origin, snapshot, as_of, span) =
         position.ok_or_else(|| Error::internal("a reading of the feed without its position"))?;
     let cursor = Cursor(format!("p1.{origin}.{snapshot}"));
-    Ok(FeedReading {
-        origin,
-        span,
-        snapshot: Snapshot { rows, cursor, as_of },
-    })
+    let snapshot = Snapshot { rows, cursor, as_of };
+    Ok((origin, FeedReading { span, snapshot }))
 }
 
 /// The changes after the position `seen`, from the rows of [`news`].
 pub(super) fn changes(seen: &FeedPosition, rows: Vec<FeedRow>) -> Result<Changes> {
-    let FeedReading { origin, snapshot, .. } = put_together(rows)?;
+    let (origin, FeedReading { snapshot, .. }) = put_together(rows)?;
     let too_many = i64::try_from(snapshot.rows.len()).is_ok_and(|rows| rows > PART);
     Ok(if origin == seen.origin && !too_many {
         Changes::Since(snapshot)

@@ -130,12 +130,7 @@ impl Pool {
         statement: Statement,
         read: Read<T>,
     ) -> model::Result<Option<T>> {
-        let statement = Arc::new(statement);
-        self.with(how, move |session| {
-            let statement = Arc::clone(&statement);
-            Box::pin(async move { session.first(&statement, read).await })
-        })
-        .await
+        Ok(self.all(how, statement, read).await?.into_iter().next())
     }
 
     /// All rows.

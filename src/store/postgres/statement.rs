@@ -28,13 +28,6 @@ impl Session<'_> {
         Ok(query.instrument(span(statement)).await?.rows_affected())
     }
 
-    /// The first row, if there is one.
-    pub(super) async fn first<T>(&mut self, statement: &Statement, read: Read<T>) -> Result<Option<T>> {
-        let query = self.query(statement)?.fetch_optional(&mut *self.connection);
-        let row = query.instrument(span(statement)).await?;
-        Ok(row.map(|row| read(&mut Columns::new(&row))).transpose()?)
-    }
-
     /// All rows.
     pub(super) async fn all<T>(&mut self, statement: &Statement, read: Read<T>) -> Result<Vec<T>> {
         let mut all = Vec::new();

@@ -6,7 +6,7 @@ use super::Tx;
 use crate::clock::UnixMillis;
 use crate::model::revocation::RevocationSubject;
 use crate::model::{ErrorKind, Level, Result, Revocation};
-use crate::store::durable::revocations::{read, revocation_columns};
+use crate::store::durable::revocations::{FeedReading, read, revocation_columns};
 use crate::store::durable::{Columns, unreadable};
 use crate::store::revocations::PART;
 use crate::store::{Changes, Cursor, Snapshot};
@@ -51,16 +51,18 @@ impl FeedPosition {
     }
 }
 
-/// The numbers of the first row, if there is one, and of the last; and the position now, without rows.
-pub(super) fn position(tx: &Tx<'_>, as_of: UnixMillis) -> Result<(Option<i64>, i64, Snapshot)> {
+/// The position now.
+pub(super) fn position(tx: &Tx<'_>, as_of: UnixMillis) -> Result<FeedReading> {
     let position = FeedPosition::now(tx)?;
-    let first = tx.first("SELECT min(seq) FROM revocations", [], |row| Ok(row.get(0)?))?;
-    let snapshot = Snapshot {
-        rows: Vec::new(),
-        cursor: position.cursor(),
-        as_of,
-    };
-    Ok((first.flatten(), position.last, snapshot))
+    let first: Option<Option<i64>> = tx.first("SELECT min(seq) FROM revocations", [], |row| Ok(row.get(0)?))?;
+    Ok(FeedReading {
+        span: first.flatten().map(|first| (first, position.last)),
+        snapshot: Snapshot {
+            rows: Vec::new(),
+            cursor: position.cursor(),
+            as_of,
+        },
+    })
 }
 
 /// The revocations numbered from `first` to `last`, without `last`, that were recorded after `since` and have not
