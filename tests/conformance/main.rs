@@ -1,19 +1,22 @@
-//! One list of cases for each store trait, run on every backend: what a trait promises, no backend may leave out.
+//! One list of cases for each store trait, run on every backend, so that every backend keeps what the trait promises.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a test that cannot go on says so by panicking"
 )]
-#![expect(unreachable_pub, reason = "what the files of a test crate share is nobody else's")]
+#![expect(
+    unreachable_pub,
+    reason = "the items are shared by the files of this test crate only"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
-/// Runs each case on each backend, on a fresh store: `on_each!([sqlite, postgres] [case_a, case_b]);`
+/// Runs each case on each backend, on a new store: `on_each!([sqlite, postgres] [case_a, case_b]);`
 ///
-/// The module `fresh` in scope has an `async fn` named like each backend that makes a store of it; a case is an
-/// `async fn` that takes that.
+/// For each backend, the module `fresh` in scope has an `async fn` of the same name that makes a store. A case is an
+/// `async fn` that takes that store.
 macro_rules! on_each {
     ([$($backend:ident),+] $cases:tt) => {
         $(on_each!(@ $backend $cases);)+

@@ -7,12 +7,12 @@ use countersign::secret::SystemEntropy;
 use countersign::store::AuditQuery;
 use countersign::store::accounts::{Authority, UserChange};
 
-use super::fresh::{self, Fresh};
+use super::fresh::{self, TestStore};
 use super::samples::*;
 
 on_each!([sqlite, postgres, pooled] [
-    an_event_comes_back_as_written,
-    an_event_is_written_with_its_change_or_not_at_all,
+    an_event_is_read_as_written,
+    a_change_and_its_event_are_stored_together_or_not_at_all,
     queries_find_by_subject_type_and_time,
     pages_go_from_the_newest_to_the_oldest,
     old_events_are_purged_in_batches,
@@ -27,13 +27,13 @@ fn at(time: UnixMillis, kind: AuditType, subject: &str) -> AuditEvent {
     }
 }
 
-async fn found(fresh: &Fresh, query: AuditQuery) -> Vec<AuditEvent> {
+async fn found(fresh: &TestStore, query: AuditQuery) -> Vec<AuditEvent> {
     let page = fresh.list_audit(&query, None, 100).await.unwrap();
     assert_eq!(page.next, None);
     page.items
 }
 
-async fn an_event_comes_back_as_written(fresh: Fresh) {
+async fn an_event_is_read_as_written(fresh: TestStore) {
     let full = event(AuditType::TokenIssued, &"somebody");
     fresh.append_audit(&full).await.unwrap();
     let bare = AuditEvent::new(
@@ -52,7 +52,7 @@ async fn an_event_comes_back_as_written(fresh: Fresh) {
     );
 }
 
-async fn an_event_is_written_with_its_change_or_not_at_all(fresh: Fresh) {
+async fn a_change_and_its_event_are_stored_together_or_not_at_all(fresh: TestStore) {
     let user = make_user(&fresh, "ada").await;
     make_user(&fresh, "bob").await;
     let event = event(AuditType::UserUpdated, &user.id);
@@ -67,7 +67,7 @@ async fn an_event_is_written_with_its_change_or_not_at_all(fresh: Fresh) {
     assert_eq!(error.kind, ErrorKind::UserExists);
     assert_eq!(events_on(&fresh, &user.id).await, 0);
 
-    // And no change without its event: one that cannot be written takes the change with it.
+    // And no change without its event: if the event cannot be written, the change is rolled back.
     let mut unwritable = event.clone();
     unwritable.origin.request_id = "r\0".into();
     let error = fresh
@@ -79,7 +79,7 @@ async fn an_event_is_written_with_its_change_or_not_at_all(fresh: Fresh) {
     assert_eq!(epochs(&fresh, &user, "default").await.user, 0);
 }
 
-async fn queries_find_by_subject_type_and_time(fresh: Fresh) {
+async fn queries_find_by_subject_type_and_time(fresh: TestStore) {
     let start = now();
     let moment = |n| UnixMillis(start.0 + n);
     let events = [
@@ -132,7 +132,7 @@ async fn queries_find_by_subject_type_and_time(fresh: Fresh) {
     expect(all, &[1]).await;
 }
 
-async fn pages_go_from_the_newest_to_the_oldest(fresh: Fresh) {
+async fn pages_go_from_the_newest_to_the_oldest(fresh: TestStore) {
     let start = now();
     let mut ids = Vec::new();
     for n in 0..6 {
@@ -147,7 +147,7 @@ async fn pages_go_from_the_newest_to_the_oldest(fresh: Fresh) {
     };
     let (first, next) = page(None).await;
     assert_eq!(first, ids[..4]);
-    // New events come before the first page and move nothing.
+    // New events come before the first page and do not shift the next one.
     fresh
         .append_audit(&at(UnixMillis(start.0 + 9), AuditType::TokenIssued, "ada"))
         .await
@@ -156,7 +156,7 @@ async fn pages_go_from_the_newest_to_the_oldest(fresh: Fresh) {
     assert_eq!((second.as_slice(), end), (&ids[4..], None));
 }
 
-async fn old_events_are_purged_in_batches(fresh: Fresh) {
+async fn old_events_are_purged_in_batches(fresh: TestStore) {
     let start = now();
     for n in 0..5 {
         let event = at(UnixMillis(start.0 + n), AuditType::TokenIssued, "ada");

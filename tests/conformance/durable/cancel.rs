@@ -1,4 +1,4 @@
-//! Calls that are given up half-way: what they began is whole or not there, and the next call finds a store in order.
+//! Cancelled calls: each takes effect completely or not at all, and the next call works.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use countersign::store::AuditQuery;
 use countersign::store::accounts::{Authority, UserChange};
 use tokio::time::timeout;
 
-use super::fresh::{self, Fresh};
+use super::fresh::{self, TestStore};
 use super::samples::*;
 use crate::support::eventually;
 
 on_each!([sqlite, postgres, pooled] [
-    a_call_given_up_is_whole_or_not_there,
-    a_store_is_in_order_after_many_given_up,
+    a_cancelled_call_takes_effect_completely_or_not_at_all,
+    a_store_works_after_many_cancelled_calls,
 ]);
 
-async fn a_call_given_up_is_whole_or_not_there(fresh: Fresh) {
+async fn a_cancelled_call_takes_effect_completely_or_not_at_all(fresh: TestStore) {
     let user = make_user(&fresh, "ada").await;
     for micros in (0..1_500).step_by(25) {
         let event = event(AuditType::UserDisabled, &user.id);
         let call = fresh.set_user_disabled(user.id, true, Authority::Admin, &event);
         let _ = timeout(Duration::from_micros(micros), call).await;
     }
-    // What was given up comes to its end by and by; a part that is missing stays missing.
+    // Cancelled calls may still complete; a part that is missing would stay missing.
     let whole = async || {
         let rows = fresh.load_revocations(UnixMillis(0)).await.ok()?.rows;
         let newest = rows.iter().map(|row| row.epoch).max().unwrap_or(0);
@@ -42,7 +42,7 @@ fn of(user: &User) -> AuditQuery {
     }
 }
 
-async fn a_store_is_in_order_after_many_given_up(fresh: Fresh) {
+async fn a_store_works_after_many_cancelled_calls(fresh: TestStore) {
     let user = make_user(&fresh, "ada").await;
     let change = UserChange {
         display_name: Some("Ada".into()),
@@ -52,23 +52,21 @@ async fn a_store_is_in_order_after_many_given_up(fresh: Fresh) {
     for n in 0..200_u64 {
         let (fresh, change) = (fresh.clone(), change.clone());
         calls.spawn(async move {
-            let patience = Duration::from_micros(n * 37 % 4_000);
+            let limit = Duration::from_micros(n * 37 % 4_000);
             let (event, client) = (some_event(), client_id("web"));
             let _ = match n % 5 {
-                0 => timeout(patience, fresh.login(&name("ada"), &client)).await.map(drop),
+                0 => timeout(limit, fresh.login(&name("ada"), &client)).await.map(drop),
                 1 => {
                     let update = fresh.update_user(user.id, &change, None, Authority::Admin, &event);
-                    timeout(patience, update).await.map(drop)
+                    timeout(limit, update).await.map(drop)
                 }
-                2 => timeout(patience, revoke(&fresh, everything_of(user.id)))
-                    .await
-                    .map(drop),
+                2 => timeout(limit, revoke(&fresh, everything_of(user.id))).await.map(drop),
                 3 => {
                     let key = signing(KeyState::Retired);
-                    timeout(patience, fresh.import_key(&key, &event)).await.map(drop)
+                    timeout(limit, fresh.import_key(&key, &event)).await.map(drop)
                 }
                 _ => timeout(
-                    patience,
+                    limit,
                     fresh.revocations_since(&countersign::store::Cursor(String::new())),
                 )
                 .await
@@ -80,7 +78,7 @@ async fn a_store_is_in_order_after_many_given_up(fresh: Fresh) {
         }
     }
     while calls.join_next().await.is_some() {}
-    // In order is: nothing holds the row, and what is written is read.
+    // The row is not locked, and a written value can be read.
     let updated = async || {
         let event = some_event();
         let done = fresh

@@ -3,25 +3,25 @@ use std::time::Duration;
 use countersign::clock::UnixMillis;
 use countersign::model::{AuditType, Client, ClientChange, ErrorKind, Grant, ReusePolicy, Target};
 
-use super::fresh::{self, Fresh};
+use super::fresh::{self, TestStore};
 use super::samples::*;
 use crate::support::eventually;
 
 on_each!([sqlite, postgres, pooled] [
-    a_client_comes_back_as_made,
+    a_client_is_read_as_created,
     ids_are_unique,
-    the_default_client_is_made_once,
-    an_update_changes_what_it_names,
-    an_update_of_another_row_than_was_read_is_refused,
-    nobody_changes_a_client_with_a_scope_that_they_lack,
-    losing_rights_ends_what_is_older,
-    deleting_keeps_the_revocations,
-    a_rotated_secret_overlaps_with_the_old,
-    without_overlap_everything_older_ends,
+    the_default_client_is_created_once,
+    an_update_changes_the_fields_it_names,
+    an_update_of_a_row_that_changed_since_it_was_read_is_refused,
+    a_caller_cannot_change_a_client_with_a_caller_scope_it_lacks,
+    losing_a_caller_scope_or_being_disabled_ends_older_sessions,
+    deletion_keeps_the_revocations,
+    a_rotated_secret_overlaps_with_the_old_one,
+    without_an_overlap_older_secrets_and_tokens_end,
     pages_are_in_order,
 ]);
 
-async fn a_client_comes_back_as_made(fresh: Fresh) {
+async fn a_client_is_read_as_created(fresh: TestStore) {
     let full = make_client(&fresh, "web").await;
     assert_eq!(fresh.client(&full.id).await.unwrap(), Some(full.clone()));
     let plain = Client {
@@ -46,7 +46,7 @@ async fn a_client_comes_back_as_made(fresh: Fresh) {
     assert!(login.client.is_none() && login.secret_hashes.is_empty() && login.epochs.client == 0);
 }
 
-async fn ids_are_unique(fresh: Fresh) {
+async fn ids_are_unique(fresh: TestStore) {
     let client = make_client(&fresh, "web").await;
     let taken = event(AuditType::ClientCreated, &"taken");
     let error = fresh.create_client(&client, Some([1; 32]), &taken).await.unwrap_err();
@@ -55,7 +55,7 @@ async fn ids_are_unique(fresh: Fresh) {
     assert!(fresh.machine_login(&client.id).await.unwrap().secret_hashes.is_empty());
 }
 
-async fn the_default_client_is_made_once(fresh: Fresh) {
+async fn the_default_client_is_created_once(fresh: TestStore) {
     let racers = (0..8).map(|_| {
         let fresh = fresh.clone();
         async move {
@@ -71,7 +71,7 @@ async fn the_default_client_is_made_once(fresh: Fresh) {
     assert_eq!(events_on(&fresh, &"default").await, 1);
 }
 
-async fn an_update_changes_what_it_names(fresh: Fresh) {
+async fn an_update_changes_the_fields_it_names(fresh: TestStore) {
     let before = make_client(&fresh, "web").await;
     let change = ClientChange {
         display_name: Some("New".into()),
@@ -111,7 +111,7 @@ async fn an_update_changes_what_it_names(fresh: Fresh) {
     assert_eq!(error.kind, ErrorKind::ClientNotFound);
 }
 
-async fn an_update_of_another_row_than_was_read_is_refused(fresh: Fresh) {
+async fn an_update_of_a_row_that_changed_since_it_was_read_is_refused(fresh: TestStore) {
     let client = make_client(&fresh, "web").await;
     let change = ClientChange::default();
     let update = async |seen| {
@@ -125,7 +125,7 @@ async fn an_update_of_another_row_than_was_read_is_refused(fresh: Fresh) {
     assert!(update(updated).await.is_ok());
 }
 
-async fn nobody_changes_a_client_with_a_scope_that_they_lack(fresh: Fresh) {
+async fn a_caller_cannot_change_a_client_with_a_caller_scope_it_lacks(fresh: TestStore) {
     let refused = event(AuditType::ClientUpdated, &"refused");
     let client = make_client(&fresh, "web").await;
     let named = ["countersign:clients".to_owned()];
@@ -161,7 +161,7 @@ async fn nobody_changes_a_client_with_a_scope_that_they_lack(fresh: Fresh) {
         .unwrap();
 }
 
-async fn losing_rights_ends_what_is_older(fresh: Fresh) {
+async fn losing_a_caller_scope_or_being_disabled_ends_older_sessions(fresh: TestStore) {
     let client = make_client(&fresh, "web").await;
     let update = async |change| {
         let done = fresh
@@ -193,7 +193,7 @@ async fn losing_rights_ends_what_is_older(fresh: Fresh) {
     assert_eq!(epoch().await, second.epoch);
 }
 
-async fn deleting_keeps_the_revocations(fresh: Fresh) {
+async fn deletion_keeps_the_revocations(fresh: TestStore) {
     let client = new_client("web");
     fresh
         .create_client(&client, Some([1; 32]), &some_event())
@@ -218,7 +218,7 @@ async fn deleting_keeps_the_revocations(fresh: Fresh) {
     assert_eq!(missing.kind, ErrorKind::ClientNotFound);
 }
 
-async fn a_rotated_secret_overlaps_with_the_old(fresh: Fresh) {
+async fn a_rotated_secret_overlaps_with_the_old_one(fresh: TestStore) {
     let client = new_client("web");
     fresh
         .create_client(&client, Some([1; 32]), &some_event())
@@ -240,10 +240,10 @@ async fn a_rotated_secret_overlaps_with_the_old(fresh: Fresh) {
     assert!(revocation.is_none());
     assert!(ends >= before.plus(Duration::from_hours(1)) && ends <= now().plus(Duration::from_hours(1)));
     assert_eq!(good().await, [[1; 32], [2; 32]]);
-    // What was promised to the first secret's holders holds.
+    // The overlap promised for the first secret still holds.
     rotate([3; 32], Duration::from_hours(2)).await;
     assert_eq!(good().await, [[1; 32], [2; 32], [3; 32]]);
-    // A shorter overlap holds for all, and a longer one later lengthens none.
+    // A shorter overlap applies to all old secrets; a later longer one extends none.
     let soon = Duration::from_millis(100);
     rotate([4; 32], soon).await;
     rotate([5; 32], Duration::from_hours(1)).await;
@@ -255,7 +255,7 @@ async fn a_rotated_secret_overlaps_with_the_old(fresh: Fresh) {
     assert_eq!(missing.unwrap_err().kind, ErrorKind::ClientNotFound);
 }
 
-async fn without_overlap_everything_older_ends(fresh: Fresh) {
+async fn without_an_overlap_older_secrets_and_tokens_end(fresh: TestStore) {
     let client = new_client("web");
     fresh
         .create_client(&client, Some([1; 32]), &some_event())
@@ -272,7 +272,7 @@ async fn without_overlap_everything_older_ends(fresh: Fresh) {
     );
 }
 
-async fn pages_are_in_order(fresh: Fresh) {
+async fn pages_are_in_order(fresh: TestStore) {
     for id in ["web", "a-b", "a.b", "a_b", "zoo"] {
         make_client(&fresh, id).await;
     }
@@ -282,7 +282,7 @@ async fn pages_are_in_order(fresh: Fresh) {
         let ids: Vec<_> = page.items.iter().map(|client| client.id.to_string()).collect();
         (ids, page.next)
     };
-    // By bytes, whatever the locale of a database says.
+    // Ordered by bytes, whatever the locale of the database.
     let (first, next) = page(None, 2).await;
     assert_eq!(
         (first, next.as_deref()),

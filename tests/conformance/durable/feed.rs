@@ -4,29 +4,29 @@ use countersign::clock::UnixMillis;
 use countersign::model::{ErrorKind, Revocation, Target};
 use countersign::store::{Changes, Cursor, Snapshot};
 
-use super::fresh::{self, Fresh};
+use super::fresh::{self, TestStore};
 use super::samples::*;
 
 on_each!([sqlite, postgres, pooled] [
-    the_load_and_the_changes_leave_none_out,
-    nothing_is_missed_while_many_write,
-    only_what_is_recent_is_loaded,
-    a_cursor_is_of_its_own_store,
-    anything_else_is_not_a_cursor,
+    load_and_changes_together_contain_every_revocation,
+    no_revocation_is_missed_while_many_write,
+    only_recent_revocations_are_loaded,
+    a_cursor_of_another_store_means_reload,
+    other_text_is_not_a_cursor,
 ]);
 
-async fn since(fresh: &Fresh, cursor: &Cursor) -> Snapshot {
+async fn since(fresh: &TestStore, cursor: &Cursor) -> Snapshot {
     match fresh.revocations_since(cursor).await.unwrap() {
         Changes::Since(snapshot) => snapshot,
         Changes::Reload => panic!("the store is the same"),
     }
 }
 
-async fn revoke_any(fresh: &Fresh) -> Revocation {
+async fn revoke_any(fresh: &TestStore) -> Revocation {
     revoke(fresh, Target::Session(session())).await.unwrap()
 }
 
-async fn the_load_and_the_changes_leave_none_out(fresh: Fresh) {
+async fn load_and_changes_together_contain_every_revocation(fresh: TestStore) {
     let empty = fresh.load_revocations(UnixMillis(0)).await.unwrap();
     assert!(empty.rows.is_empty());
     let first = revoke_any(&fresh).await;
@@ -44,7 +44,7 @@ async fn the_load_and_the_changes_leave_none_out(fresh: Fresh) {
         assert_eq!(news.rows, std::slice::from_ref(&second));
         assert!(news.as_of >= asked && news.as_of <= now());
     }
-    // Expired ones too: what is purged before it is read is none to wait for, what is not may be asked about.
+    // Expired revocations are included as well, as long as they are not purged.
     let gone = countersign::store::NewRevocation {
         target: Target::Session(session()),
         expires: countersign::store::Expiry::At(UnixMillis(1)),
@@ -53,7 +53,7 @@ async fn the_load_and_the_changes_leave_none_out(fresh: Fresh) {
     assert_eq!(since(&fresh, &nothing.cursor).await.rows.len(), 2);
 }
 
-async fn nothing_is_missed_while_many_write(fresh: Fresh) {
+async fn no_revocation_is_missed_while_many_write(fresh: TestStore) {
     const WRITERS: usize = 4;
     let user = make_user(&fresh, "ada").await;
     let mut cursor = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor;
@@ -84,7 +84,7 @@ async fn nothing_is_missed_while_many_write(fresh: Fresh) {
             () = tokio::time::sleep(Duration::from_millis(1)) => {}
         }
     }
-    // What was acknowledged before the question is in the answer.
+    // Revocations that were acknowledged before the query are in its result.
     seen.extend(since(&fresh, &cursor).await.rows);
     let key = |row: &Revocation| (row.epoch, row.target.id());
     seen.sort_by_key(key);
@@ -96,14 +96,14 @@ async fn nothing_is_missed_while_many_write(fresh: Fresh) {
     assert!(written.iter().all(|row| reloaded.rows.contains(row)));
 }
 
-async fn only_what_is_recent_is_loaded(fresh: Fresh) {
+async fn only_recent_revocations_are_loaded(fresh: TestStore) {
     let row = revoke_any(&fresh).await;
     let load = async |since| fresh.load_revocations(UnixMillis(since)).await.unwrap().rows;
     assert_eq!(load(row.revoked.0 - 1).await, std::slice::from_ref(&row));
     assert!(load(row.revoked.0).await.is_empty());
 }
 
-async fn a_cursor_is_of_its_own_store(fresh: Fresh) {
+async fn a_cursor_of_another_store_means_reload(fresh: TestStore) {
     let cursor = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor;
     let digits = |c: char| {
         if c.is_ascii_digit() {
@@ -122,9 +122,9 @@ async fn a_cursor_is_of_its_own_store(fresh: Fresh) {
     }
 }
 
-async fn anything_else_is_not_a_cursor(fresh: Fresh) {
+async fn other_text_is_not_a_cursor(fresh: TestStore) {
     let good = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor.0;
-    let mut bad: Vec<String> = super::texts::naughty();
+    let mut bad: Vec<String> = super::hostile_text::naughty();
     bad.extend([
         String::new(),
         format!("{good} "),
@@ -133,7 +133,7 @@ async fn anything_else_is_not_a_cursor(fresh: Fresh) {
         format!("{good}:"),
         format!("{good},"),
         format!("{good}\0"),
-        // Without its last field. Cut anywhere in it, it may still be a cursor: what ran meanwhile is a list.
+        // Without its last field. Cut inside that field, which is a list of transactions, it may still be a cursor.
         good.rsplit_once('.').unwrap().0.to_owned(),
         good.to_uppercase(),
         good.replace('.', ".."),

@@ -1,4 +1,4 @@
-//! A fresh store of each backend.
+//! A new store of each backend.
 
 use std::any::Any;
 use std::ops::Deref;
@@ -13,15 +13,15 @@ use countersign::store::sqlite::{Database, Mode, SqliteStore};
 
 use crate::support;
 
-/// A store, and what must outlive it.
+/// A store, with the resources that must outlive it.
 #[derive(Clone)]
-pub(crate) struct Fresh {
+pub(crate) struct TestStore {
     pub(crate) store: Arc<dyn DurableStore>,
     _kept: Arc<dyn Any + Send + Sync>,
 }
 
-impl Fresh {
-    /// This store.
+impl TestStore {
+    /// Wraps a store.
     pub(crate) fn new(store: impl DurableStore + 'static, kept: Arc<dyn Any + Send + Sync>) -> Self {
         Self {
             store: Arc::new(store),
@@ -30,7 +30,7 @@ impl Fresh {
     }
 }
 
-impl Deref for Fresh {
+impl Deref for TestStore {
     type Target = dyn DurableStore;
 
     fn deref(&self) -> &Self::Target {
@@ -38,32 +38,32 @@ impl Deref for Fresh {
     }
 }
 
-pub(super) async fn sqlite() -> Fresh {
+pub(super) async fn sqlite() -> TestStore {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(folder.path(), Mode::Serve, Arc::new(SystemClock::new())).unwrap();
-    Fresh::new(SqliteStore::new(database), Arc::new(folder))
+    TestStore::new(SqliteStore::new(database), Arc::new(folder))
 }
 
-pub(super) async fn postgres() -> Fresh {
+pub(super) async fn postgres() -> TestStore {
     let database = support::Database::fresh().await;
     let url = database.url().to_owned();
     of_postgres(&url, Arc::new(database)).await
 }
 
-/// Postgres behind a pooler, where successive transactions meet different servers.
-pub(super) async fn pooled() -> Fresh {
+/// Postgres behind a pooler, which may run successive transactions on different server connections.
+pub(super) async fn pooled() -> TestStore {
     let database = support::Database::fresh().await;
     let url = database.url_through(support::Pooler::shared(&database).address());
     of_postgres(&url, Arc::new(database)).await
 }
 
-async fn of_postgres(url: &str, kept: Arc<dyn Any + Send + Sync>) -> Fresh {
+async fn of_postgres(url: &str, kept: Arc<dyn Any + Send + Sync>) -> TestStore {
     let store = PostgresStore::connect(&config(url)).await.unwrap();
     store.migrate().await.unwrap();
-    Fresh::new(store, kept)
+    TestStore::new(store, kept)
 }
 
-/// As the defaults say, but with a pool that many tests at once can have.
+/// The defaults, but with a pool small enough for many tests at once.
 pub(crate) fn config(url: &str) -> PostgresConfig {
     PostgresConfig {
         url: SecretText::new(url),

@@ -3,22 +3,22 @@ use std::time::Duration;
 use countersign::model::{Algorithm, AuditType, ErrorKind, KeyState, Target};
 use countersign::store::keys::{CheckRow, KeyRows, SecretPurpose, SigningRow};
 
-use super::fresh::{self, Fresh};
+use super::fresh::{self, TestStore};
 use super::samples::*;
 
 on_each!([sqlite, postgres, pooled] [
-    the_first_keys_are_made_once,
-    what_is_lacking_is_added_by_kind,
-    one_key_of_an_algorithm_waits,
+    the_first_keys_are_created_once,
+    missing_keys_are_added_by_kind,
+    one_pending_key_per_algorithm,
     an_imported_key_is_added_once,
-    one_of_many_activates,
+    one_of_many_activations_succeeds,
     revoking_the_active_key_needs_a_standby,
-    revoking_twice_changes_nothing,
-    only_keys_out_of_use_are_removed,
+    a_second_revocation_changes_nothing,
+    only_retired_and_revoked_keys_are_removed,
     secrets_are_added_one_after_the_other,
-    the_newest_secret_stays,
+    the_newest_secret_cannot_be_removed,
     resealing_keeps_the_keys,
-    a_key_is_loaded_everywhere_when_every_live_replica_says_so,
+    a_key_is_loaded_everywhere_when_every_live_replica_reports_it,
 ]);
 
 fn proposal() -> KeyRows {
@@ -32,19 +32,19 @@ fn proposal() -> KeyRows {
     }
 }
 
-async fn import(fresh: &Fresh, state: KeyState) -> SigningRow {
+async fn import(fresh: &TestStore, state: KeyState) -> SigningRow {
     let key = signing(state);
     assert!(fresh.import_key(&key, &some_event()).await.unwrap());
     key
 }
 
-async fn states(fresh: &Fresh, keys: &[&SigningRow]) -> Vec<Option<KeyState>> {
+async fn states(fresh: &TestStore, keys: &[&SigningRow]) -> Vec<Option<KeyState>> {
     let stored = fresh.load_keys().await.unwrap().signing;
     let state = |key: &&SigningRow| stored.iter().find(|row| row.id == key.id).map(|row| row.state);
     keys.iter().map(state).collect()
 }
 
-async fn the_first_keys_are_made_once(fresh: Fresh) {
+async fn the_first_keys_are_created_once(fresh: TestStore) {
     assert_eq!(fresh.load_keys().await.unwrap(), KeyRows::default());
     let racers = (0..8).map(|_| {
         let fresh = fresh.clone();
@@ -58,7 +58,10 @@ async fn the_first_keys_are_made_once(fresh: Fresh) {
     let done = futures_util::future::join_all(racers).await;
     assert_eq!(done.iter().filter(|(won, _)| *won).count(), 1);
     let stored = fresh.load_keys().await.unwrap();
-    assert!(done.iter().all(|(_, seen)| *seen == stored), "all see the winner's");
+    assert!(
+        done.iter().all(|(_, seen)| *seen == stored),
+        "all see the keys of the winner"
+    );
     assert_eq!(events_on(&fresh, &"keys").await, 1);
     let view = fresh
         .refresh_view(
@@ -72,7 +75,7 @@ async fn the_first_keys_are_made_once(fresh: Fresh) {
     assert_eq!(view.active_key, Some(stored.signing[0].id.clone()));
 }
 
-async fn what_is_lacking_is_added_by_kind(fresh: Fresh) {
+async fn missing_keys_are_added_by_kind(fresh: TestStore) {
     let first = proposal();
     fresh.ensure_keys(&first, &some_event()).await.unwrap();
     let mut second = proposal();
@@ -90,7 +93,7 @@ async fn what_is_lacking_is_added_by_kind(fresh: Fresh) {
     assert_eq!(stored.checks, [first.checks[0].clone(), second.checks[1].clone()]);
 }
 
-async fn one_key_of_an_algorithm_waits(fresh: Fresh) {
+async fn one_pending_key_per_algorithm(fresh: TestStore) {
     let racers = (0..8).map(|_| {
         let fresh = fresh.clone();
         async move {
@@ -107,7 +110,7 @@ async fn one_key_of_an_algorithm_waits(fresh: Fresh) {
     assert!(fresh.add_pending_key(&other, &some_event()).await.unwrap());
 }
 
-async fn an_imported_key_is_added_once(fresh: Fresh) {
+async fn an_imported_key_is_added_once(fresh: TestStore) {
     import(&fresh, KeyState::Pending).await;
     let key = import(&fresh, KeyState::Pending).await;
     let again = event(AuditType::KeyImported, &"again");
@@ -116,7 +119,7 @@ async fn an_imported_key_is_added_once(fresh: Fresh) {
     assert_eq!(fresh.load_keys().await.unwrap().signing.len(), 2);
 }
 
-async fn one_of_many_activates(fresh: Fresh) {
+async fn one_of_many_activations_succeeds(fresh: TestStore) {
     let began = now();
     let first = import(&fresh, KeyState::Pending).await;
     let second = import(&fresh, KeyState::Pending).await;
@@ -138,11 +141,11 @@ async fn one_of_many_activates(fresh: Fresh) {
     );
     let stored = fresh.load_keys().await.unwrap().signing;
     let (retired, activated) = (stored[0].retired.unwrap(), stored[1].activated.unwrap());
-    assert_eq!(retired, activated, "of one moment, by the store's clock");
+    assert_eq!(retired, activated, "at the same time, by the store's clock");
     assert!(retired.since(began) < Duration::from_mins(1) && began <= retired.plus(Duration::from_secs(5)));
 }
 
-async fn revoking_the_active_key_needs_a_standby(fresh: Fresh) {
+async fn revoking_the_active_key_needs_a_standby(fresh: TestStore) {
     let active = import(&fresh, KeyState::Active).await;
     let standby = import(&fresh, KeyState::Pending).await;
     let retired = import(&fresh, KeyState::Retired).await;
@@ -157,7 +160,7 @@ async fn revoking_the_active_key_needs_a_standby(fresh: Fresh) {
     assert!(row.state == KeyState::Revoked && row.revoked.is_some());
     assert_eq!(revocation.unwrap().target, Target::Key(active.id.clone()));
     let (_, revocation) = fresh.revoke_key(&retired.id, None, &some_event()).await.unwrap();
-    assert!(revocation.is_some(), "what it signed may still live");
+    assert!(revocation.is_some(), "tokens that it signed may not have expired");
     assert_eq!(
         states(&fresh, &[&active, &standby, &retired]).await,
         [KeyState::Revoked, KeyState::Active, KeyState::Revoked].map(Some)
@@ -166,7 +169,7 @@ async fn revoking_the_active_key_needs_a_standby(fresh: Fresh) {
     assert_eq!(missing.kind, ErrorKind::KeyNotFound);
 }
 
-async fn revoking_twice_changes_nothing(fresh: Fresh) {
+async fn a_second_revocation_changes_nothing(fresh: TestStore) {
     let key = import(&fresh, KeyState::Retired).await;
     let event = event(AuditType::KeyRevoked, &key.id);
     let (first, _) = fresh.revoke_key(&key.id, None, &event).await.unwrap();
@@ -175,7 +178,7 @@ async fn revoking_twice_changes_nothing(fresh: Fresh) {
     assert_eq!(events_on(&fresh, &key.id).await, 1);
 }
 
-async fn only_keys_out_of_use_are_removed(fresh: Fresh) {
+async fn only_retired_and_revoked_keys_are_removed(fresh: TestStore) {
     for (state, removable) in [
         (KeyState::Pending, false),
         (KeyState::Active, false),
@@ -190,7 +193,7 @@ async fn only_keys_out_of_use_are_removed(fresh: Fresh) {
     }
 }
 
-async fn secrets_are_added_one_after_the_other(fresh: Fresh) {
+async fn secrets_are_added_one_after_the_other(fresh: TestStore) {
     let add = async |id, newest| {
         fresh
             .add_secret(&secret(SecretPurpose::Pepper, id), newest, &some_event())
@@ -204,7 +207,7 @@ async fn secrets_are_added_one_after_the_other(fresh: Fresh) {
     assert!(!add(4, 3).await, "the newest is 2");
 }
 
-async fn the_newest_secret_stays(fresh: Fresh) {
+async fn the_newest_secret_cannot_be_removed(fresh: TestStore) {
     for id in 1..=2 {
         let secret = secret(SecretPurpose::Refresh, id);
         assert!(fresh.add_secret(&secret, id - 1, &some_event()).await.unwrap());
@@ -222,7 +225,7 @@ async fn the_newest_secret_stays(fresh: Fresh) {
     assert_eq!(fresh.load_keys().await.unwrap().secrets.len(), 1);
 }
 
-async fn resealing_keeps_the_keys(fresh: Fresh) {
+async fn resealing_keeps_the_keys(fresh: TestStore) {
     let stored = fresh.ensure_keys(&proposal(), &some_event()).await.unwrap();
     let mut resealed = stored.clone();
     resealed.signing[0].sealed = vec![1];
@@ -231,7 +234,7 @@ async fn resealing_keeps_the_keys(fresh: Fresh) {
         name: "m2".into(),
         sealed: vec![3],
     }];
-    // A key that was removed meanwhile stays removed.
+    // A key that was removed in the meantime stays removed.
     let mut with_removed = resealed.clone();
     with_removed.signing.push(signing(KeyState::Retired));
     fresh.reseal_keys(&with_removed, &some_event()).await.unwrap();
@@ -239,10 +242,10 @@ async fn resealing_keeps_the_keys(fresh: Fresh) {
     assert_eq!(fresh.load_keys().await.unwrap(), resealed);
 }
 
-async fn a_key_is_loaded_everywhere_when_every_live_replica_says_so(fresh: Fresh) {
+async fn a_key_is_loaded_everywhere_when_every_live_replica_reports_it(fresh: TestStore) {
     let (old, new) = (key_id(), key_id());
     let loaded = async |key| fresh.loaded_everywhere(key, 60_000).await.unwrap();
-    assert!(loaded(&new).await, "nobody lacks it");
+    assert!(loaded(&new).await, "there is no replica without it");
     let (first, second) = (uuid(), uuid());
     fresh.heartbeat(first, &[old.clone(), new.clone()]).await.unwrap();
     assert!(loaded(&new).await);
@@ -250,7 +253,7 @@ async fn a_key_is_loaded_everywhere_when_every_live_replica_says_so(fresh: Fresh
     assert!(!loaded(&new).await && loaded(&old).await);
     assert!(
         fresh.loaded_everywhere(&new, -60_000).await.unwrap(),
-        "no replica was heard of so lately"
+        "no replica has sent a heartbeat that recently"
     );
     fresh.heartbeat(second, std::slice::from_ref(&new)).await.unwrap();
     assert!(loaded(&new).await && !loaded(&old).await);

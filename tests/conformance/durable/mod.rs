@@ -1,13 +1,13 @@
-//! `DurableStore`: people, clients, keys, revocations, the audit trail.
+//! `DurableStore`: users, clients, keys, revocations and the audit trail.
 
 mod audit;
 mod cancel;
 mod clients;
 mod feed;
 pub(crate) mod fresh;
+mod hostile_text;
 mod keys;
 mod passwords;
 mod revocations;
 pub(crate) mod samples;
-mod texts;
 mod users;

@@ -6,18 +6,18 @@ use countersign::model::{AuditType, Epochs, Revocation, SessionId, Target, Token
 use countersign::secret::{SystemEntropy, random};
 use countersign::store::{Expiry, NewRevocation};
 
-use super::fresh::{self, Fresh};
+use super::fresh::{self, TestStore};
 use super::samples::*;
 
 on_each!([sqlite, postgres, pooled] [
     a_token_session_or_key_is_revoked_once,
-    what_has_epochs_is_revoked_each_time,
-    nothing_is_revoked_of_who_does_not_exist,
-    epochs_rise_whoever_raises_them,
-    an_unknown_expiry_is_that_of_the_longest_session,
-    dead_is_what_the_model_calls_dead,
-    only_what_expired_is_purged,
-    the_era_is_raised_once_for_what_was_seen,
+    users_clients_and_everything_are_revoked_each_time,
+    unknown_users_and_clients_are_not_revoked,
+    concurrent_revocations_get_increasing_epochs,
+    an_unknown_expiry_is_the_one_of_the_longest_session,
+    random_subjects_are_revoked_as_by_the_model,
+    only_expired_revocations_are_purged,
+    the_era_is_raised_once_per_loss,
 ]);
 
 fn until(target: Target, expires: UnixMillis) -> NewRevocation {
@@ -27,7 +27,7 @@ fn until(target: Target, expires: UnixMillis) -> NewRevocation {
     }
 }
 
-async fn a_token_session_or_key_is_revoked_once(fresh: Fresh) {
+async fn a_token_session_or_key_is_revoked_once(fresh: TestStore) {
     for target in [
         Target::Token(TokenId(uuid())),
         Target::Session(session()),
@@ -48,7 +48,7 @@ async fn a_token_session_or_key_is_revoked_once(fresh: Fresh) {
         let row = done[0].revocation.clone().unwrap();
         assert!(
             done.iter().all(|done| done.revocation.as_ref() == Some(&row)),
-            "all are told of the same row"
+            "all get the same row"
         );
         assert_eq!(
             (&row.target, row.epoch, Expiry::At(row.expires)),
@@ -59,7 +59,7 @@ async fn a_token_session_or_key_is_revoked_once(fresh: Fresh) {
     assert_eq!(fresh.load_revocations(UnixMillis(0)).await.unwrap().rows.len(), 3);
 }
 
-async fn what_has_epochs_is_revoked_each_time(fresh: Fresh) {
+async fn users_clients_and_everything_are_revoked_each_time(fresh: TestStore) {
     let user = make_user(&fresh, "ada").await;
     let client = make_client(&fresh, "web").await;
     let (first, second) = (session(), session());
@@ -76,7 +76,7 @@ async fn what_has_epochs_is_revoked_each_time(fresh: Fresh) {
         );
         assert_eq!((older.target, newer.target), (target.clone(), target));
     }
-    // Two that keep different sessions kill both of them.
+    // Two revocations that keep different sessions revoke both of them.
     revoke(&fresh, keeping(second)).await.unwrap();
     for kept in [first, second] {
         let view = fresh
@@ -88,7 +88,7 @@ async fn what_has_epochs_is_revoked_each_time(fresh: Fresh) {
     assert_eq!(fresh.load_revocations(UnixMillis(0)).await.unwrap().rows.len(), 7);
 }
 
-async fn nothing_is_revoked_of_who_does_not_exist(fresh: Fresh) {
+async fn unknown_users_and_clients_are_not_revoked(fresh: TestStore) {
     for target in [everything_of(UserId(uuid())), Target::Client(client_id("missing"))] {
         let event = event(AuditType::UserRevoked, &"missing");
         let done = fresh.revoke(&until(target, now()), &event).await.unwrap();
@@ -98,14 +98,14 @@ async fn nothing_is_revoked_of_who_does_not_exist(fresh: Fresh) {
     assert!(fresh.load_revocations(UnixMillis(0)).await.unwrap().rows.is_empty());
 }
 
-async fn epochs_rise_whoever_raises_them(fresh: Fresh) {
+async fn concurrent_revocations_get_increasing_epochs(fresh: TestStore) {
     let user = make_user(&fresh, "ada").await;
     let started = now();
     let attempts = (0..40).map(|_| {
         let (fresh, target) = (fresh.clone(), everything_of(user.id));
         async move { revoke(&fresh, target).await.unwrap().epoch }
     });
-    // In twos and more at once, and never more than any pool holds.
+    // Five at once, which is the size of the pool.
     let mut raised = Vec::new();
     let mut attempts = attempts.collect::<Vec<_>>().into_iter();
     while attempts.len() > 0 {
@@ -114,13 +114,13 @@ async fn epochs_rise_whoever_raises_them(fresh: Fresh) {
     raised.sort_unstable();
     assert!(
         raised.windows(2).all(|pair| pair[0] < pair[1]),
-        "each has one of its own: {raised:?}"
+        "each has its own epoch: {raised:?}"
     );
     assert!(raised[0] >= started.0, "at least Unix milliseconds");
     assert_eq!(epochs(&fresh, &user, "default").await.user, *raised.last().unwrap());
 }
 
-async fn an_unknown_expiry_is_that_of_the_longest_session(fresh: Fresh) {
+async fn an_unknown_expiry_is_the_one_of_the_longest_session(fresh: TestStore) {
     let life_of = async |target| {
         let new = NewRevocation {
             target,
@@ -161,7 +161,7 @@ async fn an_unknown_expiry_is_that_of_the_longest_session(fresh: Fresh) {
     about(life_of(Target::Global).await, 100 * day + hour);
 }
 
-/// Picks among few, so that what is asked about often meets what was revoked.
+/// A random generator. It picks from few values, so that queries often concern a revocation.
 struct Dice(u64);
 
 impl Dice {
@@ -181,7 +181,7 @@ impl Dice {
     }
 }
 
-async fn dead_is_what_the_model_calls_dead(fresh: Fresh) {
+async fn random_subjects_are_revoked_as_by_the_model(fresh: TestStore) {
     let seed = u64::from_le_bytes(random(&SystemEntropy)) | 1;
     let mut dice = Dice(seed);
     let users: Vec<UserId> = [make_user(&fresh, "ada").await, make_user(&fresh, "bob").await]
@@ -196,7 +196,7 @@ async fn dead_is_what_the_model_calls_dead(fresh: Fresh) {
 
     let mut rows: Vec<Revocation> = Vec::new();
     for round in 0..12 {
-        // Most keep something, and few reach everything: what kills all hides what kills one.
+        // Most revocations are of users, and few of everything, which would hide the effect of the others.
         let target = match dice.roll(12) {
             0 => Target::Token(dice.pick(&tokens)),
             1 => Target::Session(dice.pick(&sessions)),
@@ -209,7 +209,7 @@ async fn dead_is_what_the_model_calls_dead(fresh: Fresh) {
             },
         };
         rows.extend(revoke(&fresh, target).await);
-        // Epochs at and around those that count.
+        // Epochs equal to and next to the ones of the revocations.
         let mut around: Vec<i64> = rows
             .iter()
             .flat_map(|row| [row.epoch - 1, row.epoch, row.epoch + 1])
@@ -237,12 +237,12 @@ async fn dead_is_what_the_model_calls_dead(fresh: Fresh) {
                     })
                     .collect(),
             };
-            let dead =
+            let model_says =
                 |revocation_subject: &RevocationSubject| rows.iter().any(|row| revocation_subject.is_revoked_by(row));
             let answer = fresh.is_revoked(&revocation_subject).await.unwrap();
             assert_eq!(
                 answer,
-                dead(&revocation_subject),
+                model_says(&revocation_subject),
                 "seed {seed}, round {round}: {revocation_subject:?}\n{rows:?}"
             );
             asked.push((revocation_subject, answer));
@@ -252,7 +252,7 @@ async fn dead_is_what_the_model_calls_dead(fresh: Fresh) {
             let revocation_subject = RevocationSubject::of_session(user, session, client, parties[0]);
             assert_eq!(
                 view.revoked,
-                dead(&revocation_subject),
+                model_says(&revocation_subject),
                 "seed {seed}, round {round}: {revocation_subject:?}\n{rows:?}"
             );
         }
@@ -266,21 +266,21 @@ async fn dead_is_what_the_model_calls_dead(fresh: Fresh) {
     assert!(fresh.revoked(&[]).await.unwrap().is_empty());
 }
 
-async fn only_what_expired_is_purged(fresh: Fresh) {
+async fn only_expired_revocations_are_purged(fresh: TestStore) {
     let (past, future) = (UnixMillis(now().0 - 1_000), now().plus(Duration::from_hours(1)));
     for expires in [past, past, past, future] {
         let new = until(Target::Session(session()), expires);
         fresh.revoke(&new, &some_event()).await.unwrap();
     }
     let before = fresh.load_revocations(UnixMillis(0)).await.unwrap();
-    assert_eq!(before.rows.len(), 1, "what has expired is not loaded");
+    assert_eq!(before.rows.len(), 1, "expired revocations are not loaded");
     assert_eq!(fresh.purge_revocations(2).await.unwrap(), 2, "in small batches");
     assert_eq!(fresh.purge_revocations(2).await.unwrap(), 1);
     assert_eq!(fresh.purge_revocations(2).await.unwrap(), 0);
     assert_eq!(fresh.load_revocations(UnixMillis(0)).await.unwrap().rows, before.rows);
 }
 
-async fn the_era_is_raised_once_for_what_was_seen(fresh: Fresh) {
+async fn the_era_is_raised_once_per_loss(fresh: TestStore) {
     let (era, counters) = fresh.era().await.unwrap();
     assert!(counters.is_empty());
     let counter = |name: &str, value| (name.to_owned(), value);
@@ -296,7 +296,7 @@ async fn the_era_is_raised_once_for_what_was_seen(fresh: Fresh) {
     assert_eq!(
         fresh.era().await.unwrap(),
         (era, vec![counter("a", 5), counter("b", 9)]),
-        "they only grow"
+        "counters only grow"
     );
 
     let racers = (0..6).map(|_| {

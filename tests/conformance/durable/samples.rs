@@ -1,4 +1,4 @@
-//! People, clients, keys and events to test with.
+//! Users, clients, keys and events to test with.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use countersign::store::keys::{SecretPurpose, SecretRow, SigningRow};
 use countersign::store::{Expiry, NewRevocation};
 use uuid::Uuid;
 
-use super::fresh::Fresh;
+use super::fresh::TestStore;
 
 pub(crate) fn now() -> UnixMillis {
     SystemClock::new().now()
@@ -37,7 +37,7 @@ pub(crate) fn name(name: &str) -> Username {
     Username::parse(name, "username").unwrap()
 }
 
-/// An event on `subject`.
+/// An event about `subject`.
 pub(crate) fn event(kind: AuditType, subject: &impl ToString) -> AuditEvent {
     let origin = Origin {
         actor: "cli".into(),
@@ -55,7 +55,7 @@ pub(crate) fn some_event() -> AuditEvent {
     event(AuditType::UserUpdated, &"somebody")
 }
 
-/// A user with something in every field.
+/// A user with a value in every field.
 pub(crate) fn new_user(username: &str) -> NewUser {
     let now = now();
     let attributes = serde_json::json!({ "tier": 2, "ratio": 0.1, "nested": { "a": [null, true, "\u{0}é"] } });
@@ -83,18 +83,18 @@ pub(crate) fn new_admin(username: &str) -> NewUser {
     new
 }
 
-/// Makes a user.
-pub(crate) async fn make(fresh: &Fresh, new: NewUser) -> User {
+/// Creates a user.
+pub(crate) async fn make(fresh: &TestStore, new: NewUser) -> User {
     fresh.create_user(&new, Authority::Admin, &some_event()).await.unwrap();
     new.user
 }
 
-/// Makes a user with something in every field.
-pub(crate) async fn make_user(fresh: &Fresh, username: &str) -> User {
+/// Creates a user with a value in every field.
+pub(crate) async fn make_user(fresh: &TestStore, username: &str) -> User {
     make(fresh, new_user(username)).await
 }
 
-/// A client with something in every field.
+/// A client with a value in every field.
 pub(crate) fn new_client(id: &str) -> Client {
     let now = now();
     Client {
@@ -115,14 +115,14 @@ pub(crate) fn new_client(id: &str) -> Client {
     }
 }
 
-/// Makes a client with something in every field.
-pub(crate) async fn make_client(fresh: &Fresh, id: &str) -> Client {
+/// Creates a client with a value in every field.
+pub(crate) async fn make_client(fresh: &TestStore, id: &str) -> Client {
     let client = new_client(id);
     fresh.create_client(&client, None, &some_event()).await.unwrap();
     client
 }
 
-/// Something of 43 characters of base64url.
+/// A random key id: 43 characters of base64url.
 pub(crate) fn key_id() -> KeyId {
     KeyId::parse(
         &format!("{}{}", uuid().simple(), &uuid().simple().to_string()[..11]),
@@ -131,10 +131,10 @@ pub(crate) fn key_id() -> KeyId {
     .unwrap()
 }
 
-/// A key younger than those made before: lists are in the order of age, which a millisecond does not tell.
+/// A key that is younger than all earlier ones. Lists are ordered by age, and two keys may be made in one millisecond.
 pub(crate) fn signing(state: KeyState) -> SigningRow {
-    static YOUNGER: AtomicI64 = AtomicI64::new(0);
-    let created = UnixMillis(now().0 + YOUNGER.fetch_add(1, Ordering::Relaxed));
+    static OFFSET: AtomicI64 = AtomicI64::new(0);
+    let created = UnixMillis(now().0 + OFFSET.fetch_add(1, Ordering::Relaxed));
     let at = |is| (state == is).then(now);
     SigningRow {
         id: key_id(),
@@ -162,8 +162,8 @@ pub(crate) fn everything_of(user: UserId) -> Target {
     Target::User { id: user, keep: None }
 }
 
-/// Records a revocation of `target` until in an hour.
-pub(crate) async fn revoke(fresh: &Fresh, target: Target) -> Option<Revocation> {
+/// Stores a revocation of `target` that expires in an hour.
+pub(crate) async fn revoke(fresh: &TestStore, target: Target) -> Option<Revocation> {
     let new = NewRevocation {
         target,
         expires: Expiry::At(now().plus(Duration::from_hours(1))),
@@ -172,12 +172,12 @@ pub(crate) async fn revoke(fresh: &Fresh, target: Target) -> Option<Revocation> 
 }
 
 /// The epochs that a login would read.
-pub(crate) async fn epochs(fresh: &Fresh, user: &User, client: &str) -> Epochs {
+pub(crate) async fn epochs(fresh: &TestStore, user: &User, client: &str) -> Epochs {
     fresh.login(&user.username, &client_id(client)).await.unwrap().epochs
 }
 
-/// How many events there are on `subject`.
-pub(crate) async fn events_on(fresh: &Fresh, subject: &impl ToString) -> usize {
+/// How many events about `subject` are stored.
+pub(crate) async fn events_on(fresh: &TestStore, subject: &impl ToString) -> usize {
     let query = countersign::store::AuditQuery {
         subject: subject.to_string(),
         ..Default::default()

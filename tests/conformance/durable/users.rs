@@ -3,23 +3,23 @@ use countersign::model::{AuditType, ErrorKind, User, UserId};
 use countersign::secret::{SecretText, SystemEntropy};
 use countersign::store::accounts::{Authority, NewPassword, UserChange};
 
-use super::fresh::{self, Fresh};
+use super::fresh::{self, TestStore};
 use super::samples::*;
 
 on_each!([sqlite, postgres, pooled] [
-    a_user_comes_back_as_made,
+    a_user_is_read_as_created,
     names_are_unique,
-    an_update_changes_what_it_names,
-    an_update_of_another_row_than_was_read_is_refused,
-    only_an_admin_touches_an_admin,
+    an_update_changes_the_fields_it_names,
+    an_update_of_a_row_that_changed_since_it_was_read_is_refused,
+    only_an_admin_changes_an_admin,
     losing_admin_ends_older_sessions,
     disabling_ends_older_sessions_and_enabling_does_not,
-    deleting_keeps_the_revocations,
-    a_login_reads_one_moment,
-    a_login_is_noted_and_rehashes_the_verified_hash_only,
-    listings_find_by_the_start_of_name_and_address,
-    pages_are_stable_while_users_come_and_go,
-    no_debug_output_shows_a_hash,
+    deletion_keeps_the_revocations,
+    a_login_reads_user_client_and_epochs,
+    a_login_is_recorded_and_replaces_only_the_verified_hash,
+    a_list_finds_users_by_prefix_of_name_or_address,
+    pages_are_stable_while_users_are_added_and_deleted,
+    debug_output_contains_no_hash,
 ]);
 
 fn roles(roles: &[&str]) -> UserChange {
@@ -29,7 +29,7 @@ fn roles(roles: &[&str]) -> UserChange {
     }
 }
 
-async fn a_user_comes_back_as_made(fresh: Fresh) {
+async fn a_user_is_read_as_created(fresh: TestStore) {
     let user = make_user(&fresh, "ada").await;
     assert_eq!(fresh.user(user.id).await.unwrap(), Some(user.clone()));
     assert_eq!(fresh.user_by_name(&user.username).await.unwrap(), Some(user.clone()));
@@ -41,7 +41,7 @@ async fn a_user_comes_back_as_made(fresh: Fresh) {
     assert!(fresh.password_hash(UserId(uuid())).await.unwrap().is_none());
 }
 
-async fn names_are_unique(fresh: Fresh) {
+async fn names_are_unique(fresh: TestStore) {
     let ada = make_user(&fresh, "ada").await;
     let bob = make_user(&fresh, "bob").await;
     let taken = event(AuditType::UserCreated, &"taken");
@@ -61,7 +61,7 @@ async fn names_are_unique(fresh: Fresh) {
     assert_eq!(error.kind, ErrorKind::UserExists);
     assert_eq!(events_on(&fresh, &"taken").await, 0, "no event without its change");
 
-    // Of many at once exactly one gets the name.
+    // Of many creations at once, exactly one gets the name.
     let racers = (0..8).map(|_| {
         let fresh = fresh.clone();
         async move {
@@ -81,7 +81,7 @@ async fn names_are_unique(fresh: Fresh) {
     make_user(&fresh, "ada").await;
 }
 
-async fn an_update_changes_what_it_names(fresh: Fresh) {
+async fn an_update_changes_the_fields_it_names(fresh: TestStore) {
     let before = make_user(&fresh, "ada").await;
     let change = UserChange {
         username: Some(name("countess")),
@@ -119,7 +119,7 @@ async fn an_update_changes_what_it_names(fresh: Fresh) {
     assert_eq!(error.kind, ErrorKind::UserNotFound);
 }
 
-async fn an_update_of_another_row_than_was_read_is_refused(fresh: Fresh) {
+async fn an_update_of_a_row_that_changed_since_it_was_read_is_refused(fresh: TestStore) {
     let user = make_user(&fresh, "ada").await;
     let attempts = (0..8).map(|_| {
         let (fresh, id, seen) = (fresh.clone(), user.id, user.updated);
@@ -135,11 +135,15 @@ async fn an_update_of_another_row_than_was_read_is_refused(fresh: Fresh) {
         .iter()
         .filter_map(|done| done.as_ref().err().map(|e| e.kind))
         .collect();
-    assert_eq!(lost, [ErrorKind::StaleUpdate; 7], "one reads the row that it writes");
+    assert_eq!(
+        lost,
+        [ErrorKind::StaleUpdate; 7],
+        "only one update read the current row"
+    );
     assert_eq!(events_on(&fresh, &user.id).await, 1);
 }
 
-async fn only_an_admin_touches_an_admin(fresh: Fresh) {
+async fn only_an_admin_changes_an_admin(fresh: TestStore) {
     let ordinary = Authority::Ordinary;
     let refused = event(AuditType::UserUpdated, &"refused");
     let admin = make(&fresh, new_admin("root")).await;
@@ -184,7 +188,7 @@ async fn only_an_admin_touches_an_admin(fresh: Fresh) {
     assert_eq!(epochs(&fresh, &admin, "default").await.user, 0);
 }
 
-async fn losing_admin_ends_older_sessions(fresh: Fresh) {
+async fn losing_admin_ends_older_sessions(fresh: TestStore) {
     let admin = make(&fresh, new_admin("root")).await;
     let kept = roles(&["admin", "x"]);
     let (_, revocation) = fresh
@@ -201,7 +205,7 @@ async fn losing_admin_ends_older_sessions(fresh: Fresh) {
     assert_eq!(epochs(&fresh, &admin, "default").await.user, revocation.epoch);
 }
 
-async fn disabling_ends_older_sessions_and_enabling_does_not(fresh: Fresh) {
+async fn disabling_ends_older_sessions_and_enabling_does_not(fresh: TestStore) {
     let user = make_user(&fresh, "ada").await;
     let set = async |disabled| {
         fresh
@@ -223,7 +227,7 @@ async fn disabling_ends_older_sessions_and_enabling_does_not(fresh: Fresh) {
     assert_eq!(error.kind, ErrorKind::UserNotFound);
 }
 
-async fn deleting_keeps_the_revocations(fresh: Fresh) {
+async fn deletion_keeps_the_revocations(fresh: TestStore) {
     let new = new_user("ada");
     let user = make(&fresh, new.clone()).await;
     let revocation = fresh
@@ -234,7 +238,7 @@ async fn deleting_keeps_the_revocations(fresh: Fresh) {
     let loaded = fresh.load_revocations(UnixMillis(0)).await.unwrap();
     assert_eq!(loaded.rows, std::slice::from_ref(&revocation));
 
-    // The same id again: nothing that the first one's sessions carry may outrank it.
+    // A new user with the same id: the epochs in old sessions must stay smaller.
     make(&fresh, new).await;
     assert_eq!(epochs(&fresh, &user, "default").await.user, revocation.epoch);
 
@@ -245,7 +249,7 @@ async fn deleting_keeps_the_revocations(fresh: Fresh) {
     assert_eq!(gone.kind, ErrorKind::UserNotFound);
 }
 
-async fn a_login_reads_one_moment(fresh: Fresh) {
+async fn a_login_reads_user_client_and_epochs(fresh: TestStore) {
     let nothing = fresh.login(&name("nobody"), &client_id("nothing")).await.unwrap();
     assert!(nothing.user.is_none() && nothing.client.is_none());
     assert_eq!((nothing.epochs.user, nothing.epochs.client), (0, 0));
@@ -273,7 +277,7 @@ async fn a_login_reads_one_moment(fresh: Fresh) {
     );
 }
 
-async fn a_login_is_noted_and_rehashes_the_verified_hash_only(fresh: Fresh) {
+async fn a_login_is_recorded_and_replaces_only_the_verified_hash(fresh: TestStore) {
     let user = make_user(&fresh, "ada").await;
     let rehash = |old: &str| Some((SecretText::new(old), SecretText::new("$argon2id$new")));
     let hash = async || fresh.password_hash(user.id).await.unwrap().unwrap().1;
@@ -297,12 +301,12 @@ async fn a_login_is_noted_and_rehashes_the_verified_hash_only(fresh: Fresh) {
     assert_eq!(hash().await.expose(), "$argon2id$new");
 
     let read = fresh.user(user.id).await.unwrap().unwrap();
-    assert_eq!(read.last_login, Some(at), "never back");
-    assert_eq!(read.updated, user.updated, "a login is no update");
+    assert_eq!(read.last_login, Some(at), "it never moves back");
+    assert_eq!(read.updated, user.updated, "a login does not change `updated`");
     assert_eq!(events_on(&fresh, &user.id).await, 1);
 }
 
-async fn listings_find_by_the_start_of_name_and_address(fresh: Fresh) {
+async fn a_list_finds_users_by_prefix_of_name_or_address(fresh: TestStore) {
     for (username, email) in [
         ("ada", "lovelace@x.org"),
         ("adam", ""),
@@ -316,7 +320,7 @@ async fn listings_find_by_the_start_of_name_and_address(fresh: Fresh) {
     let found = async |prefix: &str| -> Vec<String> {
         let page = fresh.list_users(prefix, None, 10).await.unwrap();
         let mut names: Vec<_> = page.items.iter().map(|user| user.username.to_string()).collect();
-        // Within a millisecond the order is a matter of chance.
+        // Users made in one millisecond are in any order.
         names.sort_unstable();
         names
     };
@@ -330,19 +334,19 @@ async fn listings_find_by_the_start_of_name_and_address(fresh: Fresh) {
     assert_eq!(found("b%").await, ["b%b"]);
 }
 
-async fn pages_are_stable_while_users_come_and_go(fresh: Fresh) {
+async fn pages_are_stable_while_users_are_added_and_deleted(fresh: TestStore) {
     let mut ids = Vec::new();
     for n in 0..7 {
         ids.push(make_user(&fresh, &format!("user{n}")).await.id);
     }
-    // Within a millisecond the order is a matter of chance.
+    // Users made in one millisecond are in any order.
     ids.sort_unstable();
     let first = fresh.list_users("user", None, 3).await.unwrap();
     assert_eq!(first.items.iter().map(|u| u.id).collect::<Vec<_>>(), ids[..3]);
     let next = first.next.unwrap().parse::<UserId>().unwrap();
     assert_eq!(next, ids[2]);
 
-    // The very user where the page ended goes, and others come: none is shown twice, none is left out.
+    // The last user of the page is deleted and others are added: none is returned twice or left out.
     fresh
         .delete_user(ids[2], Authority::Admin, &some_event())
         .await
@@ -359,7 +363,7 @@ async fn pages_are_stable_while_users_come_and_go(fresh: Fresh) {
     assert_eq!((exact.items.len(), exact.next), (2, None), "no page after the last row");
 }
 
-async fn no_debug_output_shows_a_hash(fresh: Fresh) {
+async fn debug_output_contains_no_hash(fresh: TestStore) {
     let new = new_user("ada");
     let user = make(&fresh, new.clone()).await;
     let login = fresh.login(&user.username, &client_id("web")).await.unwrap();

@@ -8,16 +8,16 @@ use sqlx::AssertSqlSafe;
 use tokio::time::{Instant, sleep};
 
 use super::{connections, fresh, store_with};
-use crate::durable::fresh::Fresh;
+use crate::durable::fresh::TestStore;
 use crate::durable::samples::*;
 use crate::support::{Postgres, eventually};
 
 const TERMINATE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
-/// Reads and writes; what the first one that failed said.
-async fn works(fresh: &Fresh) -> Result<(), ErrorKind> {
-    let said = |error: countersign::model::Error| error.kind;
-    fresh.login(&name("ada"), &client_id("web")).await.map_err(said)?;
+/// Makes reads and writes. Returns the kind of the first error.
+async fn works(fresh: &TestStore) -> Result<(), ErrorKind> {
+    let kind = |error: countersign::model::Error| error.kind;
+    fresh.login(&name("ada"), &client_id("web")).await.map_err(kind)?;
     let id = countersign::model::UserId(uuid());
     let missing = fresh
         .set_user_disabled(id, true, Authority::Admin, &some_event())
@@ -26,18 +26,18 @@ async fn works(fresh: &Fresh) -> Result<(), ErrorKind> {
     if missing.kind != ErrorKind::UserNotFound {
         return Err(missing.kind);
     }
-    fresh.append_audit(&some_event()).await.map_err(said)?;
-    fresh.ping().await.map_err(said)
+    fresh.append_audit(&some_event()).await.map_err(kind)?;
+    fresh.ping().await.map_err(kind)
 }
 
-/// Opens as many connections as the pool holds.
-async fn warm_up(fresh: &Fresh) {
+/// Opens all connections of the pool.
+async fn warm_up(fresh: &TestStore) {
     let done = join_all((0..5).map(|_| works(fresh))).await;
     assert_eq!(done, [Ok(()); 5]);
 }
 
 #[tokio::test]
-async fn ended_connections_are_replaced_unnoticed() {
+async fn terminated_connections_are_replaced_without_an_error() {
     let (database, fresh) = fresh().await;
     for _ in 0..3 {
         warm_up(&fresh).await;
@@ -47,7 +47,7 @@ async fn ended_connections_are_replaced_unnoticed() {
 }
 
 #[tokio::test]
-async fn a_storm_of_ended_connections_is_at_worst_unavailable() {
+async fn constantly_terminated_connections_are_at_worst_unavailable() {
     let (database, fresh) = fresh().await;
     let storm = async {
         for _ in 0..40 {
@@ -90,15 +90,15 @@ async fn a_connection_that_cannot_write_is_replaced() {
     );
     assert!(
         fresh.login(&name("ada"), &client_id("web")).await.is_ok(),
-        "what only reads goes on"
+        "reads still work"
     );
-    // New connections could write again; those that are there do not know it.
+    // New connections could write again; the open ones keep the old setting.
     set("RESET default_transaction_read_only").await;
     warm_up(&fresh).await;
 }
 
 #[tokio::test]
-async fn a_frozen_server_is_given_up_in_time() {
+async fn calls_to_a_frozen_server_time_out() {
     let mut server = Postgres::start(&[]);
     let database = server.database().await;
     let fresh = store_with(database.url(), |config| {
@@ -115,13 +115,13 @@ async fn a_frozen_server_is_given_up_in_time() {
     server.thaw();
     assert_eq!(done, [Err(ErrorKind::StoreUnavailable); 8]);
     assert!(took < Duration::from_secs(10), "{took:?}");
-    let heals = async || works(&fresh).await.ok();
-    eventually("the pool heals", Duration::from_secs(30), heals).await;
+    let recovers = async || works(&fresh).await.ok();
+    eventually("the pool recovers", Duration::from_secs(30), recovers).await;
     assert_eq!(connections(&database, "idle in transaction%").await, 0);
 }
 
 #[tokio::test]
-async fn the_pool_heals_after_a_crash() {
+async fn the_pool_recovers_after_a_crash() {
     let mut server = Postgres::start(&[]);
     let database = server.database().await;
     let fresh = store_with(database.url(), |config| config.acquire_timeout = Duration::from_secs(2)).await;
@@ -134,8 +134,8 @@ async fn the_pool_heals_after_a_crash() {
         }
         assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
         server.launch();
-        let heals = async || works(&fresh).await.ok();
-        eventually("the pool heals", Duration::from_secs(30), heals).await;
+        let recovers = async || works(&fresh).await.ok();
+        eventually("the pool recovers", Duration::from_secs(30), recovers).await;
         warm_up(&fresh).await;
     }
 }

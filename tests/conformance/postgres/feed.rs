@@ -5,11 +5,11 @@ use nix::sys::signal::Signal;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::{fresh, store_with};
-use crate::durable::fresh::Fresh;
+use crate::durable::fresh::TestStore;
 use crate::durable::samples::*;
 use crate::support::{Postgres, size};
 
-async fn since(fresh: &Fresh, cursor: &Cursor) -> Snapshot {
+async fn since(fresh: &TestStore, cursor: &Cursor) -> Snapshot {
     match fresh.revocations_since(cursor).await.unwrap() {
         Changes::Since(snapshot) => snapshot,
         Changes::Reload => panic!("the server is the same"),
@@ -30,7 +30,7 @@ async fn insert(connection: &mut PgConnection, session: SessionId) {
 }
 
 #[tokio::test]
-async fn a_transaction_that_commits_late_is_seen_late_and_not_never() {
+async fn a_transaction_that_commits_late_is_seen_after_its_commit() {
     let (database, fresh) = fresh().await;
     let (mut first, mut second) = (database.connect().await, database.connect().await);
     let mut late = [session(), session(), session()];
@@ -39,7 +39,7 @@ async fn a_transaction_that_commits_late_is_seen_late_and_not_never() {
 
     let mut committing = first.begin().await.unwrap();
     insert(&mut committing, late[0]).await;
-    // A row of a part of a transaction carries the number of the whole.
+    // A row of a subtransaction carries the id of the whole transaction.
     let mut part = committing.begin().await.unwrap();
     insert(&mut part, late[1]).await;
     part.commit().await.unwrap();
@@ -49,7 +49,7 @@ async fn a_transaction_that_commits_late_is_seen_late_and_not_never() {
     for _ in 0..5 {
         let row = revoke(&fresh, Target::Session(session())).await.unwrap();
         let news = since(&fresh, &cursor).await;
-        assert_eq!(news.rows, [row], "others are not kept waiting, nor told twice");
+        assert_eq!(news.rows, [row], "other rows are neither delayed nor returned twice");
         cursor = news.cursor;
     }
     committing.commit().await.unwrap();
@@ -62,7 +62,7 @@ async fn a_transaction_that_commits_late_is_seen_late_and_not_never() {
 }
 
 #[tokio::test]
-async fn a_long_foreign_transaction_costs_nothing() {
+async fn a_long_transaction_of_another_application_costs_nothing() {
     let (database, fresh) = fresh().await;
     let mut foreign = database.connect().await;
     let mut open = foreign.begin().await.unwrap();
@@ -75,7 +75,7 @@ async fn a_long_foreign_transaction_costs_nothing() {
         revoke(&fresh, Target::Session(session())).await.unwrap();
         if n % 20 == 19 {
             let news = since(&fresh, &cursor).await;
-            assert_eq!(news.rows.len(), 20, "what was seen before is not sent again");
+            assert_eq!(news.rows.len(), 20, "rows that were seen before are not returned again");
             cursor = news.cursor;
         }
     }
@@ -84,7 +84,7 @@ async fn a_long_foreign_transaction_costs_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_claimed_to_be_known_is_never_later_than_what_was_read() {
+async fn as_of_is_never_later_than_the_rows_that_were_read() {
     let (database, fresh) = fresh().await;
     let mut cursor = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor;
     for _ in 0..50 {
@@ -105,7 +105,7 @@ async fn what_is_claimed_to_be_known_is_never_later_than_what_was_read() {
 }
 
 #[tokio::test]
-async fn on_another_timeline_everything_is_loaded_again() {
+async fn after_a_change_of_timeline_everything_is_loaded_again() {
     let mut server = Postgres::start(&[("restore_command", "false")]);
     let database = server.database().await;
     let fresh = store_with(database.url(), |_| {}).await;
@@ -113,7 +113,7 @@ async fn on_another_timeline_everything_is_loaded_again() {
     let cursor = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor;
     assert!(since(&fresh, &cursor).await.rows.is_empty());
 
-    // What a promotion does: recovery that ends on a timeline of its own.
+    // Like a promotion: recovery that ends on a new timeline.
     server.stop(Signal::SIGINT);
     std::fs::write(server.folder().join("data/recovery.signal"), "").unwrap();
     server.launch();
@@ -126,7 +126,7 @@ async fn on_another_timeline_everything_is_loaded_again() {
 
 /// Full size: `COUNTERSIGN_TEST_REVOCATIONS=1000000 cargo test --all-features --test conformance -- of_any_number`.
 #[tokio::test]
-async fn a_load_of_any_number_of_rows_comes_to_its_end() {
+async fn a_load_of_any_number_of_rows_completes() {
     let count = size("COUNTERSIGN_TEST_REVOCATIONS", 50_000);
     let (database, fresh) = fresh().await;
     let begun = fresh.load_revocations(UnixMillis(0)).await.unwrap().cursor;
@@ -147,7 +147,8 @@ async fn a_load_of_any_number_of_rows_comes_to_its_end() {
         .await
         .unwrap();
 
-    // Each statement within two seconds, whatever the whole takes. What is written meanwhile is told by the next look.
+    // Each statement takes less than its timeout, however long the load takes. Rows written meanwhile come with the
+    // next query.
     let started = tokio::time::Instant::now();
     let (loaded, late) = tokio::join!(fresh.load_revocations(UnixMillis(1)), async {
         revoke(&fresh, Target::Session(session())).await.unwrap()
@@ -162,6 +163,6 @@ async fn a_load_of_any_number_of_rows_comes_to_its_end() {
     assert_eq!(ids.len(), count + 1);
     assert!(
         matches!(fresh.revocations_since(&begun).await.unwrap(), Changes::Reload),
-        "more is new than one look tells"
+        "there are more new rows than one query returns"
     );
 }

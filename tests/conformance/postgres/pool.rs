@@ -13,7 +13,7 @@ use crate::support::proxy::LinkState;
 use crate::support::{Database, Pooler, Proxy, eventually};
 
 #[tokio::test]
-async fn more_waiting_than_the_pool_holds_are_turned_away_at_once() {
+async fn calls_beyond_the_queue_of_the_pool_are_rejected_at_once() {
     let database = Database::fresh().await;
     let fresh = store_with(database.url(), |config| {
         config.pool = 2;
@@ -37,22 +37,22 @@ async fn more_waiting_than_the_pool_holds_are_turned_away_at_once() {
         }
     });
     let reads = async {
-        // Validate does not touch the pool, and what keeps it fresh has connections of its own.
+        // Validate does not use the pool, and the feed of revocations has connections of its own.
         tokio::time::sleep(Duration::from_millis(200)).await;
         fresh.revocations_since(&cursor).await.unwrap();
         fresh.ping().await.unwrap();
         started.elapsed()
     };
     let (done, reads) = tokio::join!(join_all(attempts), reads);
-    let (turned_away, waited): (Vec<_>, Vec<_>) = done.iter().partition(|(kind, _)| *kind == ErrorKind::Overloaded);
-    assert_eq!(turned_away.len(), 6, "two have a connection, two wait: {done:?}");
+    let (rejected, waited): (Vec<_>, Vec<_>) = done.iter().partition(|(kind, _)| *kind == ErrorKind::Overloaded);
+    assert_eq!(rejected.len(), 6, "two have a connection, two wait: {done:?}");
     assert!(
         waited.iter().all(|(kind, _)| *kind == ErrorKind::StoreUnavailable),
         "{done:?}"
     );
-    // At once: before the first that waited had waited for long enough.
+    // At once means before the first waiting call timed out.
     let first = waited.iter().map(|(_, after)| *after).min().unwrap();
-    assert!(turned_away.iter().all(|(_, after)| *after < first), "{done:?}");
+    assert!(rejected.iter().all(|(_, after)| *after < first), "{done:?}");
     assert!(reads < first, "{reads:?}: {done:?}");
 
     holding.rollback().await.unwrap();
@@ -63,7 +63,7 @@ async fn more_waiting_than_the_pool_holds_are_turned_away_at_once() {
 }
 
 #[tokio::test]
-async fn calls_that_are_given_up_leave_no_transaction_behind() {
+async fn cancelled_calls_leave_no_open_transaction() {
     let database = Database::fresh().await;
     let proxy = Proxy::start(database.address()).await;
     let fresh = store_with(&database.url_through(proxy.address()), |_| {}).await;
@@ -75,22 +75,22 @@ async fn calls_that_are_given_up_leave_no_transaction_behind() {
     };
     for n in 0..500_u64 {
         let event = event(AuditType::UserUpdated, &user.id);
-        let patience = Duration::from_millis(1 + n % 20);
+        let limit = Duration::from_millis(1 + n % 20);
         let _ = match n % 3 {
             0 => {
                 let update = fresh.update_user(user.id, &change, None, Authority::Admin, &event);
-                timeout(patience, update).await.map(drop)
+                timeout(limit, update).await.map(drop)
             }
-            1 => timeout(patience, fresh.login(&user.username, &client_id("web")))
+            1 => timeout(limit, fresh.login(&user.username, &client_id("web")))
                 .await
                 .map(drop),
-            _ => timeout(patience, revoke_quietly(&fresh, user.id)).await.map(drop),
+            _ => timeout(limit, revoke_ignoring_errors(&fresh, user.id)).await.map(drop),
         };
     }
     proxy.set(LinkState::Up(Duration::ZERO));
     let idle = async || (connections(&database, "idle in transaction%").await == 0).then_some(());
     eventually("no transaction is left open", Duration::from_secs(10), idle).await;
-    // No connection was given back in the middle of something.
+    // No connection was returned to the pool inside a transaction.
     for _ in 0..50 {
         fresh.login(&user.username, &client_id("web")).await.unwrap();
         fresh
@@ -100,7 +100,7 @@ async fn calls_that_are_given_up_leave_no_transaction_behind() {
     }
 }
 
-async fn revoke_quietly(fresh: &crate::durable::fresh::Fresh, user: countersign::model::UserId) {
+async fn revoke_ignoring_errors(fresh: &crate::durable::fresh::TestStore, user: countersign::model::UserId) {
     let new = countersign::store::NewRevocation {
         target: everything_of(user),
         expires: countersign::store::Expiry::LongestSession,
@@ -109,7 +109,7 @@ async fn revoke_quietly(fresh: &crate::durable::fresh::Fresh, user: countersign:
 }
 
 #[tokio::test]
-async fn a_pooler_in_between_is_noticed() {
+async fn a_pooler_in_transaction_mode_works() {
     let database = Database::fresh().await;
     let between = Pooler::start(&database);
     let stores = [
@@ -117,7 +117,7 @@ async fn a_pooler_in_between_is_noticed() {
         store_with(&database.url_through(between.address()), |_| {}).await,
     ];
     let user = make_user(&stores[0], "ada").await;
-    // Eight connections of two replicas on two servers: a statement that was prepared on one is met on the other.
+    // Eight connections of two replicas share two server connections: prepared statements of one meet the other.
     let logins = (0..8).map(|n| {
         let (fresh, user) = (stores[n % 2].clone(), user.clone());
         async move {

@@ -12,7 +12,7 @@ use crate::durable::samples::*;
 use crate::support::Database;
 
 #[tokio::test]
-async fn of_many_that_migrate_at_once_one_does() {
+async fn of_many_migrations_at_once_one_runs() {
     for _ in 0..3 {
         let database = Database::fresh().await;
         let migrations = (0..6).map(|_| async {
@@ -36,7 +36,7 @@ async fn a_newer_schema_is_refused() {
 }
 
 #[tokio::test]
-async fn every_table_and_column_says_what_it_is() {
+async fn every_table_and_column_has_a_comment() {
     let (database, _) = fresh().await;
     let silent = "SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
                   WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0
@@ -45,7 +45,7 @@ async fn every_table_and_column_says_what_it_is() {
 }
 
 #[tokio::test]
-async fn a_role_that_owns_nothing_is_enough_to_serve() {
+async fn a_role_without_ownership_can_serve() {
     let (database, _) = fresh().await;
     let role = format!("{}_serves", database.name());
     database
@@ -72,7 +72,7 @@ async fn a_role_that_owns_nothing_is_enough_to_serve() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_there_is_one_clear_error() {
+async fn a_missing_database_is_one_clear_error() {
     let (database, _) = fresh().await;
     let urls = [
         database.url().replace(database.name(), "no_such_database"),
@@ -90,7 +90,7 @@ async fn a_database_that_is_not_there_is_one_clear_error() {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_missing_is_an_error_and_not_an_empty_answer() {
+async fn a_missing_schema_is_an_error_and_not_an_empty_result() {
     let database = Database::fresh().await;
     let store = PostgresStore::connect(&config(database.url())).await.unwrap();
     let error = store.login(&name("ada"), &client_id("web")).await.unwrap_err();

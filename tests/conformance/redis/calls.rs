@@ -1,4 +1,4 @@
-//! One call is one run of a script, whatever happens to the connection.
+//! One call runs a script once, whatever happens to the connection.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use countersign::model::{ErrorKind, Rotation};
 use countersign::store::SessionStore as _;
 
 use super::{RECOVERY, TIMEOUT, connect_with, connected, server};
-use crate::sessions::world::{attempt, present, session, successor};
+use crate::sessions::backends::{attempt, present, session, successor};
 use crate::support::eventually;
 use crate::support::proxy::{AfterLoss, Proxy};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_script_that_redis_forgot_is_sent_again() {
+async fn a_script_that_redis_no_longer_knows_is_sent_again() {
     let server = server(&[]).await;
     let store = connected(&server).await;
     let session = session();
@@ -25,7 +25,7 @@ async fn a_script_that_redis_forgot_is_sent_again() {
         );
     }
     let calls = server.command(&["INFO", "commandstats"]);
-    // One EVAL for the creation, one after each flush; nothing is sent as text while Redis knows it.
+    // One EVAL for the creation and one after each flush. A script that Redis knows is not sent as text.
     assert!(calls.contains("cmdstat_eval:calls=4,"), "{calls}");
     store.rotate(&present(&session, 3)).await.unwrap();
     assert!(
@@ -40,41 +40,47 @@ async fn a_script_whose_reply_was_lost_is_not_repeated() {
     let server = server(&[]).await;
     let proxy = Proxy::start(server.address()).await;
     let url = format!("redis://{}", proxy.address());
-    // With time enough to connect again: a client that repeats would do so.
+    // Long enough to connect again: a client that repeats calls would do so.
     let with_deadline = Duration::from_secs(5);
     for (afterwards, timeout) in [(AfterLoss::Close, with_deadline), (AfterLoss::Silence, TIMEOUT)] {
         let store = connect_with(&url, "cs", timeout).await.unwrap();
         let session = session();
-        eventually("it is created", RECOVERY, || async {
+        eventually("the session is created", RECOVERY, || async {
             store.create(&session, 9).await.ok()
         })
         .await;
         let first = attempt(&session, 0, "a");
-        eventually("it is rotated", RECOVERY, || async { store.rotate(&first).await.ok() }).await;
+        eventually("the session is rotated", RECOVERY, || async {
+            store.rotate(&first).await.ok()
+        })
+        .await;
         let lost = proxy.lost();
         proxy.lose_reply(|request| request.windows(7).any(|word| word == b"EVALSHA"), afterwards);
         let error = store.rotate(&attempt(&session, 1, "b")).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::StoreUnavailable, "{error:?}");
         assert_eq!(proxy.lost(), lost + 1);
         let mut retry = attempt(&session, 1, "b");
-        // The connection that is silent is left for another within its timeouts, though the others answer.
+        // Calls leave the silent connection for another one within its timeouts, although the others answer.
         let rotation = eventually("it is answered", RECOVERY, || async { store.rotate(&retry).await.ok() }).await;
-        assert!(matches!(rotation, Rotation::Replayed(_)), "it had run: {rotation:?}");
-        assert_eq!(successor(&rotation).generation, 2, "once");
+        assert!(
+            matches!(rotation, Rotation::Replayed(_)),
+            "the script had run: {rotation:?}"
+        );
+        assert_eq!(successor(&rotation).generation, 2, "it ran once");
         retry.generation = 2;
         assert_eq!(successor(&store.rotate(&retry).await.unwrap()).generation, 3);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_goes_away_leaves_no_half_done_work() {
+async fn a_call_whose_caller_goes_away_completes() {
     let server = server(&[]).await;
     let store = connected(&server).await;
     let session = session();
     store.create(&session, 9).await.unwrap();
     for generation in 0..20 {
         let presented = attempt(&session, generation, "a");
-        // Polled once, so it is on its way, then dropped.
+        // Polled once, so that it is sent, then dropped.
         let mut rotation = store.rotate(&presented);
         let _ = futures_util::poll!(&mut rotation);
         drop(rotation);
@@ -86,7 +92,7 @@ async fn a_caller_that_goes_away_leaves_no_half_done_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_callers_send_stands_in_no_key_and_redis_logs_hold_hashes_only() {
+async fn keys_and_redis_logs_contain_nothing_that_callers_send() {
     let server = server(&["--slowlog-log-slower-than", "0", "--slowlog-max-len", "1000"]).await;
     let store = connected(&server).await;
     let mut session = session();

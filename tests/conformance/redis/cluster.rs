@@ -1,4 +1,4 @@
-//! A cluster whose slots move.
+//! Redis Cluster: slots that move, and failover.
 
 use std::process::Command;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use countersign::model::Rotation;
 use countersign::store::{Announcements as _, SessionStore as _};
 
 use super::{RECOVERY, connect};
-use crate::sessions::world::{attempt, present, session, successor};
+use crate::sessions::backends::{attempt, present, session, successor};
 use crate::support::{Redis as Server, RedisCluster, eventually, ports};
 
 fn id(server: &Server) -> String {
@@ -20,7 +20,7 @@ fn set_slot(server: &Server, slot: &str, words: &[&str]) {
     assert_eq!(server.command(&command), "OK");
 }
 
-/// A further server that replaces `master` when it fails.
+/// Starts a replica that replaces `master` when it fails.
 fn replica_of(master: &Server) -> Server {
     let bus = ports::free().to_string();
     let options = [
@@ -65,13 +65,13 @@ async fn a_session_is_found_while_its_slot_moves_and_after() {
     );
     let port = to.address().port().to_string();
     from.command(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]);
-    // Between its masters: ASK. The call that meets it waits a moment, then fails; nothing else is harmed.
+    // The key is between its masters, which answer ASK. The call waits a moment and then fails.
     let between = store.rotate(&present(&session, 1)).await;
     assert!(between.is_err(), "{between:?}");
     for master in [to, from] {
         set_slot(master, &slot, &["NODE", &id(to)]);
     }
-    // MOVED: the very next call follows it.
+    // The masters answer MOVED: the next call follows it.
     let rotation = store.rotate(&present(&session, 1)).await.unwrap();
     assert!(
         matches!(&rotation, Rotation::Rotated(r) if r.generation == 2),
@@ -84,7 +84,7 @@ async fn a_session_is_found_while_its_slot_moves_and_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_meets_a_moving_key_waits_for_its_arrival() {
+async fn a_call_waits_until_a_moving_key_arrives() {
     let cluster = tokio::task::spawn_blocking(|| RedisCluster::start(3, &[]))
         .await
         .unwrap();
@@ -109,8 +109,8 @@ async fn a_call_that_meets_a_moving_key_waits_for_its_arrival() {
             }
         });
     });
-    // Whether the call or the slot was faster, the rotation happened at most once, and the next call finds it.
-    let retry = eventually("it is found", RECOVERY, || async {
+    // Whether the call or the move was faster, the session rotated at most once, and the next call finds it.
+    let retry = eventually("the session is found", RECOVERY, || async {
         store.rotate(&presented).await.ok()
     })
     .await;
@@ -126,14 +126,14 @@ async fn announcements_cross_a_cluster() {
         connect(&cluster.url(), "cs").await.unwrap(),
         connect(&cluster.url(), "cs").await.unwrap(),
     );
-    let mut heard = super::stream::Ear::new(other.listen()).await;
+    let mut heard = super::stream::StreamListener::new(other.listen()).await;
     let revocation = super::stream::revocation();
     one.announce(std::slice::from_ref(&revocation)).await.unwrap();
     assert_eq!(heard.revocations().await, [revocation]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_promoted_replica_is_found_though_the_one_seed_is_gone() {
+async fn a_promoted_replica_is_found_after_the_only_seed_is_lost() {
     let (mut cluster, replica) = tokio::task::spawn_blocking(|| {
         let cluster = RedisCluster::start(3, &["--cluster-node-timeout", "2000"]);
         let replica = replica_of(&cluster.masters[0]);
@@ -148,7 +148,7 @@ async fn a_promoted_replica_is_found_though_the_one_seed_is_gone() {
         store.create(session, 9).await.unwrap();
     }
     let keys = cluster.masters[0].command(&["DBSIZE"]);
-    eventually("the replica has caught up", RECOVERY, || async {
+    eventually("the replica has all keys", RECOVERY, || async {
         (replica.command(&["DBSIZE"]) == keys).then_some(())
     })
     .await;

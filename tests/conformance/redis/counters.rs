@@ -1,4 +1,4 @@
-//! Counters that tell when Redis came back from an old backup.
+//! Counters that show when Redis was restored from an old backup.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use super::{connect, connected, server};
 use crate::support::RedisCluster;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_counter_advances_and_a_missing_one_starts_from_what_is_known() {
+async fn a_counter_advances_and_a_missing_one_starts_from_the_stored_value() {
     let server = server(&[]).await;
     let store = connected(&server).await;
     let first = store.advance_counters(&[]).await.unwrap();
@@ -19,7 +19,7 @@ async fn one_counter_advances_and_a_missing_one_starts_from_what_is_known() {
     assert_eq!(
         restored,
         [("0".to_owned(), 3)],
-        "what Redis has is what counts: it is 37 steps behind"
+        "the value in Redis counts: it is 37 steps behind"
     );
     server.command(&["FLUSHALL"]);
     assert_eq!(
@@ -29,7 +29,7 @@ async fn one_counter_advances_and_a_missing_one_starts_from_what_is_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_master_of_a_cluster_has_one() {
+async fn each_master_of_a_cluster_has_a_counter() {
     let cluster = tokio::task::spawn_blocking(|| RedisCluster::start(3, &[]))
         .await
         .unwrap();
@@ -39,17 +39,17 @@ async fn each_master_of_a_cluster_has_one() {
     for master in &cluster.masters {
         assert_eq!(master.command(&["KEYS", "cs:counter:*"]).lines().count(), 1);
     }
-    // Another replica, later: the same names, one step further.
+    // Another replica later: the same names, each one step further.
     let other = connect(&cluster.url(), "cs").await.unwrap();
     let mut known = first.clone();
     known.push(("gone".to_owned(), 7));
     known.reverse();
     let second = other.advance_counters(&known).await.unwrap();
     let names = |counters: &[(String, i64)]| counters.iter().map(|(name, _)| name.clone()).collect::<HashSet<_>>();
-    let stays = names(&second).difference(&names(&first)).count();
+    let older_names = names(&second).difference(&names(&first)).count();
     assert!(
-        stays <= 1,
-        "only a master that holds the older name goes by it: {second:?}"
+        older_names <= 1,
+        "only the master that owns the older name uses it: {second:?}"
     );
     assert!(
         second

@@ -1,4 +1,4 @@
-//! How much a session weighs.
+//! The memory that a session takes in Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,31 +6,31 @@ use std::time::Duration;
 use countersign::store::SessionStore as _;
 
 use super::{connect_with, connected, server};
-use crate::sessions::world::{attempt, session_of, user};
+use crate::sessions::backends::{attempt, session_of, user};
 
-/// The goal, in bytes a session, the context apart.
-const MOST: usize = 450;
+/// The limit: bytes per session, without the context.
+const MAX_BYTES: usize = 450;
 
-/// What Redis is told so that it keeps the one session of a user, too, in a few bytes more than the record has.
+/// With this option Redis stores a user's only session, too, in a few bytes more than the record has.
 const COMPACT: &[&str] = &["--hash-max-listpack-value", "256"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_weighs_little() {
+async fn a_session_takes_little_memory() {
     for options in [&[][..], COMPACT] {
-        weigh(options).await;
+        measure(options).await;
     }
 }
 
-#[expect(clippy::print_stdout, reason = "a test says what it measured")]
-async fn weigh(options: &'static [&'static str]) {
+#[expect(clippy::print_stdout, reason = "the test prints what it measured")]
+async fn measure(options: &'static [&'static str]) {
     let server = server(options).await;
     let store = connected(&server).await;
-    for (count, most) in [(1, MOST), (10, MOST), (50, MOST)] {
+    for (count, max) in [(1, MAX_BYTES), (10, MAX_BYTES), (50, MAX_BYTES)] {
         let user = user();
         for _ in 0..count {
             let session = session_of(user);
             store.create(&session, 1000).await.unwrap();
-            // As it is after a refresh whose attempt id is a UUID.
+            // After a refresh, the record holds the attempt id, here a UUID.
             let id = session.id.to_string();
             store.rotate(&attempt(&session, 0, &id)).await.unwrap();
         }
@@ -40,21 +40,21 @@ async fn weigh(options: &'static [&'static str]) {
             .parse()
             .unwrap();
         println!("{count} sessions of a user {options:?}: {} bytes each", bytes / count);
-        assert!(bytes / count <= most, "{count} sessions: {bytes} bytes");
+        assert!(bytes / count <= max, "{count} sessions: {bytes} bytes");
     }
 }
 
-/// Long, and of interest where the record or a version of Redis changes: run it by name.
+/// Takes long, and is useful when the record or the version of Redis changes: run it by name.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "loads a million sessions"]
-async fn a_million_sessions_weigh_little() {
+async fn a_million_sessions_take_little_memory() {
     const SESSIONS: usize = 1_000_000;
     const CALLERS: usize = 100;
-    for (of_a_user, options) in [(1, &[][..]), (1, COMPACT), (10, &[][..])] {
+    for (per_user, options) in [(1, &[][..]), (1, COMPACT), (10, &[][..])] {
         let server = server(options).await;
-        // It is the weight that is measured, not the pace.
+        // A long timeout: the memory is measured, not the speed.
         let store = Arc::new(connect_with(&server.url(), "cs", Duration::from_mins(1)).await.unwrap());
-        let occupied = || {
+        let used_memory = || {
             let memory = server.command(&["INFO", "memory"]);
             let line = memory
                 .lines()
@@ -62,14 +62,14 @@ async fn a_million_sessions_weigh_little() {
                 .unwrap();
             line.trim().parse::<usize>().unwrap()
         };
-        let before = occupied();
+        let before = used_memory();
         let callers: Vec<_> = (0..CALLERS)
             .map(|_| {
                 let store = store.clone();
                 tokio::spawn(async move {
-                    for _ in 0..SESSIONS / CALLERS / of_a_user {
+                    for _ in 0..SESSIONS / CALLERS / per_user {
                         let user = user();
-                        for _ in 0..of_a_user {
+                        for _ in 0..per_user {
                             let session = session_of(user);
                             store.create(&session, 1000).await.unwrap();
                             let id = session.id.to_string();
@@ -82,8 +82,11 @@ async fn a_million_sessions_weigh_little() {
         for caller in callers {
             caller.await.unwrap();
         }
-        let each = (occupied() - before) / SESSIONS;
-        println!("{SESSIONS} sessions, {of_a_user} of a user {options:?}: {each} bytes each, everything counted");
-        assert!(each <= MOST + 100, "with the keys' own table and expiries: {each}");
+        let each = (used_memory() - before) / SESSIONS;
+        println!("{SESSIONS} sessions, {per_user} of a user {options:?}: {each} bytes each, all memory counted");
+        assert!(
+            each <= MAX_BYTES + 100,
+            "including the tables of keys and expiries: {each}"
+        );
     }
 }

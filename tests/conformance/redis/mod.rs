@@ -1,14 +1,14 @@
-//! What only Redis can do, and what only Redis can do to us.
+//! Behaviour that only the Redis store has, and faults that only Redis has.
 
 mod calls;
 mod cluster;
 mod counters;
-mod fit;
-mod gone;
 mod memory;
 mod stream;
 mod throttles;
 mod tls;
+mod unreachable;
+mod unusable;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,24 +20,24 @@ use countersign::store::redis::{ConnectError, Redis, Settings};
 
 use crate::support::{Redis as Server, eventually};
 
-/// The command timeout of tests about giving up.
+/// The command timeout of tests about timeouts.
 pub const TIMEOUT: Duration = Duration::from_millis(300);
 
 pub const POOL: usize = 2;
 
-/// The command timeout of all others: a busy machine is no fault.
-const PATIENT: Duration = Duration::from_secs(5);
+/// The command timeout of all other tests, long enough for a busy machine.
+const LONG_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// After this, what was broken and is whole again is used again.
+/// Within this time, a server that works again is used again.
 pub const RECOVERY: Duration = Duration::from_secs(30);
 
-/// A server, started where nobody waits for it.
+/// Starts a server without blocking the runtime.
 pub async fn server(options: &'static [&'static str]) -> Server {
     tokio::task::spawn_blocking(|| Server::start(options)).await.unwrap()
 }
 
 pub async fn connect(url: &str, prefix: &str) -> Result<Redis, ConnectError> {
-    connect_with(url, prefix, PATIENT).await
+    connect_with(url, prefix, LONG_TIMEOUT).await
 }
 
 pub async fn connect_with(url: &str, prefix: &str, timeout: Duration) -> Result<Redis, ConnectError> {
@@ -55,6 +55,6 @@ pub async fn connected(server: &Server) -> Redis {
 }
 
 /// Waits until Redis is used again.
-pub async fn back(store: &Redis) {
+pub async fn wait_until_used(store: &Redis) {
     eventually("Redis is used again", RECOVERY, || async { store.ping().await.ok() }).await;
 }

@@ -1,4 +1,4 @@
-//! Announcements: what is said is heard, and what may have been missed is told of.
+//! Announcements: every listener receives them in order, and is told of a gap if it may have missed some.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{POOL, connected, server};
-use crate::sessions::world::now;
+use crate::sessions::backends::now;
 use crate::support::eventually;
 
 const STREAM: &str = "cs:revocations";
@@ -24,22 +24,21 @@ pub fn revocation() -> Revocation {
     }
 }
 
-/// A listener that is past its first gap.
-pub struct Ear(mpsc::Receiver<Heard>);
+/// A listener that has received its first gap.
+pub struct StreamListener(mpsc::Receiver<Heard>);
 
-impl Ear {
+impl StreamListener {
     pub async fn new(receiver: mpsc::Receiver<Heard>) -> Self {
-        let mut ear = Self(receiver);
-        ear.gap("the first thing heard is that something may have been missed")
-            .await;
-        ear
+        let mut listener = Self(receiver);
+        listener.gap("the first event is a gap").await;
+        listener
     }
 
     async fn next(&mut self) -> Heard {
         timeout(Duration::from_secs(10), self.0.recv())
             .await
-            .expect("something is heard")
-            .expect("the reader lives")
+            .expect("an event arrives")
+            .expect("the reader runs")
     }
 
     pub async fn revocations(&mut self) -> Vec<Revocation> {
@@ -49,85 +48,92 @@ impl Ear {
         }
     }
 
-    /// Waits for a gap; what is heard before it is of no interest.
+    /// Waits for a gap and ignores the revocations before it.
     pub async fn gap(&mut self, why: &str) {
         while let Heard::Revocations(_) = timeout(Duration::from_secs(10), self.next()).await.expect(why) {}
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_announced_is_heard_by_all_in_order() {
+async fn every_listener_receives_all_announcements_in_order() {
     let server = server(&[]).await;
     let (one, other) = (connected(&server).await, connected(&server).await);
-    let mut ears = [Ear::new(one.listen()).await, Ear::new(other.listen()).await];
-    let said: Vec<_> = (0..300).map(|_| revocation()).collect();
-    one.announce(&said).await.unwrap();
+    let mut listeners = [
+        StreamListener::new(one.listen()).await,
+        StreamListener::new(other.listen()).await,
+    ];
+    let announced: Vec<_> = (0..300).map(|_| revocation()).collect();
+    one.announce(&announced).await.unwrap();
     other.announce(&[]).await.unwrap();
-    for ear in &mut ears {
+    for listener in &mut listeners {
         let mut heard = Vec::new();
-        while heard.len() < said.len() {
-            heard.extend(ear.revocations().await);
+        while heard.len() < announced.len() {
+            heard.extend(listener.revocations().await);
         }
-        assert_eq!(heard, said);
+        assert_eq!(heard, announced);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_happens_to_the_stream_is_a_gap() {
+async fn every_damage_to_the_stream_is_a_gap() {
     let server = server(&[]).await;
     let store = connected(&server).await;
-    let mut ear = Ear::new(store.listen()).await;
-    let say = async || {
-        let said = revocation();
-        store.announce(std::slice::from_ref(&said)).await.unwrap();
-        said
+    let mut listener = StreamListener::new(store.listen()).await;
+    let announce = async || {
+        let announced = revocation();
+        store.announce(std::slice::from_ref(&announced)).await.unwrap();
+        announced
     };
-    let said = say().await;
-    assert_eq!(ear.revocations().await, [said]);
+    let announced = announce().await;
+    assert_eq!(listener.revocations().await, [announced]);
 
     server.command(&["DEL", STREAM]);
-    ear.gap("deleted").await;
-    let said = say().await;
-    assert_eq!(ear.revocations().await, [said]);
+    listener.gap("deleted").await;
+    let announced = announce().await;
+    assert_eq!(listener.revocations().await, [announced]);
 
     server.command(&["FLUSHALL"]);
-    say().await;
-    ear.gap("deleted and begun again").await;
+    announce().await;
+    listener.gap("deleted and begun again").await;
 
-    // Two at once, the first trimmed away before anybody could read it.
+    // Two messages at once, the first of which is trimmed before a reader gets it.
     let script = "redis.call('XADD', KEYS[1], '*', 'a', 'b') redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)";
     server.command(&["EVAL", script, "1", STREAM]);
-    ear.gap("trimmed").await;
+    listener.gap("trimmed").await;
 
     server.command(&["XADD", STREAM, "*", "message", r#"{"v":2}"#]);
-    ear.gap("of a later version").await;
+    listener.gap("of a later version").await;
 
-    // A snapshot from before the place that was reached: the ids begin below it.
+    // An older snapshot: its ids are below the last id that was read.
     server.command(&["DEL", STREAM]);
     server.command(&["XADD", STREAM, "5-1", "after", "0-0", "message", "x"]);
-    ear.gap("older").await;
-    let said = say().await;
-    assert_eq!(ear.revocations().await, [said]);
+    listener.gap("older").await;
+    let announced = announce().await;
+    assert_eq!(listener.revocations().await, [announced]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_connection_is_a_gap_and_what_follows_is_heard() {
+async fn a_lost_connection_is_a_gap_and_later_announcements_arrive() {
     let mut server = server(&["--appendonly", "yes"]).await;
     let store = connected(&server).await;
-    let mut ear = Ear::new(store.listen()).await;
+    let mut listener = StreamListener::new(store.listen()).await;
     server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    ear.gap("the connection was killed").await;
+    listener.gap("the connection was killed").await;
     server.kill();
     server.launch();
-    ear.gap("the server was restarted").await;
-    let said = eventually("it can be announced again", super::RECOVERY, || async {
-        let said = revocation();
-        store.announce(std::slice::from_ref(&said)).await.ok().map(|()| said)
+    listener.gap("the server was restarted").await;
+    let announced = eventually("announcements work again", super::RECOVERY, || async {
+        let announced = revocation();
+        store
+            .announce(std::slice::from_ref(&announced))
+            .await
+            .ok()
+            .map(|()| announced)
     })
     .await;
     loop {
-        if let Heard::Revocations(heard) = ear.next().await
-            && heard.contains(&said)
+        if let Heard::Revocations(heard) = listener.next().await
+            && heard.contains(&announced)
         {
             break;
         }
@@ -135,23 +141,23 @@ async fn a_lost_connection_is_a_gap_and_what_follows_is_heard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_server_is_a_gap_once_it_is_thawed() {
+async fn a_frozen_server_is_a_gap_when_it_resumes() {
     let mut server = server(&[]).await;
     let store = connected(&server).await;
-    let mut ear = Ear::new(store.listen()).await;
+    let mut listener = StreamListener::new(store.listen()).await;
     server.freeze();
     // Longer than a read may take.
     tokio::time::sleep(Duration::from_secs(3)).await;
     server.thaw();
-    ear.gap("it was silent").await;
+    listener.gap("Redis was silent").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listener_that_lags_is_told_and_holds_up_nobody() {
+async fn a_slow_listener_gets_a_gap_and_delays_no_other() {
     let server = server(&[]).await;
     let store = connected(&server).await;
     let lagging = store.listen();
-    let mut attentive = Ear::new(store.listen()).await;
+    let mut attentive = StreamListener::new(store.listen()).await;
     let last = revocation();
     let awaited = last.clone();
     let all = tokio::spawn(async move { while !attentive.revocations().await.contains(&awaited) {} });
@@ -163,29 +169,33 @@ async fn a_listener_that_lags_is_told_and_holds_up_nobody() {
     }
     store.announce(&[last]).await.unwrap();
     all.await.unwrap();
-    let mut lagging = Ear::new(lagging).await;
-    lagging.gap("more was said than it has room for").await;
-    let said = revocation();
-    store.announce(std::slice::from_ref(&said)).await.unwrap();
-    assert_eq!(lagging.revocations().await, [said]);
+    let mut lagging = StreamListener::new(lagging).await;
+    lagging.gap("there were more events than its buffer holds").await;
+    let announced = revocation();
+    store.announce(std::slice::from_ref(&announced)).await.unwrap();
+    assert_eq!(lagging.revocations().await, [announced]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_leaves_takes_its_connections_along() {
+async fn dropped_listeners_and_stores_close_their_connections() {
     let server = server(&[]).await;
     let store = connected(&server).await;
     let connected = async |count: usize| {
-        eventually("so many connections are open", Duration::from_secs(10), || async {
-            let open = server.command(&["CLIENT", "LIST", "TYPE", "normal"]).lines().count();
-            // One is that of the question.
-            (open == count + 1).then_some(())
-        })
+        eventually(
+            "this number of connections is open",
+            Duration::from_secs(10),
+            || async {
+                let open = server.command(&["CLIENT", "LIST", "TYPE", "normal"]).lines().count();
+                // One more is the connection of this command.
+                (open == count + 1).then_some(())
+            },
+        )
         .await;
     };
     connected(POOL).await;
-    let ear = Ear::new(store.listen()).await;
+    let listener = StreamListener::new(store.listen()).await;
     connected(POOL + 1).await;
-    drop(ear);
+    drop(listener);
     connected(POOL).await;
     drop(store);
     connected(0).await;

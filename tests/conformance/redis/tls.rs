@@ -1,4 +1,4 @@
-//! `rediss://`: the certificate must be of an authority that the system trusts.
+//! `rediss://`: the system must trust the authority of the certificate.
 
 use std::process::Command;
 
@@ -7,11 +7,11 @@ use countersign::store::SessionStore as _;
 use super::connect;
 use crate::support::{Redis as Server, guard, ports};
 
-/// The test below runs itself in a process of its own, whose environment says what to trust.
+/// The test below runs itself in other processes, whose environment says which authority they trust.
 const URL: &str = "COUNTERSIGN_TEST_REDISS_URL";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_trusted_certificate_will_do() {
+async fn only_a_trusted_certificate_is_accepted() {
     if let Some(url) = std::env::var_os(URL) {
         let store = connect(url.to_str().unwrap(), "cs").await.unwrap();
         store.ping().await.unwrap();
@@ -45,7 +45,7 @@ async fn only_a_trusted_certificate_will_do() {
     let trusting = |trusts: bool| {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
-            .args(["--exact", "redis::tls::only_a_trusted_certificate_will_do"])
+            .args(["--exact", "redis::tls::only_a_trusted_certificate_is_accepted"])
             .env(URL, &url);
         if trusts {
             command.env("SSL_CERT_FILE", &certificate);

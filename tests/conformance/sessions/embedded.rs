@@ -1,4 +1,4 @@
-//! What only the embedded store shows, because its clock can be set: the edges of every span, and the clean-up.
+//! Cases for the embedded store only, whose clock a test can set: the exact end of each duration, and the clean-up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,11 +10,11 @@ use countersign::model::session::{EXPIRED_RECORD_TTL, NewSession};
 use countersign::store::SessionStore as _;
 use countersign::store::sqlite::{Database, Mode};
 
-use super::world::{IDLE, LIFE, LONG, attempt, present, session, session_of, successor, user};
+use super::backends::{IDLE, LIFE, LONG, attempt, present, session, session_of, successor, user};
 
-const MOMENT: Duration = Duration::from_millis(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// The wall clock, and the time that has passed.
+/// A wall clock and a monotonic clock that the test moves.
 #[derive(Debug)]
 struct SetClock(AtomicI64, AtomicI64);
 
@@ -36,7 +36,7 @@ impl Clock for SetClock {
 }
 
 fn just_before(span: Duration) -> Duration {
-    span.checked_sub(MOMENT).unwrap()
+    span.checked_sub(MILLISECOND).unwrap()
 }
 
 struct Embedded {
@@ -56,7 +56,7 @@ fn embedded() -> Embedded {
 }
 
 impl Embedded {
-    /// A session that began just now.
+    /// Creates a session that begins now.
     async fn begin(&self, new: NewSession) -> NewSession {
         let now = self.clock.now();
         let new = NewSession {
@@ -79,28 +79,28 @@ async fn the_grace_ends_to_the_millisecond_and_never_restarts() {
         let replay = it.store.rotate(&attempt(&session, 0, "a")).await.unwrap();
         assert!(matches!(replay, Rotation::Replayed(_)), "{replay:?}");
     }
-    it.clock.forward(MOMENT);
+    it.clock.forward(MILLISECOND);
     let late = it.store.rotate(&attempt(&session, 0, "a")).await.unwrap();
     assert!(matches!(late, Rotation::Reused(_)), "{late:?}");
 }
 
 #[tokio::test]
-async fn a_session_ends_to_the_millisecond_and_lingers_an_hour() {
+async fn a_session_expires_to_the_millisecond_and_its_record_stays_for_an_hour() {
     let it = embedded();
     let session = it.begin(session()).await;
     it.clock.forward(just_before(IDLE));
     assert_eq!(it.store.list(session.user, 1).await.unwrap().len(), 1);
-    it.clock.forward(MOMENT);
+    it.clock.forward(MILLISECOND);
     assert!(it.store.list(session.user, 1).await.unwrap().is_empty());
     assert_eq!(it.store.rotate(&present(&session, 0)).await.unwrap(), Rotation::Expired);
     it.clock.forward(just_before(EXPIRED_RECORD_TTL));
     assert_eq!(it.store.rotate(&present(&session, 0)).await.unwrap(), Rotation::Expired);
-    it.clock.forward(MOMENT);
+    it.clock.forward(MILLISECOND);
     assert_eq!(it.store.rotate(&present(&session, 0)).await.unwrap(), Rotation::Unknown);
 }
 
 #[tokio::test]
-async fn a_refresh_puts_off_the_idle_expiry_but_not_the_absolute_one() {
+async fn a_refresh_extends_the_idle_expiry_but_not_the_absolute_one() {
     let it = embedded();
     let session = it.begin(session()).await;
     let mut generation = 0;
@@ -119,7 +119,7 @@ async fn a_refresh_puts_off_the_idle_expiry_but_not_the_absolute_one() {
 }
 
 #[tokio::test]
-async fn a_clock_that_steps_back_reopens_nothing() {
+async fn a_clock_that_steps_back_does_not_extend_the_grace() {
     let it = embedded();
     let session = it.begin(session()).await;
     it.store.rotate(&attempt(&session, 0, "a")).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_clock_that_steps_back_reopens_nothing() {
 }
 
 #[tokio::test]
-async fn what_counts_as_absent_is_removed_in_batches() {
+async fn records_that_count_as_absent_are_removed_in_batches() {
     let it = embedded();
     for _ in 0..5 {
         it.begin(session()).await;
@@ -141,7 +141,7 @@ async fn what_counts_as_absent_is_removed_in_batches() {
     assert_eq!(it.store.purge_sessions(3).await.unwrap(), 0, "expired is not absent");
     it.clock.forward(just_before(EXPIRED_RECORD_TTL));
     assert_eq!(it.store.purge_sessions(3).await.unwrap(), 0);
-    it.clock.forward(MOMENT);
+    it.clock.forward(MILLISECOND);
     let mut removed = Vec::new();
     for _ in 0..3 {
         removed.push(it.store.purge_sessions(3).await.unwrap());
@@ -151,7 +151,7 @@ async fn what_counts_as_absent_is_removed_in_batches() {
 }
 
 #[tokio::test]
-async fn a_clock_that_leaps_ahead_removes_nothing() {
+async fn a_clock_that_jumps_ahead_removes_no_session() {
     let it = embedded();
     let session = it.begin(session()).await;
     it.clock.0.fetch_add(millis(LIFE * 100), Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Sessions as things: made, listed, crowded, ended.
+//! Sessions: created, listed, limited in number, ended.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use countersign::clock::UnixMillis;
 use countersign::model::session::{EXPIRED_RECORD_TTL, NewSession, SessionView};
 use countersign::model::{ClientId, Epochs, Rotation, SessionContext, SessionId};
 
-use super::world::{IDLE, World, attempt, now, present, session, session_of, successor, user};
+use super::backends::{Backend, IDLE, attempt, now, present, session, session_of, successor, user};
 
 fn ids(views: &[SessionView]) -> Vec<SessionId> {
     views.iter().map(|view| view.id).collect()
@@ -16,7 +16,7 @@ fn client(id: &str) -> ClientId {
     ClientId::parse(id, "client_id").unwrap()
 }
 
-pub async fn a_session_is_listed_as_it_was_made(world: World) {
+pub async fn a_session_is_listed_as_it_was_made(backend: Backend) {
     let new = NewSession {
         client: client("web.app"),
         context: SessionContext {
@@ -26,9 +26,9 @@ pub async fn a_session_is_listed_as_it_was_made(world: World) {
         },
         ..session()
     };
-    let created = world.store.create(&new, 10).await.unwrap();
+    let created = backend.store.create(&new, 10).await.unwrap();
     assert!(created.over_limit.is_empty());
-    let listed = world.store.list(new.user, 1).await.unwrap();
+    let listed = backend.store.list(new.user, 1).await.unwrap();
     let view = SessionView {
         id: new.id,
         client: new.client.clone(),
@@ -43,22 +43,25 @@ pub async fn a_session_is_listed_as_it_was_made(world: World) {
     assert_eq!(listed, [view]);
     assert!(created.idle_expires >= new.created.plus(IDLE) && created.idle_expires < now().plus(IDLE * 2));
     assert!(
-        world.store.list(new.user, 2).await.unwrap().is_empty(),
-        "of another era"
+        backend.store.list(new.user, 2).await.unwrap().is_empty(),
+        "a session of another era"
     );
-    assert!(world.store.list(user(), 1).await.unwrap().is_empty(), "of nobody");
+    assert!(
+        backend.store.list(user(), 1).await.unwrap().is_empty(),
+        "a user without sessions"
+    );
 }
 
-pub async fn a_refresh_updates_what_it_names(world: World) {
+pub async fn a_refresh_updates_the_fields_it_names(backend: Backend) {
     let mut new = session();
     new.context.user_agent = "old".into();
     new.context.device_name = "phone".into();
-    let new = world.begin(new).await;
+    let new = backend.begin(new).await;
     let mut presented = present(&new, 0);
     presented.context.user_agent = "new".into();
     presented.context.ip_address = "192.0.2.1".into();
-    let rotated = successor(&world.rotate(&presented).await).clone();
-    let listed = world.store.list(new.user, 1).await.unwrap();
+    let rotated = successor(&backend.rotate(&presented).await).clone();
+    let listed = backend.store.list(new.user, 1).await.unwrap();
     let context = SessionContext {
         user_agent: "new".into(),
         ip_address: "192.0.2.1".into(),
@@ -71,7 +74,7 @@ pub async fn a_refresh_updates_what_it_names(world: World) {
     );
 }
 
-pub async fn a_crowd_is_told_of_at_the_limit(world: World) {
+pub async fn sessions_over_the_limit_are_returned_and_not_removed(backend: Backend) {
     let user = user();
     let start = now();
     let at = |age: u64| NewSession {
@@ -89,43 +92,46 @@ pub async fn a_crowd_is_told_of_at_the_limit(world: World) {
     };
     let reused = at(50);
     for session in [elsewhere, other_era, expired, reused.clone()] {
-        world.begin(session).await;
+        backend.begin(session).await;
     }
-    world.rotate(&present(&reused, 0)).await;
+    backend.rotate(&present(&reused, 0)).await;
     assert!(matches!(
-        world.rotate(&attempt(&reused, 0, "x")).await,
+        backend.rotate(&attempt(&reused, 0, "x")).await,
         Rotation::Reused(_)
     ));
 
     let (young, old) = (at(1), at(9));
-    assert!(world.store.create(&young, 2).await.unwrap().over_limit.is_empty());
+    assert!(backend.store.create(&young, 2).await.unwrap().over_limit.is_empty());
     assert!(
-        world.store.create(&old, 2).await.unwrap().over_limit.is_empty(),
+        backend.store.create(&old, 2).await.unwrap().over_limit.is_empty(),
         "at the limit"
     );
     let newest = at(0);
-    let over_limit = world.store.create(&newest, 2).await.unwrap().over_limit;
+    let over_limit = backend.store.create(&newest, 2).await.unwrap().over_limit;
     assert_eq!(
         ids(&over_limit),
         [old.id, young.id],
-        "past it: the others, oldest first"
+        "over the limit: the other sessions, oldest first"
     );
     assert_eq!(
-        world.store.list(user, 1).await.unwrap().len(),
+        backend.store.list(user, 1).await.unwrap().len(),
         4,
-        "nothing was evicted by the store"
+        "the store removed nothing"
     );
 }
 
-pub async fn ending_a_session_ends_it_once(world: World) {
-    let session = world.begin(session()).await;
-    assert!(!world.store.end(user(), session.id).await.unwrap(), "of somebody else");
-    assert!(world.store.end(session.user, session.id).await.unwrap());
-    assert!(!world.store.end(session.user, session.id).await.unwrap());
-    assert_eq!(world.rotate(&present(&session, 0)).await, Rotation::Unknown);
+pub async fn a_session_ends_once(backend: Backend) {
+    let session = backend.begin(session()).await;
+    assert!(
+        !backend.store.end(user(), session.id).await.unwrap(),
+        "a session of another user"
+    );
+    assert!(backend.store.end(session.user, session.id).await.unwrap());
+    assert!(!backend.store.end(session.user, session.id).await.unwrap());
+    assert_eq!(backend.rotate(&present(&session, 0)).await, Rotation::Unknown);
 }
 
-pub async fn ending_a_user_spares_later_log_ins_and_the_kept_session(world: World) {
+pub async fn ending_a_user_keeps_later_logins_and_the_kept_session(backend: Backend) {
     let user = user();
     let with_epoch = |epoch| NewSession {
         epochs: Epochs {
@@ -135,15 +141,15 @@ pub async fn ending_a_user_spares_later_log_ins_and_the_kept_session(world: Worl
         ..session_of(user)
     };
     let (early, kept, same, later) = (with_epoch(1), with_epoch(2), with_epoch(5), with_epoch(9));
-    let dead = NewSession {
+    let expired = NewSession {
         idle_ttl: Duration::ZERO,
         ..with_epoch(1)
     };
-    for session in [&early, &kept, &same, &later, &dead] {
-        world.begin(session.clone()).await;
+    for session in [&early, &kept, &same, &later, &expired] {
+        backend.begin(session.clone()).await;
     }
     assert_eq!(
-        world.store.end_user(user, 5, Some(kept.id)).await.unwrap(),
+        backend.store.end_user(user, 5, Some(kept.id)).await.unwrap(),
         1,
         "only live ones are counted"
     );
@@ -152,20 +158,26 @@ pub async fn ending_a_user_spares_later_log_ins_and_the_kept_session(world: Worl
         (&kept, true),
         (&same, true),
         (&later, true),
-        (&dead, false),
+        (&expired, false),
     ] {
-        let rotation = world.rotate(&present(session, 0)).await;
+        let rotation = backend.rotate(&present(session, 0)).await;
         assert_eq!(rotation != Rotation::Unknown, lives, "{rotation:?}");
     }
-    assert_eq!(world.store.end_user(user, i64::from(u32::MAX), None).await.unwrap(), 3);
-    assert!(world.store.list(user, 1).await.unwrap().is_empty());
-    assert_eq!(world.store.end_user(user, i64::from(u32::MAX), None).await.unwrap(), 0);
+    assert_eq!(
+        backend.store.end_user(user, i64::from(u32::MAX), None).await.unwrap(),
+        3
+    );
+    assert!(backend.store.list(user, 1).await.unwrap().is_empty());
+    assert_eq!(
+        backend.store.end_user(user, i64::from(u32::MAX), None).await.unwrap(),
+        0
+    );
 }
 
-pub async fn any_text_is_kept_as_it_is(world: World) {
+pub async fn any_text_is_stored_unchanged(backend: Backend) {
     let mut texts: Vec<String> = serde_json::from_str(include_str!("../../vectors/strings/blns.json")).unwrap();
     texts.retain(|text| text.len() <= 255);
-    let ours = [
+    let more = [
         "\r\nFLUSHALL\r\n",
         "{tag}",
         "}{",
@@ -177,7 +189,7 @@ pub async fn any_text_is_kept_as_it_is(world: World) {
         "subscribe",
         "nil",
     ];
-    texts.extend(ours.map(ToOwned::to_owned));
+    texts.extend(more.map(ToOwned::to_owned));
     texts.push("é".repeat(64));
     for text in &texts {
         let context = SessionContext {
@@ -187,39 +199,39 @@ pub async fn any_text_is_kept_as_it_is(world: World) {
         };
         let mut new = session();
         new.context = context.clone();
-        let new = world.begin(new).await;
+        let new = backend.begin(new).await;
         assert_eq!(
-            world.store.list(new.user, 1).await.unwrap()[0].context,
+            backend.store.list(new.user, 1).await.unwrap()[0].context,
             context,
             "{text:?}"
         );
         let mut presented = present(&new, 0);
         presented.attempt_id = text.chars().take(16).collect();
         presented.context = context.clone();
-        assert_eq!(successor(&world.rotate(&presented).await).generation, 1);
-        let again = world.rotate(&presented).await;
+        assert_eq!(successor(&backend.rotate(&presented).await).generation, 1);
+        let again = backend.rotate(&presented).await;
         assert!(matches!(again, Rotation::Replayed(_)), "{text:?}: {again:?}");
         assert_eq!(
-            world.store.list(new.user, 1).await.unwrap()[0].context,
+            backend.store.list(new.user, 1).await.unwrap()[0].context,
             context,
             "{text:?}"
         );
     }
 }
 
-pub async fn a_thousand_sessions_end_in_one_call(world: World) {
+pub async fn a_thousand_sessions_end_in_one_call(backend: Backend) {
     let user = user();
     for _ in 0..1000 {
-        world.store.create(&session_of(user), u32::MAX).await.unwrap();
+        backend.store.create(&session_of(user), u32::MAX).await.unwrap();
     }
-    assert_eq!(world.store.list(user, 1).await.unwrap().len(), 1000);
+    assert_eq!(backend.store.list(user, 1).await.unwrap().len(), 1000);
     let long_ago = NewSession {
         expires: UnixMillis(1).plus(EXPIRED_RECORD_TTL),
         ..session_of(user)
     };
-    world.begin(long_ago).await;
+    backend.begin(long_ago).await;
     assert_eq!(
-        world.store.end_user(user, i64::from(u32::MAX), None).await.unwrap(),
+        backend.store.end_user(user, i64::from(u32::MAX), None).await.unwrap(),
         1000
     );
 }

@@ -1,12 +1,12 @@
-//! Live sessions: one list of cases, run on SQLite, on one Redis and on a Redis Cluster of three masters.
+//! Live sessions: one list of cases, run on SQLite, on a single Redis and on a Redis Cluster of three masters.
 
+pub mod backends;
 mod embedded;
 mod lifecycle;
 mod narrowing;
 mod races;
 mod table;
 mod walk;
-pub mod world;
 
 use lifecycle::*;
 use narrowing::*;
@@ -16,34 +16,34 @@ use walk::*;
 
 /// A store on each backend.
 mod fresh {
-    pub use super::world::{cluster, redis, sqlite};
+    pub use super::backends::{cluster, redis, sqlite};
 }
 
 on_each!([sqlite, redis, cluster] [
     the_current_token_rotates,
-    the_previous_token_is_answered_again_and_nothing_moves,
-    a_grace_of_zero_answers_nothing_again,
+    the_previous_token_gets_the_same_successor_and_nothing_changes,
+    with_a_grace_of_zero_the_previous_token_is_reuse,
     attempts_are_compared_exactly_unless_tolerant,
     three_rotations_and_a_replay_in_one_second,
-    a_tombstone_is_found_by_every_generation,
-    evidence_tells_whether_the_successor_was_used,
-    a_token_ahead_is_followed,
+    after_a_reuse_every_generation_is_reuse,
+    evidence_says_whether_the_successor_was_used,
+    the_record_follows_a_token_that_is_ahead,
     too_far_ahead_drops_the_record,
-    strangers_are_unknown,
-    expired_is_not_absent,
+    a_wrong_secret_era_user_or_session_is_unknown,
+    an_expired_session_is_not_an_absent_one,
     a_refusal_changes_nothing,
-    a_token_is_for_somebody,
-    what_does_not_fit_moves_nothing,
-    a_right_on_countersign_brings_its_audience,
-    random_requests_are_narrowed_as_the_model_does,
+    a_token_needs_an_audience,
+    a_token_that_would_be_too_large_moves_nothing,
+    a_caller_scope_brings_countersigns_audience,
+    random_requests_are_narrowed_as_by_the_model,
     a_session_is_listed_as_it_was_made,
-    a_refresh_updates_what_it_names,
-    a_crowd_is_told_of_at_the_limit,
-    ending_a_session_ends_it_once,
-    ending_a_user_spares_later_log_ins_and_the_kept_session,
-    any_text_is_kept_as_it_is,
+    a_refresh_updates_the_fields_it_names,
+    sessions_over_the_limit_are_returned_and_not_removed,
+    a_session_ends_once,
+    ending_a_user_keeps_later_logins_and_the_kept_session,
+    any_text_is_stored_unchanged,
     a_thousand_sessions_end_in_one_call,
     one_of_fifty_rotations_wins,
-    fifty_different_attempts_end_the_session_once,
-    random_walks_follow_the_model,
+    fifty_different_attempts_are_one_reuse,
+    random_sequences_follow_the_model,
 ]);

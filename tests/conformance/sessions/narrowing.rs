@@ -1,4 +1,4 @@
-//! What a refresh may ask for: the Lua script and the Rust function say the same.
+//! What a refresh may request: the Lua script and the Rust functions decide the same.
 
 use countersign::model::Rotation;
 use countersign::model::grant::{Allowed, Narrowing, json_len, narrow, narrow_audience};
@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
-use super::world::{World, attempt, names, present, session, successor};
+use super::backends::{Backend, attempt, names, present, session, successor};
 
-pub async fn a_refusal_changes_nothing(world: World) {
-    let session = world.begin(session()).await;
+pub async fn a_refusal_changes_nothing(backend: Backend) {
+    let session = backend.begin(session()).await;
     let wide = present(&session, 0);
     let ask = |scope: &[&str], audience: &[&str]| Presented {
         scope: names(scope),
@@ -28,58 +28,58 @@ pub async fn a_refusal_changes_nothing(world: World) {
         (narrowed.clone(), Refusal::LostScope("write".into())),
         (elsewhere, Refusal::LostAudience("api".into())),
     ] {
-        assert_eq!(world.rotate(&presented).await, Rotation::Refused(refusal));
+        assert_eq!(backend.rotate(&presented).await, Rotation::Refused(refusal));
     }
     let silent = Presented {
         scope: Vec::new(),
         ..narrowed.clone()
     };
     assert_eq!(
-        successor(&world.rotate(&silent).await).scope,
+        successor(&backend.rotate(&silent).await).scope,
         ["read"],
         "a loss is silent unless it was asked for"
     );
     assert_eq!(
-        successor(&world.rotate(&present(&session, 1)).await).scope,
+        successor(&backend.rotate(&present(&session, 1)).await).scope,
         ["read", "write"],
         "the session keeps its grant"
     );
     let mut replay = attempt(&session, 1, "");
     replay.scope = names(&["write"]);
     assert_eq!(
-        successor(&world.rotate(&replay).await).scope,
+        successor(&backend.rotate(&replay).await).scope,
         ["write"],
-        "a replay is narrowed as it asks"
+        "a replay is narrowed as it requests"
     );
     replay.scope = names(&["admin"]);
-    assert!(matches!(world.rotate(&replay).await, Rotation::Refused(_)));
+    assert!(matches!(backend.rotate(&replay).await, Rotation::Refused(_)));
     replay.attempt_id = "thief".into();
     assert!(
-        matches!(world.rotate(&replay).await, Rotation::Reused(_)),
-        "reuse is told first"
+        matches!(backend.rotate(&replay).await, Rotation::Reused(_)),
+        "reuse is reported before the refusal"
     );
 }
 
-pub async fn a_token_is_for_somebody(world: World) {
-    let session = world.begin(session()).await;
+pub async fn a_token_needs_an_audience(backend: Backend) {
+    let session = backend.begin(session()).await;
     let gone = Presented {
         allowed_audience: Allowed::audiences(&names(&["elsewhere"])),
         ..present(&session, 0)
     };
-    // Also a loss that nobody asked about: the token would be for nobody.
+    // Also without a requested audience: the token would have no audience.
     let lost = Rotation::Refused(Refusal::LostAudience("api".into()));
-    assert_eq!(world.rotate(&gone).await, lost);
+    assert_eq!(backend.rotate(&gone).await, lost);
     assert_eq!(
-        successor(&world.rotate(&present(&session, 0)).await).audience,
+        successor(&backend.rotate(&present(&session, 0)).await).audience,
         ["api"],
-        "nothing was changed"
+        "the refusal changed nothing"
     );
-    assert_eq!(world.rotate(&gone).await, lost, "nor by a replay");
+    assert_eq!(backend.rotate(&gone).await, lost, "a replay is refused as well");
 }
 
-pub async fn what_does_not_fit_moves_nothing(world: World) {
+pub async fn a_token_that_would_be_too_large_moves_nothing(backend: Backend) {
     let audience = names(&["api", "a\"b", "c\\\\"]);
-    let session = world
+    let session = backend
         .begin(NewSession {
             audience: audience.clone(),
             ..session()
@@ -91,28 +91,35 @@ pub async fn what_does_not_fit_moves_nothing(world: World) {
         ..present(&session, generation)
     };
     let large = Rotation::Refused(Refusal::TooLarge);
-    assert_eq!(world.rotate(&with(0, needed - 1)).await, large);
-    let fits = world.rotate(&with(0, needed)).await;
-    assert!(matches!(fits, Rotation::Rotated(_)), "nothing was changed: {fits:?}");
-    assert_eq!(world.rotate(&with(0, needed - 1)).await, large, "nor by a replay");
+    assert_eq!(backend.rotate(&with(0, needed - 1)).await, large);
+    let fits = backend.rotate(&with(0, needed)).await;
+    assert!(
+        matches!(fits, Rotation::Rotated(_)),
+        "the refusal changed nothing: {fits:?}"
+    );
+    assert_eq!(
+        backend.rotate(&with(0, needed - 1)).await,
+        large,
+        "a replay is refused as well"
+    );
     let less = Presented {
         scope: names(&["read"]),
         ..with(1, needed - 1)
     };
     assert_eq!(
-        successor(&world.rotate(&less).await).scope,
+        successor(&backend.rotate(&less).await).scope,
         ["read"],
-        "asking for less helps"
+        "a smaller request is granted"
     );
 }
 
-pub async fn a_right_on_countersign_brings_its_audience(world: World) {
+pub async fn a_caller_scope_brings_countersigns_audience(backend: Backend) {
     for (scope, comes) in [
         (&["countersign:users"][..], true),
         (&["read", "countersign:users"], true),
         (&["read", "xcountersign:users"], false),
     ] {
-        let session = world
+        let session = backend
             .begin(NewSession {
                 scope: names(scope),
                 audience: names(&["countersign"]),
@@ -123,7 +130,7 @@ pub async fn a_right_on_countersign_brings_its_audience(world: World) {
             allowed_audience: Allowed::audiences(&names(&["api"])),
             ..present(&session, 0)
         };
-        let rotation = world.rotate(&presented).await;
+        let rotation = backend.rotate(&presented).await;
         if comes {
             assert_eq!(successor(&rotation).audience, ["countersign"]);
         } else {
@@ -133,8 +140,8 @@ pub async fn a_right_on_countersign_brings_its_audience(world: World) {
     }
 }
 
-pub async fn random_requests_are_narrowed_as_the_model_does(world: World) {
-    // `%` and `-` mean something to Lua's patterns, and `countersign:` to us.
+pub async fn random_requests_are_narrowed_as_by_the_model(backend: Backend) {
+    // `%` and `-` are special in Lua patterns, `countersign:` is the prefix of caller scopes.
     let name = prop::sample::select(vec![
         "a",
         "b",
@@ -167,7 +174,7 @@ pub async fn random_requests_are_narrowed_as_the_model_does(world: World) {
     for _ in 0..200 {
         let (scope, granted_scope, allowed_scope, audience, granted_audience, allowed_audience, own) =
             case.new_tree(&mut runner).unwrap().current();
-        let session = world
+        let session = backend
             .begin(NewSession {
                 scope: granted_scope.clone(),
                 audience: granted_audience.clone(),
@@ -182,15 +189,15 @@ pub async fn random_requests_are_narrowed_as_the_model_does(world: World) {
             own_audience: own.to_owned(),
             ..present(&session, 0)
         };
-        let rotation = world.rotate(&presented).await;
+        let rotation = backend.rotate(&presented).await;
         let narrowed_scope = narrow(&scope, &granted_scope, &allowed_scope);
         let audience = narrow_audience(&audience, &granted_audience, &allowed_audience, own, &granted_scope);
         let agrees = match (narrowed_scope, audience, &rotation) {
-            (Narrowing::Wider(name), _, Rotation::Refused(Refusal::WiderScope(told)))
-            | (Narrowing::Lost(name), _, Rotation::Refused(Refusal::LostScope(told)))
-            | (Narrowing::To(_), Narrowing::Wider(name), Rotation::Refused(Refusal::WiderAudience(told)))
-            | (Narrowing::To(_), Narrowing::Lost(name), Rotation::Refused(Refusal::LostAudience(told))) => {
-                name == *told
+            (Narrowing::Wider(name), _, Rotation::Refused(Refusal::WiderScope(reported)))
+            | (Narrowing::Lost(name), _, Rotation::Refused(Refusal::LostScope(reported)))
+            | (Narrowing::To(_), Narrowing::Wider(name), Rotation::Refused(Refusal::WiderAudience(reported)))
+            | (Narrowing::To(_), Narrowing::Lost(name), Rotation::Refused(Refusal::LostAudience(reported))) => {
+                name == *reported
             }
             (Narrowing::To(scope), Narrowing::To(audience), Rotation::Rotated(rotated)) => {
                 scope == rotated.scope && audience == rotated.audience

@@ -1,4 +1,4 @@
-//! What a presented generation means: the rows of the table, each as a client would meet it.
+//! What a presented generation means: one case for each row of the table in `ARCHITECTURE.md`.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use countersign::model::session::{EXPIRED_RECORD_TTL, Evidence, NewSession};
 use countersign::model::{ReusePolicy, Rotation, SessionId};
 use countersign::secret::SystemEntropy;
 
-use super::world::{IDLE, World, attempt, now, present, session, successor, user};
+use super::backends::{Backend, IDLE, attempt, now, present, session, successor, user};
 
-pub async fn the_current_token_rotates(world: World) {
-    let session = world.begin(session()).await;
+pub async fn the_current_token_rotates(backend: Backend) {
+    let session = backend.begin(session()).await;
     for generation in 0..3 {
-        let rotation = world.rotate(&present(&session, generation)).await;
+        let rotation = backend.rotate(&present(&session, generation)).await;
         let Rotation::Rotated(rotated) = rotation else {
             panic!("{rotation:?}")
         };
@@ -25,7 +25,7 @@ pub async fn the_current_token_rotates(world: World) {
     }
     let mut long = present(&session, 3);
     long.idle_ttl = IDLE * 1000;
-    let rotation = world.rotate(&long).await;
+    let rotation = backend.rotate(&long).await;
     assert_eq!(
         successor(&rotation).idle_expires,
         session.expires,
@@ -33,17 +33,17 @@ pub async fn the_current_token_rotates(world: World) {
     );
 }
 
-pub async fn the_previous_token_is_answered_again_and_nothing_moves(world: World) {
-    let session = world.begin(session()).await;
-    let first = world.rotate(&attempt(&session, 0, "a")).await;
-    let before = world.store.list(session.user, 1).await.unwrap();
+pub async fn the_previous_token_gets_the_same_successor_and_nothing_changes(backend: Backend) {
+    let session = backend.begin(session()).await;
+    let first = backend.rotate(&attempt(&session, 0, "a")).await;
+    let before = backend.store.list(session.user, 1).await.unwrap();
     for _ in 0..3 {
         let mut again = attempt(&session, 0, "a");
-        // None of this is the replay's to change.
+        // A replay changes none of these.
         again.idle_ttl = IDLE * 2;
         again.refresh_key = 99;
         again.context.user_agent = "other".into();
-        let rotation = world.rotate(&again).await;
+        let rotation = backend.rotate(&again).await;
         let Rotation::Replayed(replayed) = &rotation else {
             panic!("{rotation:?}")
         };
@@ -55,21 +55,21 @@ pub async fn the_previous_token_is_answered_again_and_nothing_moves(world: World
         );
         assert!(replayed.now >= first.now);
     }
-    assert_eq!(world.store.list(session.user, 1).await.unwrap(), before);
+    assert_eq!(backend.store.list(session.user, 1).await.unwrap(), before);
 }
 
-pub async fn a_grace_of_zero_answers_nothing_again(world: World) {
-    let session = world.begin(session()).await;
-    world.rotate(&present(&session, 0)).await;
+pub async fn with_a_grace_of_zero_the_previous_token_is_reuse(backend: Backend) {
+    let session = backend.begin(session()).await;
+    backend.rotate(&present(&session, 0)).await;
     let mut again = present(&session, 0);
     again.grace = Duration::ZERO;
     assert!(matches!(
-        world.rotate(&again).await,
+        backend.rotate(&again).await,
         Rotation::Reused(Evidence { first: true, .. })
     ));
 }
 
-pub async fn attempts_are_compared_exactly_unless_tolerant(world: World) {
+pub async fn attempts_are_compared_exactly_unless_tolerant(backend: Backend) {
     let longest = "x".repeat(64);
     for (first, second, same) in [
         ("a", "a", true),
@@ -82,11 +82,11 @@ pub async fn attempts_are_compared_exactly_unless_tolerant(world: World) {
         (&longest, &longest[1..], false),
     ] {
         for policy in [ReusePolicy::Tolerant, ReusePolicy::Strict] {
-            let session = world.begin(session()).await;
-            world.rotate(&attempt(&session, 0, first)).await;
+            let session = backend.begin(session()).await;
+            backend.rotate(&attempt(&session, 0, first)).await;
             let mut again = attempt(&session, 0, second);
             again.policy = policy;
-            let rotation = world.rotate(&again).await;
+            let rotation = backend.rotate(&again).await;
             let replayed = matches!(rotation, Rotation::Replayed(_));
             assert_eq!(
                 replayed,
@@ -98,35 +98,35 @@ pub async fn attempts_are_compared_exactly_unless_tolerant(world: World) {
     }
 }
 
-pub async fn three_rotations_and_a_replay_in_one_second(world: World) {
-    let session = world.begin(session()).await;
+pub async fn three_rotations_and_a_replay_in_one_second(backend: Backend) {
+    let session = backend.begin(session()).await;
     for generation in 0..3 {
-        world
+        backend
             .rotate(&attempt(&session, generation, &format!("a{generation}")))
             .await;
     }
-    let replay = world.rotate(&attempt(&session, 2, "a2")).await;
+    let replay = backend.rotate(&attempt(&session, 2, "a2")).await;
     assert!(
         matches!(&replay, Rotation::Replayed(r) if r.generation == 3),
         "{replay:?}"
     );
-    let grandparent = world.rotate(&attempt(&session, 1, "a1")).await;
+    let grandparent = backend.rotate(&attempt(&session, 1, "a1")).await;
     assert!(
         matches!(grandparent, Rotation::Reused(Evidence { first: true, .. })),
         "{grandparent:?}"
     );
-    let current = world.rotate(&attempt(&session, 3, "a3")).await;
+    let current = backend.rotate(&attempt(&session, 3, "a3")).await;
     assert!(
         matches!(current, Rotation::Reused(Evidence { first: false, .. })),
         "{current:?}"
     );
 }
 
-pub async fn a_tombstone_is_found_by_every_generation(world: World) {
-    let session = world.begin(session()).await;
+pub async fn after_a_reuse_every_generation_is_reuse(backend: Backend) {
+    let session = backend.begin(session()).await;
     let mut rotated = now();
     for generation in 0..4 {
-        rotated = successor(&world.rotate(&present(&session, generation)).await).now;
+        rotated = successor(&backend.rotate(&present(&session, generation)).await).now;
     }
     let mut made = Evidence {
         first: true,
@@ -137,28 +137,28 @@ pub async fn a_tombstone_is_found_by_every_generation(world: World) {
         expires: session.expires,
     };
     assert_eq!(
-        world.rotate(&present(&session, 1)).await,
+        backend.rotate(&present(&session, 1)).await,
         Rotation::Reused(made.clone())
     );
     made.first = false;
     for generation in [0, 1, 3, 4, 5, 104, 105, u32::MAX] {
-        let found = world.rotate(&present(&session, generation)).await;
+        let found = backend.rotate(&present(&session, generation)).await;
         assert_eq!(found, Rotation::Reused(made.clone()), "{generation}");
     }
-    assert!(world.store.list(session.user, 1).await.unwrap().is_empty());
+    assert!(backend.store.list(session.user, 1).await.unwrap().is_empty());
     assert!(
-        !world.store.end(session.user, session.id).await.unwrap(),
-        "it was not live"
+        !backend.store.end(session.user, session.id).await.unwrap(),
+        "a reused session is not live"
     );
 }
 
-pub async fn evidence_tells_whether_the_successor_was_used(world: World) {
+pub async fn evidence_says_whether_the_successor_was_used(backend: Backend) {
     for (rotations, used) in [(1, false), (2, true), (3, true)] {
-        let session = world.begin(session()).await;
+        let session = backend.begin(session()).await;
         for generation in 0..rotations {
-            world.rotate(&present(&session, generation)).await;
+            backend.rotate(&present(&session, generation)).await;
         }
-        let reused = world.rotate(&attempt(&session, 0, "thief")).await;
+        let reused = backend.rotate(&attempt(&session, 0, "thief")).await;
         let Rotation::Reused(evidence) = reused else {
             panic!("{reused:?}")
         };
@@ -166,46 +166,50 @@ pub async fn evidence_tells_whether_the_successor_was_used(world: World) {
     }
 }
 
-pub async fn a_token_ahead_is_followed(world: World) {
+pub async fn the_record_follows_a_token_that_is_ahead(backend: Backend) {
     for lost in [1, 7, 100] {
-        let session = world.begin(session()).await;
-        let ahead = world.rotate(&attempt(&session, lost, "a")).await;
-        let Rotation::FastForwarded { rotated, lost: told } = ahead else {
+        let session = backend.begin(session()).await;
+        let ahead = backend.rotate(&attempt(&session, lost, "a")).await;
+        let Rotation::FastForwarded {
+            rotated,
+            lost: reported,
+        } = ahead
+        else {
             panic!("{ahead:?}")
         };
-        assert_eq!((rotated.generation, rotated.refresh_key, told), (lost + 1, 4, lost));
+        assert_eq!((rotated.generation, rotated.refresh_key, reported), (lost + 1, 4, lost));
         for (generation, id) in [(lost, "a"), (lost - 1, "whatever"), (lost - 1, "")] {
-            let replay = world.rotate(&attempt(&session, generation, id)).await;
+            let replay = backend.rotate(&attempt(&session, generation, id)).await;
             assert!(
                 matches!(&replay, Rotation::Replayed(r) if r.generation == lost + 1),
                 "{replay:?}"
             );
         }
-        world.rotate(&attempt(&session, lost + 1, "b")).await;
-        let two_back = world.rotate(&attempt(&session, lost, "a")).await;
+        backend.rotate(&attempt(&session, lost + 1, "b")).await;
+        let two_back = backend.rotate(&attempt(&session, lost, "a")).await;
         assert!(
             matches!(two_back, Rotation::Reused(_)),
             "the exception lasts for one rotation: {two_back:?}"
         );
     }
-    let session = world.begin(session()).await;
-    world.rotate(&attempt(&session, 1, "a")).await;
+    let session = backend.begin(session()).await;
+    backend.rotate(&attempt(&session, 1, "a")).await;
     let mut late = attempt(&session, 0, "a");
     late.grace = Duration::ZERO;
     assert!(
-        matches!(world.rotate(&late).await, Rotation::Reused(_)),
-        "and for one grace"
+        matches!(backend.rotate(&late).await, Rotation::Reused(_)),
+        "and only within the grace"
     );
 }
 
-pub async fn too_far_ahead_drops_the_record(world: World) {
-    let session = world.begin(session()).await;
-    assert_eq!(world.rotate(&present(&session, 101)).await, Rotation::TooFarAhead);
-    assert_eq!(world.rotate(&present(&session, 0)).await, Rotation::Unknown);
+pub async fn too_far_ahead_drops_the_record(backend: Backend) {
+    let session = backend.begin(session()).await;
+    assert_eq!(backend.rotate(&present(&session, 101)).await, Rotation::TooFarAhead);
+    assert_eq!(backend.rotate(&present(&session, 0)).await, Rotation::Unknown);
 }
 
-pub async fn strangers_are_unknown(world: World) {
-    let session = world.begin(session()).await;
+pub async fn a_wrong_secret_era_user_or_session_is_unknown(backend: Backend) {
+    let session = backend.begin(session()).await;
     let mut wrong_secret = present(&session, 0);
     wrong_secret.secret_hash[31] ^= 1;
     let mut other_era = present(&session, 0);
@@ -214,16 +218,16 @@ pub async fn strangers_are_unknown(world: World) {
     other_user.user = user();
     let mut other_session = present(&session, 0);
     other_session.session = SessionId::generate(now(), &SystemEntropy);
-    for stranger in [wrong_secret, other_era, other_user, other_session] {
-        assert_eq!(world.rotate(&stranger).await, Rotation::Unknown);
+    for wrong in [wrong_secret, other_era, other_user, other_session] {
+        assert_eq!(backend.rotate(&wrong).await, Rotation::Unknown);
     }
     assert!(
-        matches!(world.rotate(&present(&session, 0)).await, Rotation::Rotated(_)),
-        "nothing was changed"
+        matches!(backend.rotate(&present(&session, 0)).await, Rotation::Rotated(_)),
+        "the refusal changed nothing"
     );
 }
 
-pub async fn expired_is_not_absent(world: World) {
+pub async fn an_expired_session_is_not_an_absent_one(backend: Backend) {
     let idle = NewSession {
         idle_ttl: Duration::ZERO,
         ..session()
@@ -232,24 +236,24 @@ pub async fn expired_is_not_absent(world: World) {
         expires: now().minus(Duration::from_secs(1)),
         ..session()
     };
-    let just_here = NewSession {
+    let nearly_absent = NewSession {
         expires: now().minus(EXPIRED_RECORD_TTL).plus(Duration::from_mins(1)),
         ..session()
     };
-    for expired in [idle, over, just_here] {
-        let expired = world.begin(expired).await;
+    for expired in [idle, over, nearly_absent] {
+        let expired = backend.begin(expired).await;
         for generation in [0, 1, 500] {
-            assert_eq!(world.rotate(&present(&expired, generation)).await, Rotation::Expired);
+            assert_eq!(backend.rotate(&present(&expired, generation)).await, Rotation::Expired);
         }
-        assert!(world.store.list(expired.user, 1).await.unwrap().is_empty());
+        assert!(backend.store.list(expired.user, 1).await.unwrap().is_empty());
     }
     let user = user();
-    let gone = NewSession {
+    let absent = NewSession {
         expires: now().minus(EXPIRED_RECORD_TTL),
-        ..super::world::session_of(user)
+        ..super::backends::session_of(user)
     };
-    // Another session of the user keeps their records from being dropped together.
-    world.begin(gone.clone()).await;
-    world.begin(super::world::session_of(user)).await;
-    assert_eq!(world.rotate(&present(&gone, 0)).await, Rotation::Unknown);
+    // Another session of the user keeps Redis from expiring the whole hash.
+    backend.begin(absent.clone()).await;
+    backend.begin(super::backends::session_of(user)).await;
+    assert_eq!(backend.rotate(&present(&absent, 0)).await, Rotation::Unknown);
 }

@@ -1,4 +1,4 @@
-//! Random walks: whatever is presented in whatever order, the store answers as the model does.
+//! Random sequences: whatever is presented in whatever order, the store decides as the model does.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
-use super::world::{IDLE, LONG, World, attempt, session};
+use super::backends::{Backend, IDLE, LONG, attempt, session};
 
-/// One presentation: how far behind (or ahead of) the current generation, and with what.
+/// One presented token: its distance from the current generation, and the other inputs.
 #[derive(Clone, Debug)]
 struct Step {
     offset: i64,
     attempt: &'static str,
     grace: Duration,
     policy: ReusePolicy,
-    stranger: bool,
+    other_era: bool,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -34,22 +34,22 @@ fn step() -> impl Strategy<Value = Step> {
     let graces = prop_oneof![1 => Just(Duration::ZERO), 6 => Just(LONG)];
     let policies = prop::sample::select(vec![ReusePolicy::Strict, ReusePolicy::Tolerant]);
     (offset, attempts, graces, policies, prop::bool::weighted(0.05)).prop_map(
-        |(offset, attempt, grace, policy, stranger)| Step {
+        |(offset, attempt, grace, policy, other_era)| Step {
             offset,
             attempt,
             grace,
             policy,
-            stranger,
+            other_era,
         },
     )
 }
 
-pub async fn random_walks_follow_the_model(world: World) {
+pub async fn random_sequences_follow_the_model(backend: Backend) {
     let mut runner = TestRunner::deterministic();
     let walks = prop::collection::vec(step(), 1..25);
     for walk in 0..60 {
         let new = session();
-        let idle_expires = world.store.create(&new, 1000).await.unwrap().idle_expires;
+        let idle_expires = backend.store.create(&new, 1000).await.unwrap().idle_expires;
         let mut now = idle_expires.minus(IDLE);
         let mut model = Some(SessionRecord::begin(&new, now));
         for step in walks.new_tree(&mut runner).unwrap().current() {
@@ -58,11 +58,11 @@ pub async fn random_walks_follow_the_model(world: World) {
             let presented = Presented {
                 grace: step.grace,
                 policy: step.policy,
-                era: if step.stranger { 2 } else { 1 },
+                era: if step.other_era { 2 } else { 1 },
                 ..attempt(&new, generation, step.attempt)
             };
-            let rotation = world.rotate(&presented).await;
-            // The store's own clock, where it told it: otherwise the outcome does not hang on it.
+            let rotation = backend.rotate(&presented).await;
+            // The store's clock, if it is known; otherwise the outcome does not depend on it.
             now = rotation.success().map_or(now, |rotated| rotated.now);
             let (expected, next) = match &model {
                 Some(record) => record.present(&presented, now),

@@ -1,4 +1,4 @@
-//! A Redis that cannot be reached, does not answer, or answers that it cannot serve.
+//! A Redis that cannot be reached, does not answer, or answers with errors.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use countersign::store::SessionStore as _;
 use countersign::store::redis::Redis;
 use tokio::time::{Instant, timeout};
 
-use super::{RECOVERY, TIMEOUT, back, connect_with, server};
-use crate::sessions::world::{attempt, present, session, successor};
-use crate::support::proxy::{Proxy, Weather};
+use super::{RECOVERY, TIMEOUT, connect_with, server, wait_until_used};
+use crate::sessions::backends::{attempt, present, session, successor};
+use crate::support::proxy::{LinkState, Proxy};
 use crate::support::redis::try_command;
 use crate::support::{Redis as Server, RedisSentinel, eventually, ports};
 
-/// Far beyond a timeout or two, and far below none.
+/// Longer than a few timeouts, and much shorter than a call without a timeout.
 const LONG: Duration = Duration::from_secs(10);
 
-/// Stores here give up soon.
+/// A store with a short timeout.
 async fn connect(url: &str) -> Redis {
     connect_with(url, "cs", TIMEOUT).await.unwrap()
 }
@@ -26,10 +26,10 @@ async fn connected(server: &Server) -> Redis {
     connect(&server.url()).await
 }
 
-/// A session in the store, however busy the machine is.
+/// Creates a session, with retries because the machine may be busy.
 async fn created(store: &Redis) -> NewSession {
     let session = session();
-    eventually("it is created", RECOVERY, || async {
+    eventually("the session is created", RECOVERY, || async {
         store.create(&session, 9).await.ok()
     })
     .await;
@@ -41,16 +41,16 @@ fn is_unavailable(error: &Error) {
     assert!(error.retry_after.is_some());
 }
 
-/// Without waiting for Redis.
-fn was_turned_away(error: &Error) -> bool {
-    let why = error.private.as_deref().unwrap_or_default();
+/// Whether the call was rejected without waiting for Redis.
+fn was_rejected_at_once(error: &Error) -> bool {
+    let cause = error.cause_text();
     ["not connected", "not examined", "breaker", "too many"]
         .iter()
-        .any(|reason| why.contains(reason))
+        .any(|reason| cause.contains(reason))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unreachable_at_the_start_is_no_reason_not_to_start() {
+async fn an_unreachable_redis_does_not_prevent_the_start() {
     let (server, url) = {
         let mut server = server(&[]).await;
         server.kill();
@@ -62,8 +62,8 @@ async fn unreachable_at_the_start_is_no_reason_not_to_start() {
     let error = store.create(&session, 9).await.unwrap_err();
     is_unavailable(&error);
     assert!(
-        was_turned_away(&error),
-        "it is known to be away: nobody waits for it: {error:?}"
+        was_rejected_at_once(&error),
+        "Redis is known to be unreachable, so the call does not wait: {error:?}"
     );
     let server = tokio::task::spawn_blocking(move || {
         let mut server = server;
@@ -72,13 +72,13 @@ async fn unreachable_at_the_start_is_no_reason_not_to_start() {
     })
     .await
     .unwrap();
-    back(&store).await;
+    wait_until_used(&store).await;
     store.create(&session, 9).await.unwrap();
     drop(server);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_listens_at_the_address() {
+async fn calls_fail_where_no_redis_listens() {
     let url = format!("redis://127.0.0.1:{}", ports::free());
     let store = timeout(RECOVERY, connect(&url)).await.unwrap();
     is_unavailable(&store.ping().await.unwrap_err());
@@ -86,12 +86,15 @@ async fn nobody_listens_at_the_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_and_restarted_it_is_used_again() {
+async fn a_killed_redis_is_used_again_after_its_restart() {
     let mut server = server(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let store = connected(&server).await;
     let session = created(&store).await;
     let first = attempt(&session, 0, "a");
-    eventually("it is rotated", RECOVERY, || async { store.rotate(&first).await.ok() }).await;
+    eventually("the session is rotated", RECOVERY, || async {
+        store.rotate(&first).await.ok()
+    })
+    .await;
     server.kill();
     for _ in 0..20 {
         let asked = Instant::now();
@@ -99,22 +102,26 @@ async fn killed_and_restarted_it_is_used_again() {
         assert!(asked.elapsed() < LONG);
     }
     server.launch();
-    back(&store).await;
+    wait_until_used(&store).await;
     assert_eq!(
         successor(&store.rotate(&attempt(&session, 1, "b")).await.unwrap()).generation,
         2
     );
     server.launch_empty();
-    back(&store).await;
-    let lost = eventually("it answers", RECOVERY, || async {
+    wait_until_used(&store).await;
+    let lost = eventually("Redis answers", RECOVERY, || async {
         store.rotate(&present(&session, 2)).await.ok()
     })
     .await;
-    assert_eq!(lost, Rotation::Unknown, "what is lost is lost: log in again");
+    assert_eq!(
+        lost,
+        Rotation::Unknown,
+        "the session is lost: the user must log in again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn frozen_it_costs_a_few_timeouts_and_thawed_it_rotates_once() {
+async fn a_frozen_redis_costs_a_few_timeouts_and_rotates_once_after_it() {
     let mut server = server(&[]).await;
     let store = connected(&server).await;
     let session = created(&store).await;
@@ -125,16 +132,16 @@ async fn frozen_it_costs_a_few_timeouts_and_thawed_it_rotates_once() {
         let error = store.rotate(&attempt(&session, 0, "a")).await.unwrap_err();
         is_unavailable(&error);
         assert!(asked.elapsed() < LONG);
-        at_once |= was_turned_away(&error);
+        at_once |= was_rejected_at_once(&error);
     }
-    assert!(at_once, "nobody waits for it any more");
+    assert!(at_once, "calls no longer wait for Redis");
     server.thaw();
-    back(&store).await;
+    wait_until_used(&store).await;
     let rotation = store.rotate(&attempt(&session, 0, "a")).await.unwrap();
     assert_eq!(
         successor(&rotation).generation,
         1,
-        "what was sent while it was frozen ran at most once: {rotation:?}"
+        "the calls sent while Redis was frozen ran at most once: {rotation:?}"
     );
     assert_eq!(
         successor(&store.rotate(&attempt(&session, 1, "b")).await.unwrap()).generation,
@@ -143,7 +150,7 @@ async fn frozen_it_costs_a_few_timeouts_and_thawed_it_rotates_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn frozen_under_load_nothing_piles_up() {
+async fn a_frozen_redis_under_load_queues_no_calls() {
     let mut server = server(&[]).await;
     let store = std::sync::Arc::new(connected(&server).await);
     let session = created(&store).await;
@@ -154,15 +161,15 @@ async fn frozen_under_load_nothing_piles_up() {
             tokio::spawn(async move { store.rotate(&presented).await.unwrap_err() })
         })
         .collect();
-    let mut turned_away = 0;
+    let mut rejected = 0;
     for call in calls {
         let error = timeout(RECOVERY, call).await.expect("every call ends in time").unwrap();
         is_unavailable(&error);
-        turned_away += u32::from(was_turned_away(&error));
+        rejected += u32::from(was_rejected_at_once(&error));
     }
-    assert!(turned_away > 2000, "{turned_away} were turned away at once");
+    assert!(rejected > 2000, "{rejected} were rejected at once");
     server.thaw();
-    back(&store).await;
+    wait_until_used(&store).await;
     assert_eq!(
         successor(&store.rotate(&attempt(&session, 0, "a")).await.unwrap()).generation,
         1
@@ -170,45 +177,45 @@ async fn frozen_under_load_nothing_piles_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_network_that_swallows_everything_is_left_behind() {
+async fn the_store_recovers_from_a_network_that_drops_or_cuts_everything() {
     let server = server(&[]).await;
     let proxy = Proxy::start(server.address()).await;
     let store = connect(&format!("redis://{}", proxy.address())).await;
     let session = created(&store).await;
-    for weather in [Weather::Blackhole, Weather::Cut] {
-        proxy.set(weather);
+    for state in [LinkState::Blackhole, LinkState::Cut] {
+        proxy.set(state);
         for _ in 0..10 {
             is_unavailable(&store.rotate(&present(&session, 0)).await.unwrap_err());
         }
-        proxy.set(Weather::Fine(Duration::ZERO));
-        back(&store).await;
+        proxy.set(LinkState::Up(Duration::ZERO));
+        wait_until_used(&store).await;
     }
     assert!(store.rotate(&present(&session, 0)).await.unwrap().success().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_is_not_written_to_and_its_promotion_is_noticed() {
+async fn a_replica_is_not_used_until_it_is_promoted() {
     let master = server(&[]).await;
     let store = connected(&master).await;
     let session = created(&store).await;
     let other = server(&["--repl-diskless-sync-delay", "0"]).await;
     master.command(&["REPLICAOF", "127.0.0.1", &other.address().port().to_string()]);
-    eventually("it has become a replica in full", RECOVERY, || async {
+    eventually("it is a synchronised replica", RECOVERY, || async {
         is_unavailable(&store.rotate(&present(&session, 0)).await.unwrap_err());
         let link = master.command(&["INFO", "replication"]);
         link.contains("master_link_status:up").then_some(())
     })
     .await;
     master.command(&["REPLICAOF", "NO", "ONE"]);
-    let rotation = eventually("it is written to again", RECOVERY, || async {
+    let rotation = eventually("the promoted server is used", RECOVERY, || async {
         store.rotate(&present(&session, 0)).await.ok()
     })
     .await;
-    assert_eq!(rotation, Rotation::Unknown, "it has the other's data now");
+    assert_eq!(rotation, Rotation::Unknown, "it has the data of the other server now");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn busy_with_somebody_elses_script_is_unavailable() {
+async fn a_redis_busy_with_a_script_is_unavailable() {
     let server = server(&["--busy-reply-threshold", "50"]).await;
     let store = connected(&server).await;
     let session = created(&store).await;
@@ -217,22 +224,22 @@ async fn busy_with_somebody_elses_script_is_unavailable() {
     eventually("Redis is busy", RECOVERY, || async {
         let error = store.rotate(&present(&session, 0)).await.err()?;
         is_unavailable(&error);
-        error.private.filter(|why| why.contains("BUSY"))
+        Some(error.cause_text()).filter(|cause| cause.contains("BUSY"))
     })
     .await;
     server.command(&["SCRIPT", "KILL"]);
     assert!(busy.await.unwrap().is_err());
-    back(&store).await;
+    wait_until_used(&store).await;
     assert!(store.rotate(&present(&session, 0)).await.unwrap().success().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sentinel_leads_to_the_new_master() {
+async fn sentinel_provides_the_new_master() {
     let mut sentinel = tokio::task::spawn_blocking(RedisSentinel::start).await.unwrap();
     let store = connect(&sentinel.url()).await;
     let session = created(&store).await;
     let replica = sentinel.replica.url();
-    eventually("the replica has it", RECOVERY, || async {
+    eventually("the replica has the session", RECOVERY, || async {
         (try_command(&replica, &["DBSIZE"]).ok()? != "0").then_some(())
     })
     .await;

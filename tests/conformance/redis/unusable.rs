@@ -1,11 +1,11 @@
-//! A Redis that must not be used, and one that is full.
+//! A Redis that must not be used, and a Redis without free memory.
 
 use countersign::model::{ErrorKind, Rotation};
 use countersign::store::redis::ConnectError;
 use countersign::store::{Announcements as _, SessionStore as _};
 
-use super::{RECOVERY, back, connect, connected, server};
-use crate::sessions::world::{attempt, present, session, session_of, user};
+use super::{RECOVERY, connect, connected, server, wait_until_used};
+use crate::sessions::backends::{attempt, present, session, session_of, user};
 use crate::support::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,27 +23,27 @@ async fn a_redis_that_evicts_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_evicts_since_it_came_back_is_not_used_until_it_stops() {
+async fn a_redis_that_starts_to_evict_is_not_used_until_it_stops() {
     let server = server(&[]).await;
     let store = connected(&server).await;
     let session = session();
     store.create(&session, 9).await.unwrap();
     server.command(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
     server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    let refused = eventually("it is found to evict", RECOVERY, || async {
+    let refused = eventually("the eviction policy is noticed", RECOVERY, || async {
         let error = store.rotate(&present(&session, 0)).await.err()?;
         assert_eq!(error.kind, ErrorKind::StoreUnavailable);
-        error.private.filter(|why| why.contains("volatile-lru"))
+        Some(error.cause_text()).filter(|cause| cause.contains("volatile-lru"))
     })
     .await;
     assert!(!refused.is_empty());
     server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
-    back(&store).await;
+    wait_until_used(&store).await;
     assert!(store.rotate(&present(&session, 0)).await.unwrap().success().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_redis_still_ends_sessions_and_tells_of_it() {
+async fn a_full_redis_still_ends_sessions_and_announces_it() {
     let server = server(&["--maxmemory", "3mb"]).await;
     let store = connected(&server).await;
     let user = user();
@@ -59,7 +59,7 @@ async fn a_full_redis_still_ends_sessions_and_tells_of_it() {
         }
     };
     assert_eq!(full.kind, ErrorKind::StoreFull, "{full:?}");
-    // Buffers come and go around the limit; from here on there is no doubt.
+    // Buffers make the used memory vary around the limit; below the present use, Redis is certainly full.
     server.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
     let error = store.rotate(&present(&first, 1)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::StoreFull);
@@ -75,7 +75,7 @@ async fn a_full_redis_still_ends_sessions_and_tells_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_master_of_a_cluster_is_examined() {
+async fn every_master_of_a_cluster_is_checked() {
     let cluster = tokio::task::spawn_blocking(|| crate::support::RedisCluster::start(3, &[]))
         .await
         .unwrap();

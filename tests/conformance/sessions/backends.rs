@@ -1,4 +1,4 @@
-//! A store of sessions to try, and sessions to try it with.
+//! The backends of the session store, and sessions to test them with.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -18,47 +18,47 @@ use crate::support::{KeySpace, RedisCluster};
 pub const IDLE: Duration = Duration::from_hours(1);
 pub const LIFE: Duration = Duration::from_hours(30);
 
-/// A grace that no test outlives.
+/// A grace longer than any test.
 pub const LONG: Duration = Duration::from_mins(5);
 
 static CLUSTER: LazyLock<RedisCluster> = LazyLock::new(|| RedisCluster::start(3, &[]));
 
-/// One store of sessions, and what must live as long.
-pub struct World {
+/// One store of sessions, with the resources that must live as long.
+pub struct Backend {
     pub store: Arc<dyn SessionStore>,
     _keep: Box<dyn std::any::Any + Send + Sync>,
 }
 
-pub async fn sqlite() -> World {
+pub async fn sqlite() -> Backend {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(folder.path(), Mode::Serve, Arc::new(SystemClock::new())).unwrap();
-    World {
+    Backend {
         store: Arc::new(database),
         _keep: Box::new(folder),
     }
 }
 
-pub async fn redis() -> World {
-    // Starting the server blocks.
+pub async fn redis() -> Backend {
+    // Starting the server blocks the thread.
     let keys = tokio::task::spawn_blocking(KeySpace::fresh).await.unwrap();
-    World {
+    Backend {
         store: Arc::new(connect(keys.url(), keys.prefix()).await.unwrap()),
         _keep: Box::new(keys),
     }
 }
 
-pub async fn cluster() -> World {
+pub async fn cluster() -> Backend {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let prefix = format!("c{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let url = tokio::task::spawn_blocking(|| CLUSTER.url()).await.unwrap();
-    World {
+    Backend {
         store: Arc::new(connect(&url, &prefix).await.unwrap()),
         _keep: Box::new(()),
     }
 }
 
-impl World {
-    /// Stores a session as it is and gives it back.
+impl Backend {
+    /// Stores a session and returns it.
     pub async fn begin(&self, new: NewSession) -> NewSession {
         self.store.create(&new, 1000).await.unwrap();
         new
@@ -141,7 +141,7 @@ pub fn attempt(of: &NewSession, generation: u32, attempt: &str) -> Presented {
     }
 }
 
-/// The successor, whichever way it came.
+/// The successor of a rotation or replay; panics otherwise.
 pub fn successor(rotation: &Rotation) -> &Rotated {
     rotation.success().unwrap_or_else(|| panic!("no token: {rotation:?}"))
 }

@@ -1,19 +1,19 @@
-//! Hostile text in every field that takes text: it comes back as it went in, or is refused as `INVALID_REQUEST`.
+//! Hostile text in every text field: it is read as written, or refused with `INVALID_REQUEST`.
 
 use countersign::model::{AuditEvent, Client, Error, ErrorKind, Result};
 use countersign::store::accounts::{Authority, UserChange};
 use countersign::store::{AuditQuery, Page};
 
-use super::fresh::{self, Fresh};
+use super::fresh::{self, TestStore};
 use super::samples::*;
 
 on_each!([sqlite, postgres, pooled] [
-    hostile_text_comes_back_as_it_went_in,
-    hostile_text_finds_nothing_but_itself,
-    nul_is_refused_wherever_text_goes,
+    hostile_text_is_read_as_written,
+    a_search_for_hostile_text_finds_nothing,
+    nul_is_refused_in_every_text_field,
 ]);
 
-/// The Big List of Naughty Strings, and what it lacks.
+/// The Big List of Naughty Strings, and some more.
 pub(super) fn naughty() -> Vec<String> {
     let mut list: Vec<String> = serde_json::from_str(include_str!("../../vectors/strings/blns.json")).unwrap();
     list.extend(
@@ -31,12 +31,12 @@ pub(super) fn naughty() -> Vec<String> {
     list
 }
 
-async fn hostile_text_comes_back_as_it_went_in(fresh: Fresh) {
+async fn hostile_text_is_read_as_written(fresh: TestStore) {
     let texts: Vec<String> = naughty().into_iter().filter(|text| !text.contains('\0')).collect();
     let mut new = new_user("ada");
     new.user.roles.clone_from(&texts);
     new.user.attributes = texts.iter().map(|text| (text.clone(), text.as_str().into())).collect();
-    // What is looked up by is in an index, which takes no page-long text; the rules allow none.
+    // Fields with an index take no very long text; the rules of the service allow none.
     let short: String = texts.concat().chars().take(400).collect();
     new.user.email.clone_from(&short);
     new.user.display_name = texts.concat();
@@ -66,7 +66,7 @@ async fn hostile_text_comes_back_as_it_went_in(fresh: Fresh) {
     assert_eq!(fresh.list_audit(&query, None, 10).await.unwrap().items, [event]);
 }
 
-async fn hostile_text_finds_nothing_but_itself(fresh: Fresh) {
+async fn a_search_for_hostile_text_finds_nothing(fresh: TestStore) {
     make_user(&fresh, "ada").await;
     for text in naughty() {
         let text = text.to_lowercase();
@@ -84,7 +84,7 @@ async fn hostile_text_finds_nothing_but_itself(fresh: Fresh) {
     }
 }
 
-async fn nul_is_refused_wherever_text_goes(fresh: Fresh) {
+async fn nul_is_refused_in_every_text_field(fresh: TestStore) {
     let user = make_user(&fresh, "ada").await;
     let client = make_client(&fresh, "web").await;
     let nul = || "a\0b".to_owned();
