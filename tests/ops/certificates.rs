@@ -1,4 +1,4 @@
-//! FAULTS row 39: certificates and the clients' CA are replaced while it serves, without a dropped call.
+//! Certificates and the CA of clients are replaced while the server runs, without a dropped call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,8 +17,8 @@ use crate::support::deployment::for_tests;
 use crate::support::serve::Storage;
 use crate::support::{Countersign, eventually};
 
-/// The files are looked at every second, and a bad one twice; the machine is busy.
-const SEEN: Duration = Duration::from_secs(30);
+/// The server reads the files every second, and an invalid one twice; the machine may be busy.
+const RELOAD_TIME: Duration = Duration::from_secs(30);
 
 fn connect(server: &Countersign, pki: &Pki, identity: Option<&Pair>) -> Channel {
     let mut tls = ClientTlsConfig::new()
@@ -43,7 +43,8 @@ async fn validates(channel: Channel) -> bool {
     TokenServiceClient::new(channel).validate(request).await.is_ok()
 }
 
-/// Calls over one lasting connection and over a fresh one each time, until stopped; how many failed, and of how many.
+/// Makes calls until it is stopped, some over one connection and some over a new connection each. Counts calls and
+/// failures.
 struct Traffic {
     running: Arc<AtomicBool>,
     made: Arc<AtomicU64>,
@@ -118,12 +119,12 @@ async fn a_certificate_is_replaced_without_a_dropped_call(#[values(Layout::Files
 
     let traffic = Traffic::start(&server, &pki);
     put(&mut folder, &pki.server(2));
-    eventually("the new certificate is shown", SEEN, || async {
+    eventually("the new certificate is shown", RELOAD_TIME, || async {
         (pki.serial(server.grpc()).await == Some(2)).then_some(())
     })
     .await;
 
-    // What is no good changes nothing, and says so.
+    // Invalid files change nothing and are reported.
     let (own, other) = (pki.server(3), pki.server(4));
     let half = own.cert[..own.cert.len() / 2].to_owned();
     for bad in [
@@ -135,7 +136,7 @@ async fn a_certificate_is_replaced_without_a_dropped_call(#[values(Layout::Files
             key: other.key,
             ..own.clone()
         },
-        // No key at all, and one that ends in the middle.
+        // A text that is no key, and a key that is cut off.
         Pair {
             key: "garbage".to_owned(),
             ..own.clone()
@@ -151,13 +152,13 @@ async fn a_certificate_is_replaced_without_a_dropped_call(#[values(Layout::Files
         },
     ] {
         put(&mut folder, &bad);
-        eventually("the bad files are complained about", SEEN, || async {
+        eventually("the invalid files are reported", RELOAD_TIME, || async {
             (refused_files(&server, &pki).await == Some(1.0)).then_some(())
         })
         .await;
-        assert_eq!(pki.serial(server.grpc()).await, Some(2), "the one before stays");
+        assert_eq!(pki.serial(server.grpc()).await, Some(2), "the certificate before stays");
         put(&mut folder, &pki.server(2));
-        eventually("good files end the complaint", SEEN, || async {
+        eventually("valid files end the report", RELOAD_TIME, || async {
             (refused_files(&server, &pki).await == Some(0.0)).then_some(())
         })
         .await;
@@ -167,23 +168,23 @@ async fn a_certificate_is_replaced_without_a_dropped_call(#[values(Layout::Files
         "{}",
         server.log()
     );
-    assert!(!server.log().contains("BEGIN"), "no key is in the log");
+    assert!(!server.log().contains("BEGIN"), "the log contains no key");
 
-    // A signal has them read at once, and never ends the process.
+    // SIGHUP makes the server read the files at once, and does not end the process.
     put(&mut folder, &pki.server(6));
     server.signal(Signal::SIGHUP);
-    eventually("the newest certificate is shown", SEEN, || async {
+    eventually("the newest certificate is shown", RELOAD_TIME, || async {
         (pki.serial(server.grpc()).await == Some(6)).then_some(())
     })
     .await;
     let (failed, made) = traffic.stop().await;
-    assert!(made > 20, "there was traffic: {made}");
+    assert!(made > 20, "only {made} calls were made");
     assert_eq!(failed, 0, "of {made} calls");
     assert_eq!(server.stop().code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_ca_of_clients_needs_no_restart() {
+async fn a_new_ca_for_clients_needs_no_restart() {
     let (pki, before, after) = (Pki::new(), Pki::new(), Pki::new());
     let storage = Storage::embedded();
     let mut folder = Folder::new(storage.folder(), Layout::Files);
@@ -206,7 +207,7 @@ async fn a_new_ca_of_clients_needs_no_restart() {
         before.client("spiffe://example.org/watcher"),
         after.client("spiffe://example.org/watcher"),
     );
-    // A fresh connection each time; who is known may watch.
+    // A new connection each time; only a known client may watch.
     let watch = async |identity: Option<&Pair>| {
         let mut client = TokenServiceClient::new(connect(&server, &pki, identity));
         let begun = client.watch_revocations(WatchRevocationsRequest::default()).await;
@@ -214,22 +215,25 @@ async fn a_new_ca_of_clients_needs_no_restart() {
     };
     watch(Some(&old)).await.unwrap();
     assert_eq!(watch(None).await.unwrap_err(), Code::Unauthenticated);
-    assert!(watch(Some(&new)).await.is_err(), "its CA is not known yet");
+    assert!(watch(Some(&new)).await.is_err(), "its CA is not trusted yet");
 
     folder.put(&[("ca.crt", &format!("{}{}", before.pem(), after.pem()))]);
-    eventually("both CAs are known", SEEN, || async { watch(Some(&new)).await.ok() }).await;
+    eventually("both CAs are trusted", RELOAD_TIME, || async {
+        watch(Some(&new)).await.ok()
+    })
+    .await;
     watch(Some(&old)).await.unwrap();
 
     folder.put(&[("ca.crt", &after.pem())]);
-    eventually("the CA before is forgotten", SEEN, || async {
+    eventually("the CA before is no longer trusted", RELOAD_TIME, || async {
         watch(Some(&old)).await.is_err().then_some(())
     })
     .await;
     watch(Some(&new)).await.unwrap();
 
-    // Nor does a file that is none lock everybody out.
+    // An invalid file does not lock out the clients.
     folder.put(&[("ca.crt", "not a certificate")]);
-    eventually("the bad file is complained about", SEEN, || async {
+    eventually("the invalid file is reported", RELOAD_TIME, || async {
         (refused_files(&server, &pki).await == Some(1.0)).then_some(())
     })
     .await;

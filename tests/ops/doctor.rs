@@ -1,4 +1,4 @@
-//! `countersign doctor`: what it finds, and that it changes nothing.
+//! `countersign doctor` finds faults in the deployment and changes nothing.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use crate::support::deployment::for_tests;
 use crate::support::serve::Storage;
 use crate::support::{Database, KeySpace, Redis, ports};
 
-/// The exit code, whether it is healthy, and the worst state of each check.
+/// The exit code, whether the deployment is healthy, the worst state of each check, and the whole report.
 fn examine(storage: &Storage, flags: &[&str]) -> (Option<i32>, bool, BTreeMap<String, String>, Value) {
     let done = storage.run(&[&["doctor", "--output", "json"], flags].concat()).finish();
     let report: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|_| panic!("{}{}", done.stdout, done.stderr));
@@ -26,7 +26,7 @@ fn examine(storage: &Storage, flags: &[&str]) -> (Option<i32>, bool, BTreeMap<St
     (done.code(), report["healthy"].as_bool().unwrap(), states, report)
 }
 
-/// All files below a folder, with their contents and modes.
+/// The files of a folder, with their contents and modes.
 fn contents(folder: &Path) -> Vec<(String, Vec<u8>, u32)> {
     let mut found: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
@@ -41,18 +41,18 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>, u32)> {
 }
 
 #[test]
-fn a_newcomer_is_told_that_all_is_well_and_nothing_is_made() {
+fn a_new_deployment_is_healthy_and_nothing_is_created() {
     let storage = Storage::embedded();
     let (code, healthy, states, report) = examine(&storage, &[]);
     assert_eq!((code, healthy), (Some(0), true), "{report}");
     assert_eq!(states["database"], "OK");
-    assert!(!storage.data().exists(), "it made the data folder");
+    assert!(!storage.data().exists(), "it created the data folder");
     let text = storage.run(&["doctor"]).succeed();
     assert!(text.lines().all(|line| line.starts_with("ok ")), "{text}");
 }
 
 #[test]
-fn an_embedded_store_is_looked_at_without_a_trace() {
+fn an_embedded_store_is_examined_without_a_change() {
     let storage = for_tests(Storage::embedded());
     assert_eq!(storage.serve(&[]).stop().code(), Some(0));
     let before = contents(&storage.data());
@@ -70,7 +70,7 @@ fn an_embedded_store_is_looked_at_without_a_trace() {
     }
     assert_eq!(contents(&storage.data()), before);
 
-    // Beside a server it reads what that has written.
+    // It can read the store of a running server.
     let server = storage.serve(&[]);
     let (code, _, states, report) = examine(&storage, &[]);
     assert_eq!((code, states["key ring"].as_str()), (Some(0), "OK"), "{report}");
@@ -82,7 +82,7 @@ fn an_embedded_store_is_looked_at_without_a_trace() {
     assert_eq!((code, healthy), (Some(1), false), "{report}");
     assert_eq!(states["data folder"], "FAILED");
     let mode = std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode, 0o644, "it says so, and leaves it");
+    assert_eq!(mode, 0o644, "it reports the mode and does not change it");
 
     let wrong = storage.set("keys.master_key", "d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3I=");
     let (code, _, states, report) = examine(&wrong, &[]);
@@ -91,13 +91,13 @@ fn an_embedded_store_is_looked_at_without_a_trace() {
 }
 
 #[tokio::test]
-async fn a_cluster_is_looked_at_from_end_to_end() {
+async fn a_clustered_deployment_is_examined_completely() {
     let (database, keys) = (Database::fresh().await, KeySpace::fresh());
     let storage = for_tests(Storage::shared(&database, &keys));
     let empty = database.dump();
     let (code, _, states, report) = examine(&storage, &[]);
     assert_eq!((code, states["database"].as_str()), (Some(0), "OK"), "{report}");
-    assert_eq!(lines(&database.dump()), lines(&empty), "it made a schema");
+    assert_eq!(lines(&database.dump()), lines(&empty), "it created a schema");
     assert_eq!(storage.serve(&[]).stop().code(), Some(0));
     let before = database.dump();
     let (code, _, states, report) = examine(&storage, &[]);
@@ -123,7 +123,7 @@ fn lines(dump: &[u8]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_store_that_is_wrong_is_named() {
+async fn each_faulty_store_is_named() {
     let database = Database::fresh().await;
     let redis = Redis::start(&["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"]);
     let evicting = Storage::clustered(database.url(), &redis.url(), "cs");
@@ -150,7 +150,7 @@ async fn each_store_that_is_wrong_is_named() {
 }
 
 #[test]
-fn certificates_are_read_and_a_wrong_configuration_is_64() {
+fn certificates_are_examined_and_an_invalid_configuration_exits_with_64() {
     let (pki, storage) = (Pki::new(), Storage::embedded());
     let mut folder = Folder::new(storage.folder(), Layout::Files);
     let storage = storage

@@ -1,5 +1,5 @@
-//! FAULTS row 38: replicas are replaced under load and nobody notices; a peer that does not go is not waited for longer
-//! than was configured; who is asked twice goes at once.
+//! Shutdown: replicas are replaced under load without a failed call; a peer that stays connected delays the end by at
+//! most `server.drain_timeout`; a second signal ends the process at once.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::support::deployment::for_tests;
 use crate::support::serve::Storage;
 use crate::support::{Caller, Countersign, Deployment, PASSWORD, Shape, eventually};
 
-/// How often a replica is replaced.
+/// How many replicas are replaced, one after another.
 fn rounds() -> usize {
     let wanted = std::env::var_os("COUNTERSIGN_TEST_ROUNDS");
     let wanted = wanted.map(|wanted| wanted.to_str().and_then(|wanted| wanted.parse().ok()));
@@ -30,7 +30,7 @@ fn http(server: &Countersign) -> SocketAddr {
     server.http_url().trim_start_matches("http://").parse().unwrap()
 }
 
-/// What stands before replicas: each connection goes to the first that takes it. It knows of no health.
+/// A load balancer without health checks: each connection goes to the first replica that accepts it.
 struct Balancer {
     address: SocketAddr,
     replicas: Arc<Mutex<Vec<SocketAddr>>>,
@@ -108,13 +108,13 @@ async fn replicas_are_replaced_under_load_without_a_failed_call() {
         let storage = deployment.storage.clone();
         replicas.push_back(tokio::task::spawn_blocking(move || storage.serve(&[])).await.unwrap());
         let before = made.load(Ordering::SeqCst);
-        eventually("calls are made", Duration::from_secs(20), || async {
+        eventually("calls are under way", Duration::from_secs(20), || async {
             (made.load(Ordering::SeqCst) > before + 20).then_some(())
         })
         .await;
-        // The balancer learns of it only afterwards.
+        // The balancer learns only later that the replica leaves.
         leaving.signal(Signal::SIGTERM);
-        let status = eventually("it ends", Duration::from_secs(25), || {
+        let status = eventually("the process ends", Duration::from_secs(25), || {
             std::future::ready(leaving.exited())
         })
         .await;
@@ -134,16 +134,16 @@ async fn replicas_are_replaced_under_load_without_a_failed_call() {
     );
 }
 
-/// A replica that waits six seconds for who does not go: less than by default.
-fn short() -> Countersign {
+/// A replica that waits six seconds for connected peers, which is less than the default.
+fn with_short_drain() -> Countersign {
     for_tests(Storage::embedded())
         .set("server.drain_timeout", "6s")
         .serve(&[])
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_go_is_not_waited_for_and_the_side_port_tells_to_the_end() {
-    let mut server = short();
+async fn a_connected_peer_delays_the_end_only_briefly_and_the_side_port_answers_until_then() {
+    let mut server = with_short_drain();
     let silent = TcpStream::connect(server.grpc()).await.unwrap();
     let mut caller = Caller::of(&server);
     let watching = caller
@@ -156,27 +156,29 @@ async fn who_does_not_go_is_not_waited_for_and_the_side_port_tells_to_the_end() 
     assert_eq!(get(http, "/readyz").await.unwrap().0, 200);
 
     server.signal(Signal::SIGTERM);
-    // Not ready, while what was begun goes on and the side port still tells.
-    eventually("it says that it is not ready", Duration::from_secs(6), || async {
+    // It is not ready, while calls in progress continue and the side port still answers.
+    eventually("it reports that it is not ready", Duration::from_secs(6), || async {
         get(http, "/readyz").await.filter(|(status, _)| *status == 503)
     })
     .await;
-    let (status, scrape) = get(http, "/metrics").await.expect("who drains is still watched");
+    let (status, scrape) = get(http, "/metrics")
+        .await
+        .expect("the side port answers during the drain");
     assert!(status == 200 && scrape.contains("countersign_calls_in_flight"));
     assert!(server.exited().is_none(), "{}", server.log());
-    let status = eventually("it ends", Duration::from_secs(40), || {
+    let status = eventually("the process ends", Duration::from_secs(40), || {
         std::future::ready(server.exited())
     })
     .await;
     let took = begun.elapsed();
     assert_eq!(status.code(), Some(0), "{}", server.log());
-    // drain_timeout and a second, and what a busy machine adds; by default it would be twenty.
+    // `drain_timeout` and a second, and some time for a busy machine; with the default it would be twenty seconds.
     assert!(took < Duration::from_secs(18), "{took:?}");
     drop((silent, watching));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_asked_twice_goes_at_once() {
+async fn a_second_signal_ends_the_process_at_once() {
     let mut server = for_tests(Storage::embedded())
         .set("server.drain_timeout", "1m")
         .serve(&[]);
@@ -190,7 +192,7 @@ async fn who_is_asked_twice_goes_at_once() {
     assert!(server.exited().is_none());
     let begun = Instant::now();
     server.signal(Signal::SIGTERM);
-    let status = eventually("it ends", Duration::from_secs(40), || {
+    let status = eventually("the process ends", Duration::from_secs(40), || {
         std::future::ready(server.exited())
     })
     .await;

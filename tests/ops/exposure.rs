@@ -1,4 +1,4 @@
-//! FAULTS row 40: what strangers can learn.
+//! What an anonymous caller can learn: reflection, the side port, and versions in errors.
 
 use std::process::Command;
 
@@ -16,7 +16,7 @@ use crate::support::process::find;
 use crate::support::serve::Storage;
 use crate::support::{Caller, Countersign};
 
-/// The descriptors that are shipped for tools, where reflection is off.
+/// The descriptors that are shipped for tools, for servers without reflection.
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/countersign.protoset");
 
 fn grpcurl(server: &Countersign, flags: &[&str], words: &[&str]) -> (bool, String) {
@@ -29,38 +29,38 @@ fn grpcurl(server: &Countersign, flags: &[&str], words: &[&str]) -> (bool, Strin
         .args(words)
         .output()
         .unwrap();
-    let said = if done.status.success() {
+    let output = if done.status.success() {
         done.stdout
     } else {
         done.stderr
     };
-    (done.status.success(), String::from_utf8_lossy(&said).into_owned())
+    (done.status.success(), String::from_utf8_lossy(&output).into_owned())
 }
 
 #[tokio::test]
-async fn without_reflection_the_shipped_descriptors_do() {
+async fn without_reflection_tools_use_the_shipped_descriptors() {
     let server = for_tests(Storage::embedded())
         .set("server.reflection", "false")
         .serve(&[]);
-    let (listed, said) = grpcurl(&server, &[], &["list"]);
+    let (listed, output) = grpcurl(&server, &[], &["list"]);
     assert!(
-        !listed && said.contains("does not support the reflection API"),
-        "{said}"
+        !listed && output.contains("does not support the reflection API"),
+        "{output}"
     );
     let asked = json!({"access_token": "garbage"}).to_string();
-    let (called, said) = grpcurl(
+    let (called, output) = grpcurl(
         &server,
         &["-protoset", SHIPPED, "-d", &asked],
         &["countersign.v1.TokenService/Validate"],
     );
-    assert!(called, "{said}");
-    let answer: Value = serde_json::from_str(&said).unwrap();
+    assert!(called, "{output}");
+    let answer: Value = serde_json::from_str(&output).unwrap();
     assert_eq!(answer["reason"], "INACTIVE_REASON_MALFORMED");
-    let (described, said) = grpcurl(&server, &["-protoset", SHIPPED], &["describe", "google.rpc.ErrorInfo"]);
-    assert!(described, "{said}");
+    let (described, output) = grpcurl(&server, &["-protoset", SHIPPED], &["describe", "google.rpc.ErrorInfo"]);
+    assert!(described, "{output}");
 }
 
-/// Of all that is served, and of what its errors carry.
+/// The descriptors of all services and of the error details.
 fn descriptors() -> Vec<u8> {
     let mut all = FileDescriptorSet::default();
     for part in [
@@ -79,7 +79,7 @@ fn descriptors() -> Vec<u8> {
     all.encode_to_vec()
 }
 
-/// `COUNTERSIGN_WRITE_PROTOSET=1 cargo test --all-features --test ops shipped_descriptors` writes it anew.
+/// `COUNTERSIGN_WRITE_PROTOSET=1 cargo test --all-features --test ops shipped_descriptors` writes the file again.
 #[test]
 fn the_shipped_descriptors_are_those_of_the_protocol() {
     let current = descriptors();
@@ -89,7 +89,7 @@ fn the_shipped_descriptors_are_those_of_the_protocol() {
     let shipped = std::fs::read(SHIPPED).unwrap();
     assert!(
         shipped == current,
-        "deploy/countersign.protoset is not of these protos; the comment above says how to write it anew"
+        "deploy/countersign.protoset does not match the protos; the comment above says how to write it again"
     );
 }
 
@@ -102,13 +102,13 @@ async fn metrics_and_keys_have_a_port_of_their_own() {
         assert_eq!(get(server.grpc(), path).await, None, "{path} on the port of gRPC");
     }
     assert_eq!(get(http, "/countersign.v1.TokenService/Validate").await.unwrap().0, 404);
-    // And no gRPC where strangers may fetch keys.
+    // And the port with the keys serves no gRPC.
     let stray = Caller::at(&server.http_url());
     assert!(stray.refresh("csr_garbage").await.is_err());
 }
 
 #[tokio::test]
-async fn an_error_tells_no_versions() {
+async fn errors_contain_no_versions() {
     let server = for_tests(Storage::embedded()).serve(&[]);
     let refused = countersign::proto::RefreshRequest {
         refresh_token: "csr_garbage".to_owned(),

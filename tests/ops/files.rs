@@ -1,4 +1,5 @@
-//! FAULTS row 43, of file descriptors: out of them it waits instead of spinning, and goes on when there are some again.
+//! Without free file descriptors, the process waits instead of spinning, and accepts connections again when some are
+//! free.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -57,25 +58,34 @@ async fn without_file_descriptors_it_waits_and_then_goes_on() {
     let caller = Caller::at(&format!("http://{grpc}"));
     assert!(caller.inactive_reason("garbage").await.is_some());
 
-    // More than there are descriptors: the kernel takes them, the process cannot.
+    // More connections than descriptors: the kernel accepts them, the process cannot.
     let mut taken = Vec::new();
     for _ in 0..100 {
         taken.push(TcpStream::connect(http).await.unwrap());
     }
-    eventually("it says that it cannot accept", Duration::from_secs(10), || async {
+    eventually("it logs that it cannot accept", Duration::from_secs(10), || async {
         process.log().contains("connections cannot be accepted").then_some(())
     })
     .await;
     let before = ticks(process.pid());
     tokio::time::sleep(Duration::from_secs(3)).await;
     let used = ticks(process.pid()) - before;
-    assert!(used < 60, "{used} hundredths of a second in three: it spins");
-    // Who is connected is served all the same: Validate needs no file.
+    assert!(
+        used < 60,
+        "{used} hundredths of a second in three seconds: the process spins"
+    );
+    // Connected callers are still served: Validate needs no file.
     assert!(caller.inactive_reason("garbage").await.is_some());
 
     drop(taken);
-    let (status, scrape) = eventually("it goes on", Duration::from_secs(20), || get(http, "/metrics")).await;
+    let (status, scrape) = eventually("it accepts connections again", Duration::from_secs(20), || {
+        get(http, "/metrics")
+    })
+    .await;
     assert_eq!(status, 200);
     let failures = crate::side_port::value(&scrape, "countersign_accept_failures_total").unwrap();
-    assert!((1.0..200.0).contains(&failures), "{failures} failures: it backs off");
+    assert!(
+        (1.0..200.0).contains(&failures),
+        "{failures} failures: it does not back off"
+    );
 }

@@ -1,8 +1,8 @@
-//! What an operator relies on: certificates that are replaced while it serves, an end without a lost call, limits of the
-//! machine, metrics, traces, `doctor`, and that what `deploy/` names exists.
+//! Operations: certificates that are replaced while the server runs, shutdown without a lost call, limits of the
+//! machine, metrics, traces, `doctor`, and the files of `deploy/`.
 //!
-//! `COUNTERSIGN_TEST_ROUNDS=50 cargo test --all-features --test ops drain` is the long form of the drain; by default it
-//! goes round three times.
+//! `COUNTERSIGN_TEST_ROUNDS=50 cargo test --all-features --test ops drain` is the long run of the drain; the default is
+//! three rounds.
 
 #![expect(
     clippy::unwrap_used,

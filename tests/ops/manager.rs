@@ -1,5 +1,5 @@
-//! What a service manager does for the service (`sd_listen_fds(3)`, `sd_notify(3)`): sockets that were there before the
-//! process, word of how it goes, and a socket file in place of a port.
+//! Service managers (`sd_listen_fds(3)`, `sd_notify(3)`): inherited sockets, status notifications, and a socket file
+//! instead of a port.
 
 use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
@@ -19,21 +19,21 @@ use crate::support::guard::{self, Ending};
 use crate::support::serve::Storage;
 use crate::support::{Caller, Process, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// `serve`, started as a service manager does: with these sockets as descriptors 3, 4, ….
+/// Starts `serve` as a service manager does: with these sockets as descriptors 3, 4, ….
 fn started_with(storage: &Storage, sockets: &[&TcpListener], words: &[&str], log: &Path) -> Process {
     let (mut aside, mut moved) = (Vec::new(), Vec::new());
     for (n, socket) in sockets.iter().enumerate() {
         fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
-        // Out of the way first: one may stand where another is to go.
+        // First to high numbers, because a socket may have a number that another one must get.
         aside.push(format!("{}<&{}", n + 200, socket.as_raw_fd()));
         moved.push(format!("{}<&{}", n + 3, n + 200));
     }
     let (redirected, count) = ([aside, moved].concat().join(" "), sockets.len());
     let script = format!("exec {redirected}; LISTEN_PID=$$ LISTEN_FDS={count} exec \"$@\"");
     let serve = storage.command();
-    // Not sh: the smallest ones know no descriptor above 9.
+    // Not sh: some shells support no descriptor above 9.
     let mut command = Command::new("bash");
     command
         .args(["-c", &script, "bash"])
@@ -49,25 +49,25 @@ fn started_with(storage: &Storage, sockets: &[&TcpListener], words: &[&str], log
     Process::spawn(&mut command, log, Ending::Kill)
 }
 
-/// The next word to the manager that begins like this.
-fn told(manager: &UnixDatagram, what: &str) {
-    let mut word = [0; 256];
+/// Waits for a notification that starts with `prefix`.
+fn wait_for_notification(manager: &UnixDatagram, prefix: &str) {
+    let mut message = [0; 256];
     loop {
         let len = manager
-            .recv(&mut word)
-            .unwrap_or_else(|error| panic!("{what}: {error}"));
-        if word[..len].starts_with(what.as_bytes()) {
+            .recv(&mut message)
+            .unwrap_or_else(|error| panic!("{prefix}: {error}"));
+        if message[..len].starts_with(prefix.as_bytes()) {
             return;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_answers_on_the_sockets_that_it_was_started_with() {
+async fn the_server_answers_on_inherited_sockets() {
     let own = guard::scratch("manager");
     let notify = own.join("notify");
     let manager = UnixDatagram::bind(&notify).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
     let storage = for_tests(Storage::embedded())
         .env("NOTIFY_SOCKET", notify.to_str().unwrap())
         .env("WATCHDOG_USEC", "400000");
@@ -75,9 +75,9 @@ async fn it_answers_on_the_sockets_that_it_was_started_with() {
     let [grpc, http] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let mut process = started_with(&storage, &[&grpc, &http], &[], &own.join("log"));
 
-    // Who calls before it is ready waits in the queue of the socket, which was there first.
+    // A call before the server is ready waits in the queue of the socket, which exists already.
     let url = format!("http://{}", grpc.local_addr().unwrap());
-    let endpoint = Endpoint::from_shared(url).unwrap().timeout(PATIENCE);
+    let endpoint = Endpoint::from_shared(url).unwrap().timeout(TIMEOUT);
     let caller = Caller {
         tokens: TokenServiceClient::new(endpoint.connect_lazy()),
     };
@@ -86,26 +86,26 @@ async fn it_answers_on_the_sockets_that_it_was_started_with() {
     let ready = crate::side_port::get(http.local_addr().unwrap(), "/readyz").await;
     assert_eq!(ready.map(|(status, _)| status), Some(200));
 
-    for what in ["READY=1", "WATCHDOG=1", "WATCHDOG=1"] {
-        told(&manager, what);
+    for prefix in ["READY=1", "WATCHDOG=1", "WATCHDOG=1"] {
+        wait_for_notification(&manager, prefix);
     }
     process.signal(Signal::SIGTERM);
-    told(&manager, "STOPPING=1");
-    assert!(process.wait(PATIENCE).success(), "{}", process.log());
+    wait_for_notification(&manager, "STOPPING=1");
+    assert!(process.wait(TIMEOUT).success(), "{}", process.log());
 }
 
 #[test]
-fn a_socket_that_the_network_reaches_needs_tls_however_it_came() {
+fn an_inherited_socket_that_the_network_reaches_needs_tls() {
     let own = guard::scratch("manager");
     let storage = for_tests(Storage::embedded());
     let open = TcpListener::bind("0.0.0.0:0").unwrap();
     let mut process = started_with(&storage, &[&open], &["--http-listen", "127.0.0.1:0"], &own.join("log"));
-    assert_eq!(process.wait(PATIENCE).code(), Some(64), "{}", process.log());
+    assert_eq!(process.wait(TIMEOUT).code(), Some(64), "{}", process.log());
     assert!(process.log().contains("server.listen"), "{}", process.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn grpc_answers_on_a_socket_file_of_its_owners() {
+async fn grpc_answers_on_a_socket_file_that_only_its_owner_can_use() {
     let own = guard::scratch("manager");
     let (path, ready) = (own.join("s"), own.join("ready.json"));
     let storage = for_tests(Storage::embedded());
@@ -121,7 +121,7 @@ async fn grpc_answers_on_a_socket_file_of_its_owners() {
         "--ready-file",
     ]);
     let mut process = Process::spawn(command.arg(&ready), &own.join("log"), Ending::Kill);
-    let there = eventually("it is ready", PATIENCE, || async {
+    let there = eventually("it is ready", TIMEOUT, || async {
         let told: serde_json::Value = serde_json::from_slice(&std::fs::read(&ready).ok()?).ok()?;
         Some(told["grpc"].as_str().unwrap().to_owned())
     })
@@ -137,6 +137,6 @@ async fn grpc_answers_on_a_socket_file_of_its_owners() {
     let token = caller.login("ada").await.access_token;
     caller.assert_active(&token).await;
     process.signal(Signal::SIGTERM);
-    assert!(process.wait(PATIENCE).success(), "{}", process.log());
+    assert!(process.wait(TIMEOUT).success(), "{}", process.log());
     assert!(!path.exists());
 }

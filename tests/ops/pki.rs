@@ -1,4 +1,4 @@
-//! A certificate authority, the certificates that it makes, and the ways in which they get where the server reads them.
+//! A certificate authority, its certificates, and the ways in which files are put where the server reads them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,12 +30,12 @@ impl Pki {
         Self { ca }
     }
 
-    /// Its own certificate, in PEM.
+    /// The certificate of the authority, in PEM.
     pub(crate) fn pem(&self) -> String {
         self.ca.pem()
     }
 
-    /// Of a server on this machine, with this serial number.
+    /// A certificate of a server on this machine, with this serial number.
     pub(crate) fn server(&self, serial: u64) -> Pair {
         self.signed(serial, |params| {
             params.subject_alt_names = vec![
@@ -46,7 +46,7 @@ impl Pki {
         })
     }
 
-    /// The same, expired.
+    /// An expired certificate of a server.
     pub(crate) fn expired(&self, serial: u64) -> Pair {
         self.signed(serial, |params| {
             params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
@@ -55,7 +55,7 @@ impl Pki {
         })
     }
 
-    /// Of a client with this name.
+    /// A certificate of a client with this name.
     pub(crate) fn client(&self, uri: &str) -> Pair {
         self.signed(7, |params| {
             params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
@@ -75,7 +75,7 @@ impl Pki {
         }
     }
 
-    /// What a client that trusts it alone uses.
+    /// The configuration of a client that trusts only this authority.
     pub(crate) fn trusting(&self) -> Arc<rustls::ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
         roots
@@ -90,7 +90,7 @@ impl Pki {
         Arc::new(config)
     }
 
-    /// The serial number of the certificate that is shown there.
+    /// The serial number of the certificate that the server at `address` presents.
     pub(crate) async fn serial(&self, address: std::net::SocketAddr) -> Option<u64> {
         let mut config = (*self.trusting()).clone();
         config.alpn_protocols = vec![b"h2".to_vec()];
@@ -105,34 +105,38 @@ impl Pki {
     }
 }
 
-/// How the files lie in their folder.
+/// How the files are stored and replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// As themselves; replaced by renaming others over them.
+    /// Plain files, replaced by renaming new files over them.
     Files,
-    /// As Kubernetes mounts a secret: links through a link to the folder of the day; replaced by renaming that link.
+    /// As Kubernetes mounts a secret: links through a link to a folder, replaced by renaming the link to a new folder.
     Kubernetes,
 }
 
-/// Where the server reads its certificate.
+/// The folder from which the server reads its certificate.
 pub(crate) struct Folder {
     path: PathBuf,
     layout: Layout,
-    day: u32,
+    version: u32,
 }
 
 impl Folder {
     pub(crate) fn new(path: &Path, layout: Layout) -> Self {
         let path = path.join("tls");
         std::fs::create_dir_all(&path).unwrap();
-        Self { path, layout, day: 0 }
+        Self {
+            path,
+            layout,
+            version: 0,
+        }
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Puts these files there, all others kept; whoever reads meanwhile sees each file old or new.
+    /// Puts these files into the folder and keeps the others. A concurrent reader sees each file either old or new.
     pub(crate) fn put(&mut self, files: &[(&str, &str)]) {
         match self.layout {
             Layout::Files => {
@@ -143,8 +147,8 @@ impl Folder {
                 }
             }
             Layout::Kubernetes => {
-                self.day += 1;
-                let (folder, link) = (format!("..day{}", self.day), self.file("..data"));
+                self.version += 1;
+                let (folder, link) = (format!("..version{}", self.version), self.file("..data"));
                 std::fs::create_dir(self.file(&folder)).unwrap();
                 for (name, text) in files {
                     std::fs::write(self.file(&folder).join(name), text).unwrap();

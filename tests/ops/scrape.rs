@@ -1,5 +1,5 @@
-//! Every metric that a dashboard or an alert in `deploy/` names is in a scrape, every alert has its page in the runbook,
-//! and no label comes from outside.
+//! Every metric that a dashboard or an alert in `deploy/` names is in a scrape, and every alert has its section in the
+//! runbook.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,13 +11,13 @@ use crate::support::deployment::for_tests;
 use crate::support::serve::Storage;
 use crate::support::{Database, KeySpace, eventually};
 
-fn deployed(path: &str) -> String {
+fn deploy_file(path: &str) -> String {
     let file = format!("{}/deploy/{path}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// Every name of a metric of ours in a text.
-fn named(text: &str) -> BTreeSet<String> {
+/// The names of Countersign's metrics in a text.
+fn metric_names(text: &str) -> BTreeSet<String> {
     let starts = text.match_indices("countersign_").map(|(at, _)| &text[at..]);
     let word = |rest: &str| -> String {
         rest.chars()
@@ -28,7 +28,7 @@ fn named(text: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_dashboard_and_alerts_name_is_in_a_scrape() {
+async fn metrics_of_dashboard_and_alerts_are_in_a_scrape() {
     let (database, keys, pki) = (Database::fresh().await, KeySpace::fresh(), Pki::new());
     let storage = for_tests(Storage::shared(&database, &keys));
     let mut folder = Folder::new(storage.folder(), Layout::Files);
@@ -42,24 +42,24 @@ async fn what_dashboard_and_alerts_name_is_in_a_scrape() {
     let server = storage.serve(&[]);
     let http: SocketAddr = server.http_url().trim_start_matches("http://").parse().unwrap();
 
-    let scrape = eventually("it has looked at itself", Duration::from_secs(20), || async {
+    let scrape = eventually("it is ready", Duration::from_secs(20), || async {
         let (_, scrape) = get_tls(&pki, http, "/metrics").await?;
         value(&scrape, "countersign_ready")
             .filter(|ready| *ready > 0.0)
             .map(|_| scrape)
     })
     .await;
-    let told: BTreeSet<&str> = scrape
+    let scraped: BTreeSet<&str> = scrape
         .lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split(['{', ' ']).next())
         .collect();
     let mut count = 0;
     for file in ["prometheus/alerts.yaml", "grafana/countersign.json"] {
-        for name in named(&deployed(file)) {
-            // Histograms of what nobody did yet are there as well, or their first sample would be a birth.
+        for name in metric_names(&deploy_file(file)) {
+            // Histograms without a sample must be present as well, or a rate would miss their first sample.
             assert!(
-                told.contains(name.as_str()),
+                scraped.contains(name.as_str()),
                 "{file} names {name}, which no scrape has:\n{scrape}"
             );
             count += 1;
@@ -67,7 +67,7 @@ async fn what_dashboard_and_alerts_name_is_in_a_scrape() {
     }
     assert!(count > 30, "{count} names were found");
 
-    // RED of each method, whatever was called so far.
+    // Rate, errors and duration of each method, even if it was not called yet.
     for method in ["Issue", "Refresh", "Validate", "CreateUser", "RotateKey"] {
         assert!(scrape.contains(&format!("method=\"{method}\",code=\"Ok\"")), "{method}");
     }
@@ -87,16 +87,16 @@ async fn what_dashboard_and_alerts_name_is_in_a_scrape() {
 }
 
 #[test]
-fn every_alert_has_its_page() {
-    let (alerts, runbook) = (deployed("prometheus/alerts.yaml"), deployed("RUNBOOK.md"));
+fn every_alert_has_its_section_in_the_runbook() {
+    let (alerts, runbook) = (deploy_file("prometheus/alerts.yaml"), deploy_file("RUNBOOK.md"));
     let names: Vec<_> = alerts
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- alert: "))
         .collect();
     assert!(names.len() > 15, "{names:?}");
     for name in names {
-        assert!(runbook.contains(&format!("\n### {name}\n")), "{name} has no page");
+        assert!(runbook.contains(&format!("\n### {name}\n")), "{name} has no section");
         let link = format!("RUNBOOK.md#{}", name.to_lowercase());
-        assert!(alerts.contains(&link), "{name} does not link to its page");
+        assert!(alerts.contains(&link), "{name} does not link to its section");
     }
 }

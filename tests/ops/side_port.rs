@@ -1,4 +1,4 @@
-//! The side port, asked as a scraper or a probe asks.
+//! Requests to the side port, as a scraper or a probe makes them.
 
 use std::net::SocketAddr;
 
@@ -8,12 +8,12 @@ use tokio::net::TcpStream;
 
 use crate::pki::Pki;
 
-/// Status and body; none if nothing answers.
+/// The status and body of the response; none without a response.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     ask(TcpStream::connect(address).await.ok()?, path).await
 }
 
-/// The same under TLS.
+/// Like [`get`], with TLS.
 pub(crate) async fn get_tls(pki: &Pki, address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let connector = tokio_rustls::TlsConnector::from(pki.trusting());
     let stream = TcpStream::connect(address).await.ok()?;
@@ -25,7 +25,7 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> Opt
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
-    // A peer that closes without a farewell of TLS has said everything all the same.
+    // A peer may close without `close_notify`; the response is complete all the same.
     let _ = stream.read_to_end(&mut answer).await;
     let text = String::from_utf8_lossy(&answer).into_owned();
     let status = text.split(' ').nth(1)?.parse().ok()?;
@@ -33,7 +33,7 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> Opt
     Some((status, body.to_owned()))
 }
 
-/// The value of the series with this name and labels, as it stands in the scrape.
+/// The value of the series whose name and labels are written like this in the scrape.
 pub(crate) fn value(scrape: &str, series: &str) -> Option<f64> {
     let line = scrape
         .lines()

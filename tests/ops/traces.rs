@@ -1,5 +1,5 @@
-//! Traces, as a collector gets them (rotel, a real one): a span for each call, one for each statement and script below
-//! it, the caller's trace carried on, and no secret anywhere. Without a collector calls go on as ever.
+//! Traces, as a real collector (rotel) receives them: a span for each call with child spans for its statements and
+//! scripts, the trace of the caller continued, and no secret. If the collector is down, calls are not affected.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn http(server: &Countersign) -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_is_a_trace_down_to_its_statements_and_holds_no_secret() {
+async fn a_trace_contains_a_call_and_its_statements_and_no_secret() {
     let collector = Collector::start();
     let deployment = Deployment::fresh(Shape::Clustered)
         .await
@@ -44,7 +44,7 @@ async fn a_call_is_a_trace_down_to_its_statements_and_holds_no_secret() {
         .tokens
         .unwrap();
     caller.assert_active(&second.access_token).await;
-    // One that a caller made up is no trace, and no error.
+    // An invalid `traceparent` is ignored.
     let mut odd = Request::new(countersign::proto::ValidateRequest {
         access_token: "garbage".to_owned(),
         ..countersign::proto::ValidateRequest::default()
@@ -64,11 +64,11 @@ async fn a_call_is_a_trace_down_to_its_statements_and_holds_no_secret() {
         trace,
     ];
     let seen = eventually("the spans arrive", Duration::from_secs(20), || async {
-        let said = collector.process.log();
-        wanted.iter().all(|word| said.contains(word)).then_some(said)
+        let log = collector.process.log();
+        wanted.iter().all(|word| log.contains(word)).then_some(log)
     })
     .await;
-    // Call, pool, statement, script: of one trace. The collector names it at each span.
+    // The call, the pool, a statement and a script belong to one trace. The collector prints its id with each span.
     assert!(
         seen.matches(trace).count() >= 4,
         "{} spans of the caller's trace",
@@ -97,8 +97,8 @@ async fn a_call_is_a_trace_down_to_its_statements_and_holds_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_gone_or_silent_holds_nothing_up() {
-    // It takes connections, and never says a word.
+async fn an_unreachable_or_silent_collector_delays_no_call() {
+    // It accepts connections and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     for address in [
         silent.local_addr().unwrap(),
@@ -109,7 +109,7 @@ async fn a_collector_that_is_gone_or_silent_holds_nothing_up() {
             .set("telemetry.otlp_endpoint", &format!("http://{address}"));
         let server = deployment.serve();
         let caller = Caller::with_deadline(&server.grpc_url(), Duration::from_secs(20));
-        // More spans than may wait.
+        // More spans than fit into the queue.
         for _ in 0..50 {
             let calls = (0..200).map(|_| caller.inactive_reason("garbage"));
             assert!(futures_util::future::join_all(calls).await.iter().all(Option::is_some));

@@ -1,5 +1,5 @@
-//! FAULTS row 46, as far as one build can show it: what another version left is recognised, and what cannot be is
-//! refused. Two builds on one store are run by `tests/mixed-versions`, which builds the commit before.
+//! Tokens, records and scripts of another version: they are recognised, and unknown versions are refused. Two builds on
+//! one store are run by `tests/mixed-versions`, which builds the commit before.
 
 use std::time::Duration;
 
@@ -43,58 +43,58 @@ async fn a_session_record_of_a_newer_version_is_left_alone() {
                  redis.call('HSET', KEYS[1], f, string.char(99) .. string.sub(v, 2)) end return 1";
     try_command(keys.url(), &["EVAL", raise, "1", &key]).unwrap();
     let refused = caller.refresh(&tokens.refresh_token).await.unwrap_err();
-    // Another replica, newer, can read it: come again, and do not throw the token away.
+    // A newer replica can read the record, so the client must retry and keep its token.
     assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
     let lower = raise.replace("string.char(99)", "string.char(1)");
     try_command(keys.url(), &["EVAL", &lower, "1", &key]).unwrap();
-    eventually("it is read again", Duration::from_secs(5), || async {
+    eventually("the record is read again", Duration::from_secs(5), || async {
         caller.refresh(&tokens.refresh_token).await.ok()
     })
     .await;
 }
 
-/// Scripts are called by the digest of their text: two versions side by side never run each other's.
+/// Scripts are called by the digest of their text, so two versions on one Redis never run each other's scripts.
 #[tokio::test]
-async fn scripts_are_named_by_what_they_say() {
+async fn scripts_that_redis_forgot_are_loaded_again() {
     let deployment = Deployment::fresh(Shape::Clustered).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
     let tokens = caller.login("ada").await;
-    // A Redis that has forgotten every script, as after a restart or beside another version, learns them again.
+    // A Redis without the scripts, as after a restart or with another version, loads them again.
     let keys = deployment.keys.as_ref().unwrap();
     try_command(keys.url(), &["SCRIPT", "FLUSH"]).unwrap();
     caller.refresh(&tokens.refresh_token).await.unwrap();
 }
 
-/// What one version begins the other goes on with: logins, refreshes, retries, reuse, revocations, keys. Which version
-/// makes the stores is the other one: it is what an upgrade finds.
+/// Each version continues what the other began: logins, refreshes, retries, reuse, revocations, keys. The other version
+/// creates the stores, as at an upgrade.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs another build: tests/mixed-versions"]
-async fn two_builds_on_one_store_go_on_with_each_others_sessions() {
+async fn two_builds_on_one_store_continue_each_others_sessions() {
     let other = std::env::var_os("COUNTERSIGN_TEST_OTHER_BINARY").expect("tests/mixed-versions sets it");
     let other = other.to_str().unwrap();
     let deployment = Deployment::fresh(Shape::Clustered).await;
     let before = deployment.storage.clone().with_binary(other).serve(&[]);
     deployment.add_user("ada", &[]);
     let after = deployment.serve();
-    let sides = [Caller::of(&before), Caller::of(&after)];
-    for (one, two) in [(&sides[0], &sides[1]), (&sides[1], &sides[0])] {
+    let callers = [Caller::of(&before), Caller::of(&after)];
+    for (one, two) in [(&callers[0], &callers[1]), (&callers[1], &callers[0])] {
         let first = one.login("ada").await;
         two.assert_active(&first.access_token).await;
         let (second, _) = two.refresh(&first.refresh_token).await.unwrap();
-        // The reply was lost, and asked for again elsewhere: the same bytes.
+        // The reply was lost, and the client retries at the other build: the same bytes.
         let (again, outcome) = one.refresh(&first.refresh_token).await.unwrap();
         assert_eq!(outcome, countersign::proto::RefreshOutcome::Replayed);
         assert_eq!(again.refresh_token, second.refresh_token);
         let (third, _) = one.refresh(&second.refresh_token).await.unwrap();
         two.assert_active(&third.access_token).await;
-        // A thief at one of them, noticed by both.
+        // A reuse at one build is known to both.
         let stolen = two.refresh(&first.refresh_token).await.unwrap_err();
         assert_eq!(reason(&stolen).1, "REFRESH_TOKEN_REUSED");
-        for side in [one, two] {
-            eventually("it is dead on both", Duration::from_secs(10), || async {
-                side.inactive_reason(&third.access_token).await
+        for caller in [one, two] {
+            eventually("the token is inactive on both", Duration::from_secs(10), || async {
+                caller.inactive_reason(&third.access_token).await
             })
             .await;
         }
@@ -104,11 +104,11 @@ async fn two_builds_on_one_store_go_on_with_each_others_sessions() {
         assert_eq!(reason(&refused).1, "SESSION_REVOKED");
         two.assert_active(&other_session.access_token).await;
     }
-    // A new signing key of one is known to the other before anything is signed with it.
+    // The other build knows a new signing key before it signs a token.
     deployment.storage.run(&["key", "rotate", "--force"]).succeed();
-    let tokens = sides[0].login("ada").await;
-    sides[1].assert_active(&tokens.access_token).await;
-    // And back again: the version before starts on what the newer one has used.
+    let tokens = callers[0].login("ada").await;
+    callers[1].assert_active(&tokens.access_token).await;
+    // A downgrade: the version before starts on the stores of the newer one.
     drop(after);
     let back = deployment.storage.clone().with_binary(other).serve(&[]);
     Caller::of(&back).assert_active(&tokens.access_token).await;
