@@ -1,5 +1,5 @@
-//! Stores that are broken on purpose, in the three ways in which the field breaks them. Each must be found out: a check
-//! that finds nothing in these would prove nothing of the real ones.
+//! Stores that are broken on purpose, with three common defects. Each must be detected: a check that finds no defect
+//! here would prove nothing about the real stores.
 
 use std::sync::Arc;
 
@@ -15,24 +15,24 @@ use super::machine::{CLIENTS, Model, Step};
 use super::support::History;
 use super::support::history::{Anomaly, Call, Operation, Outcome};
 use super::system::System;
-use super::{agree, runtime};
+use super::{compare, runtime};
 use crate::support::KeySpace;
 use crate::support::redis::try_command;
 
-/// A real store, but for how it rotates.
+/// A real store with a defect in `rotate`.
 struct Broken {
     real: Arc<dyn SessionStore>,
     url: String,
     prefix: String,
-    how: How,
+    defect: Defect,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum How {
-    /// Reads, decides, and writes what it decided, as three steps.
-    ChecksThenWrites,
-    /// Says that a token was used twice, and leaves the record as it was.
-    LeavesNoTombstone,
+enum Defect {
+    /// Reads, decides and writes in three separate steps.
+    CheckThenWrite,
+    /// Reports a reuse and does not change the record.
+    NoTombstone,
 }
 
 impl Broken {
@@ -49,12 +49,12 @@ impl SessionStore for Broken {
     async fn rotate(&self, presented: &Presented) -> Result<Rotation> {
         let user = presented.user;
         let own = format!("s:{{{user}}}");
-        if self.how == How::ChecksThenWrites {
-            let elsewhere = UserId(uuid::Uuid::from_bytes(random(&SystemEntropy)));
-            let draft = format!("s:{{{elsewhere}}}");
+        if self.defect == Defect::CheckThenWrite {
+            let draft_user = UserId(uuid::Uuid::from_bytes(random(&SystemEntropy)));
+            let draft = format!("s:{{{draft_user}}}");
             self.copy(&own, &draft).await;
             let decided = Presented {
-                user: elsewhere,
+                user: draft_user,
                 ..presented.clone()
             };
             let rotation = self.real.rotate(&decided).await?;
@@ -99,35 +99,35 @@ impl SessionStore for Broken {
     }
 }
 
-fn broken(real: Arc<dyn SessionStore>, redis: &KeySpace, how: How) -> Arc<dyn SessionStore> {
+fn broken(real: Arc<dyn SessionStore>, redis: &KeySpace, defect: Defect) -> Arc<dyn SessionStore> {
     Arc::new(Broken {
         real,
         url: redis.url().to_owned(),
         prefix: redis.prefix().to_owned(),
-        how,
+        defect,
     })
 }
 
-/// Enough for the model to meet each of these many times over.
+/// Enough steps for the model to reach each defect many times.
 const STEPS: u32 = 6_000;
 
-/// What is found need not be made short: it was expected.
+/// Few steps to shrink a failure, because a failure is expected.
 const SHRINK: u32 = 8;
 
 #[test]
-fn reuse_without_a_tombstone_is_found_by_the_model() {
+fn the_model_detects_reuse_without_a_tombstone() {
     let runtime = runtime();
     let system = runtime.block_on(System::clustered(
         KeySpace::fresh(),
-        Some(|real, redis| broken(real, redis, How::LeavesNoTombstone)),
+        Some(|real, redis| broken(real, redis, Defect::NoTombstone)),
     ));
-    let found = agree(&runtime, &system, true, STEPS, SHRINK).expect_err("it is broken");
+    let found = compare(&runtime, &system, true, STEPS, SHRINK).expect_err("the store is broken");
     println!("{found}");
     assert!(found.contains("RefreshUnrecorded"), "{found}");
 }
 
-/// What comes of comparing times in place of epochs: a revocation is of the second in which it was made, so is a login,
-/// and one that follows the other within that second is taken for older or for younger than it, as the clock likes.
+/// Seconds of the wall clock instead of epochs: a login and a revocation within one second get the same value, so their
+/// order is lost.
 const WALL_CLOCK: &str = "
     CREATE FUNCTION by_the_clock() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN NEW.epoch := extract(epoch FROM clock_timestamp())::bigint * 1000; RETURN NEW; END $$;
@@ -136,25 +136,25 @@ const WALL_CLOCK: &str = "
     CREATE TRIGGER by_the_clock BEFORE UPDATE OF epoch ON meta FOR EACH ROW EXECUTE FUNCTION by_the_clock();";
 
 #[test]
-fn a_wall_clock_in_place_of_epochs_is_found_by_the_model() {
+fn the_model_detects_a_wall_clock_instead_of_epochs() {
     let runtime = runtime();
     let system = runtime.block_on(System::mutated(KeySpace::fresh(), WALL_CLOCK));
-    let found = agree(&runtime, &system, true, STEPS, SHRINK).expect_err("it is broken");
+    let found = compare(&runtime, &system, true, STEPS, SHRINK).expect_err("the store is broken");
     println!("{found}");
     assert!(found.contains("Revoke") || found.contains("SetDisabled"), "{found}");
 }
 
-/// Callers at once, each with an attempt of its own; what they saw.
+/// Lets several callers refresh one token at once, each with its own attempt id. Returns what they observed.
 async fn race(system: &Arc<System>, rounds: u32) -> History {
     const CALLERS: usize = 8;
     let history = Arc::new(History::default());
     for _ in 0..rounds {
         let mut model = Model::new();
-        let mut people = system.people().await;
+        let mut users = system.users().await;
         let step = Step::Issue { user: 0, client: 0 };
-        model.take(&step);
-        system.take(&mut people, &step, &model).await;
-        let (session, token) = people.first();
+        model.apply(&step);
+        system.apply(&mut users, &step, &model).await;
+        let (session, token) = users.first();
         let start = Arc::new(Barrier::new(CALLERS));
         let mut racing = JoinSet::new();
         for n in 0..CALLERS {
@@ -183,11 +183,11 @@ async fn race(system: &Arc<System>, rounds: u32) -> History {
         }
         racing.join_all().await;
     }
-    Arc::into_inner(history).expect("nobody writes any more")
+    Arc::into_inner(history).expect("all callers have ended")
 }
 
 #[test]
-fn check_then_write_is_found_by_the_history_and_the_real_store_is_not() {
+fn the_history_detects_check_then_write_and_accepts_the_real_store() {
     let runtime = runtime();
     assert!(CLIENTS[0].grace && !CLIENTS[0].tolerant);
     let real = Arc::new(runtime.block_on(System::clustered(KeySpace::fresh(), None)));
@@ -195,7 +195,7 @@ fn check_then_write_is_found_by_the_history_and_the_real_store_is_not() {
 
     let system = Arc::new(runtime.block_on(System::clustered(
         KeySpace::fresh(),
-        Some(|real, redis| broken(real, redis, How::ChecksThenWrites)),
+        Some(|real, redis| broken(real, redis, Defect::CheckThenWrite)),
     )));
     let found = runtime.block_on(race(&system, 10)).violations();
     println!("{} violations; the first: {:?}", found.len(), found.first());

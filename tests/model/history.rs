@@ -1,4 +1,4 @@
-//! The checker of histories, fed with histories that cannot be, and with some that can.
+//! The checker of histories, with histories that are impossible and some that are possible.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ fn login() -> Call {
 fn anomalies(calls: impl IntoIterator<Item = Call>) -> Vec<Anomaly> {
     let mut calls: Vec<Call> = calls.into_iter().collect();
     let found: Vec<Anomaly> = violations(&calls).into_iter().map(|v| v.anomaly).collect();
-    // Calls are written down when they end, by many tasks: their order in the list says nothing.
+    // Many tasks append calls when they end, so the order in the list means nothing.
     calls.reverse();
     let reversed = violations(&calls).len();
     assert_eq!(found.is_empty(), reversed == 0);
@@ -50,7 +50,7 @@ fn anomalies(calls: impl IntoIterator<Item = Call>) -> Vec<Anomaly> {
 }
 
 #[test]
-fn a_session_that_outlives_its_acknowledged_end_is_found() {
+fn a_session_used_after_its_acknowledged_end_is_found() {
     let revoke = call(Operation::Revoke, Outcome::Done, 10, 20);
     let after = call(refresh(0, ""), tokens("t1", 1, true), 21, 30);
     assert_eq!(
@@ -58,25 +58,28 @@ fn a_session_that_outlives_its_acknowledged_end_is_found() {
         [Anomaly::ActiveAfterRevocation]
     );
     // It began before the acknowledgement: either may have come first.
-    let beside = call(refresh(0, ""), tokens("t1", 1, true), 19, 30);
-    assert_eq!(anomalies([login(), revoke, beside.clone()]), []);
+    let concurrent = call(refresh(0, ""), tokens("t1", 1, true), 19, 30);
+    assert_eq!(anomalies([login(), revoke, concurrent.clone()]), []);
     // A revocation that was not acknowledged promises nothing.
-    let unheard = Call {
+    let unacknowledged = Call {
         ended: None,
         ..call(Operation::Revoke, Outcome::Unknown, 2, 3)
     };
-    assert_eq!(anomalies([login(), unheard, beside]), []);
+    assert_eq!(anomalies([login(), unacknowledged, concurrent]), []);
 }
 
 #[test]
 fn a_session_that_comes_back_after_it_was_refused_is_found() {
-    let unheard = Call {
+    let unacknowledged = Call {
         ended: None,
         ..call(Operation::Revoke, Outcome::Unknown, 2, 3)
     };
     let no = call(refresh(0, ""), refused(), 10, 20);
     let yes = call(refresh(0, ""), tokens("t1", 1, true), 21, 30);
-    assert_eq!(anomalies([login(), unheard, no, yes]), [Anomaly::ActiveAfterRevocation]);
+    assert_eq!(
+        anomalies([login(), unacknowledged, no, yes]),
+        [Anomaly::ActiveAfterRevocation]
+    );
 }
 
 #[test]
@@ -95,28 +98,28 @@ fn two_winners_of_one_generation_are_found() {
     let one = call(refresh(0, "a"), tokens("t1", 1, true), 10, 20);
     let again = call(refresh(0, "a"), tokens("t1", 1, true), 11, 21);
     assert_eq!(anomalies([login(), one.clone(), again]), [Anomaly::TwoWinners]);
-    // Another attempt is another holder, whatever it is told.
+    // Another attempt id is another holder, even if it gets the same successor.
     let thief = call(refresh(0, "b"), tokens("t1", 1, false), 11, 21);
     assert_eq!(anomalies([login(), one, thief]), [Anomaly::TwoWinners]);
 }
 
 #[test]
-fn an_acknowledged_successor_that_does_not_work_is_found() {
+fn an_acknowledged_successor_that_is_refused_is_found() {
     let one = call(refresh(0, "a"), tokens("t1", 1, true), 10, 20);
     let no = call(refresh(1, "b"), refused(), 30, 40);
     assert_eq!(
         anomalies([login(), one.clone(), no.clone()]),
         [Anomaly::UnexplainedRefusal]
     );
-    // Somebody was ending it, or used a token twice.
-    let unheard = Call {
+    // A revocation or a reuse explains the refusal.
+    let unacknowledged = Call {
         ended: None,
         ..call(Operation::Revoke, Outcome::Unknown, 39, 50)
     };
-    assert_eq!(anomalies([login(), one.clone(), unheard, no.clone()]), []);
+    assert_eq!(anomalies([login(), one.clone(), unacknowledged, no.clone()]), []);
     let thief = call(refresh(0, "c"), refused(), 21, 29);
     assert_eq!(anomalies([login(), one.clone(), thief, no.clone()]), []);
-    // A call that was never answered may be done late; one of which nothing more can come may not.
+    // A call without an answer may take effect later, unless it is known to have ended.
     let unanswered = Call {
         ended: None,
         ..call(refresh(0, "a"), Outcome::Unknown, 5, 9)
@@ -127,7 +130,7 @@ fn an_acknowledged_successor_that_does_not_work_is_found() {
 }
 
 #[test]
-fn an_answer_that_claims_to_know_better_than_it_does_is_found() {
+fn an_answer_that_claims_to_know_too_much_is_found() {
     let revoke = call(Operation::Revoke, Outcome::Done, 10, 20);
     let good = |as_of| call(Operation::Validate, Outcome::Active { as_of }, 30, 31);
     assert_eq!(anomalies([login(), revoke.clone(), good(20)]), []);
@@ -135,7 +138,7 @@ fn an_answer_that_claims_to_know_better_than_it_does_is_found() {
 }
 
 #[test]
-fn sessions_are_told_apart() {
+fn sessions_are_checked_separately() {
     let revoke = Call {
         session: "another".to_owned(),
         ..call(Operation::Revoke, Outcome::Done, 2, 3)

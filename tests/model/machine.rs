@@ -1,10 +1,10 @@
-//! What a session is, told as simply as possible: one counter orders everything, nothing is concurrent.
+//! The model of sessions, as simple as possible: one counter orders all steps, and nothing is concurrent.
 
 use std::collections::{HashMap, HashSet};
 
 use proptest::sample::Index;
 
-/// The clients: how long the previous token may come again, and whether it must be the same attempt.
+/// The clients: whether a replaced token is accepted again, and whether that needs the same attempt id.
 pub(crate) const CLIENTS: [Client; 3] = [
     Client {
         id: "model-strict",
@@ -29,7 +29,7 @@ pub(crate) struct Client {
     pub(crate) tolerant: bool,
 }
 
-/// What is done. Sessions are picked among those that were ever begun.
+/// One step. Sessions are picked from all sessions that were ever created.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Issue {
@@ -45,7 +45,7 @@ pub(crate) enum Step {
         generation: Index,
         attempt: &'static str,
     },
-    /// A refresh while the durable store takes no revocation.
+    /// A refresh while the durable store refuses revocations.
     RefreshUnrecorded {
         session: Index,
         generation: Index,
@@ -70,23 +70,23 @@ pub(crate) enum Step {
         user: usize,
         disabled: bool,
     },
-    /// A replica of the store of sessions takes a picture of the user's sessions.
-    Remember {
+    /// A replica of the session store copies the user's sessions.
+    Snapshot {
         user: usize,
     },
-    /// It is promoted: the writes since are lost.
-    ComeBack {
+    /// The replica is promoted: the writes since the snapshot are lost.
+    Restore {
         user: usize,
     },
-    /// The user's sessions are lost altogether.
+    /// All sessions of the user are lost.
     Lose {
         user: usize,
     },
 }
 
-/// What is seen.
+/// The result of a step, as its caller sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Outcome {
     Nothing,
     Tokens {
         session: usize,
@@ -101,7 +101,7 @@ struct Record {
     current: u32,
     attempt: &'static str,
     forwarded: bool,
-    /// A token was used twice, and nobody could write that down yet.
+    /// A reuse was found; its revocation may not be stored yet.
     tombstone: bool,
 }
 
@@ -110,7 +110,7 @@ struct Session {
     user: usize,
     client: usize,
     begun: u64,
-    /// The newest generation that was ever given out.
+    /// The newest generation that was ever issued.
     newest: u32,
 }
 
@@ -121,10 +121,10 @@ pub(crate) struct Model {
     now: u64,
     sessions: Vec<Session>,
     records: Records,
-    pictures: HashMap<usize, Records>,
+    snapshots: HashMap<usize, Records>,
     disabled: HashSet<usize>,
     revoked_sessions: HashSet<usize>,
-    /// (when, which session lives on)
+    /// When, and which session was kept.
     revoked_users: HashMap<usize, Vec<(u64, Option<usize>)>>,
     revoked_clients: HashMap<usize, u64>,
     revoked_everything: u64,
@@ -158,13 +158,13 @@ impl Model {
             })
     }
 
-    pub(crate) fn take(&mut self, step: &Step) -> Verdict {
+    pub(crate) fn apply(&mut self, step: &Step) -> Outcome {
         self.now += 1;
         match step {
             Step::Issue { user, client } => self.issue(*user, *client),
             Step::RefreshNewest { session, attempt } => match self.pick(*session) {
                 Some(session) => self.refresh(session, self.sessions[session].newest, attempt, true),
-                None => Verdict::Nothing,
+                None => Outcome::Nothing,
             },
             Step::Refresh {
                 session,
@@ -172,7 +172,7 @@ impl Model {
                 attempt,
             } => match self.pick(*session) {
                 Some(session) => self.refresh(session, self.pick_generation(session, *generation), attempt, true),
-                None => Verdict::Nothing,
+                None => Outcome::Nothing,
             },
             Step::RefreshUnrecorded {
                 session,
@@ -180,57 +180,57 @@ impl Model {
                 attempt,
             } => match self.pick(*session) {
                 Some(session) => self.refresh(session, self.pick_generation(session, *generation), attempt, false),
-                None => Verdict::Nothing,
+                None => Outcome::Nothing,
             },
             Step::RevokeToken { session, .. } | Step::RevokeSession { session } => {
                 if let Some(session) = self.pick(*session) {
                     self.revoked_sessions.insert(session);
                 }
-                Verdict::Nothing
+                Outcome::Nothing
             }
             Step::RevokeUser { user, keep } => {
                 let keep = keep.and_then(|index| self.pick(index));
                 self.revoked_users.entry(*user).or_default().push((self.now, keep));
-                Verdict::Nothing
+                Outcome::Nothing
             }
             Step::RevokeClient { client } => {
                 self.revoked_clients.insert(*client, self.now);
-                Verdict::Nothing
+                Outcome::Nothing
             }
             Step::RevokeEverything => {
                 self.revoked_everything = self.now;
-                Verdict::Nothing
+                Outcome::Nothing
             }
             Step::SetDisabled { user, disabled } => {
-                // Disabling somebody who is disabled ends what they have all the same; there is nothing.
+                // Disabling a disabled user has no effect: such a user has no live sessions.
                 if *disabled && self.disabled.insert(*user) {
                     self.revoked_users.entry(*user).or_default().push((self.now, None));
                 } else if !disabled {
                     self.disabled.remove(user);
                 }
-                Verdict::Nothing
+                Outcome::Nothing
             }
-            Step::Remember { user } => {
-                self.pictures.insert(*user, self.of_user(*user));
-                Verdict::Nothing
+            Step::Snapshot { user } => {
+                self.snapshots.insert(*user, self.of_user(*user));
+                Outcome::Nothing
             }
-            Step::ComeBack { user } => {
-                if let Some(picture) = self.pictures.get(user).cloned() {
+            Step::Restore { user } => {
+                if let Some(snapshot) = self.snapshots.get(user).cloned() {
                     self.lose(*user);
-                    self.records.extend(picture);
+                    self.records.extend(snapshot);
                 }
-                Verdict::Nothing
+                Outcome::Nothing
             }
             Step::Lose { user } => {
                 self.lose(*user);
-                Verdict::Nothing
+                Outcome::Nothing
             }
         }
     }
 
-    fn issue(&mut self, user: usize, client: usize) -> Verdict {
+    fn issue(&mut self, user: usize, client: usize) -> Outcome {
         if self.disabled.contains(&user) {
-            return Verdict::Refused("INVALID_CREDENTIALS");
+            return Outcome::Refused("INVALID_CREDENTIALS");
         }
         let session = self.sessions.len();
         self.sessions.push(Session {
@@ -248,29 +248,29 @@ impl Model {
                 tombstone: false,
             },
         );
-        Verdict::Tokens {
+        Outcome::Tokens {
             session,
             generation: 0,
             replayed: false,
         }
     }
 
-    fn refresh(&mut self, session: usize, presented: u32, attempt: &'static str, recorded: bool) -> Verdict {
+    fn refresh(&mut self, session: usize, presented: u32, attempt: &'static str, recorded: bool) -> Outcome {
         let client = &CLIENTS[self.sessions[session].client];
         if self.disabled.contains(&self.sessions[session].user) {
-            return Verdict::Refused("USER_DISABLED");
+            return Outcome::Refused("USER_DISABLED");
         }
         if !self.is_alive(session) {
-            return Verdict::Refused("SESSION_REVOKED");
+            return Outcome::Refused("SESSION_REVOKED");
         }
         let Some(record) = self.records.get_mut(&session) else {
-            return Verdict::Refused("SESSION_NOT_FOUND");
+            return Outcome::Refused("SESSION_NOT_FOUND");
         };
         let again = record.current.checked_sub(1) == Some(presented) && (client.tolerant || attempt == record.attempt);
         let lost_before = record.forwarded && record.current.checked_sub(2) == Some(presented);
         if presented < record.current || record.tombstone {
             if client.grace && !record.tombstone && (again || lost_before) {
-                return Verdict::Tokens {
+                return Outcome::Tokens {
                     session,
                     generation: record.current,
                     replayed: true,
@@ -278,10 +278,10 @@ impl Model {
             }
             record.tombstone = true;
             if !recorded {
-                return Verdict::Refused("STORE_UNAVAILABLE");
+                return Outcome::Refused("STORE_UNAVAILABLE");
             }
             self.revoked_sessions.insert(session);
-            return Verdict::Refused("REFRESH_TOKEN_REUSED");
+            return Outcome::Refused("REFRESH_TOKEN_REUSED");
         }
         *record = Record {
             current: presented + 1,
@@ -291,7 +291,7 @@ impl Model {
         };
         let generation = record.current;
         self.sessions[session].newest = self.sessions[session].newest.max(generation);
-        Verdict::Tokens {
+        Outcome::Tokens {
             session,
             generation,
             replayed: false,

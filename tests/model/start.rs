@@ -1,4 +1,4 @@
-//! Deployments to be driven: whole ones, and some with a part that is broken.
+//! The deployments under test, some with a broken part.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use super::machine::CLIENTS;
 use super::support::{Database, KeySpace};
 use super::system::System;
 
-/// A switch, off at first.
-const REFUSING: &str = "
+/// A trigger that makes the database refuse revocations; disabled at first.
+const REFUSE_REVOCATIONS: &str = "
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE EXCEPTION 'no revocations today' USING ERRCODE = 'configuration_limit_exceeded'; END $$;
     CREATE TRIGGER refuse BEFORE INSERT ON revocations FOR EACH ROW EXECUTE FUNCTION refuse();
     ALTER TABLE revocations DISABLE TRIGGER refuse";
 
-/// A store of sessions to be put in the place of the real one, around which it may stand.
+/// Replaces the session store, usually by a wrapper of the real one.
 pub(crate) type Replace = fn(Arc<dyn SessionStore>, &KeySpace) -> Arc<dyn SessionStore>;
 
 impl System {
@@ -56,7 +56,7 @@ impl System {
             }
         })
         .await;
-        database.execute(REFUSING).await;
+        database.execute(REFUSE_REVOCATIONS).await;
         Self {
             redis: Some(redis),
             database: Some(database),
@@ -64,10 +64,15 @@ impl System {
         }
     }
 
-    /// With this done to the database: what a store does that is wrong.
+    /// A clustered deployment whose database is changed by `sql` to contain a defect.
     pub(crate) async fn mutated(redis: KeySpace, sql: &str) -> Self {
         let system = Self::clustered(redis, None).await;
-        system.database.as_ref().expect("it is clustered").execute(sql).await;
+        system
+            .database
+            .as_ref()
+            .expect("the deployment is clustered")
+            .execute(sql)
+            .await;
         system
     }
 
@@ -78,7 +83,7 @@ impl System {
             ("TOKENS__ACCESS_TTL", "24h"),
             ("TOKENS__MAX_SESSIONS_PER_USER", "1000"),
             ("REVOCATION__MAX_STALENESS", "24h"),
-            // Logins of the disabled are failures, all from one source.
+            // Logins of disabled users count as failures, all from one source.
             ("THROTTLE__ENABLED", "false"),
         ];
         let environment = settings

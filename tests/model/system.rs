@@ -1,4 +1,4 @@
-//! The real rules over real stores, driven by the same steps.
+//! The real service with real stores, which runs the same steps.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use countersign::proto::convert::reason;
 use countersign::secret::SecretText;
 use countersign::token::{PasswordRequest, RefreshRequest, RevokeRequest, RevokeTarget};
 
-use super::machine::{CLIENTS, Model, Step, Verdict};
-use super::people::{People, Tokens};
+use super::machine::{CLIENTS, Model, Outcome, Step};
 use super::support::caller::generation;
 use super::support::{Database, KeySpace};
+use super::users::{Tokens, Users};
 
 const PASSWORD: &str = "correct horse battery staple 42";
 
@@ -29,9 +29,9 @@ pub(crate) struct System {
 }
 
 impl System {
-    /// Three new people.
-    pub(crate) async fn people(&self) -> People {
-        let mut people = People {
+    /// Three new users.
+    pub(crate) async fn users(&self) -> Users {
+        let mut users = Users {
             names: Vec::new(),
             ids: Vec::new(),
             sessions: Vec::new(),
@@ -44,103 +44,103 @@ impl System {
             };
             let (owner, password) = (Principal::owner(), PASSWORD.to_owned().into());
             let user = self.app.users.create(&owner, &draft, password, self.deadline()).await;
-            people.ids.push(user.unwrap().id);
-            people.names.push(draft.username);
+            users.ids.push(user.unwrap().id);
+            users.names.push(draft.username);
         }
-        people
+        users
     }
 
     fn deadline(&self) -> Duration {
         self.app.clock.monotonic() + Duration::from_secs(30)
     }
 
-    pub(crate) async fn take(&self, people: &mut People, step: &Step, model: &Model) -> Verdict {
+    pub(crate) async fn apply(&self, users: &mut Users, step: &Step, model: &Model) -> Outcome {
         match step {
-            Step::Issue { user, client } => self.issue(people, *user, *client).await,
-            Step::RefreshNewest { session, attempt } => match people.pick(*session) {
-                // The model has taken the step: what was newest before it is what people hold.
-                Some(session) => self.refresh(people, session, people.newest(session), attempt).await,
-                None => Verdict::Nothing,
+            Step::Issue { user, client } => self.issue(users, *user, *client).await,
+            Step::RefreshNewest { session, attempt } => match users.pick(*session) {
+                // The model has applied the step already, so `users` has the newest token from before it.
+                Some(session) => self.refresh(users, session, users.newest(session), attempt).await,
+                None => Outcome::Nothing,
             },
             Step::Refresh {
                 session,
                 generation,
                 attempt,
-            } => match people.pick(*session) {
+            } => match users.pick(*session) {
                 Some(session) => {
-                    let generation = u32::try_from(generation.index(people.newest(session) as usize + 1)).unwrap();
-                    self.refresh(people, session, generation, attempt).await
+                    let generation = u32::try_from(generation.index(users.newest(session) as usize + 1)).unwrap();
+                    self.refresh(users, session, generation, attempt).await
                 }
-                None => Verdict::Nothing,
+                None => Outcome::Nothing,
             },
             Step::RefreshUnrecorded {
                 session,
                 generation,
                 attempt,
-            } => match people.pick(*session) {
+            } => match users.pick(*session) {
                 Some(session) => {
-                    let generation = u32::try_from(generation.index(people.newest(session) as usize + 1)).unwrap();
+                    let generation = u32::try_from(generation.index(users.newest(session) as usize + 1)).unwrap();
                     self.database("ENABLE").await;
-                    let seen = self.refresh(people, session, generation, attempt).await;
+                    let seen = self.refresh(users, session, generation, attempt).await;
                     self.database("DISABLE").await;
                     seen
                 }
-                None => Verdict::Nothing,
+                None => Outcome::Nothing,
             },
             Step::RevokeToken { session, generation } => {
-                if let Some(session) = people.pick(*session) {
-                    let generation = u32::try_from(generation.index(people.newest(session) as usize + 1)).unwrap();
-                    let token = people.sessions[session].refresh[&generation].clone();
+                if let Some(session) = users.pick(*session) {
+                    let generation = u32::try_from(generation.index(users.newest(session) as usize + 1)).unwrap();
+                    let token = users.sessions[session].refresh[&generation].clone();
                     self.revoke(RevokeTarget::Token(SecretText::new(token))).await;
                 }
-                Verdict::Nothing
+                Outcome::Nothing
             }
             Step::RevokeSession { session } => {
-                if let Some(session) = people.pick(*session) {
-                    self.revoke(RevokeTarget::Session(people.sessions[session].id.clone()))
+                if let Some(session) = users.pick(*session) {
+                    self.revoke(RevokeTarget::Session(users.sessions[session].id.clone()))
                         .await;
                 }
-                Verdict::Nothing
+                Outcome::Nothing
             }
             Step::RevokeUser { user, keep } => {
                 let keep = keep.and_then(|index| model.pick(index));
                 let keep = keep
-                    .map(|session| people.sessions[session].id.clone())
+                    .map(|session| users.sessions[session].id.clone())
                     .unwrap_or_default();
                 self.revoke(RevokeTarget::User {
-                    id: people.ids[*user].to_string(),
+                    id: users.ids[*user].to_string(),
                     keep,
                 })
                 .await;
-                Verdict::Nothing
+                Outcome::Nothing
             }
             Step::RevokeClient { client } => {
                 self.revoke(RevokeTarget::Client(CLIENTS[*client].id.to_owned())).await;
-                Verdict::Nothing
+                Outcome::Nothing
             }
             Step::RevokeEverything => {
                 self.revoke(RevokeTarget::Everything).await;
-                Verdict::Nothing
+                Outcome::Nothing
             }
             Step::SetDisabled { user, disabled } => {
-                let id = people.ids[*user].to_string();
+                let id = users.ids[*user].to_string();
                 self.app
                     .users
                     .set_disabled(&Principal::owner(), &id, *disabled)
                     .await
                     .unwrap();
-                Verdict::Nothing
+                Outcome::Nothing
             }
-            Step::Remember { user } => self.redis(people.ids[*user], "COPY", "s", "picture"),
-            Step::ComeBack { user } => self.redis(people.ids[*user], "COPY", "picture", "s"),
-            Step::Lose { user } => self.redis(people.ids[*user], "DEL", "s", ""),
+            Step::Snapshot { user } => self.redis(users.ids[*user], "COPY", "s", "snapshot"),
+            Step::Restore { user } => self.redis(users.ids[*user], "COPY", "snapshot", "s"),
+            Step::Lose { user } => self.redis(users.ids[*user], "DEL", "s", ""),
         }
     }
 
-    async fn issue(&self, people: &mut People, user: usize, client: usize) -> Verdict {
+    async fn issue(&self, users: &mut Users, user: usize, client: usize) -> Outcome {
         let request = PasswordRequest {
             client_id: CLIENTS[client].id.to_owned(),
-            username: people.names[user].clone(),
+            username: users.names[user].clone(),
             password: SecretText::new(PASSWORD),
             audience: Vec::new(),
             scope: Vec::new(),
@@ -150,49 +150,50 @@ impl System {
         match self.app.tokens.issue_with_password(&self.caller, request).await {
             Ok(issued) => {
                 let refresh = issued.refresh.unwrap();
-                people.sessions.push(Tokens {
+                users.sessions.push(Tokens {
                     id: refresh.session.to_string(),
                     access: issued.access.token.expose().to_owned(),
                     refresh: HashMap::from([(0, refresh.token.expose().to_owned())]),
                     forked: false,
                 });
-                Verdict::Tokens {
-                    session: people.sessions.len() - 1,
+                Outcome::Tokens {
+                    session: users.sessions.len() - 1,
                     generation: 0,
                     replayed: false,
                 }
             }
-            Err(error) => Verdict::Refused(why(&error)),
+            Err(error) => Outcome::Refused(refusal_reason(&error)),
         }
     }
 
-    async fn refresh(&self, people: &mut People, session: usize, presented: u32, attempt: &str) -> Verdict {
-        let held = &mut people.sessions[session];
-        let token = held.refresh[&presented].clone();
+    async fn refresh(&self, users: &mut Users, session: usize, presented: u32, attempt: &str) -> Outcome {
+        let tokens = &mut users.sessions[session];
+        let token = tokens.refresh[&presented].clone();
         match self.exchange(&token, attempt).await {
             Ok((given, access, replayed)) => {
                 let generation = generation(&given);
-                let known = held.refresh.entry(generation).or_insert_with(|| given.clone());
-                held.forked |= *known != given;
-                held.access = access;
-                Verdict::Tokens {
+                let known = tokens.refresh.entry(generation).or_insert_with(|| given.clone());
+                tokens.forked |= *known != given;
+                tokens.access = access;
+                Outcome::Tokens {
                     session,
                     generation,
                     replayed,
                 }
             }
-            Err(why) => Verdict::Refused(why),
+            Err(why) => Outcome::Refused(why),
         }
     }
 
-    /// Refreshes: the new refresh token, its generation and whether it was given before, or why not.
+    /// Refreshes. Returns the new refresh token, its generation and whether it is a replay, or the reason of the
+    /// refusal.
     pub(crate) async fn present(&self, token: &str, attempt: &str) -> Result<(String, u32, bool), &'static str> {
         let (given, _, replayed) = self.exchange(token, attempt).await?;
         let generation = generation(&given);
         Ok((given, generation, replayed))
     }
 
-    /// Refreshes: the new refresh token, the new access token, and whether the former was given before.
+    /// Refreshes. Returns the new refresh token, the new access token, and whether it is a replay.
     async fn exchange(&self, token: &str, attempt: &str) -> Result<(String, String, bool), &'static str> {
         let request = RefreshRequest {
             refresh_token: SecretText::new(token),
@@ -203,7 +204,7 @@ impl System {
             by_cookie: false,
         };
         let refreshed = self.app.tokens.refresh(&self.caller, request).await;
-        let refreshed = refreshed.map_err(|error| why(&error))?;
+        let refreshed = refreshed.map_err(|error| refusal_reason(&error))?;
         let given = refreshed.issued.refresh.unwrap().token.expose().to_owned();
         let access = refreshed.issued.access.token.expose().to_owned();
         Ok((given, access, refreshed.replayed))
@@ -217,40 +218,43 @@ impl System {
         self.app.tokens.revoke(&self.caller, request).await.unwrap();
     }
 
-    /// Makes the database refuse revocations, or take them again.
+    /// Makes the database refuse revocations (`ENABLE`), or accept them again (`DISABLE`).
     async fn database(&self, verb: &str) {
         let database = self
             .database
             .as_ref()
-            .expect("only a database of a test's own is asked to");
+            .expect("only a clustered deployment can refuse revocations");
         database
             .execute(&format!("ALTER TABLE revocations {verb} TRIGGER refuse"))
             .await;
     }
 
-    /// What a failover does to one user's sessions, by commands of Redis itself.
-    fn redis(&self, user: UserId, command: &str, from: &str, to: &str) -> Verdict {
-        let redis = self.redis.as_ref().expect("only a store that can lose is asked to");
+    /// Does to one user's sessions what a failover does, with commands of Redis.
+    fn redis(&self, user: UserId, command: &str, from: &str, to: &str) -> Outcome {
+        let redis = self
+            .redis
+            .as_ref()
+            .expect("only a clustered deployment can lose sessions");
         let key = |kind: &str| format!("{}:{kind}:{{{user}}}", redis.prefix());
         let exists = |key: &str| redis.at(&["EXISTS", key]) == "1";
         if command == "DEL" {
             redis.at(&["DEL", &key(from)]);
         } else if exists(&key(from)) {
             redis.at(&["COPY", &key(from), &key(to), "REPLACE"]);
-        } else if to == "picture" {
-            // A picture of nothing: what is copied back is an empty hash, which is no key at all.
-            redis.at(&["SET", &key("picture-empty"), "1"]);
-            redis.at(&["DEL", &key("picture")]);
-        } else if exists(&key("picture-empty")) {
+        } else if to == "snapshot" {
+            // A snapshot without sessions: an empty hash is no key in Redis, so a marker key stands for it.
+            redis.at(&["SET", &key("snapshot-empty"), "1"]);
+            redis.at(&["DEL", &key("snapshot")]);
+        } else if exists(&key("snapshot-empty")) {
             redis.at(&["DEL", &key(to)]);
         }
-        if command == "COPY" && to == "picture" && exists(&key(from)) {
-            redis.at(&["DEL", &key("picture-empty")]);
+        if command == "COPY" && to == "snapshot" && exists(&key(from)) {
+            redis.at(&["DEL", &key("snapshot-empty")]);
         }
-        Verdict::Nothing
+        Outcome::Nothing
     }
 }
 
-fn why(error: &Error) -> &'static str {
+fn refusal_reason(error: &Error) -> &'static str {
     reason::of_kind(error.kind).unwrap_or("no reason")
 }

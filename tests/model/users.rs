@@ -1,4 +1,4 @@
-//! Three users, and the tokens that they were given.
+//! Three users and their tokens.
 
 use std::collections::HashMap;
 
@@ -7,8 +7,8 @@ use countersign::token::ValidateRequest;
 
 use super::system::System;
 
-/// Three users, and the tokens that they were given.
-pub(crate) struct People {
+/// Three users and their tokens.
+pub(crate) struct Users {
     pub(crate) names: Vec<String>,
     pub(crate) ids: Vec<UserId>,
     pub(crate) sessions: Vec<Tokens>,
@@ -18,11 +18,11 @@ pub(crate) struct Tokens {
     pub(crate) id: String,
     pub(crate) access: String,
     pub(crate) refresh: HashMap<u32, String>,
-    /// What was given a second time for a generation, where it was not the same.
+    /// Whether two different tokens of one generation were issued.
     pub(crate) forked: bool,
 }
 
-impl People {
+impl Users {
     /// The id and the first token of the first session.
     pub(crate) fn first(&self) -> (String, String) {
         (self.sessions[0].id.clone(), self.sessions[0].refresh[&0].clone())
@@ -36,7 +36,7 @@ impl People {
         self.sessions[session].refresh.keys().copied().max().unwrap()
     }
 
-    /// Whether every generation of the session has had one token only.
+    /// Whether only one token was issued for each generation of the session.
     pub(crate) fn one_successor(&self, session: usize, generation: u32) -> bool {
         !self.sessions[session].forked && self.sessions[session].refresh.contains_key(&generation)
     }
