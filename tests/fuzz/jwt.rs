@@ -1,7 +1,7 @@
-//! What must hold of every text that is taken for an access token.
+//! The rules for every text that is presented as an access token.
 //!
-//! The first byte of an input says what the rest is: a token as it came over the wire, or a header and a payload that a
-//! faulty issuer has rightly signed, so that the readers behind the signature are reached.
+//! The first byte of an input gives its kind: a token as received, or a header and a payload that the test signs with a
+//! valid key, as a faulty issuer would, to reach the code behind the signature check.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -21,11 +21,11 @@ const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "https://issuer.test";
 const WIRE: u8 = 0;
 const SIGNED: u8 = 1;
-/// Between header and payload of an input that is to be signed.
-const BETWEEN: u8 = 0xff;
+/// Separates header and payload of an input that the test signs.
+const SEPARATOR: u8 = 0xff;
 
-/// What a mutation may throw into an input.
-pub(crate) const WORDS: &[&[u8]] = &[
+/// Texts that a mutation may insert into an input.
+pub(crate) const DICTIONARY: &[&[u8]] = &[
     b"\"crit\":[\"exp\"],",
     b"\"b64\":false,",
     b"\"alg\":\"none\",",
@@ -49,15 +49,15 @@ pub(crate) const WORDS: &[&[u8]] = &[
     b"csr_",
 ];
 
-struct World {
+struct Fixture {
     pair: Ed25519KeyPair,
     kid: String,
     keys: VerifyingKeys,
     policy: Policy,
-    good: Vec<String>,
+    valid: Vec<String>,
 }
 
-static WORLD: LazyLock<World> = LazyLock::new(|| {
+static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
     let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
     let public = jwk::parse_public(&json!({"kty": "OKP", "crv": "Ed25519", "x": x}).to_string()).unwrap();
@@ -73,8 +73,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         keys.insert(other.public().clone(), None);
     }
     let claims: Claims = serde_json::from_value(claims()).unwrap();
-    let mut good: Vec<String> = others.iter().map(|key| key.sign(&claims).unwrap()).collect();
-    good.push(signed(
+    let mut valid: Vec<String> = others.iter().map(|key| key.sign(&claims).unwrap()).collect();
+    valid.push(signed(
         &pair,
         header(&kid).to_string().as_bytes(),
         self::claims().to_string().as_bytes(),
@@ -83,12 +83,12 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         issuer: ISSUER.to_owned(),
         leeway: Duration::from_secs(5),
     };
-    World {
+    Fixture {
         pair,
         kid,
         keys,
         policy,
-        good,
+        valid,
     }
 });
 
@@ -111,16 +111,16 @@ fn signed(pair: &Ed25519KeyPair, header: &[u8], payload: &[u8]) -> String {
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
 }
 
-/// Good tokens, every token of the published vectors, and the parts of a good one.
+/// Good tokens, every token of the published vectors, and the parts of a valid one.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let world = &*WORLD;
-    let mut seeds: Vec<Vec<u8>> = world
-        .good
+    let fixture = &*FIXTURE;
+    let mut seeds: Vec<Vec<u8>> = fixture
+        .valid
         .iter()
         .map(|token| [&[WIRE], token.as_bytes()].concat())
         .collect();
-    let parts = [header(&world.kid).to_string(), claims().to_string()];
-    seeds.push([&[SIGNED], parts[0].as_bytes(), &[BETWEEN], parts[1].as_bytes()].concat());
+    let parts = [header(&fixture.kid).to_string(), claims().to_string()];
+    seeds.push([&[SIGNED], parts[0].as_bytes(), &[SEPARATOR], parts[1].as_bytes()].concat());
     for file in [
         include_str!("../vectors/wycheproof/json_web_signature_test.json"),
         include_str!("../vectors/wycheproof/json_web_crypto_test.json"),
@@ -131,7 +131,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Every text in a document that could be a token.
+/// Collects every text of a document that could be a token.
 fn tokens(document: &Value, into: &mut Vec<Vec<u8>>) {
     match document {
         Value::String(text) if text.matches('.').count() >= 2 && text.len() < 4096 => {
@@ -143,15 +143,15 @@ fn tokens(document: &Value, into: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// Holds one input against the rules; whether it was accepted.
+/// Checks the rules for one input. Returns whether it was accepted.
 pub(crate) fn check(input: &[u8]) -> bool {
-    let world = &*WORLD;
+    let fixture = &*FIXTURE;
     match input.split_first() {
         Some((&SIGNED, parts)) => {
-            let at = parts.iter().position(|byte| *byte == BETWEEN).unwrap_or(parts.len());
+            let at = parts.iter().position(|byte| *byte == SEPARATOR).unwrap_or(parts.len());
             let (header, payload) = (&parts[..at], parts.get(at + 1..).unwrap_or_default());
-            let token = signed(&world.pair, header, payload);
-            let accepted = decided(&token);
+            let token = signed(&fixture.pair, header, payload);
+            let accepted = is_accepted(&token);
             if accepted {
                 obeys_the_rules(header, payload);
             }
@@ -161,11 +161,11 @@ pub(crate) fn check(input: &[u8]) -> bool {
             let Ok(token) = std::str::from_utf8(text) else {
                 return false;
             };
-            let accepted = decided(token);
-            // Nobody but the issuer makes a token, nor another spelling of one.
+            let accepted = is_accepted(token);
+            // Only the issuer can make a token, and each token has one spelling.
             assert!(
-                !accepted || world.good.iter().any(|good| good == token),
-                "accepted, and not what was signed"
+                !accepted || fixture.valid.iter().any(|valid| valid == token),
+                "accepted, but not signed by the issuer"
             );
             accepted
         }
@@ -173,28 +173,28 @@ pub(crate) fn check(input: &[u8]) -> bool {
     }
 }
 
-/// The verdict, which must be one and the same whenever and however often it is asked for.
-fn decided(token: &str) -> bool {
-    let world = &*WORLD;
-    let at = |secs: i64| verify(token, &world.keys, &world.policy, UnixMillis::from_secs(secs));
+/// Whether the token is accepted. Checks that the verdict is the same at every call, and right at every time.
+fn is_accepted(token: &str) -> bool {
+    let fixture = &*FIXTURE;
+    let at = |secs: i64| verify(token, &fixture.keys, &fixture.policy, UnixMillis::from_secs(secs));
     let verdict = at(NOW);
-    assert_eq!(verdict, at(NOW), "the verdict changes");
-    let timeless = genuine(token, &world.keys, &world.policy);
+    assert_eq!(verdict, at(NOW), "the verdict changed");
+    let timeless = genuine(token, &fixture.keys, &fixture.policy);
     match &verdict {
         Ok(verified) => {
             assert_eq!(timeless.as_ref(), Ok(verified));
             assert_eq!(claimed(token).unwrap().key, verified.key_id);
             for wrong in [i64::MIN, 0, NOW - 24 * 3600, NOW + 24 * 3600 + 6, i64::MAX] {
-                assert!(at(wrong).is_err(), "good at any time");
+                assert!(at(wrong).is_err(), "valid at the wrong time");
             }
-            // What it says is what is written again: nothing is lost on the way.
+            // Writing and reading the claims again loses nothing.
             let written = serde_json::to_vec(&verified.claims).unwrap();
             let read: Claims = serde_json::from_slice(&written).unwrap();
             assert_eq!(read, verified.claims);
         }
         Err(InactiveReason::NotYetValid | InactiveReason::Expired) => assert!(timeless.is_ok()),
         Err(reason) => {
-            // Whatever is wrong with the token itself is wrong at any time.
+            // A fault of the token itself is independent of the time.
             assert_eq!(timeless.as_ref(), Err(reason));
             for other in [i64::MIN, 0, i64::MAX] {
                 assert_eq!(at(other).as_ref(), Err(reason));
@@ -202,17 +202,17 @@ fn decided(token: &str) -> bool {
             assert!(token.len() <= 4096 || *reason == InactiveReason::Malformed);
         }
     }
-    let stranger = verify(
+    let without_keys = verify(
         token,
         &VerifyingKeys::default(),
-        &world.policy,
+        &fixture.policy,
         UnixMillis::from_secs(NOW),
     );
-    assert!(stranger.is_err(), "good without a key");
+    assert!(without_keys.is_err(), "valid without a key");
     verdict.is_ok()
 }
 
-/// The rules again, by another reader of JSON: what was signed and accepted must be an access token.
+/// Checks the rules with another JSON parser: a signed input that was accepted must be a valid access token.
 fn obeys_the_rules(header: &[u8], payload: &[u8]) {
     let header: Value = serde_json::from_slice(header).unwrap();
     assert_eq!(header["alg"], "EdDSA");

@@ -1,9 +1,9 @@
-//! Whatever the bytes: the readers of tokens decide, and never wrongly.
+//! The token parsers decide correctly about any bytes.
 //!
-//! What must hold of every input stands in `jwt` and `refresh_token`. It is held against mutated inputs for five seconds
-//! each; `COUNTERSIGN_FUZZ_SECONDS=600 cargo test --all-features --test fuzz -- --nocapture` is the long run. No nightly
-//! compiler is needed: the inputs are made from good tokens and from every token of the published vectors, and some are
-//! signed or tagged rightly after they were mutated, so that the readers behind the signature are reached without luck.
+//! The rules are in `jwt` and `refresh_token`. They are checked with mutated inputs for five seconds each;
+//! `COUNTERSIGN_FUZZ_SECONDS=600 cargo test --all-features --test fuzz -- --nocapture` is the long run. No nightly
+//! compiler is needed: the inputs are made from valid tokens and from every token of the published vectors, and some
+//! are signed or tagged after the mutation, to reach the code behind the signature check.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use mutate::Mutator;
 
-/// Of each reader; the inputs are the same in every run, as far as it gets.
+/// Duration for each parser. The sequence of inputs is the same in every run.
 const SECONDS: u64 = 5;
 
-fn hold(name: &str, seeds: &[Vec<u8>], words: &[&[u8]], check: impl Fn(&[u8]) -> bool) -> String {
+fn fuzz_parser(name: &str, seeds: &[Vec<u8>], dictionary: &[&[u8]], check: impl Fn(&[u8]) -> bool) -> String {
     let seconds =
         std::env::var_os("COUNTERSIGN_FUZZ_SECONDS").map_or(SECONDS, |text| text.to_str().unwrap().parse().unwrap());
     let time = Duration::from_secs(seconds);
-    let mut mutator = Mutator::new(seeds, words);
+    let mut mutator = Mutator::new(seeds, dictionary);
     let (mut inputs, mut accepted, mut slowest) = (0_u64, 0_u64, Duration::ZERO);
     let start = now();
     for seed in seeds {
@@ -34,7 +34,7 @@ fn hold(name: &str, seeds: &[Vec<u8>], words: &[&[u8]], check: impl Fn(&[u8]) ->
         let before = now();
         match catch_unwind(AssertUnwindSafe(|| check(&input))) {
             Ok(good) => accepted += u64::from(good),
-            // What was wrong is printed already.
+            // The panic message is printed already.
             Err(panicked) => {
                 drop(panicked);
                 panic!("the {inputs}th input: {}", input.escape_ascii());
@@ -57,13 +57,16 @@ fn now() -> std::time::Instant {
 
 #[test]
 fn access_tokens() {
-    println!("{}", hold("access tokens", &jwt::seeds(), jwt::WORDS, jwt::check));
+    println!(
+        "{}",
+        fuzz_parser("access tokens", &jwt::seeds(), jwt::DICTIONARY, jwt::check)
+    );
 }
 
 #[test]
 fn refresh_tokens() {
     println!(
         "{}",
-        hold("refresh tokens", &refresh_token::seeds(), &[], refresh_token::check)
+        fuzz_parser("refresh tokens", &refresh_token::seeds(), &[], refresh_token::check)
     );
 }

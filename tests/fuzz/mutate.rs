@@ -1,38 +1,38 @@
-//! Inputs like the seeds, and ever less like them.
+//! A mutator: makes inputs from seeds by random changes.
 
 /// An endless sequence of inputs: the same in every run.
 pub(crate) struct Mutator<'a> {
     seeds: &'a [Vec<u8>],
-    words: &'a [&'a [u8]],
-    /// xorshift64*: good enough to wander about.
+    dictionary: &'a [&'a [u8]],
+    /// The state of xorshift64*; its quality suffices here.
     state: u64,
 }
 
-/// How many of the seeds are good, about.
-const GOOD: usize = 4;
+/// About how many of the first seeds are valid.
+const VALID_SEEDS: usize = 4;
 
-/// Longer than anything that a reader looks at.
-const LONGEST: usize = 5000;
+/// Longer than the limit of every parser.
+const MAX_INPUT: usize = 5000;
 
 impl<'a> Mutator<'a> {
-    /// From these seeds, with these words thrown in.
-    pub(crate) fn new(seeds: &'a [Vec<u8>], words: &'a [&'a [u8]]) -> Self {
+    /// A mutator of these seeds, which also inserts texts of the dictionary.
+    pub(crate) fn new(seeds: &'a [Vec<u8>], dictionary: &'a [&'a [u8]]) -> Self {
         Self {
             seeds,
-            words,
+            dictionary,
             state: 0x9e37_79b9_7f4a_7c15,
         }
     }
 
     /// The next input.
     pub(crate) fn input(&mut self) -> Vec<u8> {
-        // Good inputs come first among the seeds, and lead further than the many that are refused at once.
-        let among = [self.seeds.len(), self.seeds.len().min(GOOD)][self.below(2)];
+        // The first seeds are valid and reach more code than the many that are refused early.
+        let among = [self.seeds.len(), self.seeds.len().min(VALID_SEEDS)][self.below(2)];
         let mut input = self.seeds[self.below(among)].clone();
         for _ in 0..=self.below(5) {
             self.mutate(&mut input);
         }
-        input.truncate(LONGEST);
+        input.truncate(MAX_INPUT);
         input
     }
 
@@ -53,12 +53,12 @@ impl<'a> Mutator<'a> {
                 let piece = input[at..to].repeat(self.below(40) + 1);
                 input.splice(at..to, piece);
             }
-            6 if !self.words.is_empty() => {
-                let word = self.words[self.below(self.words.len())];
+            6 if !self.dictionary.is_empty() => {
+                let word = self.dictionary[self.below(self.dictionary.len())];
                 input.splice(at..at, word.iter().copied());
             }
             7 => {
-                // The beginning of one and the end of another.
+                // The start of one input and the end of another.
                 let other = &self.seeds[self.below(self.seeds.len())];
                 let from = self.below(other.len() + 1);
                 let end = self
@@ -73,7 +73,7 @@ impl<'a> Mutator<'a> {
         }
     }
 
-    /// Any byte; more often one that means something.
+    /// A random byte, in half of the cases one that is special in tokens or JSON.
     fn byte(&mut self) -> u8 {
         const MEANINGFUL: &[u8] = b".{}[]\":,\\-_=+/0aAeEn \0\x7f\xff";
         if self.below(2) == 0 {

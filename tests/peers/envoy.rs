@@ -1,5 +1,6 @@
-//! Envoy's `jwt_authn` in front of a service, with our key set as its remote JWKS: it lets in whom we let in, through
-//! rotations from one algorithm to the next, and nobody with a token of a revoked key once its copy of the set is old.
+//! Envoy's `jwt_authn` in front of a service, with Countersign's key set as its remote JWKS: it admits valid tokens
+//! through rotations from one algorithm to the next, and refuses tokens of a revoked key once its copy of the set has
+//! expired.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -17,12 +18,12 @@ use crate::support::keys::{kid, part};
 use crate::support::process::find;
 use crate::support::{Caller, Countersign, Deployment, Keys, Process, Shape, eventually, ports};
 
-/// How long Envoy keeps the key set: as long as `keys.jwks_max_age` tells everybody to.
-const CACHED: Duration = Duration::from_secs(1);
+/// How long Envoy keeps the key set; equal to `keys.jwks_max_age`.
+const CACHE_TTL: Duration = Duration::from_secs(1);
 
-/// How long a key is published before it signs: copies of the set live for [`CACHED`] from when *Envoy* asked, and a
-/// replica looks what others have made every three seconds.
-const PUBLISHED: Duration = Duration::from_secs(5);
+/// How long a key is published before it signs: Envoy's copy lives for [`CACHE_TTL`], and a replica looks for new keys
+/// of others every three seconds.
+const PREPUBLISH: Duration = Duration::from_secs(5);
 
 fn program() -> PathBuf {
     let installed = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/bin/envoy"));
@@ -32,7 +33,7 @@ fn program() -> PathBuf {
     find("envoy").expect("Envoy is not installed: tests/run does that")
 }
 
-/// Envoy, which lets through to a service that says 200 whoever has a good token.
+/// Envoy in front of a service that answers 200 to every request with a valid token.
 struct Envoy {
     _process: Process,
     url: String,
@@ -63,7 +64,7 @@ impl Envoy {
             assert_eq!(
                 try_get(&started.url, &[]).await?.status,
                 401,
-                "without a token nobody is let in"
+                "a request without a token is refused"
             );
             Some(())
         })
@@ -98,7 +99,7 @@ fn configuration(port: u16, server: &Countersign) -> Value {
                         "cluster": "countersign",
                         "timeout": "5s",
                     },
-                    "cache_duration": format!("{}s", CACHED.as_secs()),
+                    "cache_duration": format!("{}s", CACHE_TTL.as_secs()),
                 },
             }},
             "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "countersign"}}],
@@ -139,8 +140,8 @@ fn configuration(port: u16, server: &Countersign) -> Value {
     }})
 }
 
-/// Logs in and shows Envoy every token so far, again and again: all of them must be let in until `done`.
-async fn everybody_is_let_in(
+/// Logs in and sends Envoy the tokens so far, repeatedly: all of them must be admitted until `done`.
+async fn all_tokens_are_admitted(
     envoy: Arc<Envoy>,
     caller: Caller,
     tokens: Arc<Mutex<Vec<String>>>,
@@ -156,7 +157,7 @@ async fn everybody_is_let_in(
             let is_last_of_its_key = all[index + 1..].iter().all(|later| kid(later) != kid(token));
             if is_last_of_its_key {
                 let status = envoy.status(token).await;
-                assert_eq!(status, 200, "a good {} token is not let in", part(token, 0)["alg"]);
+                assert_eq!(status, 200, "a valid {} token is not admitted", part(token, 0)["alg"]);
                 asked += 1;
             }
         }
@@ -169,8 +170,8 @@ async fn everybody_is_let_in(
 async fn envoy_follows_rotations_and_revocations() {
     let deployment = Deployment::fresh(Shape::Embedded)
         .await
-        .set("keys.jwks_max_age", &format!("{}s", CACHED.as_secs()))
-        .set("keys.prepublish", &format!("{}s", PUBLISHED.as_secs()));
+        .set("keys.jwks_max_age", &format!("{}s", CACHE_TTL.as_secs()))
+        .set("keys.prepublish", &format!("{}s", PREPUBLISH.as_secs()));
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let (caller, keys) = (Caller::of(&server), Keys::of(&server));
@@ -181,42 +182,42 @@ async fn envoy_follows_rotations_and_revocations() {
 
     let tokens = Arc::new(Mutex::new(Vec::new()));
     let (done, watching) = watch::channel(false);
-    let pump = tokio::spawn(everybody_is_let_in(
+    let pump = tokio::spawn(all_tokens_are_admitted(
         Arc::clone(&envoy),
         caller.clone(),
         Arc::clone(&tokens),
         watching,
     ));
-    // Keys that a team brings along: published first, then they sign, one after the other.
+    // Imported keys are published first, and then sign, one after another.
     for file in ["p256.pkcs8.pem", "rsa2048.pkcs8.pem"] {
         let file = format!("{}/tests/vectors/pem/{file}", env!("CARGO_MANIFEST_DIR"));
         deployment.storage.run(&["key", "import", &file]).succeed();
     }
-    // With room for a replica that was slow to look.
-    sleep(PUBLISHED + Duration::from_secs(5)).await;
+    // With some time for a replica that was slow to look.
+    sleep(PREPUBLISH + Duration::from_secs(5)).await;
     for algorithm in ["ES256", "RS256", "EdDSA"] {
         let key = keys.rotate(false).await.unwrap();
         assert_eq!((key.algorithm.as_str(), key.state()), (algorithm, KeyState::Active));
-        sleep(CACHED * 2).await;
+        sleep(CACHE_TTL * 2).await;
     }
     done.send(true).unwrap();
-    let asked = pump.await.expect("every good token is let in");
+    let asked = pump.await.expect("every valid token is admitted");
     let mut last: Vec<String> = Vec::new();
     for token in tokens.lock().unwrap().iter().rev() {
         if last.iter().all(|known| kid(known) != kid(token)) {
             last.push(token.clone());
         }
     }
-    println!("Envoy let in {asked} tokens through {} keys", last.len());
+    println!("Envoy admitted {asked} tokens through {} keys", last.len());
     let algorithms: Vec<Value> = last.iter().rev().map(|token| part(token, 0)["alg"].clone()).collect();
     assert_eq!(algorithms, ["EdDSA", "ES256", "RS256", "EdDSA"]);
 
-    // The key that signs first, then the retired ones: each takes its tokens with it and no other's.
+    // The active key first, then the retired ones: each revocation affects the tokens of its key only.
     for (index, token) in last.iter().enumerate() {
         assert_eq!(envoy.status(token).await, 200);
         keys.revoke(&kid(token)).await.unwrap();
         let start = Instant::now();
-        eventually("the revoked key lets nobody in", CACHED * 30, || async {
+        eventually("tokens of the revoked key are refused", CACHE_TTL * 30, || async {
             (envoy.status(token).await == 401).then_some(())
         })
         .await;
@@ -226,9 +227,9 @@ async fn envoy_follows_rotations_and_revocations() {
             start.elapsed()
         );
         for other in &last[index + 1..] {
-            assert_eq!(envoy.status(other).await, 200, "another key's token");
+            assert_eq!(envoy.status(other).await, 200, "a token of another key");
         }
         let new = caller.login("ada").await.access_token;
-        assert_eq!(envoy.status(&new).await, 200, "the standby was in Envoy's copy already");
+        assert_eq!(envoy.status(&new).await, 200, "Envoy had the standby key already");
     }
 }

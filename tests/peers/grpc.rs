@@ -1,7 +1,8 @@
-//! gRPC clients of others, over TLS and with a client certificate: grpcurl, `buf curl`, grpcio, grpc-js, grpc-go.
+//! gRPC clients of other projects, over TLS and with a client certificate: grpcurl, `buf curl`, grpcio, grpc-js,
+//! grpc-go.
 //!
-//! Each does the same: lists nothing it is not shown, logs in, validates, refreshes, revokes over TLS; and watches what a
-//! certificate alone lets it watch. `tests/run` installs them; grpc-go only where a Go toolchain is found.
+//! Each logs in, validates, refreshes and revokes over TLS; validating needs its certificate. `tests/run` installs the
+//! clients; grpc-go runs only where a Go toolchain is found.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -17,13 +18,13 @@ use crate::support::{Countersign, PASSWORD};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const NAME: &str = "spiffe://example.org/peer";
 
-/// A server under TLS that knows one client by its certificate, and the files that its callers need.
-struct World {
+/// A server with TLS that knows one client by its certificate, and the files that its callers need.
+struct TlsServer {
     server: Countersign,
     folder: PathBuf,
 }
 
-impl World {
+impl TlsServer {
     fn start() -> Self {
         let storage = Storage::embedded()
             .set("password.memory_kib", "1024")
@@ -35,7 +36,7 @@ impl World {
         let folder = storage.folder().to_owned();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Of the same name as what it signs, OpenSSL would take that for self-signed.
+        // With the same name as the certificates it signs, OpenSSL would take them for self-signed.
         params.distinguished_name.push(DnType::CommonName, "an authority");
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let issue = |name: &str, names: Vec<SanType>| {
@@ -85,7 +86,7 @@ fn tool(name: &str) -> PathBuf {
     find(name).unwrap_or_else(|| panic!("{name} is not installed: tests/run does that"))
 }
 
-fn said(done: &Output) -> String {
+fn output(done: &Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&done.stdout),
@@ -93,13 +94,13 @@ fn said(done: &Output) -> String {
     )
 }
 
-/// The four calls and a refusal, by a program that is asked one call at a time: method and request to answer or
-/// complaint; `with_certificate` says whether it shows one.
+/// Makes four calls, and one that is refused. `call` runs a program for one call: it takes the method, the request and
+/// whether to present the certificate, and returns the response or the program's error output.
 fn four_calls(call: impl Fn(&str, &Value, bool) -> Result<Value, String>) {
     let login = json!({"password": {"username": "ada", "password": PASSWORD}});
     let first = call("Issue", &login, false).unwrap()["tokens"].clone();
     let asked = json!({"access_token": first["accessToken"]});
-    // Validating is for callers that are known.
+    // An anonymous caller may not validate.
     let refused = call("Validate", &asked, false).unwrap_err();
     assert!(refused.to_lowercase().contains("unauthenticated"), "{refused}");
     let valid = call("Validate", &asked, true).unwrap();
@@ -109,32 +110,32 @@ fn four_calls(call: impl Fn(&str, &Value, bool) -> Result<Value, String>) {
     let token = &second["tokens"]["refreshToken"];
     let ended = call("Revoke", &json!({"token": token}), false).unwrap();
     assert_eq!(ended["sessionsRevoked"], 1, "{ended}");
-    let dead = call("Validate", &asked, true).unwrap();
-    assert_eq!(dead["reason"], "INACTIVE_REASON_REVOKED", "{dead}");
+    let inactive = call("Validate", &asked, true).unwrap();
+    assert_eq!(inactive["reason"], "INACTIVE_REASON_REVOKED", "{inactive}");
 }
 
 #[test]
 fn grpcurl_calls_over_tls_and_with_a_certificate() {
-    let world = World::start();
+    let tls = TlsServer::start();
     four_calls(|method, request, with_certificate| {
         let mut command = Command::new(tool("grpcurl"));
-        command.args(["-cacert", &world.file("ca.crt"), "-d", &request.to_string()]);
+        command.args(["-cacert", &tls.file("ca.crt"), "-d", &request.to_string()]);
         if with_certificate {
-            command.args(["-cert", &world.file("client.crt"), "-key", &world.file("client.key")]);
+            command.args(["-cert", &tls.file("client.crt"), "-key", &tls.file("client.key")]);
         }
         let method = format!("countersign.v1.TokenService/{method}");
-        let done = command.args([&world.address(), &method]).output().unwrap();
+        let done = command.args([&tls.address(), &method]).output().unwrap();
         if done.status.success() {
             Ok(serde_json::from_slice(&done.stdout).unwrap())
         } else {
-            Err(said(&done))
+            Err(output(&done))
         }
     });
-    // Without the authority it does not believe the server; in the clear nobody answers.
+    // Without the authority grpcurl does not trust the server, and without TLS the server does not answer.
     for flags in [&[][..], &["-plaintext"]] {
         let done = Command::new(tool("grpcurl"))
             .args(flags)
-            .args([&world.address(), "list"])
+            .args([&tls.address(), "list"])
             .output();
         assert!(!done.unwrap().status.success(), "{flags:?}");
     }
@@ -142,7 +143,7 @@ fn grpcurl_calls_over_tls_and_with_a_certificate() {
 
 #[test]
 fn buf_curl_calls_over_tls_and_with_a_certificate() {
-    let world = World::start();
+    let tls = TlsServer::start();
     four_calls(|method, request, with_certificate| {
         let mut command = Command::new(tool("buf"));
         command.args([
@@ -150,43 +151,44 @@ fn buf_curl_calls_over_tls_and_with_a_certificate() {
             "--protocol",
             "grpc",
             "--cacert",
-            &world.file("ca.crt"),
+            &tls.file("ca.crt"),
             "--data",
             &request.to_string(),
         ]);
         if with_certificate {
-            command.args(["--cert", &world.file("client.crt"), "--key", &world.file("client.key")]);
+            command.args(["--cert", &tls.file("client.crt"), "--key", &tls.file("client.key")]);
         }
-        let url = format!("https://{}/countersign.v1.TokenService/{method}", world.address());
-        let done = command.arg(url).env("HOME", &world.folder).output().unwrap();
+        let url = format!("https://{}/countersign.v1.TokenService/{method}", tls.address());
+        let done = command.arg(url).env("HOME", &tls.folder).output().unwrap();
         if done.status.success() {
             Ok(serde_json::from_slice(&done.stdout).unwrap())
         } else {
-            Err(said(&done))
+            Err(output(&done))
         }
     });
 }
 
-/// A program that makes the calls itself, given the address and the folder with the files; it prints "good" at the end.
-fn runs(world: &World, command: &mut Command) {
+/// Runs a program that makes all the calls. Its arguments are the address and the folder with the files; it prints
+/// "good" at the end.
+fn runs(tls: &TlsServer, command: &mut Command) {
     let done = command
-        .arg(world.address())
-        .arg(&world.folder)
+        .arg(tls.address())
+        .arg(&tls.folder)
         .env("PEER_PASSWORD", PASSWORD)
         .output()
         .unwrap();
     assert!(
-        done.status.success() && said(&done).trim_end().ends_with("good"),
+        done.status.success() && output(&done).trim_end().ends_with("good"),
         "{:?}: {}",
         done.status,
-        said(&done)
+        output(&done)
     );
 }
 
 #[test]
 fn grpcio_calls_over_tls_and_with_a_certificate() {
-    let world = World::start();
-    let generated = world.folder.join("generated");
+    let tls = TlsServer::start();
+    let generated = tls.folder.join("generated");
     std::fs::create_dir(&generated).unwrap();
     let done = Command::new(tool("python3"))
         .args(["-m", "grpc_tools.protoc", "-Iproto"])
@@ -196,10 +198,10 @@ fn grpcio_calls_over_tls_and_with_a_certificate() {
         .current_dir(ROOT)
         .output()
         .unwrap();
-    assert!(done.status.success(), "{}", said(&done));
+    assert!(done.status.success(), "{}", output(&done));
     let mut command = Command::new(tool("python3"));
     runs(
-        &world,
+        &tls,
         command
             .arg(format!("{ROOT}/tests/peers/grpcio/calls.py"))
             .env("PYTHONPATH", generated),
@@ -208,21 +210,21 @@ fn grpcio_calls_over_tls_and_with_a_certificate() {
 
 #[test]
 fn grpc_js_calls_over_tls_and_with_a_certificate() {
-    let world = World::start();
+    let tls = TlsServer::start();
     let mut command = Command::new(tool("node"));
-    runs(&world, command.arg(format!("{ROOT}/tests/peers/grpc-js/calls.js")));
+    runs(&tls, command.arg(format!("{ROOT}/tests/peers/grpc-js/calls.js")));
 }
 
-/// Only where Go and grpc-go are (`apt-get install golang-go golang-google-grpc-dev golang-google-protobuf-dev`): they
-/// take a minute to install, and `tests/run` does not.
+/// Runs only where Go and grpc-go are installed (`apt-get install golang-go golang-google-grpc-dev
+/// golang-google-protobuf-dev`): that takes a minute, and `tests/run` does not do it.
 #[test]
 fn grpc_go_calls_over_tls_and_with_a_certificate() {
     let packaged = Path::new("/usr/share/gocode");
     let Some(go) = find("go").filter(|_| packaged.join("src/google.golang.org/grpc").is_dir()) else {
-        eprintln!("there is no Go with grpc-go here: it was not tried");
+        eprintln!("Go with grpc-go is not installed: the test is skipped");
         return;
     };
-    let world = World::start();
+    let tls = TlsServer::start();
     let target = Path::new(ROOT).join("target");
     let program = target.join("peer-go");
     let built = Command::new(go)
@@ -235,10 +237,10 @@ fn grpc_go_calls_over_tls_and_with_a_certificate() {
         .env("GOCACHE", target.join("go"))
         .output()
         .unwrap();
-    assert!(built.status.success(), "{}", said(&built));
+    assert!(built.status.success(), "{}", output(&built));
     let mut command = Command::new(program);
     runs(
-        &world,
+        &tls,
         command.env("PEER_PROTOSET", format!("{ROOT}/deploy/countersign.protoset")),
     );
 }

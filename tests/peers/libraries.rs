@@ -1,4 +1,4 @@
-//! `PyJWT`, `jose` and `jsonwebtoken` accept tokens of all algorithms through the key set, and no forged ones.
+//! `PyJWT`, `jose` and `jsonwebtoken` accept tokens of all algorithms through the key set, and refuse forged ones.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -11,11 +11,11 @@ use crate::support::keys::{kid, part};
 use crate::support::process::find;
 use crate::support::{Caller, Countersign, Deployment, Keys, PASSWORD, Shape, eventually};
 
-/// Set for what comes from `target/tools`, where `tests/run` has put it.
+/// The folder into which `tests/run` installs tools.
 const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools");
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers");
 
-/// Shows the tokens to a script, and gives back the verdicts of each of its libraries.
+/// Passes the tokens to a script, and returns the verdicts of each of its libraries.
 fn verdicts(command: &mut Command, asked: &Value) -> Value {
     let mut child = command
         .stdin(Stdio::piped())
@@ -30,9 +30,9 @@ fn verdicts(command: &mut Command, asked: &Value) -> Value {
         .write_all(asked.to_string().as_bytes())
         .unwrap();
     let done = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{command:?}: {said}");
-    serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{command:?}: {error}\n{said}"))
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{command:?}: {errors}");
+    serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{command:?}: {error}\n{errors}"))
 }
 
 fn python(asked: &Value) -> Value {
@@ -52,7 +52,7 @@ fn node(asked: &Value) -> Value {
     )
 }
 
-/// A token whose claims say more than was signed.
+/// The token with another `scope` and the old signature.
 fn forged(token: &str) -> String {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -67,7 +67,7 @@ fn forged(token: &str) -> String {
     )
 }
 
-/// A replica on the deployment whose tokens are signed with this algorithm, and one of them.
+/// A replica that signs with this algorithm, and one of its tokens.
 async fn signing_with(algorithm: &str, deployment: &Deployment) -> (Countersign, String) {
     let server = deployment.storage.clone().set("tokens.algorithm", algorithm).serve(&[]);
     let caller = Caller::of(&server);
@@ -86,7 +86,7 @@ async fn python_and_javascript_verify_tokens_of_all_algorithms_through_the_key_s
         .set("keys.prepublish", "1s")
         .set("keys.jwks_max_age", "1s");
     let user = deployment.add_user("ada", &[]);
-    // The algorithm is changed by configuration, and what the one before signed stays good.
+    // The configuration changes the algorithm, and tokens of the one before stay valid.
     let (eddsa_server, eddsa) = signing_with("EdDSA", &deployment).await;
     assert_eq!(eddsa_server.stop().code(), Some(0));
     let (es256_server, es256) = signing_with("ES256", &deployment).await;
@@ -121,20 +121,23 @@ async fn python_and_javascript_verify_tokens_of_all_algorithms_through_the_key_s
                 "{library} accepts a forged {algorithm}: {forged}"
             );
             if (library, algorithm) == ("jsonwebtoken", "EdDSA") {
-                // It has no EdDSA at all (9.0): who needs it sets tokens.algorithm to ES256 or RS256.
-                assert!(good["refused"].is_string(), "it has learnt EdDSA: say so");
+                // jsonwebtoken 9.0 has no EdDSA: with it, set `tokens.algorithm` to ES256 or RS256.
+                assert!(
+                    good["refused"].is_string(),
+                    "jsonwebtoken supports EdDSA now: update this test and its documentation"
+                );
             } else {
                 assert_eq!(good["subject"], json!(user), "{library} refuses {algorithm}: {good}");
             }
         }
     }
 
-    // Another audience's and another issuer's are refused for what they are: the signature alone was not enough.
-    let mut elsewhere = asked.clone();
-    elsewhere["audience"] = "billing".into();
-    let mut stranger = asked;
-    stranger["issuer"] = "https://elsewhere.example".into();
-    for asked in [elsewhere, stranger] {
+    // Tokens of another audience or issuer are refused: a valid signature is not enough.
+    let mut other_audience = asked.clone();
+    other_audience["audience"] = "billing".into();
+    let mut other_issuer = asked;
+    other_issuer["issuer"] = "https://elsewhere.example".into();
+    for asked in [other_audience, other_issuer] {
         for (library, verdicts) in [("PyJWT", python(&asked)), ("jose", node(&asked))] {
             let verdicts = verdicts[library].as_array().unwrap().clone();
             assert!(
@@ -144,7 +147,7 @@ async fn python_and_javascript_verify_tokens_of_all_algorithms_through_the_key_s
         }
     }
 
-    // A revoked key leaves the set, and with it everything that it signed leaves the libraries.
+    // A revoked key leaves the set, and the libraries refuse its tokens.
     let keys = Keys::of(&server);
     keys.revoke(&kid(&good[2])).await.unwrap();
     let asked = json!({

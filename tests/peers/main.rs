@@ -1,5 +1,5 @@
-//! Countersign as strangers' programs meet it: clients, and libraries that verify what it signs, that know it by its
-//! protocol and its published keys alone.
+//! Other projects' programs with Countersign: gRPC clients that know only its protocol, and libraries that verify its
+//! tokens with its published keys.
 
 #![expect(
     clippy::unwrap_used,

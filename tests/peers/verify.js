@@ -1,5 +1,5 @@
-// The verdicts of `jose` and `jsonwebtoken` on tokens: {"jwks", "issuer", "audience", "tokens"} on standard input, one
-// verdict a token and library on output.
+// Verifies tokens with `jose` and `jsonwebtoken`: reads {"jwks", "issuer", "audience", "tokens"} from standard input and
+// writes one verdict per token and library.
 
 "use strict";
 
@@ -19,7 +19,7 @@ async function byJose(token) {
     return payload.sub;
 }
 
-// `jsonwebtoken` takes keys, not sets: the JWK becomes a key by what Node.js has.
+// `jsonwebtoken` takes keys, not sets: Node.js converts the JWK.
 async function byJsonwebtoken(token, keys) {
     const { kid } = jsonwebtoken.decode(token, { complete: true }).header;
     const jwk = keys.find((key) => key.kid === kid);

@@ -1,4 +1,4 @@
-"""PyJWT's verdict on tokens: {"jwks", "issuer", "audience", "tokens"} on standard input, one verdict a token on output."""
+"""Verifies tokens with PyJWT: reads {"jwks", "issuer", "audience", "tokens"} and writes one verdict per token."""
 
 import json
 import sys

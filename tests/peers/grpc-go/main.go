@@ -1,6 +1,6 @@
-// The four calls by grpc-go, over TLS and with a client certificate: peer ADDRESS FOLDER.
+// Makes the four calls with grpc-go, over TLS and with a client certificate: peer ADDRESS FOLDER.
 //
-// It knows the messages from deploy/countersign.protoset, as a tool does where reflection is off.
+// It reads the messages from deploy/countersign.protoset, as a tool does without reflection.
 package main
 
 import (
@@ -34,11 +34,11 @@ func must(err error) {
 
 func check(good bool, what string) {
 	if !good {
-		must(fmt.Errorf("not so: %s", what))
+		must(fmt.Errorf("check failed: %s", what))
 	}
 }
 
-// The messages are dynamic: older releases of grpc-go would look for generated ones.
+// The messages are dynamic; older releases of grpc-go expect generated ones without this codec.
 type codec struct{}
 
 func (codec) Marshal(message interface{}) ([]byte, error) {
@@ -95,26 +95,26 @@ func main() {
 	}
 	own, err := tls.LoadX509KeyPair(filepath.Join(folder, "client.crt"), filepath.Join(folder, "client.key"))
 	must(err)
-	nobody, known := connect(), connect(own)
+	anonymous, known := connect(), connect(own)
 
 	login := fmt.Sprintf(`{"password": {"username": "ada", "password": %q}}`, os.Getenv("PEER_PASSWORD"))
-	issued, err := nobody.call("Issue", login)
+	issued, err := anonymous.call("Issue", login)
 	must(err)
 	first := field(issued, "tokens").Message()
 	asked := fmt.Sprintf(`{"accessToken": %q}`, field(first, "access_token").String())
-	_, err = nobody.call("Validate", asked)
-	check(status.Code(err) == codes.Unauthenticated, "nobody without a certificate validates")
+	_, err = anonymous.call("Validate", asked)
+	check(status.Code(err) == codes.Unauthenticated, "a caller without a certificate may not validate")
 	valid, err := known.call("Validate", asked)
 	must(err)
 	check(field(valid, "active").Bool(), "the token is active")
-	refreshed, err := nobody.call("Refresh", fmt.Sprintf(`{"refreshToken": %q}`, field(first, "refresh_token").String()))
+	refreshed, err := anonymous.call("Refresh", fmt.Sprintf(`{"refreshToken": %q}`, field(first, "refresh_token").String()))
 	must(err)
 	second := field(refreshed, "tokens").Message()
-	ended, err := nobody.call("Revoke", fmt.Sprintf(`{"token": %q}`, field(second, "refresh_token").String()))
+	ended, err := anonymous.call("Revoke", fmt.Sprintf(`{"token": %q}`, field(second, "refresh_token").String()))
 	must(err)
 	check(field(ended, "sessions_revoked").Uint() == 1, "one session ended")
-	dead, err := known.call("Validate", asked)
+	inactive, err := known.call("Validate", asked)
 	must(err)
-	check(!field(dead, "active").Bool(), "the token is dead")
+	check(!field(inactive, "active").Bool(), "the token is inactive")
 	fmt.Println("good")
 }

@@ -1,4 +1,4 @@
-// The four calls by grpc-js, over TLS and with a client certificate: calls.js ADDRESS FOLDER.
+// Makes the four calls with grpc-js, over TLS and with a client certificate: calls.js ADDRESS FOLDER.
 "use strict";
 
 const assert = require("node:assert");
@@ -23,16 +23,16 @@ function connect(...identity) {
 }
 
 async function main() {
-  const nobody = connect();
+  const anonymous = connect();
   const known = connect(read("client.key"), read("client.crt"));
   const password = { username: "ada", password: process.env.PEER_PASSWORD };
-  const first = (await nobody("Issue", { password })).tokens;
+  const first = (await anonymous("Issue", { password })).tokens;
   const asked = { accessToken: first.accessToken };
-  await assert.rejects(nobody("Validate", asked), (error) => error.code === grpc.status.UNAUTHENTICATED);
+  await assert.rejects(anonymous("Validate", asked), (error) => error.code === grpc.status.UNAUTHENTICATED);
   assert.strictEqual((await known("Validate", asked)).active, true);
-  const second = await nobody("Refresh", { refreshToken: first.refreshToken });
+  const second = await anonymous("Refresh", { refreshToken: first.refreshToken });
   assert.strictEqual(second.outcome, "REFRESH_OUTCOME_ROTATED");
-  const ended = await nobody("Revoke", { token: second.tokens.refreshToken });
+  const ended = await anonymous("Revoke", { token: second.tokens.refreshToken });
   assert.strictEqual(ended.sessionsRevoked, 1);
   assert.strictEqual((await known("Validate", asked)).reason, "INACTIVE_REASON_REVOKED");
   console.log("good");

@@ -1,4 +1,4 @@
-"""The four calls by grpcio, over TLS and with a client certificate: calls.py ADDRESS FOLDER."""
+"""Makes the four calls with grpcio, over TLS and with a client certificate: calls.py ADDRESS FOLDER."""
 
 import os
 import sys
@@ -20,21 +20,21 @@ def connect(**identity):
     return TokenServiceStub(grpc.secure_channel(address, grpc.ssl_channel_credentials(read("ca.crt"), **identity)))
 
 
-nobody = connect()
+anonymous = connect()
 known = connect(private_key=read("client.key"), certificate_chain=read("client.crt"))
 
 password = messages.PasswordCredential(username="ada", password=os.environ["PEER_PASSWORD"])
-first = nobody.Issue(messages.IssueRequest(password=password), timeout=10).tokens
+first = anonymous.Issue(messages.IssueRequest(password=password), timeout=10).tokens
 asked = messages.ValidateRequest(access_token=first.access_token)
 try:
-    nobody.Validate(asked, timeout=10)
-    sys.exit("somebody without a certificate validates")
+    anonymous.Validate(asked, timeout=10)
+    sys.exit("a caller without a certificate may validate")
 except grpc.RpcError as error:
     assert error.code() == grpc.StatusCode.UNAUTHENTICATED, error
 assert known.Validate(asked, timeout=10).active
-second = nobody.Refresh(messages.RefreshRequest(refresh_token=first.refresh_token), timeout=10)
+second = anonymous.Refresh(messages.RefreshRequest(refresh_token=first.refresh_token), timeout=10)
 assert second.outcome == messages.REFRESH_OUTCOME_ROTATED
-assert nobody.Revoke(messages.RevokeRequest(token=second.tokens.refresh_token), timeout=10).sessions_revoked == 1
-dead = known.Validate(asked, timeout=10)
-assert not dead.active and dead.reason == reasons.INACTIVE_REASON_REVOKED, dead
+assert anonymous.Revoke(messages.RevokeRequest(token=second.tokens.refresh_token), timeout=10).sessions_revoked == 1
+inactive = known.Validate(asked, timeout=10)
+assert not inactive.active and inactive.reason == reasons.INACTIVE_REASON_REVOKED, inactive
 print("good")
