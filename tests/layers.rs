@@ -1,8 +1,8 @@
-//! The direction of imports, the rooms that a foreign crate or a backend may be named in, and the length of files.
+//! Checks the direction of imports, the modules that may name a foreign crate or a backend, and the length of files.
 //!
-//! It reads the text, not the compiler's mind: every path that starts at `crate`, `super` or a watched crate, in `use`
-//! or in the middle of an expression, with comments and strings left out. Test modules are left out as well: a test
-//! may stand where it likes. Where a rule is in the way, change it here, with the reason, and in `ARCHITECTURE.md`.
+//! It reads the source text: every path that starts at `crate`, `super` or a watched crate, in `use` or inside an
+//! expression, without comments and strings. Test modules are exempt. Where a rule is in the way, change it here, with
+//! the reason, and in `ARCHITECTURE.md`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,27 +11,28 @@ use std::path::{Path, PathBuf};
 #[path = "layers/paths.rs"]
 mod paths;
 
-/// Rooms and what each may import, lowest first: a room names only rooms above it in this table.
-const ROOMS: &[(&str, &str)] = &[
+/// The top-level modules and what each may import, lowest first: a module names only modules above it in this table.
+const MODULES: &[(&str, &str)] = &[
     ("secret", ""),
     ("clock", ""),
-    // The name that every span has.
+    // The target of all spans.
     ("spans", ""),
     ("model", "secret clock"),
-    // The conversions between the wire and the model are the server's and the client's alike.
+    // Server and client share the conversions between messages and the model.
     ("proto", "secret clock model"),
-    // Each section is a small struct of values, so rules may take the section that is theirs: see ONLY_IN.
+    // Each section is a small struct of values, which the rules may take; the whole configuration they may not: see
+    // ONLY_IN.
     ("config", "secret clock model"),
     ("shutdown", "clock"),
     ("telemetry", "secret clock spans model config"),
     ("store", "secret clock spans model config"),
-    // The ring opens the rows that the store's trait hands over. What signs and verifies has no store in it: a calling
-    // service has those files too, without the feature `server`, so the compiler sees to that.
+    // The key ring opens the rows that the store's trait returns. Signing and verifying do not use the store: a calling
+    // service compiles those files without the feature `server`, so the compiler checks that.
     ("keys", "secret clock model config store"),
     ("password", "secret clock spans model config"),
     // The accept loop of both ports.
     ("listener", "secret clock spans model config shutdown telemetry"),
-    // Counters of failed attempts, for every rule that looks at a password; the names are HMACs of the master key.
+    // Counters of failed attempts, for every rule that checks a password; their keys are HMACs under the master key.
     ("throttle", "secret clock spans model config store keys"),
     (
         "revocation",
@@ -46,7 +47,7 @@ const ROOMS: &[(&str, &str)] = &[
         "secret clock spans model config shutdown store keys password throttle revocation",
     ),
     ("client", "secret clock proto model keys revocation"),
-    // What the client library has of it knows of secrets alone; the compiler sees to that, without the feature `server`.
+    // The part in the client library uses secrets only; the compiler checks that without the feature `server`.
     ("gateway", "secret clock model keys token"),
     (
         "grpc",
@@ -67,7 +68,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("main", "config telemetry app cli"),
 ];
 
-/// A path, and the only places that may name it: rooms, or folders and files of them.
+/// A path, and the only modules that may name it.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("crate::store::postgres", &["store::postgres", "app"]),
     ("crate::store::redis", &["store::redis", "app"]),
@@ -83,21 +84,21 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tracing_opentelemetry", &["telemetry"]),
     ("jsonwebtoken", &["keys"]),
     ("argon2", &["password"]),
-    // What the rules answer is not tied to how it is carried.
+    // The results of the rules are independent of the transport.
     ("tonic", &["proto", "client", "grpc", "app", "cli"]),
     ("axum", &["http", "app"]),
     ("clap", &["cli", "main"]),
 ];
 
-const LONGEST_FILE: usize = 400;
+const MAX_FILE_LINES: usize = 400;
 
 #[test]
 fn imports_run_one_way() {
-    let complaints: Vec<String> = sources("src")
+    let violations: Vec<String> = sources("src")
         .iter()
-        .flat_map(|file| complaints(&module_of(file), &fs::read_to_string(file).unwrap()))
+        .flat_map(|file| violations(&module_of(file), &fs::read_to_string(file).unwrap()))
         .collect();
-    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
 }
 
 #[test]
@@ -106,26 +107,26 @@ fn files_are_short() {
         .iter()
         .flat_map(|folder| sources(folder))
         .map(|file| (fs::read_to_string(&file).unwrap().lines().count(), file))
-        .filter(|(lines, _)| *lines > LONGEST_FILE)
-        .map(|(lines, file)| format!("{}: {lines} lines, more than {LONGEST_FILE}", file.display()))
+        .filter(|(lines, _)| *lines > MAX_FILE_LINES)
+        .map(|(lines, file)| format!("{}: {lines} lines, more than {MAX_FILE_LINES}", file.display()))
         .collect();
     assert!(long.is_empty(), "\n{}", long.join("\n"));
 }
 
 #[test]
-fn the_table_itself_runs_one_way() {
-    for (n, (room, imports)) in ROOMS.iter().enumerate() {
+fn the_table_of_modules_has_one_direction() {
+    for (n, (module, imports)) in MODULES.iter().enumerate() {
         for import in imports.split(' ').filter(|import| !import.is_empty()) {
             assert!(
-                ROOMS[..n].iter().any(|(lower, _)| *lower == import),
-                "{room} → {import}"
+                MODULES[..n].iter().any(|(lower, _)| *lower == import),
+                "{module} → {import}"
             );
         }
     }
 }
 
 #[test]
-fn what_is_not_allowed_is_found() {
+fn forbidden_imports_are_found() {
     for (module, source) in [
         ("model::user", "use crate::store::UserStore;"),
         ("store::keys", "use crate::keys::Ring;"),
@@ -150,12 +151,12 @@ fn what_is_not_allowed_is_found() {
             "const C: char = '\"'; use crate::store::Page; const D: &str = \"\";",
         ),
     ] {
-        assert!(!complaints(module, source).is_empty(), "{module}: {source}");
+        assert!(!violations(module, source).is_empty(), "{module}: {source}");
     }
 }
 
 #[test]
-fn what_is_allowed_is_not_complained_of() {
+fn allowed_imports_are_accepted() {
     for (module, source) in [
         (
             "token::issue",
@@ -191,31 +192,31 @@ fn what_is_allowed_is_not_complained_of() {
         ("grpc", "let my_tonic = a.tonic; std::sqlx::x();"),
         ("main", "use countersign::cli;"),
     ] {
-        assert_eq!(complaints(module, source), [""; 0], "{module}: {source}");
+        assert_eq!(violations(module, source), [""; 0], "{module}: {source}");
     }
 }
 
-/// What is wrong with one file.
-fn complaints(module: &str, source: &str) -> Vec<String> {
+/// The violations in one file.
+fn violations(module: &str, source: &str) -> Vec<String> {
     if module.split("::").any(|name| name == "tests") {
         return Vec::new();
     }
-    let room = module.split("::").next().unwrap_or_default();
-    let Some((_, may)) = ROOMS.iter().find(|(name, _)| *name == room) else {
-        return vec![format!("{module}: the room `{room}` is not in the table of rooms")];
+    let top = module.split("::").next().unwrap_or_default();
+    let Some((_, may)) = MODULES.iter().find(|(name, _)| *name == top) else {
+        return vec![format!("{module}: `{top}` is not in the table of modules")];
     };
-    let shipped = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let production = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let mut found = BTreeSet::new();
-    for path in paths::named(shipped, module) {
+    for path in paths::named(production, module) {
         let target = path
             .strip_prefix("crate::")
             .map(|rest| rest.split("::").next().unwrap_or_default());
         if let Some(target) = target
-            && target != room
-            && ROOMS.iter().any(|(name, _)| *name == target)
+            && target != top
+            && MODULES.iter().any(|(name, _)| *name == target)
             && !may.split(' ').any(|allowed| allowed == target)
         {
-            found.insert(format!("{module}: `{room}` may not import `{path}`"));
+            found.insert(format!("{module}: `{top}` may not import `{path}`"));
         }
         for (watched, places) in ONLY_IN {
             if within(&path, watched) && !places.iter().any(|place| within(module, place)) {

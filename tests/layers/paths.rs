@@ -1,6 +1,6 @@
-//! The paths that a source file names.
+//! Finds the paths that a source file names.
 
-/// Every path from the crate's root or into another crate, groups taken apart.
+/// Every path from the crate's root or into another crate, with groups expanded.
 pub(crate) fn named(source: &str, module: &str) -> Vec<String> {
     let tokens = &tokens(source);
     let mut found = Vec::new();
@@ -19,7 +19,7 @@ pub(crate) fn named(source: &str, module: &str) -> Vec<String> {
     found.iter().map(|path| absolute(path, module)).collect()
 }
 
-/// Reads one tree of a `use` (or a plain path) into whole paths; answers where it ends.
+/// Reads one tree of a `use` (or a plain path) into whole paths. Returns the index of the token after it.
 fn tree(tokens: &[String], mut at: usize, prefix: &str, found: &mut Vec<String>) -> usize {
     let mut path = prefix.to_owned();
     while let Some(token) = tokens.get(at) {
@@ -54,7 +54,7 @@ fn tree(tokens: &[String], mut at: usize, prefix: &str, found: &mut Vec<String>)
     at
 }
 
-/// `super::x` seen from `module`, and the library's name seen from the binary, as paths from `crate`.
+/// Resolves `super::x` from `module`, and the library's name from the binary, to a path from `crate`.
 fn absolute(path: &str, module: &str) -> String {
     if let Some(rest) = path.strip_prefix("countersign::") {
         return format!("crate::{rest}");
@@ -83,7 +83,7 @@ fn is_word(tokens: &[String], at: usize) -> bool {
         .is_some_and(|token| token.starts_with(|c: char| c.is_alphabetic() || c == '_'))
 }
 
-/// Words, `::`, and single signs; comments, strings, characters and lifetimes left out.
+/// Words, `::` and single characters, without comments, strings, character literals and lifetimes.
 fn tokens(source: &str) -> Vec<String> {
     let mut out = Vec::new();
     let mut rest = source;
@@ -145,7 +145,7 @@ fn string(text: &str) -> usize {
     text.len()
 }
 
-/// The length of `r"…"`, `r#"…"#`, `br"…"`; none if it is a word that starts with that letter.
+/// The length of `r"…"`, `r#"…"#` or `br"…"`; none if the text is a word that starts with that letter.
 fn raw_string(text: &str) -> Option<usize> {
     let after = text.strip_prefix('b').unwrap_or(text).strip_prefix('r')?;
     let body = after.trim_start_matches('#').strip_prefix('"')?;
@@ -155,7 +155,7 @@ fn raw_string(text: &str) -> Option<usize> {
     Some(head + body.find(&end).map_or(body.len(), |at| at + end.len()))
 }
 
-/// A character literal whole; of a lifetime only the sign before it.
+/// The length of a character literal, or of the quote before a lifetime.
 fn character(text: &str) -> usize {
     let body = &text[1..];
     if body.starts_with('\\') {
