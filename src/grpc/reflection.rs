@@ -34,7 +34,7 @@ pub fn current(optional: OptionalServices) -> Result<v1::ServerReflectionServer<
 /// The reflection service of the older protocol, `v1alpha`, which many tools still use.
 ///
 /// # Errors
-/// As [`current`].
+/// If the descriptors cannot be read; a test shows that they can.
 pub fn alpha(
     optional: OptionalServices,
 ) -> Result<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>, Error> {
