@@ -92,6 +92,11 @@ impl<'r> Columns<'r> {
 #[error("unreadable row: {0}")]
 struct UnreadableRow(#[source] Cause);
 
+/// Reads a row of one column, which is never NULL.
+pub(crate) fn one_column<T: Column>(columns: &mut Columns<'_>) -> Result<T> {
+    columns.take()
+}
+
 /// The error for a row that this version of the program cannot have written.
 pub(crate) fn unreadable(cause: impl Into<Cause>) -> Error {
     Error::internal(UnreadableRow(cause.into()))

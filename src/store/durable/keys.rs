@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use super::columns::one_column;
 use super::statement::sql;
 use super::transaction::Transaction;
 use super::{Backend, PoolKind};
@@ -89,7 +90,7 @@ impl<B: Backend> KeyStore for B {
 
     async fn loaded_everywhere(&self, id: &KeyId, within_millis: i64) -> Result<bool> {
         let alive = sql!("SELECT loaded FROM replicas WHERE seen > ", now, " - $1").bind(within_millis);
-        let loaded: Vec<Vec<String>> = self.query(PoolKind::Upkeep, alive, |columns| columns.take()).await?;
+        let loaded: Vec<Vec<String>> = self.query(PoolKind::Upkeep, alive, one_column).await?;
         Ok(loaded.iter().all(|keys| keys.iter().any(|key| key == id.as_str())))
     }
 }

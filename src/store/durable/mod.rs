@@ -21,6 +21,6 @@ mod users;
 mod tests;
 
 pub(super) use backend::{Backend, PoolKind};
-pub(super) use columns::{Columns, Read, Row, unreadable};
+pub(super) use columns::{Columns, Read, Row, one_column, unreadable};
 pub(super) use statement::{EventRule, Statement, Value};
 pub(super) use transaction::{Driver, EachRow, Transaction, Transition};

@@ -1,6 +1,6 @@
 //! Passwords, and the one-time tokens that reset them.
 
-use super::columns::Columns;
+use super::columns::{Columns, one_column};
 use super::statement::{Statement, sql};
 use super::transaction::Transaction;
 use super::users::{self, lock, lock_changeable, user_columns};
@@ -74,7 +74,7 @@ pub(super) async fn complete_reset(
     hash: SecretText,
 ) -> Result<Revocation> {
     let holder = sql!("SELECT id FROM users WHERE reset_hash = $1").bind(token_hash);
-    let holder = tx.first(holder, |columns| columns.take()).await?;
+    let holder = tx.first(holder, one_column).await?;
     let (_, now) = lock(tx, holder.ok_or(ErrorKind::ResetTokenInvalid)?).await?;
     // Asked again under the lock: of two calls that use the token at once, the second finds it gone.
     let user = tx.first(reset_user(token_hash, now), users::read).await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::columns::{Columns, unreadable};
+use super::columns::{Columns, one_column, unreadable};
 use super::statement::sql;
 use super::transaction::Transaction;
 use super::{Backend, PoolKind, audit, clients};
@@ -208,6 +208,6 @@ async fn store_counters(tx: &mut Transaction<'_>, counters: Vec<(String, i64)>, 
         let raised = tx.run(raise).await? == 1;
         tx.audit_if(raised).await?;
     }
-    let era = tx.first(sql!("SELECT era FROM meta"), |columns| columns.take()).await?;
+    let era = tx.first(sql!("SELECT era FROM meta"), one_column).await?;
     era.ok_or_else(|| unreadable("meta is empty"))
 }

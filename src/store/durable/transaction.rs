@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 use super::audit;
-use super::columns::{Columns, Read, Row};
+use super::columns::{Columns, Read, Row, one_column};
 use super::statement::{Statement, sql};
 use crate::clock::UnixMillis;
 use crate::model::{AuditEvent, Error, Result, Revocation, Target};
@@ -81,7 +81,7 @@ impl<'t> Transaction<'t> {
 
     /// The database's time now.
     pub(crate) async fn now(&mut self) -> Result<UnixMillis> {
-        let now = self.first(sql!("SELECT ", now), |columns| columns.take()).await?;
+        let now = self.first(sql!("SELECT ", now), one_column).await?;
         now.ok_or_else(|| Error::internal("the database did not tell its time"))
     }
 

@@ -11,7 +11,7 @@ use super::revoke::revoking;
 use super::statement::Session;
 use crate::model::{AuditEvent, Error, Result, Revocation, Target};
 use crate::store::durable::{
-    Backend, Driver, EachRow, EventRule, PoolKind, Read, Statement, Transaction, Transition, revocations,
+    Backend, Driver, EachRow, EventRule, PoolKind, Read, Statement, Transaction, Transition, one_column, revocations,
 };
 use crate::store::revocations::Expiry;
 
@@ -39,7 +39,7 @@ impl Backend for PostgresStore {
             EventRule::IfChanged => RetryMode::Once,
             EventRule::Always => RetryMode::Repeatable,
         };
-        let changed = self.db.first(how, statement, |columns| columns.take()).await?;
+        let changed = self.db.first(how, statement, one_column).await?;
         Ok(changed == Some(true))
     }
 

@@ -11,7 +11,7 @@ use crate::model::revocation::RevocationSubject;
 use crate::model::{AuditEvent, Error, Level, Result, Revocation, Target};
 use crate::store::durable::revocations::{FeedReading, RevocationBackend, read, revocation_columns};
 use crate::store::durable::statement::part;
-use crate::store::durable::{Statement, unreadable};
+use crate::store::durable::{Statement, one_column, unreadable};
 use crate::store::{Changes, Cursor, NewRevocation, Recorded};
 
 impl PostgresStore {
@@ -52,7 +52,7 @@ impl RevocationBackend for PostgresStore {
             return Ok(revoked);
         }
         let statement = revoked::revoked(subjects);
-        let indexes = self.db.all(Repeatable, statement, |columns| columns.take::<i64>());
+        let indexes = self.db.all(Repeatable, statement, one_column::<i64>);
         for index in indexes.await? {
             let subject = usize::try_from(index).ok().and_then(|index| revoked.get_mut(index));
             *subject.ok_or_else(|| Error::internal("the database answered for a subject that was not asked for"))? =
