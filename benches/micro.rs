@@ -1,11 +1,11 @@
-//! What the parts of Validate cost, one by one: `cargo bench --bench micro`.
+//! The cost of each step of Validate: `cargo bench --bench micro`.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a benchmark that cannot go on says so by panicking"
+    reason = "a benchmark panics when it cannot go on"
 )]
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
+#![expect(missing_docs, reason = "criterion's macros define public functions")]
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ fn known_tokens(count: usize) -> Vec<(String, Arc<Known>)> {
 fn warm(c: &mut Criterion) {
     let tokens = known_tokens(1000);
     let cache = Cache::new(64 << 20);
-    // The version of the key ring comes first: a new one empties the cache.
+    // Set the version of the key ring first: a new version empties the cache.
     assert!(cache.get("", 1).is_none());
     for (token, known) in &tokens {
         cache.put(token, known);
@@ -93,7 +93,7 @@ fn warm(c: &mut Criterion) {
     c.bench_function("cache hit", |b| {
         b.iter(|| {
             n = (n + 1) % tokens.len();
-            cache.get(black_box(&tokens[n].0), 1).expect("it was put there")
+            cache.get(black_box(&tokens[n].0), 1).expect("the token was cached")
         });
     });
 

@@ -1,4 +1,4 @@
-//! Check, as a proxy asks it about every request.
+//! Envoy's Check, which a proxy calls for each request.
 
 use std::sync::Arc;
 
@@ -8,20 +8,20 @@ use countersign::proto::envoy::service::auth::v3::{AttributeContext, CheckReques
 
 use crate::cases::{STREAMS, VALIDATE, alternate, requests, speed, warm_up};
 use crate::generator::framed;
-use crate::report::Line;
-use crate::world::World;
+use crate::report::ReportRow;
+use crate::server::Server;
 
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
-pub async fn check(world: &World) -> Vec<Line> {
-    let tokens = world.tokens(1000);
-    let (validate, asked) = (requests(&tokens), Arc::new(tokens.iter().map(asked).collect()));
-    let (ours, theirs) = (world.target(CHECK), world.target(VALIDATE));
-    warm_up(&ours, &asked).await;
+pub async fn check(server: &Server) -> Vec<ReportRow> {
+    let tokens = server.tokens(1000);
+    let (validate, checks) = (requests(&tokens), Arc::new(tokens.iter().map(check_request).collect()));
+    let (ours, theirs) = (server.target(CHECK), server.target(VALIDATE));
+    warm_up(&ours, &checks).await;
     warm_up(&theirs, &validate).await;
-    let [checked, validated] = alternate([(&ours, &asked), (&theirs, &validate)], STREAMS).await;
+    let [checked, validated] = alternate([(&ours, &checks), (&theirs, &validate)], STREAMS).await;
     vec![
-        Line::of(
+        ReportRow::new(
             "Check (against Validate)",
             "calls/s",
             speed(&checked),
@@ -31,8 +31,8 @@ pub async fn check(world: &World) -> Vec<Line> {
     ]
 }
 
-/// What Envoy sends of a browser's request, more or less.
-fn asked(token: &String) -> Bytes {
+/// A request of Envoy for a typical request of a browser.
+fn check_request(token: &String) -> Bytes {
     let headers = [
         (":authority", "shop.example.org"),
         (":method", "GET"),

@@ -1,4 +1,4 @@
-//! The generator: HTTP/2 by hand, so that it costs less than the servers. It looks at every status.
+//! The load generator. It uses `h2` directly, so that it costs less than the servers, and checks the status of each call.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,24 +10,24 @@ use hdrhistogram::Histogram;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// Whom to call, and as whom.
+/// The method to call, and the credentials of the caller.
 #[derive(Clone)]
 pub struct Target {
     pub address: SocketAddr,
     pub path: &'static str,
     pub bearer: String,
-    /// Whose processor time counts.
+    /// The process whose processor time is measured.
     pub pid: u32,
-    /// Whether nothing but the generator needs its core: no stores.
+    /// Whether the generator has its core to itself, without stores.
     pub alone: bool,
 }
 
-/// What makes the requests of one stream of calls: each is given the answer to the one before.
+/// Makes the requests of one stream of calls. Each request may depend on the response to the previous one.
 pub type Source = Box<dyn FnMut(Option<&[u8]>) -> Bytes + Send>;
 
-/// What came of a round.
+/// The results of a round.
 pub struct Round {
-    pub answers: BTreeMap<String, u64>,
+    pub statuses: BTreeMap<String, u64>,
     pub elapsed: Duration,
     pub cpu_micros: u64,
     pub latency: Histogram<u64>,
@@ -35,7 +35,7 @@ pub struct Round {
 
 impl Round {
     pub fn calls(&self) -> u64 {
-        self.answers.values().sum()
+        self.statuses.values().sum()
     }
 
     pub fn per_second(&self) -> f64 {
@@ -46,17 +46,17 @@ impl Round {
         self.cpu_micros as f64 / self.calls().max(1) as f64
     }
 
-    /// Asserts that every call was answered `0 OK`.
+    /// Asserts that every call returned status `0` (OK).
     pub fn assert_ok(&self) {
         assert!(
-            self.answers.len() == 1 && self.answers.contains_key("0"),
+            self.statuses.len() == 1 && self.statuses.contains_key("0"),
             "{:?}",
-            self.answers
+            self.statuses
         );
     }
 }
 
-/// A message with the head that gRPC puts before it.
+/// A message with the 5-byte prefix of gRPC.
 pub fn framed(message: &impl prost::Message) -> Bytes {
     let mut out = BytesMut::with_capacity(5 + message.encoded_len());
     out.put_u8(0);
@@ -65,7 +65,7 @@ pub fn framed(message: &impl prost::Message) -> Bytes {
     out.freeze()
 }
 
-/// Connections of a round.
+/// The number of connections of a round.
 const CONNECTIONS: usize = 4;
 
 async fn connect(target: &Target) -> SendRequest<Bytes> {
@@ -91,18 +91,18 @@ async fn call(send: &SendRequest<Bytes>, target: &Target, request: Bytes) -> (St
         .header("authorization", &target.bearer)
         .body(())
         .unwrap();
-    let (answer, mut body) = send.send_request(head, false).unwrap();
+    let (response, mut body) = send.send_request(head, false).unwrap();
     body.send_data(request, true).unwrap();
-    let answer = answer.await.unwrap();
-    let told = |headers: &http::HeaderMap| {
+    let response = response.await.unwrap();
+    let grpc_status = |headers: &http::HeaderMap| {
         headers
             .get("grpc-status")
             .map(|status| status.to_str().unwrap_or_default().to_owned())
     };
-    if let Some(status) = told(answer.headers()) {
+    if let Some(status) = grpc_status(response.headers()) {
         return (status, Bytes::new());
     }
-    let mut body = answer.into_body();
+    let mut body = response.into_body();
     let mut data = Bytes::new();
     while let Some(part) = body.data().await {
         let part = part.unwrap();
@@ -114,39 +114,39 @@ async fn call(send: &SendRequest<Bytes>, target: &Target, request: Bytes) -> (St
         };
     }
     let trailers = body.trailers().await.unwrap().unwrap_or_default();
-    (told(&trailers).unwrap_or_else(|| "none".to_owned()), data)
+    (grpc_status(&trailers).unwrap_or_else(|| "none".to_owned()), data)
 }
 
-/// As many calls as the server can answer: `streams` at once on each connection, each waiting for its own answer.
+/// A closed loop: as many calls as the server can answer, with `streams` concurrent calls on each connection.
 pub async fn closed(target: &Target, streams: usize, span: Duration, mut source: impl FnMut() -> Source) -> Round {
     let mut tasks = JoinSet::new();
     let _awake = target.alone.then(Awake::keep);
-    let cpu = crate::place::cpu_micros(target.pid);
+    let cpu = crate::cores::cpu_micros(target.pid);
     let start = Instant::now();
     for _ in 0..CONNECTIONS {
         let send = connect(target).await;
         for _ in 0..streams {
             let (send, target, mut next) = (send.clone(), target.clone(), source());
             tasks.spawn(async move {
-                let mut answers = BTreeMap::new();
+                let mut statuses = BTreeMap::new();
                 let mut latency = histogram();
                 let mut before = None;
                 while start.elapsed() < span {
                     let request = next(before.as_deref());
                     let began = Instant::now();
-                    let (status, answer) = call(&send, &target, request).await;
+                    let (status, response) = call(&send, &target, request).await;
                     latency.saturating_record(micros(began.elapsed()));
-                    *answers.entry(status).or_insert(0_u64) += 1;
-                    before = Some(answer);
+                    *statuses.entry(status).or_insert(0_u64) += 1;
+                    before = Some(response);
                 }
-                (answers, latency)
+                (statuses, latency)
             });
         }
     }
     gather(tasks, start, target, cpu).await
 }
 
-/// So many calls a second, whether or not earlier ones were answered: latency counts from when a call was due.
+/// An open loop: `a_second` calls each second, whether or not earlier ones have ended. Latency counts from when a call was due.
 pub async fn open(target: &Target, a_second: f64, span: Duration, mut source: impl FnMut() -> Source) -> Round {
     let mut tasks = JoinSet::new();
     let mut connections = Vec::new();
@@ -154,12 +154,13 @@ pub async fn open(target: &Target, a_second: f64, span: Duration, mut source: im
         connections.push(connect(target).await);
     }
     let mut next = source();
-    let cpu = crate::place::cpu_micros(target.pid);
+    let cpu = crate::cores::cpu_micros(target.pid);
     let start = Instant::now();
     let mut n = 0_u32;
     while start.elapsed() < span {
         let due = start + Duration::from_secs_f64(f64::from(n) / a_second);
-        // Not by a timer, whose grain of a millisecond would be most of what is measured: this core is the generator's own.
+        // Busy waiting, because the resolution of a timer (1 ms) would dominate the result. The generator has this core to
+        // itself.
         while Instant::now() < due {
             tokio::task::yield_now().await;
         }
@@ -182,9 +183,9 @@ pub async fn open(target: &Target, a_second: f64, span: Duration, mut source: im
     gather(tasks, start, target, cpu).await
 }
 
-/// While it lives, this core does not sleep. A server that answers would have to wake it, which on a virtual machine costs
-/// that server about as much as a small call: the slower a server is, the more often, and none pays it for a caller on
-/// another machine.
+/// Keeps this core awake until it is dropped. Otherwise the server must wake the core to deliver a response, which on a
+/// virtual machine costs the server about as much as a small call, and more often the slower the server is. A caller on
+/// another machine causes no such cost.
 struct Awake(tokio::task::AbortHandle);
 
 impl Awake {
@@ -210,25 +211,25 @@ async fn gather(
     target: &Target,
     cpu: u64,
 ) -> Round {
-    let mut answers = BTreeMap::new();
+    let mut statuses = BTreeMap::new();
     let mut latency = histogram();
     while let Some(done) = tasks.join_next().await {
         let (some, of_them) = done.unwrap();
         for (status, count) in some {
-            *answers.entry(status).or_insert(0) += count;
+            *statuses.entry(status).or_insert(0) += count;
         }
         latency.add(of_them).unwrap();
     }
     Round {
-        answers,
+        statuses,
         elapsed: start.elapsed(),
-        cpu_micros: crate::place::cpu_micros(target.pid) - cpu,
+        cpu_micros: crate::cores::cpu_micros(target.pid) - cpu,
         latency,
     }
 }
 
 fn histogram() -> Histogram<u64> {
-    // Auto-resizing: one is made for each call of an open loop, and an empty one is small.
+    // Auto-resizing, so that an empty one is small: an open loop makes one for each call.
     Histogram::new(3).unwrap()
 }
 

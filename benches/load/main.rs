@@ -1,10 +1,11 @@
-//! Load: this service against an empty one, in the same run.
+//! Load benchmark: this service compared with a baseline server, in the same run.
 //!
-//! `cargo bench --bench load [CASE]…` runs all cases or the named ones (`validate`, `check`, `batch`, `verifier`, `refresh`,
-//! `embedded`; see `soak` for two that take minutes). The real server (release, production defaults, caller's token checked) has one core for itself, this
-//! generator the other; the server that it is measured against is an empty tonic service that gets the very same
-//! requests and gives answers of the same size. Rounds alternate and medians count, because the machine is shared: read
-//! the ratios, not the figures. `LOAD_SECONDS` (default 2) is the length of a round, `LOAD_ROUNDS` (5) how many.
+//! `cargo bench --bench load [CASE]…` runs the named cases, or all of them (`validate`, `check`, `batch`, `verifier`, `refresh`,
+//! `embedded`; `soak` has two more that take minutes). The real server (release build, production defaults, authenticated
+//! callers) has one core to itself, and this generator has the other one. The baseline is an empty tonic service that
+//! receives the same requests and returns responses of the same size. The machine may be shared, so rounds alternate and the
+//! median counts: read the ratios, not the figures. `LOAD_SECONDS` (default 2) is the length of a round, and `LOAD_ROUNDS`
+//! (default 5) is their number.
 //!
 //! Writes `docs/load.json` and `docs/load.svg`.
 
@@ -13,7 +14,7 @@
     clippy::expect_used,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a benchmark that cannot go on says so by panicking, and prints what it finds"
+    reason = "a benchmark panics when it cannot go on, and prints its results"
 )]
 #![expect(
     clippy::cast_precision_loss,
@@ -22,22 +23,25 @@
     clippy::disallowed_methods,
     reason = "figures and stopwatches"
 )]
-#![expect(unreachable_pub, reason = "modules of a program, whose `pub` is for each other")]
+#![expect(
+    unreachable_pub,
+    reason = "`pub` items of these modules are for the other modules of this program"
+)]
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-mod bare;
+mod baseline;
 mod cases;
+mod cores;
 mod edge;
 mod generator;
-mod place;
 mod refresh;
 mod report;
+mod server;
 mod soak;
-mod world;
 
-/// The service's own, so that the empty one is measured with it too.
+/// The allocator of the service, so that the baseline uses it too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -46,50 +50,50 @@ fn main() {
         .skip(1)
         .filter(|word| !word.starts_with("--"))
         .collect();
-    // The servers that we are measured against are this program, started again.
+    // The baseline servers are this program in another process.
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["bare-empty", size] => return bare::empty(size.parse().unwrap()),
-        ["bare-verify", size, key] => return bare::verify(size.parse().unwrap(), key),
-        ["bare-refresh", database, redis] => return bare::refresh(database, redis),
+        ["bare-empty", size] => return baseline::empty(size.parse().unwrap()),
+        ["bare-verify", size, key] => return baseline::verify(size.parse().unwrap(), key),
+        ["bare-refresh", database, redis] => return baseline::refresh(database, redis),
         _ => {}
     }
-    place::pin_self(place::GENERATOR);
+    cores::pin_self(cores::GENERATOR);
     let wanted = |case: &str| words.is_empty() || words.iter().any(|word| word == case);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    let lines = runtime.block_on(async {
-        let mut lines = Vec::new();
+    let rows = runtime.block_on(async {
+        let mut rows = Vec::new();
         let named = |case: &str| words.iter().any(|word| word == case);
         if ["validate", "check", "batch", "verifier"].into_iter().any(wanted) || named("memory") || named("mixed") {
-            let world = world::World::start().await;
+            let server = server::Server::start().await;
             if wanted("validate") {
-                lines.extend(cases::validate(&world).await);
+                rows.extend(cases::validate(&server).await);
             }
             if wanted("check") {
-                lines.extend(edge::check(&world).await);
+                rows.extend(edge::check(&server).await);
             }
             if wanted("batch") {
-                lines.extend(cases::batch(&world).await);
+                rows.extend(cases::batch(&server).await);
             }
             if wanted("verifier") {
-                lines.extend(cases::verifier(&world).await);
+                rows.extend(cases::verifier(&server).await);
             }
             if named("memory") {
-                lines.extend(soak::memory(&world).await);
+                rows.extend(soak::memory(&server).await);
             }
             if named("mixed") {
-                lines.extend(soak::mixed(&world).await);
+                rows.extend(soak::mixed(&server).await);
             }
         }
         if wanted("refresh") {
-            lines.extend(refresh::clustered().await);
+            rows.extend(refresh::clustered().await);
         }
         if wanted("embedded") {
-            lines.extend(refresh::embedded().await);
+            rows.extend(refresh::embedded().await);
         }
-        lines
+        rows
     });
-    report::tell(&lines, words.is_empty());
+    report::write(&rows, words.is_empty());
 }

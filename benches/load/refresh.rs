@@ -1,4 +1,4 @@
-//! Refresh: on Postgres and Redis, and embedded.
+//! Refresh, with Postgres and Redis, and embedded.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,22 +6,22 @@ use bytes::Bytes;
 use countersign::proto::{RefreshRequest, RefreshResponse};
 use prost::Message as _;
 
-use crate::bare::Bare;
+use crate::baseline::Baseline;
 use crate::cases::{round_length, rounds};
+use crate::cores;
 use crate::generator::{Round, Source, Target, closed, framed};
-use crate::place;
-use crate::report::{Line, median};
+use crate::report::{ReportRow, median};
+use crate::server::{add_caller, caller};
 use crate::support::deployment::add_user;
 use crate::support::serve::Storage;
 use crate::support::{Countersign, PASSWORD, Postgres, Redis};
-use crate::world::{add_caller, caller};
 
 const REFRESH: &str = "/countersign.v1.TokenService/Refresh";
 
-/// Streams at once on each of the four connections.
+/// Concurrent streams on each of the four connections.
 const STREAMS: usize = 8;
 
-/// Sessions, each of which one stream refreshes again and again.
+/// Sessions. One stream at a time refreshes each of them.
 struct Sessions {
     tokens: Arc<Mutex<Vec<String>>>,
 }
@@ -36,25 +36,26 @@ impl Sessions {
         Self { tokens }
     }
 
-    /// Each stream takes a session, and leaves it for the next round.
+    /// Each stream takes a session and returns it for the next round.
     fn sources(&self) -> impl FnMut() -> Source + use<> {
         let tokens = self.tokens.clone();
         move || {
-            let mut held = Held {
+            let mut stream = SessionStream {
                 token: tokens.lock().unwrap().pop().expect("as many sessions as streams"),
                 back: tokens.clone(),
             };
-            Box::new(move |answer| held.next(answer))
+            Box::new(move |answer| stream.next(answer))
         }
     }
 }
 
-struct Held {
+/// The session of one stream. Dropping it returns the session.
+struct SessionStream {
     token: String,
     back: Arc<Mutex<Vec<String>>>,
 }
 
-impl Held {
+impl SessionStream {
     fn next(&mut self, answer: Option<&[u8]>) -> Bytes {
         if let Some(answer) = answer {
             let answer = RefreshResponse::decode(answer.get(5..).unwrap_or_default()).unwrap();
@@ -70,9 +71,9 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for SessionStream {
     fn drop(&mut self) {
-        // Its last answer was not read: the same attempt gets the same successor.
+        // The last response was not read. The next request has the same `attempt_id`, so it gets the same successor.
         self.back.lock().unwrap().push(std::mem::take(&mut self.token));
     }
 }
@@ -91,25 +92,25 @@ async fn measured(server: &Countersign, client: &countersign::client::Client, se
     round
 }
 
-pub async fn clustered() -> Vec<Line> {
-    let (postgres, redis) = place::anywhere(|| (Postgres::start(&[]), Redis::start(&[])));
+pub async fn clustered() -> Vec<ReportRow> {
+    let (postgres, redis) = cores::anywhere(|| (Postgres::start(&[]), Redis::start(&[])));
     let database = postgres.database().await;
     let storage = Storage::clustered(database.url(), &redis.url(), "cs").set("tokens.max_sessions_per_user", "1000");
     add_user(&storage, "ada", &[]);
     let (id, secret) = add_caller(&storage);
-    let server = place::on_server_core(|| storage.serve(&[]));
+    let server = cores::on_server_core(|| storage.serve(&[]));
     let client = caller(&server, id, secret);
     let sessions = Sessions::open(4 * STREAMS, &client).await;
-    let bare = Bare::refresh(database.url(), &redis.url());
+    let baseline = Baseline::refresh(database.url(), &redis.url());
 
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..rounds() {
         ours.push(measured(&server, &client, &sessions).await);
         let target = Target {
-            address: bare.address,
+            address: baseline.address,
             path: REFRESH,
             bearer: "Bearer none".to_owned(),
-            pid: bare.pid(),
+            pid: baseline.pid(),
             alone: false,
         };
         let request = framed(&RefreshRequest {
@@ -127,22 +128,22 @@ pub async fn clustered() -> Vec<Line> {
     let speed = |rounds: &[Round]| median(rounds.iter().map(Round::per_second));
     let cpu = |rounds: &[Round]| median(rounds.iter().map(Round::cpu_per_call));
     vec![
-        Line::of(
+        ReportRow::new(
             "Refresh, Postgres and Redis (against one SELECT and one EVALSHA)",
             "calls/s",
             speed(&ours),
             speed(&theirs),
         )
         .at_least(0.5),
-        Line::of("Refresh, Postgres and Redis: CPU", "µs/call", cpu(&ours), cpu(&theirs)),
+        ReportRow::new("Refresh, Postgres and Redis: CPU", "µs/call", cpu(&ours), cpu(&theirs)),
     ]
 }
 
-pub async fn embedded() -> Vec<Line> {
+pub async fn embedded() -> Vec<ReportRow> {
     let storage = Storage::embedded().set("tokens.max_sessions_per_user", "1000");
     add_user(&storage, "ada", &[]);
     let (id, secret) = add_caller(&storage);
-    let server = place::on_server_core(|| storage.serve(&[]));
+    let server = cores::on_server_core(|| storage.serve(&[]));
     let client = caller(&server, id, secret);
     let sessions = Sessions::open(4 * STREAMS, &client).await;
     let mut speeds = Vec::new();
@@ -150,7 +151,7 @@ pub async fn embedded() -> Vec<Line> {
         speeds.push(measured(&server, &client, &sessions).await.per_second());
     }
     vec![
-        Line::of(
+        ReportRow::new(
             "Refresh, embedded (against 4,000)",
             "calls/s",
             median(speeds.into_iter()),

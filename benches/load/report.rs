@@ -1,9 +1,9 @@
-//! What was found: a table, a file for programs, a chart for people.
+//! The report: a table, a JSON file and a chart.
 
 use std::fmt::Write as _;
 
-/// One line of the table.
-pub struct Line {
+/// One row of the table: a result, its baseline and the bounds of their ratio.
+pub struct ReportRow {
     name: &'static str,
     unit: &'static str,
     ours: f64,
@@ -12,8 +12,8 @@ pub struct Line {
     most: Option<f64>,
 }
 
-impl Line {
-    pub const fn of(name: &'static str, unit: &'static str, ours: f64, theirs: f64) -> Self {
+impl ReportRow {
+    pub const fn new(name: &'static str, unit: &'static str, ours: f64, theirs: f64) -> Self {
         Self {
             name,
             unit,
@@ -57,65 +57,65 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Prints the table; after a full run the files are written too.
-pub fn tell(lines: &[Line], full: bool) {
+/// Prints the table. After a full run, also writes the files.
+pub fn write(rows: &[ReportRow], full: bool) {
     println!(
         "{:<66} {:>12} {:>12} {:<9} {:>6}  {:<7}",
         "", "ours", "against", "", "ratio", "wanted"
     );
-    for line in lines {
+    for row in rows {
         println!(
             "{:<66} {:>12.1} {:>12.1} {:<9} {:>6.2}  {:<7}{}",
-            line.name,
-            line.ours,
-            line.theirs,
-            line.unit,
-            line.ratio(),
-            line.wanted(),
-            if line.holds() { "" } else { "  MISSED" }
+            row.name,
+            row.ours,
+            row.theirs,
+            row.unit,
+            row.ratio(),
+            row.wanted(),
+            if row.holds() { "" } else { "  MISSED" }
         );
     }
     if !full {
         return;
     }
     let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    std::fs::write(docs.join("load.json"), json(lines)).unwrap();
-    std::fs::write(docs.join("load.svg"), chart(lines)).unwrap();
+    std::fs::write(docs.join("load.json"), json(rows)).unwrap();
+    std::fs::write(docs.join("load.svg"), chart(rows)).unwrap();
     eprintln!("written: docs/load.json, docs/load.svg");
 }
 
-fn json(lines: &[Line]) -> String {
-    let lines: Vec<_> = lines
+fn json(rows: &[ReportRow]) -> String {
+    let rows: Vec<_> = rows
         .iter()
-        .map(|line| {
+        .map(|row| {
             serde_json::json!({
-                "case": line.name, "unit": line.unit, "ours": line.ours, "against": line.theirs,
-                "ratio": line.ratio(), "least": line.least, "most": line.most,
+                "case": row.name, "unit": row.unit, "ours": row.ours, "against": row.theirs,
+                "ratio": row.ratio(), "least": row.least, "most": row.most,
             })
         })
         .collect();
-    format!("{:#}\n", serde_json::json!({ "cases": lines }))
+    format!("{:#}\n", serde_json::json!({ "cases": rows }))
 }
 
-/// A bar for each line that has a bound: how its ratio stands to that bound, which is the same vertical line for all.
-fn chart(lines: &[Line]) -> String {
+/// A chart with a bar for each row that has a bound. A bar shows the ratio in units of the bound; the vertical line is 1.
+fn chart(rows: &[ReportRow]) -> String {
     const LEFT: u32 = 430;
     const HEIGHT: u32 = 26;
     const UNIT: f64 = 150.0;
-    let bounded: Vec<&Line> = lines.iter().filter(|line| line.least.or(line.most).is_some()).collect();
+    let bounded: Vec<&ReportRow> = rows.iter().filter(|row| row.least.or(row.most).is_some()).collect();
     let height = 40 + HEIGHT * u32::try_from(bounded.len()).unwrap();
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 860 {height}\" font-family=\"sans-serif\" \
          font-size=\"13\">\n<rect width=\"860\" height=\"{height}\" fill=\"#fff\"/>\n\
          <text x=\"{LEFT}\" y=\"18\" fill=\"#555\">how often better than what was asked for (the line is 1)</text>\n"
     );
-    for (n, line) in bounded.iter().enumerate() {
+    for (n, row) in bounded.iter().enumerate() {
         let y = 30 + HEIGHT * u32::try_from(n).unwrap();
-        let better = line
+        let better = row
             .least
-            .map_or_else(|| line.most.unwrap_or(1.0) / line.ratio(), |least| line.ratio() / least);
+            .map_or_else(|| row.most.unwrap_or(1.0) / row.ratio(), |least| row.ratio() / least);
         let width = (better.min(2.6) * UNIT).round();
-        let colour = if line.holds() { "#3a7d44" } else { "#b3261e" };
+        let colour = if row.holds() { "#3a7d44" } else { "#b3261e" };
         writeln!(
             svg,
             "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n\
@@ -123,11 +123,11 @@ fn chart(lines: &[Line]) -> String {
              <text x=\"{}\" y=\"{}\" fill=\"#fff\">{:.2} ({})</text>",
             LEFT - 8,
             y + 14,
-            line.name.replace('&', "and"),
+            row.name.replace('&', "and"),
             LEFT + 6,
             y + 14,
-            line.ratio(),
-            line.wanted().replace("≥", "&#8805;").replace("≤", "&#8804;"),
+            row.ratio(),
+            row.wanted().replace("≥", "&#8805;").replace("≤", "&#8804;"),
         )
         .unwrap();
     }

@@ -1,4 +1,4 @@
-//! Memory and steadiness: cases that take minutes, run only when they are named.
+//! Memory use and stability. These cases take minutes and run only when they are named.
 //!
 //! `cargo bench --bench load memory` validates `LOAD_TOKENS` (1,000,000) different live tokens; `… mixed` runs a mixed
 //! load for `LOAD_MIXED_SECONDS` (600).
@@ -11,28 +11,28 @@ use countersign::proto::{RefreshRequest, ValidateRequest};
 
 use crate::cases::{from_environment, in_turn, requests};
 use crate::generator::{Round, closed, framed, open};
-use crate::report::Line;
+use crate::report::ReportRow;
+use crate::server::Server;
 use crate::support::PASSWORD;
-use crate::world::World;
 
 const VALIDATE: &str = "/countersign.v1.TokenService/Validate";
 const BATCH: &str = "/countersign.v1.TokenService/ValidateBatch";
 
-/// What the cache of verified tokens may hold, in KiB.
+/// The limit of the cache of verified tokens, in KiB.
 const CACHE_KIB: f64 = 64.0 * 1024.0;
 
-/// So many tokens are made at a time.
+/// How many tokens are made at a time.
 const CHUNK: usize = 50_000;
 
-pub async fn memory(world: &World) -> Vec<Line> {
-    let target = world.target(VALIDATE);
+pub async fn memory(server: &Server) -> Vec<ReportRow> {
+    let target = server.target(VALIDATE);
     let count: usize = from_environment("LOAD_TOKENS", 1_000_000);
-    let begin = world.resident_kib();
+    let begin = server.resident_kib();
     let mut largest = begin;
     for _ in 0..count.div_ceil(CHUNK) {
-        let chunk = requests(&world.tokens(CHUNK));
+        let chunk = requests(&server.tokens(CHUNK));
         let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        // Each once: the streams stop when the chunk is worked off.
+        // Each token once: stop when all of the chunk have been sent.
         let mut left = CHUNK;
         while left > 0 {
             let before = next.load(std::sync::atomic::Ordering::Relaxed);
@@ -40,11 +40,11 @@ pub async fn memory(world: &World) -> Vec<Line> {
             round.assert_ok();
             left = left.saturating_sub(next.load(std::sync::atomic::Ordering::Relaxed) - before);
         }
-        largest = largest.max(world.resident_kib());
+        largest = largest.max(server.resident_kib());
     }
     let grown = largest.saturating_sub(begin) as f64;
     vec![
-        Line::of(
+        ReportRow::new(
             "memory after so many live tokens (against the cache)",
             "KiB",
             grown,
@@ -54,15 +54,15 @@ pub async fn memory(world: &World) -> Vec<Line> {
     ]
 }
 
-pub async fn mixed(world: &World) -> Vec<Line> {
+pub async fn mixed(server: &Server) -> Vec<ReportRow> {
     let span = Duration::from_secs(from_environment("LOAD_MIXED_SECONDS", 600));
-    let (validate, batch) = (world.target(VALIDATE), world.target(BATCH));
-    let warm = requests(&world.tokens(2000));
-    let mut odd = world.tokens(500);
+    let (validate, batch) = (server.target(VALIDATE), server.target(BATCH));
+    let warm = requests(&server.tokens(2000));
+    let mut odd = server.tokens(500);
     odd.extend((0..500).map(|n| format!("garbage.{n}.garbage")));
     let odd = requests(&odd);
     let many = countersign::proto::ValidateBatchRequest {
-        requests: world
+        requests: server
             .tokens(64)
             .into_iter()
             .map(|access_token| ValidateRequest {
@@ -72,7 +72,7 @@ pub async fn mixed(world: &World) -> Vec<Line> {
             .collect(),
     };
     let many = Arc::new(vec![framed(&many)]);
-    let session = world.client.log_in("ada", PASSWORD).await.unwrap();
+    let session = server.client.log_in("ada", PASSWORD).await.unwrap();
     let mut token = session.tokens().refresh_token;
 
     let start = Instant::now();
@@ -87,7 +87,7 @@ pub async fn mixed(world: &World) -> Vec<Line> {
                     refresh_token: token.clone(),
                     ..RefreshRequest::default()
                 };
-                let answer = world
+                let answer = server
                     .client
                     .refresh(request)
                     .await
@@ -105,26 +105,26 @@ pub async fn mixed(world: &World) -> Vec<Line> {
         for round in [&usual, &strange, &batches] {
             round.assert_ok();
         }
-        resident.push(world.resident_kib() as f64);
+        resident.push(server.resident_kib() as f64);
         tails.push(tail(&usual));
         println!(
             "{:>4} s: {:>8} KiB, p99 {:>6} µs",
             start.elapsed().as_secs(),
-            world.resident_kib(),
+            server.resident_kib(),
             tail(&usual)
         );
     }
     // The first slice fills pools and caches.
     let (last, second) = (resident.len() - 1, 1.min(resident.len() - 1));
     vec![
-        Line::of(
+        ReportRow::new(
             "mixed load: memory at the end (against the second tenth)",
             "KiB",
             resident[last],
             resident[second],
         )
         .at_most(1.1),
-        Line::of(
+        ReportRow::new(
             "mixed load: p99 at the end (against the second tenth)",
             "µs",
             tails[last],

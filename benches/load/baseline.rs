@@ -1,4 +1,4 @@
-//! What we are measured against: the same requests and answers with nothing done in between.
+//! Baseline servers: they receive the same requests and return responses of the same size, with little or no work.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -24,33 +24,33 @@ use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use crate::{place, support};
+use crate::{cores, support};
 
-/// A message of any size.
+/// A response of any size.
 #[derive(Clone, PartialEq, Message)]
 pub struct Filler {
     #[prost(bytes = "bytes", tag = "1")]
     pub bytes: Bytes,
 }
 
-/// A running one of these servers; ended with the value.
-pub struct Bare {
+/// A running baseline server. Dropping it ends the process.
+pub struct Baseline {
     child: Child,
     pub address: SocketAddr,
 }
 
-impl Bare {
-    /// An empty service whose answers have `size` bytes.
+impl Baseline {
+    /// Starts an empty service with responses of `size` bytes.
     pub fn empty(size: usize) -> Self {
         Self::start(&["bare-empty", &size.to_string()])
     }
 
-    /// A service that checks the token's signature by this Ed25519 key (base64url) and does nothing else.
+    /// Starts a service that only checks the signature of the token with this Ed25519 key (base64url).
     pub fn verifying(size: usize, key: &str) -> Self {
         Self::start(&["bare-verify", &size.to_string(), key])
     }
 
-    /// A handler that does one indexed SELECT and one EVALSHA.
+    /// Starts a service that runs one indexed SELECT and one EVALSHA for each call.
     pub fn refresh(database: &str, redis: &str) -> Self {
         Self::start(&["bare-refresh", database, redis])
     }
@@ -58,11 +58,11 @@ impl Bare {
     fn start(words: &[&str]) -> Self {
         let own = std::env::current_exe().unwrap();
         let spawn = || Command::new(own).args(words).stdout(Stdio::piped()).spawn().unwrap();
-        let mut child = place::on_server_core(spawn);
+        let mut child = cores::on_server_core(spawn);
         support::guard::watch(child.id(), support::guard::Ending::Kill);
         let mut line = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
-        let address = line.trim().parse().expect("it says where it listens");
+        let address = line.trim().parse().expect("the server prints its address");
         Self { child, address }
     }
 
@@ -71,28 +71,28 @@ impl Bare {
     }
 }
 
-impl Drop for Bare {
+impl Drop for Baseline {
     fn drop(&mut self) {
         let _ = (self.child.kill(), self.child.wait());
         support::guard::forget(&[self.child.id()]);
     }
 }
 
-/// Serves the empty service until it is killed.
+/// Runs the empty service until the process is killed.
 pub fn empty(size: usize) {
-    serve(Nothing(filler(size)));
+    serve(EmptyService(filler(size)));
 }
 
 fn filler(size: usize) -> Filler {
-    // A field of `size` bytes has a head of its own.
+    // The field has a tag and a length, which take three bytes.
     let bytes = Bytes::from(vec![7; size.saturating_sub(3)]);
     Filler { bytes }
 }
 
 #[derive(Clone)]
-struct Nothing(Filler);
+struct EmptyService(Filler);
 
-impl UnaryService<ValidateRequest> for Nothing {
+impl UnaryService<ValidateRequest> for EmptyService {
     type Response = Filler;
     type Future = std::future::Ready<Result<Response<Filler>, Status>>;
 
@@ -101,16 +101,16 @@ impl UnaryService<ValidateRequest> for Nothing {
     }
 }
 
-/// Serves the service that checks signatures until it is killed.
+/// Runs the service that checks signatures until the process is killed.
 pub fn verify(size: usize, key: &str) {
     let key = PublicKey::ed25519(&URL_SAFE_NO_PAD.decode(key).unwrap()).unwrap();
-    serve(Verifies(Arc::new(key), filler(size)));
+    serve(VerifyingService(Arc::new(key), filler(size)));
 }
 
 #[derive(Clone)]
-struct Verifies(Arc<PublicKey>, Filler);
+struct VerifyingService(Arc<PublicKey>, Filler);
 
-impl UnaryService<ValidateRequest> for Verifies {
+impl UnaryService<ValidateRequest> for VerifyingService {
     type Response = Filler;
     type Future = std::future::Ready<Result<Response<Filler>, Status>>;
 
@@ -122,13 +122,13 @@ impl UnaryService<ValidateRequest> for Verifies {
     }
 }
 
-/// Serves the handler of one SELECT and one EVALSHA until it is killed.
+/// Runs the service with one SELECT and one EVALSHA until the process is killed.
 pub fn refresh(database: &str, redis: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .unwrap();
-    let stores = runtime.block_on(Stores::open(database, redis));
+    let stores = runtime.block_on(StoresService::open(database, redis));
     serve_on(&runtime, stores);
 }
 
@@ -136,16 +136,16 @@ const SCRIPT: &str =
     "local v = redis.call('HGET', KEYS[1], ARGV[1]) redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) return v";
 
 #[derive(Clone)]
-struct Stores {
+struct StoresService {
     database: sqlx::PgPool,
     redis: Pool,
     sha: Arc<str>,
-    answer: Filler,
+    response: Filler,
 }
 
-impl Stores {
+impl StoresService {
     async fn open(database: &str, redis: &str) -> Self {
-        // The sizes of our own pools, `storage.database_pool` and `storage.redis_pool`.
+        // The default sizes of the pools of this service, `storage.database_pool` and `storage.redis_pool`.
         let database = sqlx::postgres::PgPoolOptions::new()
             .max_connections(16)
             .connect(database)
@@ -160,14 +160,14 @@ impl Stores {
             database,
             redis,
             sha: sha.into(),
-            answer: Filler {
+            response: Filler {
                 bytes: Bytes::from(vec![7; 1000]),
             },
         }
     }
 }
 
-impl UnaryService<RefreshRequest> for Stores {
+impl UnaryService<RefreshRequest> for StoresService {
     type Response = Filler;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Filler>, Status>> + Send>>;
 
@@ -188,41 +188,41 @@ impl UnaryService<RefreshRequest> for Stores {
                 "v".repeat(200),
             ];
             let evalsha = CustomCommand::new_static("EVALSHA", ClusterHash::FirstKey, false);
-            let answer: Result<Option<String>, _> = stores.redis.next().custom(evalsha, words).await;
-            answer.map_err(|error| failed(&error))?;
-            Ok(Response::new(stores.answer.clone()))
+            let response: Result<Option<String>, _> = stores.redis.next().custom(evalsha, words).await;
+            response.map_err(|error| failed(&error))?;
+            Ok(Response::new(stores.response.clone()))
         })
     }
 }
 
-/// What kind of request a service reads.
-trait Reads: Clone + Send + Sync + 'static {
+/// The type of the requests of a service.
+trait HasRequest: Clone + Send + Sync + 'static {
     type Request: Message + Default + 'static;
 }
 
-impl Reads for Nothing {
+impl HasRequest for EmptyService {
     type Request = ValidateRequest;
 }
 
-impl Reads for Verifies {
+impl HasRequest for VerifyingService {
     type Request = ValidateRequest;
 }
 
-impl Reads for Stores {
+impl HasRequest for StoresService {
     type Request = RefreshRequest;
 }
 
-/// The service as generated code would have it, at any path below its name.
+/// A service like a generated one, which answers each method of its name.
 #[derive(Clone)]
-struct Named<S>(S);
+struct AnyMethod<S>(S);
 
-impl<S> NamedService for Named<S> {
+impl<S> NamedService for AnyMethod<S> {
     const NAME: &'static str = "countersign.v1.TokenService";
 }
 
-impl<S> Service<http::Request<Body>> for Named<S>
+impl<S> Service<http::Request<Body>> for AnyMethod<S>
 where
-    S: Reads + UnaryService<S::Request, Response = Filler>,
+    S: HasRequest + UnaryService<S::Request, Response = Filler>,
     S::Future: Send,
 {
     type Response = http::Response<Body>;
@@ -244,7 +244,7 @@ where
 
 fn serve<S>(service: S)
 where
-    S: Reads + UnaryService<S::Request, Response = Filler>,
+    S: HasRequest + UnaryService<S::Request, Response = Filler>,
     S::Future: Send,
 {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -256,7 +256,7 @@ where
 
 fn serve_on<S>(runtime: &tokio::runtime::Runtime, service: S)
 where
-    S: Reads + UnaryService<S::Request, Response = Filler>,
+    S: HasRequest + UnaryService<S::Request, Response = Filler>,
     S::Future: Send,
 {
     runtime.block_on(async {
@@ -265,7 +265,7 @@ where
         std::io::stdout().flush().unwrap();
         let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
         tonic::transport::Server::builder()
-            .add_service(Named(service))
+            .add_service(AnyMethod(service))
             .serve_with_incoming(incoming)
             .await
             .unwrap();

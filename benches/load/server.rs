@@ -1,4 +1,4 @@
-//! A server with production defaults, and tokens as many as are wanted: its signing key is one that we know.
+//! The server under test, with production defaults. The benchmark imports its signing key, so it can make any number of tokens.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use countersign::keys::verify::claims_on_trust;
 use countersign::model::{Algorithm, Claims, SessionId, TokenId, new_uuid};
 use countersign::secret::SystemEntropy;
 
+use crate::cores;
 use crate::generator::Target;
-use crate::place;
 use crate::support::deployment::add_user;
 use crate::support::serve::Storage;
 use crate::support::{Countersign, PASSWORD};
 
-/// A server, a caller, and what tokens are made of.
-pub struct World {
+/// The server, a client, and the key and claims of its tokens.
+pub struct Server {
     server: Countersign,
     pub client: Client,
     caller: String,
@@ -25,7 +25,7 @@ pub struct World {
     claims: Claims,
 }
 
-impl World {
+impl Server {
     pub async fn start() -> Self {
         let storage = Storage::embedded();
         let key = SigningKey::generate(Algorithm::EdDsa, &SystemEntropy).unwrap();
@@ -41,7 +41,7 @@ impl World {
             .succeed();
         add_user(&storage, "ada", &["--email", "ada@example.org", "--role", "editor"]);
         let (client_id, secret) = add_caller(&storage);
-        let server = place::on_server_core(|| storage.serve(&[]));
+        let server = cores::on_server_core(|| storage.serve(&[]));
         let client = caller(&server, client_id, secret);
         let session = client.log_in("ada", PASSWORD).await.unwrap();
         let claims = claims_on_trust(&session.tokens().access_token).unwrap();
@@ -55,7 +55,7 @@ impl World {
         }
     }
 
-    /// This many different good tokens, as if so many people were logged in.
+    /// This many different valid tokens, as if as many users were logged in.
     pub fn tokens(&self, count: usize) -> Vec<String> {
         let now = SystemClock::new().now();
         let fresh = || new_uuid(now, &SystemEntropy);
@@ -73,7 +73,7 @@ impl World {
             .collect()
     }
 
-    /// A method of this server.
+    /// The target of calls to a method of this server.
     pub fn target(&self, path: &'static str) -> Target {
         Target {
             address: self.server.grpc(),
@@ -84,16 +84,16 @@ impl World {
         }
     }
 
-    /// The same call to another server.
-    pub fn against(&self, bare: &crate::bare::Bare, path: &'static str) -> Target {
+    /// The same calls to a baseline server.
+    pub fn against(&self, baseline: &crate::baseline::Baseline, path: &'static str) -> Target {
         Target {
-            address: bare.address,
-            pid: bare.pid(),
+            address: baseline.address,
+            pid: baseline.pid(),
             ..self.target(path)
         }
     }
 
-    /// How long checking the signatures of these tokens takes and nothing else, in microseconds each, on this core.
+    /// The time of a signature check alone, in microseconds, averaged over these tokens on this core.
     pub fn bare_verification(&self, tokens: &[String]) -> f64 {
         let key = self.key.public().clone();
         let parts: Vec<_> = tokens
@@ -109,7 +109,7 @@ impl World {
         start.elapsed().as_secs_f64() * 1e6 / parts.len() as f64
     }
 
-    /// The public half of the signing key, in base64url.
+    /// The public key of the signing key, in base64url.
     pub fn public_key(&self) -> String {
         let jwk: serde_json::Value = serde_json::from_str(&self.key.public().published_jwk()).unwrap();
         jwk["x"].as_str().unwrap().to_owned()
@@ -119,13 +119,13 @@ impl World {
         &self.claims.iss
     }
 
-    /// The server's memory.
+    /// The resident memory of the server, in KiB.
     pub fn resident_kib(&self) -> u64 {
         self.server.resident_kib()
     }
 }
 
-/// A client that may do what services do: its id and secret.
+/// Registers a client with the scopes of a typical service; returns its id and secret.
 pub fn add_caller(storage: &Storage) -> (String, String) {
     let mut words = vec![
         "client",
@@ -143,7 +143,7 @@ pub fn add_caller(storage: &Storage) -> (String, String) {
     ("bench".to_owned(), made["client_secret"].as_str().unwrap().to_owned())
 }
 
-/// The library's client as that caller.
+/// The client of the client library with these credentials.
 pub fn caller(server: &Countersign, client_id: String, secret: String) -> Client {
     let scope = ["issue", "refresh", "validate", "watch"].map(|scope| format!("countersign:{scope}"));
     let credential = Credential::Secret {
