@@ -1,4 +1,4 @@
-//! A service that lets only good tokens in: they are verified here, without a call.
+//! A service that accepts only requests with a valid token. It verifies tokens locally, without a call to Countersign.
 //!
 //! ```console
 //! $ countersign client add orders --grant client_secret --scope countersign:watch --scope countersign:validate
@@ -13,7 +13,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use countersign::client::{Claims, Client, Credential, GuardLayer, Verifier, VerifierConfig};
 
-/// The guard has put the claims there.
+/// The guard has put the claims of the token into the request.
 async fn orders(Extension(claims): Extension<Arc<Claims>>) -> String {
     format!("the orders of {}\n", claims.sub)
 }
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let secret = std::io::stdin()
         .lines()
         .next()
-        .ok_or("the secret is read from the standard input")??;
+        .ok_or("write the client secret to the standard input")??;
     let client = Client::builder("http://127.0.0.1:50051")
         .credential(Credential::Secret {
             client_id: "orders".to_owned(),

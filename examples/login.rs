@@ -1,4 +1,4 @@
-//! Logs a person in, keeps their token fresh, and logs them out.
+//! Logs a user in, keeps the token fresh, and logs the user out.
 //!
 //! ```console
 //! $ cargo run -- serve --dev
@@ -11,17 +11,17 @@ use countersign::client::Client;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut words = std::env::args().skip(1);
-    let (Some(name), Some(password)) = (words.next(), words.next()) else {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(name), Some(password)) = (arguments.next(), arguments.next()) else {
         return Err("usage: login NAME PASSWORD".into());
     };
     let client = Client::builder("http://127.0.0.1:50051").connect_lazy()?;
     let session = client.log_in(&name, &password).await?;
 
-    // Ask for it at every use: it is renewed ahead of its expiry, once, however many ask.
+    // Call this for each use: the session renews the token before it expires, once for all concurrent callers.
     let token = session.access_token().await?;
-    let answer = client.validate(token.expose(), "api", &[]).await?;
-    let claims = answer.claims.unwrap_or_default();
+    let response = client.validate(token.expose(), "api", &[]).await?;
+    let claims = response.claims.unwrap_or_default();
     writeln!(
         std::io::stdout(),
         "{name} is {}, in session {}",
@@ -30,12 +30,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
 
     session.log_out().await?;
-    let answer = client.validate(token.expose(), "api", &[]).await?;
+    let response = client.validate(token.expose(), "api", &[]).await?;
     writeln!(
         std::io::stdout(),
         "after logging out: active={}, {:?}",
-        answer.active,
-        answer.reason()
+        response.active,
+        response.reason()
     )?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The pages of somebody who is logged in.
+//! The pages for logged-in users.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(crate) async fn profile(State(site): State<Arc<Site>>, Extension(visitor): E
 }
 
 pub(crate) async fn log_out(State(site): State<Arc<Site>>, Extension(visitor): Extension<Visitor>) -> Response {
-    out(&site, &site.backend.log_out(visitor.access.expose()).await)
+    logged_out(&site, &site.backend.log_out(visitor.access.expose()).await)
 }
 
 pub(crate) async fn log_out_everywhere(
@@ -30,15 +30,15 @@ pub(crate) async fn log_out_everywhere(
         .backend
         .log_out_everywhere(visitor.access.expose(), &visitor.user)
         .await;
-    out(&site, &ended)
+    logged_out(&site, &ended)
 }
 
-/// Says that somebody is logged out only if they are.
-fn out(site: &Site, ended: &Result<(), Status>) -> Response {
+/// The response to a log-out: removes the cookies only if the session has really ended.
+fn logged_out(site: &Site, ended: &Result<(), Status>) -> Response {
     if ended.is_err() {
         return (StatusCode::SERVICE_UNAVAILABLE, "you are still logged in: try again\n").into_response();
     }
-    let mut answer = Redirect::to("/").into_response();
-    set(&mut answer, &site.cookies.clear());
-    answer
+    let mut response = Redirect::to("/").into_response();
+    set(&mut response, &site.cookies.clear());
+    response
 }

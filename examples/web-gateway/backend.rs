@@ -12,7 +12,7 @@ use countersign::proto::{
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-/// Countersign, seen from here.
+/// The connection to Countersign.
 pub(crate) struct Backend {
     client: Client,
     channel: Channel,
@@ -60,8 +60,8 @@ impl Backend {
         self.client.validate(access, "api", &[]).await
     }
 
-    /// Renews. The requests of one page come at once, each with the same token: one fixed `attempt_id` makes them all the
-    /// same attempt, which gets the same successor.
+    /// Refreshes the tokens. A browser sends several requests for one page at once, all with the same refresh token. The
+    /// fixed `attempt_id` makes them one attempt, so that all receive the same successor.
     pub(crate) async fn refresh(&self, refresh: &str) -> Result<Tokens, Status> {
         let request = RefreshRequest {
             refresh_token: refresh.to_owned(),
@@ -76,35 +76,35 @@ impl Backend {
         self.client.revoke_token(token).await.map(drop)
     }
 
-    /// Ends every session of a person, in their own name.
+    /// Ends all sessions of a user, with the access token of that user.
     pub(crate) async fn log_out_everywhere(&self, access: &str, user: &str) -> Result<(), Status> {
         let request = RevokeRequest {
             target: Some(Target::UserId(user.to_owned())),
             ..RevokeRequest::default()
         };
         TokenServiceClient::new(self.channel.clone())
-            .revoke(as_themselves(request, access)?)
+            .revoke(as_user(request, access)?)
             .await
             .map(drop)
     }
 
-    /// A person's sessions, in their own name.
+    /// Lists the sessions of a user, with the access token of that user.
     pub(crate) async fn sessions(&self, access: &str, user: &str) -> Result<Vec<Session>, Status> {
         let request = ListSessionsRequest {
             user_id: user.to_owned(),
         };
-        let answer = UserServiceClient::new(self.channel.clone())
-            .list_sessions(as_themselves(request, access)?)
+        let response = UserServiceClient::new(self.channel.clone())
+            .list_sessions(as_user(request, access)?)
             .await?;
-        Ok(answer.into_inner().sessions)
+        Ok(response.into_inner().sessions)
     }
 }
 
-/// A call on a person's own account needs no other right than their own token.
-fn as_themselves<T>(message: T, access: &str) -> Result<Request<T>, Status> {
+/// A request with the access token of a user. It needs no scope for calls on the account of that user.
+fn as_user<T>(message: T, access: &str) -> Result<Request<T>, Status> {
     let mut request = Request::new(message);
     let bearer = format!("Bearer {access}").parse();
-    let bearer = bearer.map_err(|_| Status::unauthenticated("the token is no token"))?;
+    let bearer = bearer.map_err(|_| Status::unauthenticated("the access token is malformed"))?;
     request.metadata_mut().insert("authorization", bearer);
     Ok(request)
 }

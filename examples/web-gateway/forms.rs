@@ -1,4 +1,4 @@
-//! What comes out of forms, and whether it comes from ours.
+//! Form fields, and the check that a request comes from a page of this site.
 
 use std::collections::HashMap;
 
@@ -6,20 +6,20 @@ use axum::extract::Request;
 use countersign::gateway::origin::RequestOrigin;
 use http::HeaderMap;
 
-/// Whether a request may count on cookies: it only reads, or comes from our own pages.
+/// Whether the cookies of a request may be used: it only reads, or comes from a page of this site.
 pub(crate) fn is_trusted(request: &Request) -> bool {
     let text = |name: &str| text(request.headers(), name);
-    let provenance = RequestOrigin {
+    let origin = RequestOrigin {
         method: Some(request.method().as_str()),
         host: text("host"),
         fetch_site: text("sec-fetch-site"),
         origin: text("origin"),
         upgrade: text("upgrade").is_some(),
     };
-    provenance.is_trusted()
+    origin.is_trusted()
 }
 
-/// A header, if it is there and text.
+/// The value of a header; `None` if it is absent or not text.
 pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
@@ -32,7 +32,7 @@ impl Form {
         Self(url::form_urlencoded::parse(body).into_owned().collect())
     }
 
-    /// A field; empty if it is not there.
+    /// The value of a field; empty if it is absent.
     pub(crate) fn field(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }

@@ -1,7 +1,7 @@
-//! Registering and logging in.
+//! Registration and login.
 //!
-//! Whoever logs in has no session yet that could protect the form, and another site could log them in under *its* name,
-//! to be told later what they did (login CSRF). So the form carries a token that a cookie of this browser holds too.
+//! A login form is not protected by a session yet: another site could submit it with its own account, and later read there
+//! what the user did (login CSRF). Therefore the form contains a token that a cookie of this browser holds too.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::forms::{Form, text};
 use crate::visitor::{cookie_header, set, write};
 use crate::{Site, pages};
 
-/// Holds the token of the form, before there is a session.
-const PRE_SESSION: &str = "__Host-web_pre";
-/// Long enough to think of a password, in seconds.
-const PATIENCE: u32 = 1800;
+/// The cookie that holds the token of the form.
+const FORM_COOKIE: &str = "__Host-web_pre";
+/// How long a form can be submitted, in seconds.
+const FORM_TTL: u32 = 1800;
 
 pub(crate) async fn register(State(site): State<Arc<Site>>, headers: HeaderMap, body: Bytes) -> Response {
     let fields = Form::of(&body);
@@ -29,7 +29,7 @@ pub(crate) async fn register(State(site): State<Arc<Site>>, headers: HeaderMap, 
     let (username, password) = (fields.field("username"), fields.field("password"));
     match site.backend.register(username, password).await {
         Ok(()) => Redirect::to("/login").into_response(),
-        Err(status) => form("/register", why(&status)),
+        Err(status) => form("/register", error_message(&status)),
     }
 }
 
@@ -42,64 +42,59 @@ pub(crate) async fn log_in(State(site): State<Arc<Site>>, headers: HeaderMap, bo
     let user_agent = text(&headers, "user-agent").unwrap_or_default();
     match site.backend.log_in(username, password, user_agent).await {
         Ok(tokens) => {
-            let mut answer = Redirect::to("/profile").into_response();
-            set(&mut answer, &write(&site.cookies, &tokens));
-            set_pre_session(&mut answer, "", 0);
-            answer
+            let mut response = Redirect::to("/profile").into_response();
+            set(&mut response, &write(&site.cookies, &tokens));
+            set_form_cookie(&mut response, "", 0);
+            response
         }
-        Err(status) => form("/login", why(&status)),
+        Err(status) => form("/login", error_message(&status)),
     }
 }
 
-/// A form with a fresh token.
-pub(crate) fn form(action: &str, complaint: &str) -> Response {
-    let token = random::<16>(&SystemEntropy)
-        .iter()
-        .fold(String::new(), |mut hex, byte| {
-            use std::fmt::Write as _;
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
-    let status = if complaint.is_empty() {
+/// A form with a new token, and an error message unless `error` is empty.
+pub(crate) fn form(action: &str, error: &str) -> Response {
+    let token = format!("{:032x}", u128::from_be_bytes(random(&SystemEntropy)));
+    let status = if error.is_empty() {
         StatusCode::OK
     } else {
         StatusCode::UNPROCESSABLE_ENTITY
     };
-    let mut answer = (status, Html(pages::form(action, &token, complaint))).into_response();
-    set_pre_session(&mut answer, &token, PATIENCE);
-    answer
+    let mut response = (status, Html(pages::form(action, &token, error))).into_response();
+    set_form_cookie(&mut response, &token, FORM_TTL);
+    response
 }
 
-fn set_pre_session(answer: &mut Response, token: &str, seconds: u32) {
-    let text = format!("{PRE_SESSION}={token}; Path=/; Max-Age={seconds}; HttpOnly; Secure; SameSite=Strict");
+fn set_form_cookie(response: &mut Response, token: &str, seconds: u32) {
+    let text = format!("{FORM_COOKIE}={token}; Path=/; Max-Age={seconds}; HttpOnly; Secure; SameSite=Strict");
     if let Ok(value) = HeaderValue::try_from(text) {
-        answer.headers_mut().append(header::SET_COOKIE, value);
+        response.headers_mut().append(header::SET_COOKIE, value);
     }
 }
 
-/// Whether the form's token is the one of this browser's cookie.
+/// Whether the token of the form equals the one in the cookie of this browser.
 fn is_our_form(headers: &HeaderMap, fields: &Form) -> bool {
     let cookies = cookie_header(headers);
-    let held = cookies
+    let tokens = cookies
         .split(';')
-        .filter_map(|pair| pair.trim().strip_prefix(PRE_SESSION)?.strip_prefix('='));
-    // One alone: a second one was planted.
-    let held: Vec<&str> = held.collect();
-    let [held] = held.as_slice() else { return false };
-    !held.is_empty() && same(held.as_bytes(), fields.field("token").as_bytes())
+        .filter_map(|pair| pair.trim().strip_prefix(FORM_COOKIE)?.strip_prefix('='));
+    // If there are several, another site may have set one of them: accept none.
+    let tokens: Vec<&str> = tokens.collect();
+    let [tokens] = tokens.as_slice() else { return false };
+    !tokens.is_empty() && same(tokens.as_bytes(), fields.field("token").as_bytes())
 }
 
-fn why(status: &Status) -> &'static str {
-    const TOLD: [(Code, &str); 5] = [
+/// The error message for a user.
+fn error_message(status: &Status) -> &'static str {
+    const MESSAGES: [(Code, &str); 5] = [
         (Code::Unauthenticated, "Wrong name or password."),
         (Code::AlreadyExists, "That name is taken."),
         (
             Code::InvalidArgument,
-            "That name or password will not do: 15 characters or more for the password.",
+            "This name or password is not accepted. The password must have at least 15 characters.",
         ),
         (Code::ResourceExhausted, "Too many attempts. Please wait a minute."),
         (Code::PermissionDenied, "Registration is closed."),
     ];
-    let told = TOLD.iter().find(|(code, _)| *code == status.code());
-    told.map_or("Something is down. Please try again in a moment.", |(_, text)| text)
+    let message = MESSAGES.iter().find(|(code, _)| *code == status.code());
+    message.map_or("Something is down. Please try again in a moment.", |(_, text)| text)
 }

@@ -1,15 +1,15 @@
-//! A back end for browsers on Countersign: register, log in, profile, log out, log out everywhere.
+//! A back end for browsers that uses Countersign: register, log in, profile, log out, log out everywhere.
 //!
-//! Tokens live in cookies that scripts cannot read; a worn-out access token is renewed on the way, once for all requests
-//! of a page. Run it beside `countersign serve`, with registration open:
+//! Tokens are in cookies that scripts cannot read. When an access token has expired, the site refreshes it during a request,
+//! once for all requests of a page. Start Countersign with open registration, and then this example:
 //!
 //! ```console
 //! $ COUNTERSIGN_USERS__REGISTRATION=open cargo run --release -- serve
 //! $ cargo run --release --example web-gateway -- http://127.0.0.1:50051 127.0.0.1:8000
 //! ```
 //!
-//! and open <http://localhost:8000>. Browsers take `Secure` cookies from `localhost` without TLS, and from nowhere else.
-//! `examples/web-gateway/browser-test` walks through it in a real browser.
+//! Then open <http://localhost:8000>. Browsers accept `Secure` cookies without TLS from `localhost` only.
+//! `examples/web-gateway/browser-test` tests the site in a real browser.
 
 mod account;
 mod backend;
@@ -30,18 +30,18 @@ use tokio::net::TcpListener;
 
 use backend::Backend;
 
-/// What every handler needs.
+/// The state that all handlers share.
 struct Site {
     backend: Backend,
     cookies: CookieNames,
 }
 
 #[tokio::main]
-#[expect(clippy::print_stdout, reason = "whoever starts it wants to know where it is")]
+#[expect(clippy::print_stdout, reason = "prints the address of the site")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let mut words = std::env::args().skip(1);
-    let url = words.next().unwrap_or_else(|| "http://127.0.0.1:50051".to_owned());
-    let listen = words.next().unwrap_or_else(|| "127.0.0.1:8000".to_owned());
+    let mut arguments = std::env::args().skip(1);
+    let url = arguments.next().unwrap_or_else(|| "http://127.0.0.1:50051".to_owned());
+    let listen = arguments.next().unwrap_or_else(|| "127.0.0.1:8000".to_owned());
     let site = Arc::new(Site {
         backend: Backend::new(&url)?,
         cookies: CookieNames::default(),
@@ -57,7 +57,7 @@ fn router(site: &Arc<Site>) -> Router {
         .route("/profile", get(account::profile))
         .route("/logout", post(account::log_out))
         .route("/logout-everywhere", post(account::log_out_everywhere))
-        // Everything above is for people who are logged in.
+        // The routes above are for logged-in users only.
         .route_layer(from_fn_with_state(site.clone(), visitor::admit))
         .route("/", get(|| async { Html(pages::home()) }))
         .route(
@@ -68,8 +68,8 @@ fn router(site: &Arc<Site>) -> Router {
             "/login",
             get(|| async { login::form("/login", "") }).post(login::log_in),
         )
-        .layer(axum::middleware::map_response(|answer| async move {
-            pages::protect(answer)
+        .layer(axum::middleware::map_response(|response| async move {
+            pages::protect(response)
         }))
         .with_state(site.clone())
 }

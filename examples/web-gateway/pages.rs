@@ -1,4 +1,4 @@
-//! The pages: plain HTML, no scripts.
+//! The pages, in plain HTML without scripts.
 
 use axum::response::Response;
 use countersign::proto::Session;
@@ -20,20 +20,20 @@ pub(crate) fn home() -> String {
     )
 }
 
-/// Name and password, to be sent to `action`.
-pub(crate) fn form(action: &str, token: &str, complaint: &str) -> String {
+/// A form for name and password, which the browser sends to `action`, with an error message unless `error` is empty.
+pub(crate) fn form(action: &str, token: &str, error: &str) -> String {
     let (title, autocomplete) = match action {
         "/register" => ("Register", "new-password"),
         _ => ("Log in", "current-password"),
     };
-    let complaint = match complaint {
+    let error = match error {
         "" => String::new(),
         text => format!("<p class=\"bad\" role=\"alert\">{}</p>", escaped(text)),
     };
     page(
         title,
         &format!(
-            "{complaint}<form method=\"post\" action=\"{action}\"><input type=\"hidden\" name=\"token\" value=\"{token}\">\
+            "{error}<form method=\"post\" action=\"{action}\"><input type=\"hidden\" name=\"token\" value=\"{token}\">\
              <label>Name<input name=\"username\" autocomplete=\"username\" required></label>\
              <label>Password<input name=\"password\" type=\"password\" autocomplete=\"{autocomplete}\" required></label>\
              <button>{title}</button></form>"
@@ -67,21 +67,21 @@ pub(crate) fn profile(visitor: &Visitor, sessions: &[Session]) -> String {
     )
 }
 
-/// Headers for every page: nothing but its own style, in no frame, in no cache.
-pub(crate) fn protect(mut answer: Response) -> Response {
+/// Adds the security headers of every page: only inline styles, no frames, no caching.
+pub(crate) fn protect(mut response: Response) -> Response {
     for (name, value) in [
         (
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
         ),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        // Not `no-referrer`, with which browsers send `Origin: null` along with our own forms.
+        // With `no-referrer` browsers would send `Origin: null` with our own forms.
         (header::REFERRER_POLICY, "same-origin"),
         (header::CACHE_CONTROL, "no-store"),
     ] {
-        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
-    answer
+    response
 }
 
 fn page(title: &str, body: &str) -> String {

@@ -1,4 +1,4 @@
-//! Who is there: from the cookies of a request to a person, renewing them on the way.
+//! Authentication of requests: finds the user by the cookies, and refreshes the tokens if needed.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 use crate::Site;
 use crate::forms::is_trusted;
 
-/// Somebody who is logged in.
+/// A logged-in user.
 #[derive(Clone)]
 pub(crate) struct Visitor {
     pub(crate) user: String,
@@ -23,62 +23,67 @@ pub(crate) struct Visitor {
     pub(crate) access: SecretText,
 }
 
-/// Lets people through who are logged in; others are sent to log in.
+/// Middleware that passes requests of logged-in users on, and redirects others to the login page.
 pub(crate) async fn admit(State(site): State<Arc<Site>>, mut request: Request, next: Next) -> Response {
     if !is_trusted(&request) {
-        return (StatusCode::FORBIDDEN, "this must come from our own page\n").into_response();
+        return (
+            StatusCode::FORBIDDEN,
+            "this request must come from a page of this site\n",
+        )
+            .into_response();
     }
-    match recognise(&site, request.headers()).await {
+    match authenticate(&site, request.headers()).await {
         Ok((visitor, renewed)) => {
             request.extensions_mut().insert(visitor);
-            // Before what the page itself sets, which counts more: it may just have logged out.
-            let mut answer = next.run(request).await;
-            let own: Vec<HeaderValue> = answer.headers().get_all(header::SET_COOKIE).iter().cloned().collect();
-            answer.headers_mut().remove(header::SET_COOKIE);
-            set(&mut answer, renewed.iter().flatten());
-            for value in own {
-                answer.headers_mut().append(header::SET_COOKIE, value);
+            // The cookies of the page come last, so that they win: the page may have logged the user out.
+            let mut response = next.run(request).await;
+            let page_cookies: Vec<HeaderValue> =
+                response.headers().get_all(header::SET_COOKIE).iter().cloned().collect();
+            response.headers_mut().remove(header::SET_COOKIE);
+            set(&mut response, renewed.iter().flatten());
+            for value in page_cookies {
+                response.headers_mut().append(header::SET_COOKIE, value);
             }
-            answer
+            response
         }
         Err(status) if status.code() == Code::Unauthenticated => {
-            let mut answer = match *request.method() {
+            let mut response = match *request.method() {
                 Method::GET => Redirect::to("/login").into_response(),
                 _ => StatusCode::UNAUTHORIZED.into_response(),
             };
-            set(&mut answer, &site.cookies.clear());
-            answer
+            set(&mut response, &site.cookies.clear());
+            response
         }
-        // Nobody loses their cookies over an outage.
+        // An outage must not remove the cookies.
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "try again in a moment\n").into_response(),
     }
 }
 
-async fn recognise(site: &Site, headers: &HeaderMap) -> Result<(Visitor, Option<[SetCookie; 2]>), Status> {
-    let out = || Status::unauthenticated("not logged in");
+async fn authenticate(site: &Site, headers: &HeaderMap) -> Result<(Visitor, Option<[SetCookie; 2]>), Status> {
+    let not_logged_in = || Status::unauthenticated("not logged in");
     let header = cookie_header(headers);
-    let cookies = site.cookies.read(&header).map_err(|_| out())?;
+    let cookies = site.cookies.read(&header).map_err(|_| not_logged_in())?;
     if let Some(access) = cookies.access()
         && let Some(visitor) = visitor(site, access).await?
     {
         return Ok((visitor, None));
     }
-    let refresh = cookies.refresh().ok_or_else(out)?;
+    let refresh = cookies.refresh().ok_or_else(not_logged_in)?;
     let tokens = site.backend.refresh(refresh).await?;
-    let visitor = visitor(site, &tokens.access_token).await?.ok_or_else(out)?;
+    let visitor = visitor(site, &tokens.access_token).await?.ok_or_else(not_logged_in)?;
     Ok((visitor, Some(write(&site.cookies, &tokens))))
 }
 
 async fn visitor(site: &Site, access: &str) -> Result<Option<Visitor>, Status> {
-    let answer = site.backend.validate(access).await?;
-    Ok(answer.claims.filter(|_| answer.active).map(|claims| Visitor {
+    let response = site.backend.validate(access).await?;
+    Ok(response.claims.filter(|_| response.active).map(|claims| Visitor {
         user: claims.subject,
         session: claims.session_id,
         access: SecretText::new(access),
     }))
 }
 
-/// The cookies that hold these tokens for as long as they are good.
+/// The cookies for these tokens, which expire with them.
 pub(crate) fn write(names: &CookieNames, tokens: &Tokens) -> [SetCookie; 2] {
     let now = SystemClock::new().now();
     let left = |until: Option<prost_types::Timestamp>| {
@@ -97,17 +102,17 @@ pub(crate) fn write(names: &CookieNames, tokens: &Tokens) -> [SetCookie; 2] {
     ]
 }
 
-/// Adds cookies to an answer.
-pub(crate) fn set<'a>(answer: &mut Response, cookies: impl IntoIterator<Item = &'a SetCookie>) {
+/// Adds cookies to a response.
+pub(crate) fn set<'a>(response: &mut Response, cookies: impl IntoIterator<Item = &'a SetCookie>) {
     for cookie in cookies {
         if let Ok(mut value) = HeaderValue::from_str(cookie.expose()) {
             value.set_sensitive(true);
-            answer.headers_mut().append(header::SET_COOKIE, value);
+            response.headers_mut().append(header::SET_COOKIE, value);
         }
     }
 }
 
-/// All cookies of a request, as one header.
+/// All cookies of a request, in one header value.
 pub(crate) fn cookie_header(headers: &HeaderMap) -> String {
     let all = headers.get_all(header::COOKIE).iter();
     let all: Vec<&str> = all.filter_map(|value| value.to_str().ok()).collect();

@@ -1,4 +1,4 @@
-// Walks through the example, with a Countersign of its own. See ../browser-test.
+// Tests the example in a browser, with its own instance of Countersign. Started by ../browser-test.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -12,10 +12,10 @@ const password = "correct horse battery staple";
 const folder = mkdtempSync(join(tmpdir(), "web-gateway-"));
 const started = [];
 
-function start(program, words, env = {}) {
-  const child = spawn(program, words, { env: { PATH: process.env.PATH, ...env }, stdio: ["ignore", "pipe", "pipe"] });
-  child.said = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (child.said += data));
+function start(program, args, env = {}) {
+  const child = spawn(program, args, { env: { PATH: process.env.PATH, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+  child.output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (child.output += data));
   started.push(child);
   return child;
 }
@@ -25,7 +25,7 @@ async function until(what, probe, seconds = 30) {
   for (;;) {
     const found = await probe();
     if (found) return found;
-    assert.ok(Date.now() < deadline, `not within ${seconds} s: ${what}`);
+    assert.ok(Date.now() < deadline, `did not happen within ${seconds} s: ${what}`);
     await new Promise((wake) => setTimeout(wake, 50));
   }
 }
@@ -52,7 +52,7 @@ async function walk(site, browser) {
   const page = await first.newPage();
 
   await page.goto(`${site}/profile`);
-  assert.equal(page.url(), `${site}/login`, "strangers are sent to log in");
+  assert.equal(page.url(), `${site}/login`, "a visitor who is not logged in is redirected to the login page");
 
   await page.goto(`${site}/register`);
   await page.getByLabel("Name").fill(name);
@@ -66,7 +66,7 @@ async function walk(site, browser) {
   await shoot(page, "login");
   console.log("registered");
 
-  // Another site logs its visitor in: the form has no token of this browser's.
+  // Another site submits a login form in the browser of a victim. The form lacks the token of that browser.
   const victim = await browser.newContext(view);
   const trap = await victim.newPage();
   await trap.setContent(
@@ -75,7 +75,7 @@ async function walk(site, browser) {
   );
   await trap.getByRole("button").click();
   await trap.getByRole("alert").waitFor();
-  assert.equal((await cookies(victim))["__Host-cs_rt"], undefined, "nobody is logged in by another site");
+  assert.equal((await cookies(victim))["__Host-cs_rt"], undefined, "another site cannot log a user in");
   await victim.close();
   console.log("another site's login refused");
 
@@ -84,13 +84,13 @@ async function walk(site, browser) {
   const session = await page.locator("#session").textContent();
   const before = await cookies(first);
   for (const cookie of [before["__Host-cs_at"], before["__Host-cs_rt"]]) {
-    assert.ok(cookie.httpOnly && cookie.secure && cookie.sameSite === "Strict" && cookie.path === "/", "kept to itself");
+    assert.ok(cookie.httpOnly && cookie.secure && cookie.sameSite === "Strict" && cookie.path === "/", "the cookies are protected");
   }
-  assert.equal(await page.evaluate(() => document.cookie), "", "scripts see nothing");
+  assert.equal(await page.evaluate(() => document.cookie), "", "scripts cannot read the cookies");
   console.log("logged in");
 
   await until("the access token expires", async () => !(await cookies(first))["__Host-cs_at"]);
-  // A browser that opens many things at once: all are answered, and hold one and the same successor.
+  // The browser opens several pages at once: each one loads, and all have the same session.
   const tabs = await Promise.all(Array.from({ length: 5 }, () => first.newPage()));
   await Promise.all(tabs.map((tab) => tab.goto(`${site}/profile`)));
   for (const tab of tabs) {
@@ -100,7 +100,7 @@ async function walk(site, browser) {
   }
   const after = await cookies(first);
   assert.notEqual(after["__Host-cs_rt"].value, before["__Host-cs_rt"].value, "renewed");
-  console.log("renewed, unnoticed");
+  console.log("the tokens were refreshed without a new login");
 
   const second = await browser.newContext(view);
   const elsewhere = await second.newPage();
@@ -113,10 +113,10 @@ async function walk(site, browser) {
   console.log("logged out everywhere, from the second browser");
 
   await page.goto(`${site}/profile`);
-  assert.equal(page.url(), `${site}/login`, "the first browser is out");
-  const gone = await cookies(first);
-  assert.ok(!gone["__Host-cs_at"] && !gone["__Host-cs_rt"], "and has forgotten its cookies");
-  console.log("the first browser is out");
+  assert.equal(page.url(), `${site}/login`, "the first browser is logged out");
+  const left = await cookies(first);
+  assert.ok(!left["__Host-cs_at"] && !left["__Host-cs_rt"], "and its cookies are removed");
+  console.log("the first browser is logged out");
 }
 
 let browser;
@@ -128,24 +128,24 @@ try {
     {
       COUNTERSIGN_STORAGE__DATA_DIR: join(folder, "data"),
       COUNTERSIGN_USERS__REGISTRATION: "open",
-      // So short that waiting for it is no trouble.
+      // Short, so that the test need not wait long for the expiry.
       COUNTERSIGN_TOKENS__ACCESS_TTL: "3s",
       COUNTERSIGN_TOKENS__LEEWAY: "0s",
     },
   );
   await until("countersign serves", () => {
-    assert.equal(serve.exitCode, null, serve.said);
+    assert.equal(serve.exitCode, null, serve.output);
     return existsSync(ready);
   });
   const { grpc } = JSON.parse(readFileSync(ready, "utf8"));
   const example = start("target/debug/examples/web-gateway", [`http://${grpc}`, "127.0.0.1:0"]);
   const site = await until("the example serves", () => {
-    assert.equal(example.exitCode, null, example.said);
-    return example.said.match(/^http:\/\/localhost:\d+$/m)?.[0];
+    assert.equal(example.exitCode, null, example.output);
+    return example.output.match(/^http:\/\/localhost:\d+$/m)?.[0];
   });
   browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    // Chromium's sandbox does not run as root, and CI does.
+    // The sandbox of Chromium does not work for root, and CI runs as root.
     args: process.getuid() === 0 ? ["--no-sandbox"] : [],
   });
   console.log(`Chromium ${browser.version()}`);
