@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_write_ourselves_is_read_as_strictly() {
+    fn our_own_json_is_read_as_strictly() {
         #[derive(Deserialize, Serialize, PartialEq, Debug)]
         struct Known {
             a: u8,

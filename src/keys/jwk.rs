@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_read_in_its_order_without_what_is_not_known() {
+    fn a_set_is_read_in_order_without_keys_of_unknown_types() {
         let unknown = json!({"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA", "kid": "new"});
         let keys = read(&json!([p256(), unknown, ed25519()])).unwrap();
         let kids: Vec<&str> = keys.iter().map(|(kid, _)| kid.as_str()).collect();

@@ -212,8 +212,8 @@ mod tests {
     fn jsonwebtoken_accepts_what_is_signed() {
         for algorithm in Algorithm::ALL {
             let key = SigningKey::generate(algorithm, &SystemEntropy).unwrap();
-            let said: Claims = serde_json::from_value(claims()).unwrap();
-            let token = key.sign(&said).unwrap();
+            let claims: Claims = serde_json::from_value(claims()).unwrap();
+            let token = key.sign(&claims).unwrap();
             let header = jsonwebtoken::decode_header(&token).unwrap();
             assert_eq!(header.typ.as_deref(), Some("at+jwt"));
             assert_eq!(header.kid.as_deref(), Some(key.id().as_str()));
@@ -224,7 +224,7 @@ mod tests {
             let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_str(&key.public().published_jwk()).unwrap();
             let public = jsonwebtoken::DecodingKey::from_jwk(&jwk).unwrap();
             let read = jsonwebtoken::decode::<Claims>(&token, &public, &rules).unwrap();
-            assert_eq!(read.claims, said);
+            assert_eq!(read.claims, claims);
         }
     }
 
@@ -260,14 +260,14 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_payload_is_told_to_the_byte() {
+    fn the_largest_payload_is_computed_to_the_byte() {
         for algorithm in Algorithm::ALL {
             let key = SigningKey::generate(algorithm, &SystemEntropy).unwrap();
-            let mut said: Claims = serde_json::from_value(claims()).unwrap();
+            let mut claims: Claims = serde_json::from_value(claims()).unwrap();
             for _ in 0..5 {
-                said.iss.push('x');
-                let token = key.sign(&said).unwrap().len();
-                let payload = serde_json::to_vec(&said).unwrap().len();
+                claims.iss.push('x');
+                let token = key.sign(&claims).unwrap().len();
+                let payload = serde_json::to_vec(&claims).unwrap().len();
                 assert!(key.payload_within(token) >= payload);
                 assert!(key.payload_within(token - 1) < payload);
             }

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_answers_only_those_who_asked_before_it_began() {
+    fn a_load_answers_only_callers_that_asked_before_it_began() {
         let lookup = KeyLookup::new();
         let at = Duration::from_secs;
         assert!(lookup.outcome_since(at(1)).is_none() && lookup.delay(at(1)).is_zero());

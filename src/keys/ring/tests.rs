@@ -40,8 +40,8 @@ fn everything_that_opens_is_in_use() {
     assert!(ring.pepper(1).is_some());
     assert_eq!(ring.newest_pepper().unwrap().0, 1);
     assert_eq!(ring.listed().count(), 4);
-    let said: Claims = serde_json::from_value(claims()).unwrap();
-    let token = ring.active().unwrap().sign(&said).unwrap();
+    let claims: Claims = serde_json::from_value(claims()).unwrap();
+    let token = ring.active().unwrap().sign(&claims).unwrap();
     assert!(verify(&token, ring.verifying(), &policy(), now()).is_ok());
 }
 
@@ -100,7 +100,7 @@ fn a_tampered_row_is_refused_and_the_others_work() {
 }
 
 #[test]
-fn who_can_only_write_to_the_store_cannot_forge_a_key() {
+fn write_access_to_the_store_does_not_allow_forging_a_key() {
     let master = master();
     let mut rows = rows(&master);
     // The attacker seals a key of their own with a master key of their own.
@@ -113,7 +113,7 @@ fn who_can_only_write_to_the_store_cannot_forge_a_key() {
 }
 
 #[test]
-fn a_row_under_a_known_master_key_that_is_not_at_hand_is_told_apart() {
+fn a_row_under_a_missing_master_key_is_not_tampered() {
     let (old, new) = (master(), master());
     let mut rows = rows(&old);
     rows.checks.extend(new.check_rows(&SystemEntropy).unwrap());
@@ -161,11 +161,11 @@ fn a_retired_key_is_known_as_such() {
         signing: vec![key],
         ..KeyRows::default()
     };
-    let said: Claims = serde_json::from_value(claims()).unwrap();
+    let claims: Claims = serde_json::from_value(claims()).unwrap();
     let token = KeyRing::open(rows.clone(), &master, now())
         .active()
         .unwrap()
-        .sign(&said)
+        .sign(&claims)
         .unwrap();
     rows.signing[0].state = KeyState::Retired;
     rows.signing[0].retired = Some(now().minus(Duration::from_hours(1)));

@@ -195,7 +195,7 @@ fn the_memory_of_a_large_hash_is_given_back() {
 }
 
 #[test]
-fn nobody_costs_what_somebody_costs() {
+fn an_unknown_user_costs_as_much_as_a_known_one() {
     let parameters = parameters(&[], false);
     for stored in [None, Some(text("")), Some(text("$argon2id$v=19$m=4294967295,t=1,p=1$"))] {
         let mut memory = ScratchMemory::default();

@@ -10,7 +10,7 @@ use crate::model::ErrorKind;
 const SALT_AND_TAG: &str = "MDEyMzQ1Njc4OWFiY2RlZg$cBg8D2DungRB9k76szThf5ehfyBz991ay6PT8Srwk4M";
 
 #[rstest]
-fn what_costs_too_much_is_refused(
+fn a_hash_that_costs_too_much_is_refused(
     #[values(
         "$argon2id$v=19$m=4194304,t=1,p=1$",
         "$argon2id$v=19$m=4294967295,t=1,p=1$",
@@ -57,7 +57,7 @@ fn what_costs_too_much_is_refused(
 }
 
 #[rstest]
-fn what_is_malformed_is_refused(
+fn a_malformed_hash_is_refused(
     #[values(
         "$argon2id$v=19$m=64,t=1,p=1$MDEyMzQ1Njc4OWFiY2RlZg$AAAAAA",
         "$argon2id$v=19$m=64,t=1,p=1$MDEyMzQ1Njc4OWFiY2RlZg$AAAAAAAAAAAAAAAAAAAA",

@@ -95,7 +95,7 @@ async fn a_full_queue_refuses_at_once() {
 }
 
 #[tokio::test]
-async fn who_has_gone_is_neither_hashed_nor_in_the_way() {
+async fn a_caller_that_has_gone_away_is_not_hashed_and_blocks_no_other() {
     let pool = pool(1, 1);
     let (release, busy) = occupy(&pool).await;
     let hashed = Arc::new(AtomicUsize::new(0));
@@ -121,7 +121,7 @@ async fn who_has_gone_is_neither_hashed_nor_in_the_way() {
 }
 
 #[tokio::test]
-async fn who_cannot_be_served_in_time_is_not_hashed() {
+async fn a_password_past_its_deadline_is_not_hashed() {
     let pool = pool(1, 8);
     let (release, busy) = occupy(&pool).await;
     let hashed = Arc::new(AtomicUsize::new(0));
@@ -179,7 +179,7 @@ async fn no_more_hashes_run_at_a_time_than_there_are_threads() {
 }
 
 #[tokio::test]
-async fn stopping_answers_who_waits() {
+async fn stopping_the_pool_answers_waiting_callers() {
     let pool = pool(1, 8);
     let (release, busy) = occupy(&pool).await;
     let waiting = Arc::clone(&pool);

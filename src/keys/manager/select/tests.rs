@@ -123,7 +123,7 @@ fn imported_keys_sign_next_and_then_the_longest_published() {
 }
 
 #[test]
-fn the_stand_in_is_what_caches_have_known_longest() {
+fn the_replacement_is_the_longest_published_standby() {
     let master = master();
     let rows = vec![
         row(EdDsa, Active, ago(9), ago(9), &master),
@@ -150,7 +150,7 @@ fn the_stand_in_is_what_caches_have_known_longest() {
 }
 
 #[test]
-fn a_key_is_over_when_its_last_token_is() {
+fn a_key_expires_with_its_last_token() {
     let master = master();
     let span = Duration::from_secs(100);
     let rows = [Pending, Active, Retired, Revoked].map(|state| row(EdDsa, state, ago(999), ago(100), &master));

@@ -88,7 +88,7 @@ async fn an_emergency_revocation_puts_the_standby_in_place() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_revoked_says_why() {
+async fn a_refused_revocation_has_its_reason() {
     let deployment = Deployment::new();
     let replica = deployment.replica().await;
     let unknown: KeyId = "x".repeat(43).parse().unwrap();

@@ -205,7 +205,7 @@ async fn a_ring_that_differs_from_the_store_is_loaded_again() {
     let old = active(&other);
     one.rotate(true, &Origin::cli()).await.unwrap();
     other.reload_if_active_differs(Some(&old)).await.unwrap();
-    assert_eq!(active(&other), old, "nothing differs from what was said");
+    assert_eq!(active(&other), old, "the ring has this ACTIVE key already");
     other.reload_if_active_differs(Some(&active(&one))).await.unwrap();
     assert_eq!(active(&other), active(&one));
     assert!(!other.reload().await.unwrap(), "the same rows make no other ring");

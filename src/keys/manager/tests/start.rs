@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test]
-async fn the_first_start_makes_what_is_needed_and_the_next_ones_nothing() {
+async fn only_the_first_start_generates_keys() {
     let deployment = Deployment::new();
     let first = deployment.replica().await;
     let ring = first.current();
