@@ -30,8 +30,8 @@ pub trait SessionStore: Send + Sync {
     /// The user's live sessions of this era, oldest first. The caller removes revoked ones.
     async fn list(&self, user: UserId, era: i64) -> Result<Vec<SessionView>>;
 
-    /// Removes at most `limit` records that count as absent; how many it removed. A store whose records go by
-    /// themselves has nothing to do.
+    /// Removes at most `limit` records that count as absent and answers how many. A store that expires its records
+    /// itself has nothing to do.
     async fn purge_sessions(&self, _limit: u32) -> Result<u32> {
         Ok(0)
     }

@@ -1,7 +1,7 @@
 //! The audit trail: its table, and its second outlet, the structured log.
 //!
 //! The log is told after the row is durable, so it never tells of a change that did not happen. The log may drop lines;
-//! the table may not, because a change whose event was not written was not made.
+//! the table may not: a change and its event are one transaction.
 
 use async_trait::async_trait;
 use uuid::Uuid;

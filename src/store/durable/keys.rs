@@ -97,10 +97,8 @@ impl<B: Backend> KeyStore for B {
 
 /// Waits for other transitions of keys, and then reads all keys.
 async fn lock(tx: &mut Transaction<'_>) -> Result<KeyRows> {
-    tx.first(sql!("SELECT era FROM meta", for_update), |columns| {
-        columns.take::<i64>()
-    })
-    .await?;
+    tx.first(sql!("SELECT era FROM meta", for_update), one_column::<i64>)
+        .await?;
     load(tx).await
 }
 

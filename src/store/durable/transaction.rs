@@ -18,7 +18,8 @@ pub(crate) trait Driver: Send {
     /// Runs a query and hands each row to `each`.
     async fn query(&mut self, statement: Statement, each: &mut EachRow<'_>) -> Result<()>;
 
-    /// Records a revocation of a row that the transaction has locked, until no session can outlive it, and the event.
+    /// Records a revocation of a row that the transaction has locked, and the event. The revocation is kept for as long
+    /// as any session can last.
     async fn revoke(&mut self, target: &Target, event: &AuditEvent) -> Result<Revocation>;
 }
 
