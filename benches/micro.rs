@@ -14,15 +14,15 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign::clock::UnixMillis;
-use countersign::grpc::convert::answer::Answer;
-use countersign::keys::cache::{Cache, Known};
+use countersign::grpc::convert::answer::ValidateAnswer;
 use countersign::keys::signing::SigningKey;
+use countersign::keys::verified::VerifiedToken;
 use countersign::keys::verify::{Policy, verify};
 use countersign::keys::verifying::VerifyingKeys;
 use countersign::model::{Algorithm, Claims, Revocation, SessionId, Target, new_uuid};
-use countersign::revocation::{Index, judge};
+use countersign::revocation::Index;
 use countersign::secret::SystemEntropy;
-use countersign::token::Validation;
+use countersign::validator::{TokenCache, Validation, check};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const NOW: i64 = 1_790_000_000;
@@ -68,7 +68,7 @@ fn bare_signature(c: &mut Criterion) {
     });
 }
 
-fn known_tokens(count: usize) -> Vec<(String, Arc<Known>)> {
+fn verified_tokens(count: usize) -> Vec<(String, Arc<VerifiedToken>)> {
     let key = SigningKey::generate(Algorithm::EdDsa, &SystemEntropy).unwrap();
     let mut keys = VerifyingKeys::default();
     keys.insert(key.public().clone(), None);
@@ -76,18 +76,18 @@ fn known_tokens(count: usize) -> Vec<(String, Arc<Known>)> {
         .map(|_| {
             let token = key.sign(&claims()).unwrap();
             let verified = verify(&token, &keys, &policy(), UnixMillis::from_secs(NOW + 1)).unwrap();
-            (token, Arc::new(Known::new(verified, 1, Duration::from_secs(5))))
+            (token, Arc::new(verified))
         })
         .collect()
 }
 
 fn warm(c: &mut Criterion) {
-    let tokens = known_tokens(1000);
-    let cache = Cache::new(64 << 20);
+    let tokens = verified_tokens(1000);
+    let cache = TokenCache::new(64 << 20);
     // Set the version of the key ring first: a new version empties the cache.
     assert!(cache.get("", 1).is_none());
-    for (token, known) in &tokens {
-        cache.put(token, known);
+    for (text, token) in &tokens {
+        cache.put(text, token, 1);
     }
     let mut n = 0;
     c.bench_function("cache hit", |b| {
@@ -98,8 +98,8 @@ fn warm(c: &mut Criterion) {
     });
 
     for (name, revoked) in [
-        ("judge, nothing revoked", 0_usize),
-        ("judge, 1,000,000 revoked", 1_000_000),
+        ("check, nothing revoked", 0_usize),
+        ("check, 1,000,000 revoked", 1_000_000),
     ] {
         let index = Index::new();
         for _ in 0..revoked {
@@ -114,7 +114,7 @@ fn warm(c: &mut Criterion) {
             b.iter(|| {
                 n = (n + 1) % tokens.len();
                 let now = UnixMillis::from_secs(NOW + 1);
-                judge(black_box(&tokens[n].1), &index, now, "api", &[]).unwrap();
+                check(black_box(&tokens[n].1), &index, now, "api", &[]).unwrap();
             });
         });
     }
@@ -124,8 +124,8 @@ fn warm(c: &mut Criterion) {
         b.iter(|| {
             n = (n + 1) % tokens.len();
             out.clear();
-            let answer = Answer::Judged(Validation {
-                verdict: Ok(tokens[n].1.clone()),
+            let answer = ValidateAnswer::Local(Validation {
+                token: Ok(tokens[n].1.clone()),
                 as_of: UnixMillis::from_secs(NOW),
                 cache_until: Some(UnixMillis::from_secs(NOW + 1)),
             });

@@ -3,10 +3,11 @@
 //! Modules import only modules to their left. `tests/layers.rs` checks this:
 //!
 //! ```text
-//! secret, clock ← model ← store, keys, password ← throttle, revocation ← token, account ← gateway ← grpc, http ← app ← cli ← main
+//! secret, clock ← model ← store, keys, password ← throttle, revocation ← validator ← token, account ← gateway ← grpc, http ← app ← cli ← main
 //! ```
 //!
-//! * [`model`]: plain data; [`store`]: the traits and backends of the stores; [`keys`]: sealing, signing and verifying.
+//! * [`model`]: plain data; [`store`]: the traits and backends of the stores; [`keys`]: sealing, signing and verifying;
+//!   [`validator`]: whether an access token is good, for the service, the agent and the client library.
 //! * The feature `client` is the library for calling services; the feature `server` is the service and its command line.
 
 #[cfg(feature = "server")]
@@ -48,3 +49,4 @@ pub mod telemetry;
 pub mod throttle;
 #[cfg(feature = "server")]
 pub mod token;
+pub mod validator;

@@ -38,32 +38,34 @@ const MODULES: &[(&str, &str)] = &[
         "revocation",
         "secret clock spans model config shutdown store keys password",
     ),
+    // The client library has it without the feature `server`.
+    ("validator", "secret clock model keys revocation"),
     (
         "token",
-        "secret clock spans model config shutdown store keys password throttle revocation",
+        "secret clock spans model config shutdown store keys password throttle revocation validator",
     ),
     (
         "account",
         "secret clock spans model config shutdown store keys password throttle revocation",
     ),
-    ("client", "secret clock proto model keys revocation"),
+    ("client", "secret clock proto model keys revocation validator"),
     // The part in the client library uses secrets only; the compiler checks that without the feature `server`.
-    ("gateway", "secret clock model keys token"),
+    ("gateway", "secret clock model keys validator token"),
     (
         "grpc",
-        "secret clock spans proto model config shutdown telemetry listener store keys password throttle revocation token account gateway",
+        "secret clock spans proto model config shutdown telemetry listener store keys password throttle revocation validator token account gateway",
     ),
     (
         "http",
-        "secret clock spans proto model config shutdown telemetry listener store keys password throttle revocation token account gateway",
+        "secret clock spans proto model config shutdown telemetry listener store keys password throttle revocation validator token account gateway",
     ),
     (
         "app",
-        "secret clock spans proto model config shutdown telemetry listener store keys password throttle revocation token account gateway client grpc http",
+        "secret clock spans proto model config shutdown telemetry listener store keys password throttle revocation validator token account gateway client grpc http",
     ),
     (
         "cli",
-        "secret clock spans proto model config shutdown telemetry listener store keys password throttle revocation token account gateway client grpc http app",
+        "secret clock spans proto model config shutdown telemetry listener store keys password throttle revocation validator token account gateway client grpc http app",
     ),
     ("main", "config telemetry app cli"),
 ];

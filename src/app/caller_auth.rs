@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::parts::App;
+use super::services::App;
 use crate::config::Server;
 use crate::grpc::layers::{Authentication, Authenticator, Credential};
 use crate::model::audit::Origin;
@@ -61,7 +61,7 @@ impl CallerAuthenticator {
     /// Who stands behind a certificate is read from the store at most once a second. While the store is down the last
     /// reading counts for as long as the revocations are fresh: they tell of a client that was disabled since.
     fn by_certificate(&self, client: ClientId) -> Authentication {
-        let now = self.app.clock.monotonic();
+        let now = self.app.stores.clock.monotonic();
         if let Some(reading) = self.read.lock().get_mut(&client) {
             let recent = |then: Duration| now.saturating_sub(then) < BELIEVED;
             if recent(reading.at) || recent(reading.asked) && reading.stands(&self.app.feed) {
@@ -71,7 +71,7 @@ impl CallerAuthenticator {
         }
         let (app, read) = (self.app.clone(), self.read.clone());
         Authentication::Pending(Box::pin(async move {
-            let found = match app.durable.client(&client).await {
+            let found = match app.stores.durable.client(&client).await {
                 Err(error) if error.kind == ErrorKind::StoreUnavailable => {
                     return match read.lock().get(&client) {
                         Some(reading) if reading.stands(&app.feed) => reading.caller.clone(),
@@ -131,18 +131,18 @@ impl Reading {
 
     /// Whether it may count although the store could not be asked again.
     fn stands(&self, feed: &Feed) -> bool {
-        self.caller.is_ok() && feed.freshness().is_ok() && !feed.index().kills(&self.revocation_subject)
+        self.caller.is_ok() && feed.freshness().is_ok() && !feed.index().is_revoked(&self.revocation_subject)
     }
 }
 
 impl Authenticator for CallerAuthenticator {
     fn authenticate(&self, credential: Credential<'_>) -> Authentication {
         if let Some(bearer) = credential.bearer {
-            if let Some(known) = self.app.tokens.authenticate_from_memory(bearer) {
+            if let Some(known) = self.app.authenticator.authenticate_locally(bearer) {
                 return Authentication::Ready(known);
             }
-            let (tokens, bearer) = (self.app.tokens.clone(), bearer.to_owned());
-            return Authentication::Pending(Box::pin(async move { tokens.authenticate(&bearer).await }));
+            let (authenticator, bearer) = (self.app.authenticator.clone(), bearer.to_owned());
+            return Authentication::Pending(Box::pin(async move { authenticator.authenticate(&bearer).await }));
         }
         let mapped = credential
             .peer

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::parts::{App, peppers};
+use super::services::{App, peppers};
 use crate::model::audit::Origin;
 use crate::model::{AuditEvent, AuditType, Result};
 use crate::secret::random;
@@ -29,10 +29,11 @@ const LOST_STEPS: i64 = 5;
 
 /// Starts everything that goes on in the background until `stop`.
 pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToken) {
-    let feed = app
-        .feed
-        .clone()
-        .run(app.durable.clone(), app.announcements.clone(), stop.clone());
+    let feed = app.feed.clone().run(
+        app.stores.durable.clone(),
+        app.stores.announcements.clone(),
+        stop.clone(),
+    );
     tasks.spawn(feed);
     tasks.spawn(repeat(
         app.clone(),
@@ -55,7 +56,7 @@ pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToke
         |app| about(COUNTERS, app),
         |app| async move { counters(&app).await },
     ));
-    if let Some(reconnections) = app.sessions.reconnections() {
+    if let Some(reconnections) = app.stores.sessions.reconnections() {
         tasks.spawn(compare_at_reconnections(app.clone(), stop.clone(), reconnections));
     }
     tasks.spawn(announce_keys(app.clone(), stop.clone()));
@@ -63,7 +64,7 @@ pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToke
 
 /// This span ± 10 %, so that replicas do not march in step.
 fn about(every: Duration, app: &App) -> Duration {
-    let unit = f64::from(random::<1>(&*app.entropy)[0]) / 255.0;
+    let unit = f64::from(random::<1>(&*app.stores.entropy)[0]) / 255.0;
     every.mul_f64(0.9 + 0.2 * unit)
 }
 
@@ -112,18 +113,18 @@ async fn keys(app: &App) -> Result<()> {
 
 async fn clean_up(app: &App) -> Result<()> {
     app.feed.check_skew()?;
-    while app.durable.purge_revocations(BATCH).await? == BATCH {}
-    while app.sessions.purge_sessions(BATCH).await? == BATCH {}
+    while app.stores.durable.purge_revocations(BATCH).await? == BATCH {}
+    while app.stores.sessions.purge_sessions(BATCH).await? == BATCH {}
     let before = app.feed.cautious_now().minus(app.audit_retention);
-    while app.durable.purge_audit(before, BATCH).await? == BATCH {}
+    while app.stores.durable.purge_audit(before, BATCH).await? == BATCH {}
     Ok(())
 }
 
 /// Advances the counters in the store of sessions first and stores them durably then: one that is far behind what was
 /// stored tells that the store came back from an old backup, and every record in it is of another era.
 pub(super) async fn counters(app: &App) -> Result<()> {
-    let (era, known) = app.durable.era().await?;
-    let Ok(advanced) = app.sessions.advance_counters(&known).await else {
+    let (era, known) = app.stores.durable.era().await?;
+    let Ok(advanced) = app.stores.sessions.advance_counters(&known).await else {
         // A store that is down has not come back from anything yet.
         return Ok(());
     };
@@ -140,15 +141,15 @@ pub(super) async fn counters(app: &App) -> Result<()> {
             AuditType::SessionsLost,
             &master,
             &Origin::system(),
-            app.clock.now(),
-            &*app.entropy,
+            app.stores.clock.now(),
+            &*app.stores.entropy,
         )
         .with_detail("steps", steps)
     });
-    app.durable.store_counters(&advanced, lost.as_ref(), era).await?;
+    app.stores.durable.store_counters(&advanced, lost.as_ref(), era).await?;
     if lost.is_some() {
         // Only now: a crash before this finds the same loss again, and ends sessions once too often rather than never.
-        app.sessions.raise_counters(&known).await?;
+        app.stores.sessions.raise_counters(&known).await?;
     }
     Ok(())
 }

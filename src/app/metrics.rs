@@ -1,7 +1,6 @@
 //! What is looked at rather than counted, once a second. Every label has a fixed set of values.
 
-use super::parts::App;
-use super::stores::Meter;
+use super::services::App;
 use crate::grpc::health::ComponentHealth;
 use crate::grpc::layers::Pipeline;
 use crate::model::KeyState;
@@ -97,8 +96,8 @@ pub(super) fn describe() {
 
 /// Looks at everything.
 #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
-pub(super) fn look(app: &App, pipeline: &Pipeline, meter: &Meter, parts: ComponentHealth) {
-    let (tokens, bytes) = app.tokens.cache_size();
+pub(super) fn look(app: &App, pipeline: &Pipeline, parts: ComponentHealth) {
+    let (tokens, bytes) = app.validator.cache_size();
     metrics::gauge!("countersign_token_cache_entries").set(tokens as f64);
     metrics::gauge!("countersign_token_cache_bytes").set(bytes as f64);
     metrics::gauge!("countersign_revocation_index_entries").set(app.feed.index().len() as f64);
@@ -106,7 +105,7 @@ pub(super) fn look(app: &App, pipeline: &Pipeline, meter: &Meter, parts: Compone
     // Counted here: a queue that forgets callers who are gone changes without anybody coming or going.
     metrics::gauge!("countersign_password_queued").set(app.hashing.queued() as f64);
     if let Some(fresh) = app.feed.last() {
-        metrics::gauge!("countersign_revocations_age_seconds").set(fresh.age(&*app.clock).as_secs_f64());
+        metrics::gauge!("countersign_revocations_age_seconds").set(fresh.age(&*app.stores.clock).as_secs_f64());
         metrics::gauge!("countersign_clock_skew_seconds").set(fresh.skew_millis() as f64 / 1000.0);
     }
     for (store, up) in [("users", parts.users), ("sessions", parts.sessions)] {
@@ -114,7 +113,7 @@ pub(super) fn look(app: &App, pipeline: &Pipeline, meter: &Meter, parts: Compone
     }
     metrics::gauge!("countersign_ready").set(f64::from(u8::from(parts.revocations)));
     keys(app);
-    meter();
+    (app.stores.meter)();
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
@@ -131,7 +130,7 @@ fn keys(app: &App) {
     }
     let active = listed.iter().find(|key| key.state == KeyState::Active);
     if let Some(activated) = active.and_then(|key| key.activated) {
-        let age = app.clock.now().since(activated);
+        let age = app.stores.clock.now().since(activated);
         metrics::gauge!("countersign_signing_key_age_seconds").set(age.as_secs_f64());
     }
     let unusable_rows = app.keys.current().unusable_rows().len();

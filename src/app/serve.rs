@@ -11,9 +11,10 @@ use tokio_util::task::TaskTracker;
 use super::bind::Inherited;
 use super::caller_auth::CallerAuthenticator;
 use super::error::StartError;
+use super::grpc;
 use super::maintenance;
 use super::metrics;
-use super::parts::App;
+use super::services::App;
 use super::supervisor;
 use super::tls::{self, Tls};
 use crate::clock::UnixMillis;
@@ -22,7 +23,6 @@ use crate::grpc::connection::GrpcHandler;
 use crate::grpc::health::{ComponentHealth, Health};
 use crate::grpc::layers::{Deadlines, Pipeline, PipelineParts, RequestIds};
 use crate::grpc::policy::{OptionalServices, Policy};
-use crate::grpc::services::{Rules, Services};
 use crate::http::{self, ForwardAuth, HttpHandler, Metadata, SidePortData};
 use crate::listener::{self, Limits, connection_cap};
 use crate::model::CallerScope;
@@ -101,7 +101,7 @@ pub async fn serve(
         reflection: config.server.reflection(),
         ext_authz: config.gateway.ext_authz,
     };
-    let services = Services::new(&rules(&app), health_service, optional)?;
+    let services = grpc::services(&app, health_service, optional)?;
     let pipeline = Arc::new(Pipeline::new(PipelineParts {
         routes: Box::new(services),
         authenticator: Arc::new(CallerAuthenticator::new(app.clone(), &config.server)?),
@@ -110,7 +110,7 @@ pub async fn serve(
             default: config.server.default_deadline,
             max: config.server.max_deadline,
         },
-        ids: RequestIds::new(&*app.entropy),
+        ids: RequestIds::new(&*app.stores.entropy),
         stop: stop.clone(),
     }));
     background.spawn(watch_health(
@@ -119,7 +119,7 @@ pub async fn serve(
         health.clone(),
         halt.clone(),
     ));
-    let grpc = Arc::new(GrpcHandler::new(pipeline, app.entropy.clone()));
+    let grpc_server = Arc::new(GrpcHandler::new(pipeline, app.stores.entropy.clone()));
     let metadata = Metadata {
         issuer: config.tokens.issuer.clone(),
     };
@@ -160,7 +160,15 @@ pub async fn serve(
     let side_stop = Stop::new();
     tokio::join!(
         async {
-            crate::grpc::serve(grpc_listener, tls.security(tls::GRPC), limits, grpc, &health, &stop).await;
+            crate::grpc::serve(
+                grpc_listener,
+                tls.security(tls::GRPC),
+                limits,
+                grpc_server,
+                &health,
+                &stop,
+            )
+            .await;
             side_stop.drain();
         },
         listener::serve(http_listener, tls.security(tls::HTTP), side, http, side_stop.clone()),
@@ -176,22 +184,6 @@ pub async fn serve(
     Ok(())
 }
 
-fn rules(app: &Arc<App>) -> Rules {
-    Rules {
-        tokens: app.tokens.clone(),
-        gateway: app.gateway.clone(),
-        users: app.users.clone(),
-        sessions: app.live.clone(),
-        clients: app.clients.clone(),
-        trail: app.trail.clone(),
-        keys: app.keys.clone(),
-        spread: app.publisher.clone(),
-        feed: app.feed.clone(),
-        revocations: app.durable.clone(),
-        clock: app.clock.clone(),
-    }
-}
-
 /// What `/authorize` needs, if it is served. Who knows the secret may have cookies renewed; without one it is whoever
 /// may refresh without a token.
 fn forward_auth(config: &Config, app: &App) -> Option<ForwardAuth> {
@@ -199,7 +191,7 @@ fn forward_auth(config: &Config, app: &App) -> Option<ForwardAuth> {
     let anonymous = config.server.anonymous_scopes();
     gateway.forward_auth.then(|| ForwardAuth {
         gateway: app.gateway.clone(),
-        tokens: app.tokens.clone(),
+        refresher: app.refresher.clone(),
         secret: gateway.forward_auth_secret.clone(),
         renews: gateway.forward_auth_secret.is_some()
             || anonymous.iter().any(|scope| scope == CallerScope::Refresh.as_str()),
@@ -225,8 +217,8 @@ async fn watch_health(app: Arc<App>, pipeline: Arc<Pipeline>, health: Health, ha
     metrics::describe();
     loop {
         let (users, sessions) = tokio::join!(
-            tokio::time::timeout(HEALTH, crate::store::RevocationStore::ping(&*app.durable)),
-            tokio::time::timeout(HEALTH, app.sessions.ping()),
+            tokio::time::timeout(HEALTH, crate::store::RevocationStore::ping(&*app.stores.durable)),
+            tokio::time::timeout(HEALTH, app.stores.sessions.ping()),
         );
         let parts = ComponentHealth {
             users: matches!(users, Ok(Ok(()))),
@@ -234,7 +226,7 @@ async fn watch_health(app: Arc<App>, pipeline: Arc<Pipeline>, health: Health, ha
             revocations: app.feed.freshness().is_ok(),
         };
         health.report(parts).await;
-        metrics::look(&app, &pipeline, &app.meter, parts);
+        metrics::look(&app, &pipeline, parts);
         tokio::select! {
             () = halt.cancelled() => return,
             () = tokio::time::sleep(HEALTH) => {}
@@ -259,7 +251,7 @@ impl SidePortData for Told {
     }
 
     fn now(&self) -> UnixMillis {
-        self.app.clock.now()
+        self.app.stores.clock.now()
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::StartError;
-use super::parts::App;
+use super::services::App;
 use crate::config::Config;
 use crate::listener::{Certificates, Security, TlsFiles};
 
@@ -32,7 +32,7 @@ impl Tls {
             key: key.clone(),
             client_ca: tls.client_ca.clone(),
         };
-        let loaded = Certificates::load(files, &[GRPC, HTTP], app.clock.clone())
+        let loaded = Certificates::load(files, &[GRPC, HTTP], app.stores.clock.clone())
             .map_err(|error| StartError::Config(format!("server.tls: {error}")))?;
         Ok(Self(Some(Arc::new(loaded))))
     }

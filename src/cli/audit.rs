@@ -96,8 +96,8 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
             limit,
         } => {
             let request = AuditRequest {
-                since: since.map(|time| time.resolve(app.clock.as_ref())),
-                until: until.map(|time| time.resolve(app.clock.as_ref())),
+                since: since.map(|time| time.resolve(app.stores.clock.as_ref())),
+                until: until.map(|time| time.resolve(app.stores.clock.as_ref())),
                 ..filter.request()
             };
             let events = newest(&app, &request, limit, |_| true).await?;

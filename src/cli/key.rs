@@ -72,7 +72,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
             let id = KeyId::parse(&id, "key_id")?;
             let (key, revocation) = app.keys.revoke(&id, &reason, &origin).await?;
             if let Some(revocation) = revocation {
-                app.publisher.spread(&revocation).await;
+                app.publisher.publish(&revocation).await;
             }
             context.out.message(&RevokeKeyResponse {
                 key: Some(convert::key(&key)),

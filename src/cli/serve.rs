@@ -125,7 +125,7 @@ enum DemoUser {
 
 /// Creates the user `demo`, unless it exists.
 async fn create_demo_user(app: &Arc<App>) -> Result<DemoUser, Failure> {
-    let text: String = random::<20>(&*app.entropy)
+    let text: String = random::<20>(&*app.stores.entropy)
         .iter()
         .map(|byte| char::from(b'a' + byte % 26))
         .collect();

@@ -47,7 +47,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
     let (target, reason) = match command {
         Command::List { user } => {
             let id = store::user(&app, &user).await?.id.to_string();
-            let sessions = app.live.list(&Principal::owner(), &id).await?;
+            let sessions = app.user_sessions.list(&Principal::owner(), &id).await?;
             let response = ListSessionsResponse {
                 sessions: sessions.into_iter().map(convert::session).collect(),
             };
@@ -88,7 +88,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         target,
         reason: reason.reason,
     };
-    let sessions_revoked = app.tokens.revoke(&store::owner(), request).await?;
+    let sessions_revoked = app.revoker.revoke(&store::owner(), request).await?;
     context.out.note("revoked; running servers apply it within a second");
     context.out.message(&RevokeResponse { sessions_revoked })
 }

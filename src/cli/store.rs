@@ -36,5 +36,5 @@ pub(super) async fn user(app: &App, name: &str) -> Result<User, Failure> {
 
 /// The deadline for hashing a password, as monotonic time of the clock.
 pub(super) fn deadline(app: &App) -> Duration {
-    app.clock.monotonic() + HASH_TIMEOUT
+    app.stores.clock.monotonic() + HASH_TIMEOUT
 }

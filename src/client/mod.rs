@@ -30,6 +30,6 @@ pub use credential::Credential;
 pub use guard::{Guard, GuardLayer};
 pub use retry::RetryPolicy;
 pub use session::Session;
-pub use verifier::{Judgement, Refused, Verifier, VerifierConfig};
+pub use verifier::{Refused, TrustFollower, Verifier, VerifierConfig};
 
 pub use crate::model::{Claims, InactiveReason};

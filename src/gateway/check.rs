@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::cookie::{CookieNames, Cookies, DuplicateCookie, SetCookie};
 use super::decision::{Admitted, Decision, Refusal, RefusalReason};
-use super::judge::{Judge, Renews};
+use super::backend::{RenewSession, ValidateToken};
 use super::request::{ProxiedRequest, Route};
 use crate::clock::{Clock, UnixMillis};
-use crate::keys::cache::Known;
+use crate::keys::verified::VerifiedToken;
 use crate::model::bearer::Authorization;
 use crate::model::{ClientId, ErrorKind, InactiveReason, Result, SessionContext};
 use crate::secret::SecretText;
@@ -32,8 +32,8 @@ pub struct GatewayConfig {
 
 /// Decides whether proxied requests are admitted.
 #[derive(Debug)]
-pub struct Gateway<J> {
-    judge: Arc<J>,
+pub struct Gateway<V> {
+    validator: Arc<V>,
     clock: Arc<dyn Clock>,
     config: GatewayConfig,
 }
@@ -57,12 +57,12 @@ enum PresentedCredential<'a> {
 
 /// The result for the presented credential, and the cookies to set in either case.
 struct CheckOutcome {
-    token: Result<Arc<Known>, RefusalReason>,
+    token: Result<Arc<VerifiedToken>, RefusalReason>,
     set_cookies: Vec<SetCookie>,
 }
 
 impl CheckOutcome {
-    fn of(token: Result<Arc<Known>, RefusalReason>) -> Self {
+    fn of(token: Result<Arc<VerifiedToken>, RefusalReason>) -> Self {
         Self {
             token,
             set_cookies: Vec::new(),
@@ -74,18 +74,22 @@ impl CheckOutcome {
     }
 }
 
-impl<J: Judge> Gateway<J> {
-    /// A gateway that validates tokens with `judge`.
+impl<V: ValidateToken> Gateway<V> {
+    /// A gateway that admits requests with the tokens that `validator` finds active.
     #[must_use]
-    pub fn new(judge: Arc<J>, clock: Arc<dyn Clock>, config: GatewayConfig) -> Self {
-        Self { judge, clock, config }
+    pub fn new(validator: Arc<V>, clock: Arc<dyn Clock>, config: GatewayConfig) -> Self {
+        Self {
+            validator,
+            clock,
+            config,
+        }
     }
 
     /// Decides whether a request is admitted.
     ///
     /// # Errors
     /// If the decision cannot be made, for instance because a store is down. An error says nothing about the token.
-    pub async fn check<R: Renews>(
+    pub async fn check<R: RenewSession>(
         &self,
         request: &ProxiedRequest<'_>,
         route: Route<'_>,
@@ -96,7 +100,7 @@ impl<J: Judge> Gateway<J> {
         let by_bearer = matches!(credential, Ok(PresentedCredential::Bearer(_)));
         let CheckOutcome { token, set_cookies } = match credential {
             Ok(PresentedCredential::Bearer(token)) => {
-                let validated = self.judge(token, &requirements).await?;
+                let validated = self.validate(token, &requirements).await?;
                 CheckOutcome::of(validated.map_err(|reason| explain(reason, &requirements)))
             }
             Ok(PresentedCredential::Cookies(cookies)) => {
@@ -105,11 +109,11 @@ impl<J: Judge> Gateway<J> {
             Err(reason) => CheckOutcome::of(Err(reason)),
         };
         Ok(match token {
-            Ok(known) => Decision::Admitted(Admitted {
+            Ok(token) => Decision::Admitted(Admitted {
                 strip_authorization: self.config.strip_token && by_bearer,
                 cookie: self.cookie_for_upstream(request),
                 lookalikes: request.lookalikes().iter().map(ToString::to_string).collect(),
-                known,
+                token,
                 set_cookies,
             }),
             Err(reason) => Decision::Refused(Refusal {
@@ -182,7 +186,7 @@ impl<J: Judge> Gateway<J> {
     }
 
     /// Validates the access token in the cookies, and renews the cookies if it is no longer valid.
-    async fn check_cookies<R: Renews>(
+    async fn check_cookies<R: RenewSession>(
         &self,
         request: &ProxiedRequest<'_>,
         cookies: Cookies<'_>,
@@ -190,8 +194,8 @@ impl<J: Judge> Gateway<J> {
         renewer: Renewer<'_, R>,
     ) -> Result<CheckOutcome> {
         let reason = match cookies.access() {
-            Some(access) => match self.judge(access, requirements).await? {
-                Ok(known) => return Ok(CheckOutcome::of(Ok(known))),
+            Some(access) => match self.validate(access, requirements).await? {
+                Ok(token) => return Ok(CheckOutcome::of(Ok(token))),
                 Err(reason) => reason,
             },
             // The browser deletes the cookie when the token expires.
@@ -240,7 +244,7 @@ impl<J: Judge> Gateway<J> {
             Ok(refreshed) => {
                 // The browser gets the new cookies even if this request is refused, because the old ones no longer
                 // work.
-                let validated = self.judge(refreshed.issued.access.token.expose(), requirements).await?;
+                let validated = self.validate(refreshed.issued.access.token.expose(), requirements).await?;
                 let token = validated.map_err(|reason| explain(reason, requirements));
                 Ok(CheckOutcome::of(token).with_cookies(self.renewed_cookies(&refreshed.issued)))
             }
@@ -253,14 +257,18 @@ impl<J: Judge> Gateway<J> {
         }
     }
 
-    async fn judge(&self, token: &str, requirements: &Requirements<'_>) -> Result<Result<Arc<Known>, InactiveReason>> {
-        let known = self
-            .judge
-            .judge(token, requirements.audience, &requirements.scopes)
+    async fn validate(
+        &self,
+        access_token: &str,
+        requirements: &Requirements<'_>,
+    ) -> Result<Result<Arc<VerifiedToken>, InactiveReason>> {
+        let validation = self
+            .validator
+            .validate(access_token, requirements.audience, &requirements.scopes)
             .await?;
-        Ok(known.and_then(|known| match &self.config.client {
-            Some(client) if known.claims.client_id != *client => Err(InactiveReason::WrongAudience),
-            Some(_) | None => Ok(known),
+        Ok(validation.token.and_then(|token| match &self.config.client {
+            Some(client) if token.claims.client_id != *client => Err(InactiveReason::WrongAudience),
+            Some(_) | None => Ok(token),
         }))
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::cookie::SetCookie;
-use crate::keys::cache::Known;
+use crate::keys::verified::VerifiedToken;
 
 /// The identity headers, which tell the service behind the proxy about the caller. A client cannot set them: the proxy
 /// overwrites or removes each.
@@ -31,7 +31,7 @@ pub enum Decision {
 #[derive(Debug)]
 pub struct Admitted {
     /// The verified token.
-    pub known: Arc<Known>,
+    pub token: Arc<VerifiedToken>,
     /// New value of `Cookie`; empty removes the header, `None` leaves it as it is.
     pub cookie: Option<String>,
     /// Whether `authorization` is removed.
@@ -53,7 +53,7 @@ impl Admitted {
     /// Values of the identity headers, in the order of [`IDENTITY`]; `None` where the header must be absent.
     #[must_use]
     pub fn identity(&self) -> [Option<Cow<'_, str>>; 5] {
-        let claims = &self.known.claims;
+        let claims = &self.token.claims;
         let list = |names: &[String]| (!names.is_empty()).then(|| Cow::Owned(names.join(" ")));
         [
             Some(Cow::Borrowed(claims.sub.as_str())),

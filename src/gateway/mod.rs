@@ -7,19 +7,19 @@ pub mod cookie;
 pub mod origin;
 
 #[cfg(feature = "server")]
+mod backend;
+#[cfg(feature = "server")]
 mod check;
 #[cfg(feature = "server")]
 mod decision;
 #[cfg(feature = "server")]
-mod judge;
-#[cfg(feature = "server")]
 mod request;
 
+#[cfg(feature = "server")]
+pub use backend::{RenewSession, Renewal, ValidateToken};
 #[cfg(feature = "server")]
 pub use check::{Gateway, GatewayConfig, Renewer};
 #[cfg(feature = "server")]
 pub use decision::{Admitted, Decision, IDENTITY, Refusal};
-#[cfg(feature = "server")]
-pub use judge::{Judge, Renewal, Renews};
 #[cfg(feature = "server")]
 pub use request::{ProxiedRequest, Route};

@@ -21,7 +21,7 @@ use crate::gateway::{Admitted, Decision, Gateway, IDENTITY, ProxiedRequest, Refu
 use crate::model::audit::Origin;
 use crate::model::{Caller, ErrorKind, Identity, Result};
 use crate::secret::{SecretText, same};
-use crate::token::Tokens;
+use crate::token::{Refresher, ServiceValidator};
 
 /// The shared secret that authenticates the proxy.
 const SECRET: HeaderName = HeaderName::from_static("x-forward-auth-secret");
@@ -46,9 +46,9 @@ const MAX_RENEWALS: usize = 256;
 #[derive(Debug)]
 pub struct ForwardAuth {
     /// Decides about requests.
-    pub gateway: Arc<Gateway<Tokens>>,
+    pub gateway: Arc<Gateway<ServiceValidator>>,
     /// Renews cookies.
-    pub tokens: Arc<Tokens>,
+    pub refresher: Arc<Refresher>,
     /// The secret that the proxy must send; `None` admits every client of the port.
     pub secret: Option<SecretText>,
     /// Whether cookies are renewed.
@@ -126,7 +126,7 @@ impl ForwardAuth {
             return Ok(None);
         }
         // Made before the count goes up: a refused renewal gives its place back, too.
-        let pass = RenewalPermit(&self.renewals);
+        let permit = RenewalPermit(&self.renewals);
         if self.renewals.fetch_add(1, Ordering::Relaxed) >= MAX_RENEWALS {
             return Err(ErrorKind::Overloaded.into());
         }
@@ -139,8 +139,11 @@ impl ForwardAuth {
                 ..Origin::default()
             },
         };
-        let tokens = self.tokens.clone();
-        Ok(Some(Renewal { tokens, caller, pass }))
+        Ok(Some(Renewal {
+            refresher: Arc::clone(&self.refresher),
+            caller,
+            permit,
+        }))
     }
 }
 

@@ -7,10 +7,10 @@
 //! libraries leave to their callers: the compact form (RFC 7515), key sets (RFC 7517), thumbprints (RFC 7638) and the
 //! rules of RFC 8725 and RFC 9068. `docs/jwt-rules.md` lists the rules with the tests of each.
 
-pub mod cache;
 pub mod jwk;
 pub mod jws;
 pub mod public;
+pub mod verified;
 pub mod verify;
 pub mod verifying;
 

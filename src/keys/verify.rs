@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::json;
 use super::jws::{Jws, MAX_LEN, Scratch};
+use super::verified::VerifiedToken;
 use super::verifying::{KeyStatus, VerifyingKeys};
 use crate::clock::UnixMillis;
 use crate::model::claims::MAX_ACCESS_TOKEN_TTL;
@@ -12,41 +13,37 @@ use crate::model::{Claims, InactiveReason, KeyId};
 /// The media type of our access tokens (RFC 9068 §2.1).
 pub const ACCESS_TOKEN_TYPE: &str = "at+jwt";
 
-/// How our refresh tokens begin; no JWT can.
+/// The first characters of our refresh tokens; no JWT starts with them.
 pub const REFRESH_TOKEN_PREFIX: &str = "csr_";
 
-/// The most that clocks may differ.
+/// The largest clock difference that can be tolerated.
 pub const MAX_LEEWAY: Duration = Duration::from_secs(5);
 
-/// How long after its retirement a key's signature is still taken for an honest one: the time in which every replica has
-/// heard of the rotation, or is no replica any more.
+/// How long after its retirement a key may still sign honestly. Within this time every replica has learnt of the rotation,
+/// or no longer counts as a replica.
 pub const RETIREMENT_GRACE: Duration = Duration::from_secs(15);
 
-/// What a verifier demands of every token.
+/// What a verifier requires of every token.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// The only issuer: `iss` must be exactly this text.
     pub issuer: String,
-    /// How far the issuer's clock may be from ours; at most [`MAX_LEEWAY`] counts.
+    /// How far the issuer's clock may differ from ours; at most [`MAX_LEEWAY`] counts.
     pub leeway: Duration,
 }
 
-/// A genuine token that has not expired. Whether it is for this audience, wide enough and not revoked is the caller's to ask.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Verified {
-    /// What it says.
-    pub claims: Claims,
-    /// The key that signed it.
-    pub key_id: KeyId,
-}
-
-/// Decides whether `token` is a genuine access token that is good at `now`, as far as the token alone can say.
+/// Verifies that `access_token` is a genuine access token and within its lifetime at `now`. Audience, scopes and
+/// revocation are checked at each use, by [`crate::validator::check`].
 ///
 /// Everything up to and including `EXPIRED` is checked here; of several faults the first in the order of
 /// [`InactiveReason`] is the answer. Does no I/O and cannot panic.
-pub fn verify(token: &str, keys: &VerifyingKeys, policy: &Policy, now: UnixMillis) -> Result<Verified, InactiveReason> {
-    let verified = genuine(token, keys, policy)?;
-    let claims = &verified.claims;
+pub fn verify(
+    access_token: &str,
+    keys: &VerifyingKeys,
+    policy: &Policy,
+    now: UnixMillis,
+) -> Result<VerifiedToken, InactiveReason> {
+    let (claims, key_id) = genuine_claims(access_token, keys, policy)?;
     let issued = UnixMillis::from_secs(claims.iat);
     let leeway = policy.leeway.min(MAX_LEEWAY);
     let begins = claims.nbf.map_or(issued, |nbf| issued.max(UnixMillis::from_secs(nbf)));
@@ -56,16 +53,25 @@ pub fn verify(token: &str, keys: &VerifyingKeys, policy: &Policy, now: UnixMilli
     if UnixMillis::from_secs(claims.exp) <= now.minus(leeway) {
         return Err(InactiveReason::Expired);
     }
-    Ok(verified)
+    Ok(VerifiedToken::new(claims, key_id.clone(), leeway))
 }
 
-/// Whether Countersign made `token`, however long ago: what [`verify`] checks before it looks at the time. A token that is
-/// handed in to be revoked may be of any age.
-pub fn genuine(token: &str, keys: &VerifyingKeys, policy: &Policy) -> Result<Verified, InactiveReason> {
+/// The claims of a token that Countersign issued, however long ago: the checks of [`verify`] except the lifetime. A token
+/// that is presented to be revoked may be of any age.
+pub fn verify_any_age(access_token: &str, keys: &VerifyingKeys, policy: &Policy) -> Result<Claims, InactiveReason> {
+    genuine_claims(access_token, keys, policy).map(|(claims, _)| claims)
+}
+
+/// The claims of a genuine token, and the key that signed it.
+fn genuine_claims<'k>(
+    access_token: &str,
+    keys: &'k VerifyingKeys,
+    policy: &Policy,
+) -> Result<(Claims, &'k KeyId), InactiveReason> {
     let mut scratch = Scratch::new();
-    let jws = match Jws::parse(token, keys, &mut scratch) {
+    let jws = match Jws::parse(access_token, keys, &mut scratch) {
         Some(jws) => jws,
-        None if token.len() <= MAX_LEN && token.starts_with(REFRESH_TOKEN_PREFIX) => {
+        None if access_token.len() <= MAX_LEN && access_token.starts_with(REFRESH_TOKEN_PREFIX) => {
             return Err(InactiveReason::WrongType);
         }
         None => return Err(InactiveReason::Malformed),
@@ -78,8 +84,8 @@ pub fn genuine(token: &str, keys: &VerifyingKeys, policy: &Policy) -> Result<Ver
     if !jws.is_type(ACCESS_TOKEN_TYPE) {
         return Err(InactiveReason::WrongType);
     }
-    let known = jws.kid().and_then(|kid| keys.find(kid));
-    let (key_id, status) = known.ok_or(InactiveReason::UnknownKey)?;
+    let found = jws.kid().and_then(|kid| keys.find(kid));
+    let (key_id, status) = found.ok_or(InactiveReason::UnknownKey)?;
     let (key, retired) = match status {
         KeyStatus::Good { key, retired } => (key, *retired),
         KeyStatus::Revoked => return Err(InactiveReason::RevokedKey),
@@ -92,28 +98,24 @@ pub fn genuine(token: &str, keys: &VerifyingKeys, policy: &Policy) -> Result<Ver
     if claims.iss != policy.issuer {
         return Err(InactiveReason::WrongIssuer);
     }
-    Ok(Verified {
-        claims,
-        key_id: key_id.clone(),
-    })
+    Ok((claims, key_id))
 }
 
-/// What a token says of its making. Nothing of it is verified: it serves to decide whether asking for newer keys could
-/// help.
+/// What an unverified token claims about its origin. It only decides whether loading newer keys can help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimed {
-    /// The key that signed it.
+    /// The key that is said to have signed it.
     pub key: KeyId,
-    /// When.
+    /// When it is said to have been issued.
     pub issued: UnixMillis,
 }
 
-/// What `token` claims, if it looks like a token of ours.
+/// Reads the claimed key and time of issue of `access_token`, unverified. None if it does not look like one of our tokens.
 #[must_use]
-pub fn claimed(token: &str) -> Option<Claimed> {
+pub fn claimed(access_token: &str) -> Option<Claimed> {
     let mut scratch = Scratch::new();
-    let nobody = VerifyingKeys::default();
-    let jws = Jws::parse(token, &nobody, &mut scratch)?;
+    let no_keys = VerifyingKeys::default();
+    let jws = Jws::parse(access_token, &no_keys, &mut scratch)?;
     let claims: Claims = json::own_object(jws.payload())?;
     Some(Claimed {
         key: KeyId::parse(jws.kid()?, "kid").ok()?,
@@ -121,15 +123,15 @@ pub fn claimed(token: &str) -> Option<Claimed> {
     })
 }
 
-/// What `token` says, for whoever was told by the service that it is good. Nothing is verified here.
+/// Reads the claims of `access_token` unverified, for a caller to whom the service has just said that the token is active.
 #[must_use]
-pub fn claims_on_trust(token: &str) -> Option<Claims> {
+pub fn claims_on_trust(access_token: &str) -> Option<Claims> {
     let mut scratch = Scratch::new();
-    let nobody = VerifyingKeys::default();
-    json::own_object(Jws::parse(token, &nobody, &mut scratch)?.payload())
+    let no_keys = VerifyingKeys::default();
+    json::own_object(Jws::parse(access_token, &no_keys, &mut scratch)?.payload())
 }
 
-/// What the types of [`Claims`] do not say already (RFC 9068 §2.2).
+/// The rules of RFC 9068 §2.2 that the types of [`Claims`] do not enforce.
 fn is_well_formed(claims: &Claims) -> bool {
     let life = i128::from(claims.exp) - i128::from(claims.iat);
     !claims.sub.is_empty() && !claims.aud.is_empty() && life <= i128::from(MAX_ACCESS_TOKEN_TTL.as_secs())

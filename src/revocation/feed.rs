@@ -1,4 +1,4 @@
-//! The feed that keeps the index fresh: loads it, follows the announcements, reconciles with the durable record.
+//! The feed that keeps the index fresh: it loads the index, follows announcements and reconciles with the durable record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,43 +11,25 @@ use tokio_util::sync::CancellationToken;
 use super::freshness::Freshness;
 use super::index::{Index, retained_until};
 use crate::clock::{Clock, UnixMillis, millis};
+use crate::config::{OnStale, Revocation as RevocationConfig};
 use crate::model::{Error, ErrorKind, Result, Revocation};
 use crate::store::{Announcements, Changes, Heard, RevocationStore, Snapshot};
 
-/// What to answer when the index is older than `max_staleness`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnStale {
-    /// `REVOCATIONS_STALE`.
-    FailClosed,
-    /// From what is known.
-    Serve,
-}
+/// How long one reconciliation may take before it counts as failed.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How the feed works.
-#[derive(Clone, Debug)]
-pub struct FeedConfig {
-    /// How often the index is reconciled with the durable record.
-    pub reconcile_interval: Duration,
-    /// The oldest index that is answered from.
-    pub max_staleness: Duration,
-    /// What happens past that.
-    pub on_stale: OnStale,
-    /// How long one reconciliation may take.
-    pub timeout: Duration,
-}
-
-/// How many changes a slow watcher may lag behind before it is ended.
+/// How many events a slow watcher may fall behind before it is ended.
 const WATCH_BUFFER: usize = 16_384;
 
-/// The most that this machine's clock may be from the store's for anything to be made or removed by it.
+/// The largest difference between this machine's clock and the store's at which anything is created or removed by it.
 const MAX_SKEW: Duration = Duration::from_secs(5);
 
-/// How often entries that concern nothing any more are swept out of the index.
+/// How often entries that concern no unexpired token are removed from the index.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
-/// What watchers are sent.
+/// An event of the feed.
 #[derive(Clone, Debug)]
-pub enum WatchItem {
+pub enum FeedEvent {
     /// A revocation that is new to this replica.
     Revocation(Arc<Revocation>),
     /// The key ring changed.
@@ -56,34 +38,36 @@ pub enum WatchItem {
     Heartbeat(Arc<Freshness>),
 }
 
-/// The index, and what keeps it fresh.
+/// The index, and how it is kept fresh.
 #[derive(Debug)]
 pub struct Feed {
     index: Index,
-    fresh: ArcSwapOption<Freshness>,
-    hurry: Notify,
-    watchers: broadcast::Sender<WatchItem>,
-    /// Held while a revocation is added and told: who finds it there may rely on its having been told.
-    telling: Mutex<()>,
+    /// The last good reconciliation.
+    freshness: ArcSwapOption<Freshness>,
+    /// Starts the next reconciliation at once.
+    reconcile_now: Notify,
+    watchers: broadcast::Sender<FeedEvent>,
+    /// Held while a revocation is added and sent to the watchers: one that is in the index has been sent.
+    publishing: Mutex<()>,
     ready: watch::Sender<bool>,
     clock: Arc<dyn Clock>,
-    /// When the feed was made, by both clocks.
-    made: (UnixMillis, Duration),
-    config: FeedConfig,
+    /// When the feed was created, by both clocks.
+    created: (UnixMillis, Duration),
+    config: RevocationConfig,
 }
 
 impl Feed {
-    /// A feed that has loaded nothing yet.
+    /// A feed whose index is not loaded yet.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, config: FeedConfig) -> Arc<Self> {
+    pub fn new(clock: Arc<dyn Clock>, config: RevocationConfig) -> Arc<Self> {
         Arc::new(Self {
             index: Index::new(),
-            fresh: ArcSwapOption::empty(),
-            hurry: Notify::new(),
+            freshness: ArcSwapOption::empty(),
+            reconcile_now: Notify::new(),
             watchers: broadcast::channel(WATCH_BUFFER).0,
-            telling: Mutex::default(),
+            publishing: Mutex::default(),
             ready: watch::channel(false).0,
-            made: (clock.now(), clock.monotonic()),
+            created: (clock.now(), clock.monotonic()),
             clock,
             config,
         })
@@ -95,73 +79,69 @@ impl Feed {
         &self.index
     }
 
-    /// How the feed works.
-    #[must_use]
-    pub fn config(&self) -> &FeedConfig {
-        &self.config
-    }
-
-    /// The last good reconciliation, if it is fresh enough to answer from. `REVOCATIONS_STALE` if it is not; before the
-    /// first load whatever `on_stale` says.
+    /// The last good reconciliation, if it is fresh enough to answer from.
+    ///
+    /// # Errors
+    /// `REVOCATIONS_STALE` if it is too old, unless `on_stale` is `serve`, and always before the first load.
     pub fn freshness(&self) -> Result<Arc<Freshness>> {
-        let Some(fresh) = self.fresh.load_full() else {
+        let Some(freshness) = self.freshness.load_full() else {
             return Err(stale().because("the index is not loaded yet"));
         };
         if self.config.on_stale == OnStale::Serve {
-            return Ok(fresh);
+            return Ok(freshness);
         }
-        let age = fresh.age(&*self.clock);
+        let age = freshness.age(&*self.clock);
         if age > self.config.max_staleness {
             return Err(stale().because(format!("the last reconciliation is {} ms old", age.as_millis())));
         }
-        Ok(fresh)
+        Ok(freshness)
     }
 
-    /// The `as_of` of [`Feed::freshness`], at the moment `now` of the wall clock: what every Validate asks first, so it
-    /// takes no count of who holds the answer.
+    /// The `as_of` of [`Feed::freshness`] at `now` of the wall clock. Every Validate starts with it, so it counts no
+    /// reference.
     pub fn as_of(&self, now: UnixMillis) -> Result<UnixMillis> {
-        let fresh = self.fresh.load();
-        match fresh.as_ref() {
-            Some(fresh)
+        let freshness = self.freshness.load();
+        match freshness.as_ref() {
+            Some(freshness)
                 if self.config.on_stale == OnStale::Serve
-                    || fresh.age_at(now, self.clock.monotonic()) <= self.config.max_staleness =>
+                    || freshness.age_at(now, self.clock.monotonic()) <= self.config.max_staleness =>
             {
-                Ok(fresh.as_of)
+                Ok(freshness.as_of)
             }
-            Some(_) | None => self.freshness().map(|fresh| fresh.as_of),
+            Some(_) | None => self.freshness().map(|freshness| freshness.as_of),
         }
     }
 
     /// The last good reconciliation, however old; none before the first.
     #[must_use]
     pub fn last(&self) -> Option<Arc<Freshness>> {
-        self.fresh.load_full()
+        self.freshness.load_full()
     }
 
-    /// Adds what this replica has just recorded itself. Watchers have been sent it when this returns, also where another
-    /// task was adding it: the heartbeat that follows says so.
+    /// Adds a revocation. When this returns, it has been sent to the watchers, also if another task added it: the heartbeat
+    /// that follows promises that.
     pub fn note(&self, revocation: &Revocation) {
-        let _telling = self.telling.lock();
+        let _publishing = self.publishing.lock();
         if retained_until(revocation) >= self.cautious_now() && self.index.insert(revocation) {
-            // An error only says that nobody watches.
-            drop(self.watchers.send(WatchItem::Revocation(Arc::new(revocation.clone()))));
+            // An error only means that there are no watchers.
+            drop(self.watchers.send(FeedEvent::Revocation(Arc::new(revocation.clone()))));
         }
     }
 
-    /// Tells watchers that the key ring changed.
+    /// Tells the watchers that the key ring changed.
     pub fn keys_changed(&self) {
-        drop(self.watchers.send(WatchItem::Keys));
+        drop(self.watchers.send(FeedEvent::Keys));
     }
 
-    /// Everything from now on. Subscribe first, read [`Feed::last`] and the index then: nothing falls between.
+    /// All events from now on. Subscribe before reading [`Feed::last`] and the index, so that no event is missed.
     #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<WatchItem> {
+    pub fn subscribe(&self) -> broadcast::Receiver<FeedEvent> {
         self.watchers.subscribe()
     }
 
     /// Waits until the index has been loaded.
     pub async fn loaded(&self) {
-        // The sender lives in self, so the channel cannot close while we wait.
+        // The sender lives in `self`, so the channel cannot close while this waits.
         drop(self.ready.subscribe().wait_for(|ready| *ready).await);
     }
 
@@ -190,28 +170,28 @@ impl Feed {
             match done {
                 Ok(()) if failing => {
                     failing = false;
-                    tracing::info!("revocations are fresh again");
+                    tracing::info!("revocations are reconciled again");
                 }
-                // Once per outage: every interval would bury the cause.
+                // Once per outage: a line per interval would hide the cause.
                 Err(error) if !failing => {
                     failing = true;
-                    tracing::warn!(%error, "revocations cannot be reconciled; answering from what is known until max_staleness");
+                    tracing::warn!(%error, "cannot reconcile revocations with the database; tokens are validated with the known ones until revocation.max_staleness");
                 }
                 Ok(()) | Err(_) => {}
             }
             tokio::select! {
                 () = tokio::time::sleep(self.config.reconcile_interval) => {}
-                () = self.hurry.notified() => {}
+                () = self.reconcile_now.notified() => {}
             }
         }
     }
 
-    /// Asks the durable record once for what is new, or for everything.
+    /// Reads the new revocations from the durable record once, or all of them.
     pub async fn reconcile(&self, store: &dyn RevocationStore) -> Result<()> {
         let (sent, sent_wall) = (self.clock.monotonic(), self.clock.now());
-        let known = self.fresh.load_full();
+        let known = self.freshness.load_full();
         let changes = match &known {
-            Some(known) => tokio::time::timeout(self.config.timeout, store.revocations_since(&known.cursor))
+            Some(known) => tokio::time::timeout(RECONCILE_TIMEOUT, store.revocations_since(&known.cursor))
                 .await
                 .map_err(|_| Error::store_unavailable("reconciliation timed out"))??,
             None => Changes::Reload,
@@ -220,40 +200,42 @@ impl Feed {
             Changes::Since(snapshot) => snapshot,
             Changes::Reload => {
                 if known.is_some() {
-                    tracing::warn!("the database is another one, or much is new: every revocation is loaded again");
+                    tracing::warn!(
+                        "the database was replaced, or there are many new revocations; all revocations are loaded again"
+                    );
                 }
-                // As long as it takes: it is read in parts, of which each has the store's own timeout.
+                // Without a timeout: the revocations are read in parts, and each part has the store's own timeout.
                 store
                     .load_revocations(sent_wall.minus(super::index::LONGEST_TOKEN))
                     .await?
             }
         };
         let Snapshot { rows, cursor, as_of } = snapshot;
-        // Rows are only ever added: what was acknowledged stays revoked even where a restored database forgot it.
+        // Rows are only added: an acknowledged revocation stays in force even if a restored database has lost it.
         for row in &rows {
             self.note(row);
         }
         let midpoint = UnixMillis(sent_wall.0.midpoint(self.clock.now().0));
-        let fresh = Arc::new(Freshness {
+        let freshness = Arc::new(Freshness {
             as_of,
             cursor,
             sent,
             sent_wall,
             skew: midpoint.0.saturating_sub(as_of.0),
         });
-        self.fresh.store(Some(fresh.clone()));
+        self.freshness.store(Some(freshness.clone()));
         self.ready.send_replace(true);
-        drop(self.watchers.send(WatchItem::Heartbeat(fresh)));
+        drop(self.watchers.send(FeedEvent::Heartbeat(freshness)));
         Ok(())
     }
 
     async fn follow(&self, announcements: Option<Arc<dyn Announcements>>) {
         let Some(announcements) = announcements else { return };
-        let mut heard = announcements.listen();
-        while let Some(message) = heard.recv().await {
+        let mut messages = announcements.listen();
+        while let Some(message) = messages.recv().await {
             match message {
                 Heard::Revocations(revocations) => revocations.iter().for_each(|r| self.note(r)),
-                Heard::Gap => self.hurry.notify_one(),
+                Heard::Gap => self.reconcile_now.notify_one(),
             }
         }
     }
@@ -265,11 +247,11 @@ impl Feed {
         }
     }
 
-    /// The earlier of what the wall clock says and what has passed since the start: a clock that leaps ahead for a
-    /// moment must not make a revocation that is still needed look forgotten.
+    /// The earlier of the wall clock and the time that has passed since the start: a wall clock that jumps ahead for a
+    /// moment must not make a revocation that is still needed look expired.
     #[must_use]
     pub fn cautious_now(&self) -> UnixMillis {
-        let (wall, monotonic) = self.made;
+        let (wall, monotonic) = self.created;
         self.clock
             .now()
             .min(wall.plus(self.clock.monotonic().saturating_sub(monotonic)))
@@ -278,14 +260,13 @@ impl Feed {
     /// How far this machine's clock is from the store's, as of the last reconciliation.
     #[must_use]
     pub fn skew(&self) -> Option<Duration> {
-        self.fresh
-            .load()
-            .as_ref()
-            .map(|f| Duration::from_millis(f.skew_millis().unsigned_abs()))
+        let freshness = self.freshness.load();
+        let skew = freshness.as_ref()?.skew_millis();
+        Some(Duration::from_millis(skew.unsigned_abs()))
     }
 
-    /// Refuses to make or move anything while this machine's clock is far from the store's: what is timed by it would
-    /// begin or end at the wrong moment. `STORE_UNAVAILABLE`.
+    /// Refuses to create or change anything while this machine's clock differs too much from the store's: it would begin or
+    /// end at the wrong moment. `STORE_UNAVAILABLE`.
     pub fn check_skew(&self) -> Result<()> {
         match self.skew() {
             Some(skew) if skew > MAX_SKEW => Err(Error::store_unavailable(format!(
@@ -294,12 +275,6 @@ impl Feed {
             ))),
             _ => Ok(()),
         }
-    }
-
-    /// How long the caller may keep an answer: until the token expires or one interval after `as_of`.
-    #[must_use]
-    pub fn cache_until(&self, as_of: UnixMillis, expires: UnixMillis) -> UnixMillis {
-        expires.min(as_of.plus(self.config.reconcile_interval))
     }
 }
 

@@ -1,4 +1,4 @@
-//! How fresh the index is, and how that is told.
+//! How fresh the index is.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use crate::store::Cursor;
 pub struct Freshness {
     /// Every revocation that was acknowledged before this moment of the store's clock is in the index.
     pub as_of: UnixMillis,
-    /// Where the feed stands: the resume token of watchers.
+    /// How far the feed was read: the resume token of watchers.
     pub cursor: Cursor,
-    /// When it was *sent*, by the monotonic clock.
+    /// When the reconciliation was *sent*, by the monotonic clock.
     pub(super) sent: Duration,
-    /// When it was sent, by the wall clock.
+    /// When the reconciliation was sent, by the wall clock.
     pub(super) sent_wall: UnixMillis,
     /// How far this machine's clock was ahead of the store's then, in milliseconds.
     pub(super) skew: i64,
 }
 
 impl Freshness {
-    /// How old it is: by the monotonic clock or the wall clock, whichever says more. A machine that was suspended may
-    /// have a monotonic clock that stood still; a wall clock that was set back would hide the age.
+    /// How old it is: the larger of its ages by the monotonic clock and by the wall clock. The monotonic clock of a suspended
+    /// machine may stand still, and a wall clock that is set back would hide the age.
     #[must_use]
     pub fn age(&self, clock: &dyn Clock) -> Duration {
         self.age_at(clock.now(), clock.monotonic())
     }
 
-    /// As [`Freshness::age`], at this moment of both clocks.
+    /// Like [`Freshness::age`], at this moment of both clocks.
     pub(super) fn age_at(&self, now: UnixMillis, monotonic: Duration) -> Duration {
         monotonic.saturating_sub(self.sent).max(now.since(self.sent_wall))
     }

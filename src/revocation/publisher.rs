@@ -1,4 +1,4 @@
-//! What follows a revocation that the durable store has recorded.
+//! Publishing recorded revocations.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use super::feed::Feed;
 use crate::model::{Revocation, Target};
 use crate::store::{Announcements, SessionStore};
 
-/// Carries a recorded revocation to everything that acts on it: this replica's index, the live sessions, the other
-/// replicas. The record is in force already, so all of it is best effort and none of it fails.
+/// Publishes a recorded revocation to this replica's index, the live sessions and the other replicas. The record is in
+/// force already, so this is best effort: it never fails.
 pub struct RevocationPublisher {
     feed: Arc<Feed>,
     sessions: Arc<dyn SessionStore>,
@@ -16,14 +16,14 @@ pub struct RevocationPublisher {
 
 impl std::fmt::Debug for RevocationPublisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Spreader")
+        f.debug_struct("RevocationPublisher")
             .field("announces", &self.announcements.is_some())
             .finish_non_exhaustive()
     }
 }
 
 impl RevocationPublisher {
-    /// Spreads to these.
+    /// A publisher to these; without announcements there are no other replicas.
     #[must_use]
     pub fn new(
         feed: Arc<Feed>,
@@ -37,8 +37,9 @@ impl RevocationPublisher {
         }
     }
 
-    /// Spreads one; how many live sessions are known to have ended. O(1) calls: a user's sessions end in one script.
-    pub async fn spread(&self, revocation: &Revocation) -> u32 {
+    /// Publishes a revocation; returns how many live sessions are known to have ended. A constant number of calls: all
+    /// sessions of a user end in one script.
+    pub async fn publish(&self, revocation: &Revocation) -> u32 {
         self.feed.note(revocation);
         let end_live = async {
             let Target::User { id, keep } = &revocation.target else {
@@ -48,7 +49,7 @@ impl RevocationPublisher {
                 .end_user(*id, revocation.epoch, *keep)
                 .await
                 .unwrap_or_else(|error| {
-                    tracing::debug!(%error, "live sessions are left to their next use");
+                    tracing::debug!(%error, "cannot end the live sessions of a user; the next use of each ends it");
                     0
                 })
         };
@@ -57,7 +58,7 @@ impl RevocationPublisher {
                 return;
             };
             if let Err(error) = announcements.announce(std::slice::from_ref(revocation)).await {
-                tracing::debug!(%error, "an announcement is left to the next reconciliation");
+                tracing::debug!(%error, "cannot announce a revocation; the other replicas learn of it at their next reconciliation");
             }
         };
         tokio::join!(end_live, announce).0

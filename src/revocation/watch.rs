@@ -1,4 +1,4 @@
-//! One watcher of the feed: a snapshot or what was missed, then everything as it comes.
+//! A watcher of the feed: a snapshot or the missed revocations, then each event as it happens.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,46 +7,46 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::feed::{Feed, WatchItem};
+use super::feed::{Feed, FeedEvent};
 use super::freshness::Freshness;
 use super::index::retained_until;
 use crate::clock::{Clock, UnixMillis};
 use crate::model::{Error, ErrorKind, Result, Revocation};
 use crate::store::{Changes, Cursor, RevocationStore};
 
-/// How often a watcher hears how fresh the feed is.
+/// How often a watcher gets a heartbeat if there is no reconciliation.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// What a watcher is told.
+/// An event for a watcher.
 #[derive(Clone, Debug)]
-pub enum Watched {
-    /// The key ring is new: send it. The first thing a watcher is told.
+pub enum WatchEvent {
+    /// The key ring changed. Also the first event of a watcher.
     Keys,
-    /// A part of all that is revoked; `last` ends the snapshot, which then replaces what the watcher knew.
+    /// A part of the snapshot of all revocations. With the last part the snapshot replaces what the watcher knew.
     Snapshot {
-        /// The part.
+        /// The revocations of this part.
         rows: Vec<Revocation>,
-        /// Whether it is the last.
+        /// Whether this is the last part.
         last: bool,
     },
-    /// One more revocation.
-    Event(Arc<Revocation>),
-    /// Everything acknowledged before `as_of` has been sent.
+    /// A new revocation.
+    Revocation(Arc<Revocation>),
+    /// Every revocation acknowledged before `as_of` has been sent.
     Heartbeat {
-        /// By the store's clock.
+        /// A moment of the store's clock.
         as_of: UnixMillis,
-        /// What to resume from, on any replica.
+        /// The resume token, valid on any replica.
         cursor: Cursor,
         /// `as_of` plus the age that this replica counts.
         now: UnixMillis,
     },
 }
 
-/// A watcher.
+/// A watcher of the feed.
 #[derive(Debug)]
 pub struct Watch {
     feed: Arc<Feed>,
-    items: Receiver<WatchItem>,
+    items: Receiver<FeedEvent>,
     fresh: Arc<Freshness>,
     stage: Stage,
     ticks: Interval,
@@ -62,10 +62,12 @@ enum Stage {
 }
 
 impl Watch {
-    /// Starts to watch: from the resume token's place if there is one and the store still knows it, else with a
-    /// snapshot. `RESUME_TOKEN_INVALID` for garbage, `REVOCATIONS_STALE` before the first load.
+    /// Starts to watch: from the resume token if there is one that the store still knows, else with a snapshot.
+    ///
+    /// # Errors
+    /// `RESUME_TOKEN_INVALID` for an unreadable token, `REVOCATIONS_STALE` before the first load.
     pub async fn start(feed: Arc<Feed>, store: &dyn RevocationStore, resume: &str) -> Result<Self> {
-        // Subscribed before anything is read, so that nothing falls between.
+        // Subscribed before anything is read, so that no event is missed.
         let items = feed.subscribe();
         let fresh = feed.freshness()?;
         let missed = if resume.is_empty() {
@@ -87,8 +89,8 @@ impl Watch {
         })
     }
 
-    /// The next thing to tell. `OVERLOADED` ends a watcher that is too slow for the shared buffer.
-    pub async fn next(&mut self, clock: &dyn Clock) -> Result<Watched> {
+    /// The next event. `OVERLOADED` ends a watcher that is too slow for the shared buffer.
+    pub async fn next(&mut self, clock: &dyn Clock) -> Result<WatchEvent> {
         loop {
             match &mut self.stage {
                 Stage::Keys { missed } => {
@@ -96,7 +98,7 @@ impl Watch {
                         Some(rows) => Stage::Missed(rows.into_iter()),
                         None => Stage::Snapshot(0),
                     };
-                    return Ok(Watched::Keys);
+                    return Ok(WatchEvent::Keys);
                 }
                 Stage::Snapshot(n) => {
                     let rows = self.feed.index().chunk(*n);
@@ -106,11 +108,11 @@ impl Watch {
                         self.stage = Stage::First;
                     }
                     if last || !rows.is_empty() {
-                        return Ok(Watched::Snapshot { rows, last });
+                        return Ok(WatchEvent::Snapshot { rows, last });
                     }
                 }
                 Stage::Missed(rows) => match rows.find(|row| retained_until(row) >= clock.now()) {
-                    Some(row) => return Ok(Watched::Event(Arc::new(row))),
+                    Some(row) => return Ok(WatchEvent::Revocation(Arc::new(row))),
                     None => self.stage = Stage::First,
                 },
                 Stage::First => {
@@ -122,13 +124,13 @@ impl Watch {
         }
     }
 
-    async fn live(&mut self, clock: &dyn Clock) -> Result<Watched> {
+    async fn live(&mut self, clock: &dyn Clock) -> Result<WatchEvent> {
         tokio::select! {
             biased;
             item = self.items.recv() => match item {
-                Ok(WatchItem::Revocation(revocation)) => Ok(Watched::Event(revocation)),
-                Ok(WatchItem::Keys) => Ok(Watched::Keys),
-                Ok(WatchItem::Heartbeat(fresh)) => {
+                Ok(FeedEvent::Revocation(revocation)) => Ok(WatchEvent::Revocation(revocation)),
+                Ok(FeedEvent::Keys) => Ok(WatchEvent::Keys),
+                Ok(FeedEvent::Heartbeat(fresh)) => {
                     self.fresh = fresh;
                     self.ticks.reset();
                     Ok(self.heartbeat(clock))
@@ -137,14 +139,14 @@ impl Watch {
                     .because(format!("a watcher fell {missed} messages behind"))),
                 Err(RecvError::Closed) => Err(ErrorKind::ShuttingDown.into()),
             },
-            // The record cannot be asked: say again what is known, and how old it is by now.
+            // There was no reconciliation: repeat the last one, with its present age.
             _ = self.ticks.tick() => Ok(self.heartbeat(clock)),
         }
     }
 
-    fn heartbeat(&self, clock: &dyn Clock) -> Watched {
+    fn heartbeat(&self, clock: &dyn Clock) -> WatchEvent {
         let as_of = self.fresh.as_of;
-        Watched::Heartbeat {
+        WatchEvent::Heartbeat {
             as_of,
             cursor: self.fresh.cursor.clone(),
             now: as_of.plus(self.fresh.age(clock)),

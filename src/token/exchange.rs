@@ -1,38 +1,63 @@
-//! Exchange (RFC 8693): a service acts for somebody whose token it was sent.
+//! Token exchange (RFC 8693): a service acts on behalf of the subject of a token that it received.
 
-use super::Tokens;
-use super::allowed::{may_use, not_allowed};
-use super::mint::{AccessTokenInput, IssuedTokens, SubjectClaims};
-use super::validate::ValidateRequest;
+use std::sync::Arc;
+
+use super::IssuedTokens;
+use super::access_token::{AccessTokenInput, AccessTokenSigner, SubjectClaims};
+use super::audit::AuditWriter;
+use super::client_limits::ClientLimits;
+use super::permissions::{allowed_audiences, may_use, not_allowed};
+use super::validate::ServiceValidator;
 use crate::clock::UnixMillis;
-use crate::keys::cache::Known;
+use crate::config::Tokens as TokenConfig;
+use crate::keys::verified::VerifiedToken;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
 use crate::model::scope::has_caller_prefix;
 use crate::model::{Actor, AuditType, Caller, Claims, ClientId, Error, ErrorKind, Grant, Result};
 use crate::secret::SecretText;
-use std::sync::Arc;
+use crate::store::ClientStore;
 
-/// The most links of a delegation chain.
+/// The longest delegation chain, in actors.
 const MAX_DEPTH: usize = 4;
 
-/// A token to be exchanged.
+/// A request to exchange a token.
 #[derive(Debug)]
 pub struct ExchangeRequest {
-    /// Who acts; empty means the actor token's own client.
+    /// The client that acts; empty means the client of the actor token.
     pub client_id: String,
-    /// The token of whom it acts for.
+    /// The token of the subject on whose behalf the client acts.
     pub subject_token: SecretText,
-    /// Its own machine token.
+    /// The own token of the client that acts.
     pub actor_token: SecretText,
-    /// Asked for; empty means the configuration's.
+    /// The requested audiences; empty means the configured default.
     pub audience: Vec<String>,
-    /// Asked for; empty means all that both sides allow.
+    /// The requested scopes; empty means all that both tokens allow.
     pub scope: Vec<String>,
 }
 
-impl Tokens {
-    /// Issues a token with which the actor acts for the subject. It says who stands behind it, reaches no further than
-    /// either side, lives no longer than either token, and dies with each of them.
+/// Exchanges tokens.
+pub struct TokenExchanger {
+    /// Clients with their grants.
+    pub clients: Arc<dyn ClientStore>,
+    /// Validates both presented tokens.
+    pub validator: Arc<ServiceValidator>,
+    /// Signs the new token.
+    pub signer: Arc<AccessTokenSigner>,
+    /// The audit trail.
+    pub audit: AuditWriter,
+    /// The configured lifetimes and audiences.
+    pub config: Arc<TokenConfig>,
+}
+
+impl std::fmt::Debug for TokenExchanger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenExchanger")
+    }
+}
+
+impl TokenExchanger {
+    /// Issues a token with which the actor acts on behalf of the subject. It names both, allows no more than either token,
+    /// lives no longer than either, and is revoked with either.
     pub async fn exchange(&self, caller: &Caller, request: ExchangeRequest) -> Result<IssuedTokens> {
         for (field, token) in [
             ("exchange.subject_token", &request.subject_token),
@@ -46,7 +71,7 @@ impl Tokens {
         let audience = parse_audiences(&request.audience, "audience")?;
         let named = (!request.client_id.is_empty()).then(|| ClientId::parse(&request.client_id, "client_id"));
         let named = named.transpose()?;
-        self.check_skew()?;
+        self.signer.check_skew()?;
         let subject = self.active(&request.subject_token).await?;
         let actor = self.active(&request.actor_token).await?;
         let (subject, actor) = (&subject.claims, &actor.claims);
@@ -54,7 +79,7 @@ impl Tokens {
             return Err(Error::from(ErrorKind::InvalidCredentials)
                 .because("the actor token is not a machine token of the client"));
         }
-        let login = self.durable.machine_login(&actor.client_id).await?;
+        let login = self.clients.machine_login(&actor.client_id).await?;
         let client = login.client.ok_or(ErrorKind::InvalidCredentials)?;
         may_use(&client, Grant::Exchange)?;
         if subject.actors().count() >= MAX_DEPTH {
@@ -64,8 +89,8 @@ impl Tokens {
             ));
         }
 
-        let mine = Allowed::scopes_of_machine(&client.scopes);
-        let may = |name: &String| !has_caller_prefix(name) && subject.scope.contains(name) && mine.allows(name);
+        let allowed = Allowed::scopes_of_machine(&client.scopes);
+        let may = |name: &String| !has_caller_prefix(name) && subject.scope.contains(name) && allowed.allows(name);
         if let Some(refused) = scope.iter().position(|name| !may(name)) {
             return Err(not_allowed(ErrorKind::ScopeNotAllowed, "scope", refused));
         }
@@ -79,16 +104,17 @@ impl Tokens {
         } else {
             audience
         };
-        let mine = self.audiences(&client);
+        let allowed = allowed_audiences(&client, &self.config);
         if let Some(refused) = audience
             .iter()
-            .position(|name| !(subject.aud.contains(name) && mine.allows(name)))
+            .position(|name| !(subject.aud.contains(name) && allowed.allows(name)))
         {
             return Err(not_allowed(ErrorKind::AudienceNotAllowed, "audience", refused));
         }
 
         let access = self
-            .mint(AccessTokenInput {
+            .signer
+            .sign(AccessTokenInput {
                 sub: subject.sub.clone(),
                 client: client.id.clone(),
                 scope,
@@ -106,34 +132,30 @@ impl Tokens {
                 } else {
                     subject.root.or(Some(subject.jti))
                 },
-                ttl: self.config.access_ttl(&client),
-                ceiling: UnixMillis::from_secs(subject.exp.min(actor.exp)),
+                ttl: ClientLimits::of(&client, &self.config).access_ttl,
+                expires_at_most: UnixMillis::from_secs(subject.exp.min(actor.exp)),
             })
             .await?;
         let mut event = self
+            .audit
             .event(AuditType::TokenExchanged, &subject.sub, caller)
             .with_client(&client.id)
             .with_detail("actor", client.id.as_str());
         event.session_id = subject.sid;
-        self.durable.append_audit(&event).await?;
+        self.audit.append(&event).await?;
         Ok(IssuedTokens { access, refresh: None })
     }
 
-    /// A token that the durable record itself says is good.
-    async fn active(&self, token: &SecretText) -> Result<Arc<Known>> {
-        let request = ValidateRequest {
-            token: token.expose(),
-            audience: "",
-            required_scopes: &[],
-            strong: true,
-            asked: self.clock.monotonic(),
-        };
-        self.validate(request).await?.verdict.map_err(|reason| {
+    /// The verified token, if it is active according to the durable record too.
+    async fn active(&self, access_token: &SecretText) -> Result<Arc<VerifiedToken>> {
+        let validation = self.validator.validate_strongly(access_token.expose()).await?;
+        validation.token.map_err(|reason| {
             Error::from(ErrorKind::InvalidCredentials).because(format!("an exchanged token is not active: {reason:?}"))
         })
     }
 }
 
+/// The entry for `actor` in the chain of actors that `subject` has so far.
 fn link(actor: &Claims, subject: &Claims) -> Actor {
     Actor {
         sub: actor.sub.clone(),

@@ -5,55 +5,85 @@ use std::time::Duration;
 
 use tracing::Instrument as _;
 
-use super::Tokens;
-use super::allowed::believes_address;
-use super::mint::{AccessTokenInput, IssuedRefreshToken, IssuedTokens, SubjectClaims, subject};
+use super::access_token::{AccessTokenInput, AccessTokenSigner, SubjectClaims, subject};
+use super::client_limits::ClientLimits;
+use super::permissions::{allowed_audiences, may_state_address};
 use super::refresh_token::RefreshToken;
-use super::verdict::{count_verdict, refused};
-use crate::clock::UnixMillis;
+use super::refresh_token_codec::RefreshTokenCodec;
+use super::rotation::{ReuseHandler, count_rotation, refusal_error};
+use super::{IssuedRefreshToken, IssuedTokens};
+use crate::clock::{Clock, UnixMillis};
+use crate::config::Tokens as TokenConfig;
+use crate::keys::manager::Keys;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
 use crate::model::session::{Presented, Rotated};
 use crate::model::{
     Caller, Client, Error, ErrorKind, Result, ReusePolicy, Rotation, SessionContext, TokenEpochs, User,
 };
 use crate::secret::SecretText;
-use crate::store::RefreshView;
+use crate::store::{RefreshView, SessionStore, UserStore};
 
 /// The longest `attempt_id`, in bytes.
 const MAX_ATTEMPT_ID: usize = 64;
 
-/// How long a page may take to load, with everything on it.
+/// How long the previous token of a cookie is accepted again: as long as a page may take to load with all of its parts.
 const COOKIE_GRACE: Duration = Duration::from_mins(5);
 
 /// A presented refresh token.
 #[derive(Debug)]
 pub struct RefreshRequest {
-    /// The token.
+    /// The refresh token.
     pub refresh_token: SecretText,
-    /// Asked for; empty means all of the grant that is still allowed.
+    /// The requested audiences; empty means all of the session that are still allowed.
     pub audience: Vec<String>,
-    /// Likewise.
+    /// The requested scopes; empty means all of the session that are still allowed.
     pub scope: Vec<String>,
-    /// The same for every retry of one attempt, so that a retry is told from a thief.
+    /// The same for every retry of one attempt: it tells a retry from the use of a stolen token.
     pub attempt_id: String,
-    /// For people; empty fields leave what is recorded.
+    /// The device, for the list of sessions; empty fields leave what is recorded.
     pub context: SessionContext,
-    /// Whether it came in a browser's cookie. The requests of one page bring it at once, and some of them late; nobody
-    /// there keeps an `attempt_id`. All get the same successor, for 300 s unless the client has its own.
+    /// Whether the token came in a browser's cookie. The requests of one page send it at the same time, some of them late,
+    /// and a browser keeps no `attempt_id`. All get the same successor, for 300 s unless the client has its own grace.
     pub by_cookie: bool,
 }
 
-/// What a refresh gives.
+/// The answer to a refresh.
 #[derive(Debug)]
 pub struct Refreshed {
     /// The tokens.
     pub issued: IssuedTokens,
-    /// Whether the same successor was given before: a retry.
+    /// Whether the same successor was issued before: this was a retry.
     pub replayed: bool,
 }
 
-impl Tokens {
-    /// Exchanges a refresh token for its successor and a new access token, as the table in `ARCHITECTURE.md` says.
+/// Refreshes sessions.
+pub struct Refresher {
+    /// Users with their clients and revocations.
+    pub users: Arc<dyn UserStore>,
+    /// The live sessions.
+    pub sessions: Arc<dyn SessionStore>,
+    /// The key ring: it follows the ACTIVE key of the store.
+    pub keys: Arc<Keys>,
+    /// Reads and writes refresh tokens.
+    pub refresh_tokens: RefreshTokenCodec,
+    /// Signs the access token.
+    pub signer: Arc<AccessTokenSigner>,
+    /// Reacts to reuse.
+    pub reuse: ReuseHandler,
+    /// The time of the request.
+    pub clock: Arc<dyn Clock>,
+    /// The configured lifetimes and audiences.
+    pub config: Arc<TokenConfig>,
+}
+
+impl std::fmt::Debug for Refresher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Refresher")
+    }
+}
+
+impl Refresher {
+    /// Exchanges a refresh token for its successor and a new access token, by the table in `ARCHITECTURE.md`.
     pub async fn refresh(self: &Arc<Self>, caller: &Caller, request: RefreshRequest) -> Result<Refreshed> {
         if request.refresh_token.is_empty() {
             return Err(Error::invalid("refresh_token", "must not be empty"));
@@ -63,28 +93,27 @@ impl Tokens {
         }
         let scope = parse_scopes(&request.scope, "scope")?;
         let audience = parse_audiences(&request.audience, "audience")?;
-        // No store is asked about a token that we did not make.
-        let token = self.read_refresh_token(request.refresh_token.expose()).await?;
+        // No store is asked about a token that is not ours.
+        let token = self.refresh_tokens.decode(request.refresh_token.expose()).await?;
         let token = token.ok_or(ErrorKind::RefreshTokenMalformed)?;
-        self.check_skew()?;
+        self.signer.check_skew()?;
 
         let view = self
-            .durable
+            .users
             .refresh_view(token.user, &token.client, token.session, token.epochs)
             .await?;
         self.keys.reload_if_active_differs(view.active_key.as_ref()).await?;
         let (user, client, era) = admit(view)?;
 
+        let limits = ClientLimits::of(&client, &self.config);
         let (grace, policy) = if request.by_cookie {
             (client.refresh_grace.unwrap_or(COOKIE_GRACE), ReusePolicy::Tolerant)
         } else {
-            (self.config.grace(&client), self.config.policy(&client))
+            (limits.refresh_grace, limits.reuse_policy)
         };
 
-        let room = self
-            .room(self.token_input(&user, &client, &token, self.clock.now()))
-            .await?;
-        let ring = self.keys.current();
+        let token_input = self.token_input(&user, &client, &token, self.clock.now());
+        let max_claims_bytes = self.signer.max_claims_bytes(token_input).await?;
         let presented = Presented {
             user: user.id,
             session: token.session,
@@ -93,28 +122,25 @@ impl Tokens {
             attempt_id: request.attempt_id,
             grace,
             policy,
-            idle_ttl: self.config.idle_ttl(&client),
-            refresh_key: ring
-                .newest_refresh()
-                .ok_or_else(|| Error::internal("no refresh key"))?
-                .0,
+            idle_ttl: limits.idle_ttl,
+            refresh_key: self.refresh_tokens.newest_key_id()?,
             era,
             scope,
             audience,
             allowed_scope: Allowed::scopes_of_person(&client.scopes, user.is_admin()),
-            allowed_audience: self.audiences(&client),
+            allowed_audience: allowed_audiences(&client, &self.config),
             own_audience: self.config.caller_audience.clone(),
-            max_claims_bytes: room,
-            context: believed(caller, request.context).cut(),
+            max_claims_bytes,
+            context: accepted_context(caller, request.context).cut(),
         };
-        // A task of its own: a caller that goes away must not leave a tombstone without its revocation.
+        // A task of its own: a caller that disconnects must not leave a tombstone without its revocation.
         let (this, caller) = (Arc::clone(self), caller.clone());
         let present = Box::pin(async move { this.present(&caller, user, client, token, presented).await });
         let task = tokio::spawn(present.in_current_span());
         task.await.map_err(Error::internal)?
     }
 
-    /// Presents the token to the store of sessions and does what follows, to its end.
+    /// Rotates the token in the store of sessions, and completes what follows from the result.
     async fn present(
         &self,
         caller: &Caller,
@@ -124,31 +150,25 @@ impl Tokens {
         presented: Presented,
     ) -> Result<Refreshed> {
         let rotation = self.sessions.rotate(&presented).await?;
-        count_verdict(&rotation);
+        count_rotation(&rotation);
         let (rotated, replayed) = match rotation {
             Rotation::Rotated(rotated) => (rotated, false),
             Rotation::Replayed(rotated) => (rotated, true),
             Rotation::FastForwarded { rotated, lost } => {
-                self.fast_forwarded(caller, &token, lost).await;
+                self.reuse.report_lost_rotations(caller, &token, lost).await;
                 (rotated, false)
             }
-            Rotation::Reused(evidence) => return Err(self.reused(caller, &token, evidence).await),
-            Rotation::Refused(refusal) => return Err(refused(&refusal, &presented)),
+            Rotation::Reused(evidence) => return Err(self.reuse.end_reused(caller, &token, evidence).await),
+            Rotation::Refused(refusal) => return Err(refusal_error(&refusal, &presented)),
             Rotation::Expired => return Err(ErrorKind::RefreshTokenExpired.into()),
             Rotation::Unknown | Rotation::TooFarAhead => return Err(ErrorKind::SessionNotFound.into()),
         };
-        let issued = self.succeed(&user, &client, token, rotated).await?;
+        let issued = self.issue(&user, &client, token, rotated).await?;
         Ok(Refreshed { issued, replayed })
     }
 
-    /// Makes the successor and the access token that a rotation gives.
-    async fn succeed(
-        &self,
-        user: &User,
-        client: &Client,
-        token: RefreshToken,
-        rotated: Rotated,
-    ) -> Result<IssuedTokens> {
+    /// Issues the successor and the access token after a rotation.
+    async fn issue(&self, user: &User, client: &Client, token: RefreshToken, rotated: Rotated) -> Result<IssuedTokens> {
         let Rotated {
             generation,
             refresh_key,
@@ -159,26 +179,21 @@ impl Tokens {
             expires,
             now: _,
         } = rotated;
-        if self.keys.current().refresh_key(refresh_key).is_none() {
-            // Another replica made it a moment ago.
-            self.keys.look_up_refresh_key(refresh_key).await?;
-        }
-        let ring = self.keys.current();
-        let key = ring
-            .refresh_key(refresh_key)
-            .ok_or_else(|| Error::store_unavailable("the successor's refresh key is not loaded yet"))?;
-        let access = self
-            .mint(AccessTokenInput {
-                scope,
-                audience,
-                ceiling: expires,
-                ..self.token_input(user, client, &token, created)
-            })
-            .await?;
+        let token_input = self.token_input(user, client, &token, created);
         let session = token.session;
         let successor = RefreshToken { generation, ..token };
+        let encoded = self.refresh_tokens.encode(&successor, refresh_key).await?;
+        let access = self
+            .signer
+            .sign(AccessTokenInput {
+                scope,
+                audience,
+                expires_at_most: expires,
+                ..token_input
+            })
+            .await?;
         let refresh = IssuedRefreshToken {
-            token: successor.encode(refresh_key, key),
+            token: encoded,
             session,
             expires: idle_expires,
             session_expires: expires,
@@ -189,7 +204,7 @@ impl Tokens {
         })
     }
 
-    /// The access token that this refresh token gives, but for its scopes and audiences.
+    /// The content of the access token that belongs to this refresh token, without scopes and audiences.
     fn token_input(&self, user: &User, client: &Client, token: &RefreshToken, created: UnixMillis) -> AccessTokenInput {
         AccessTokenInput {
             sub: subject(user.id),
@@ -203,42 +218,23 @@ impl Tokens {
             person: Some(SubjectClaims::of(user, token.session, created)),
             act: None,
             root: None,
-            ttl: self.config.access_ttl(client),
-            ceiling: token.expires,
+            ttl: ClientLimits::of(client, &self.config).access_ttl,
+            expires_at_most: token.expires,
         }
-    }
-
-    /// Reads a refresh token of ours. One that names a refresh key just past the newest known is looked up once: another
-    /// replica may have made it.
-    pub(super) async fn read_refresh_token(&self, text: &str) -> Result<Option<RefreshToken>> {
-        let ring = self.keys.current();
-        if let Some(token) = RefreshToken::decode(text, |id| ring.refresh_key(id)) {
-            return Ok(Some(token));
-        }
-        let newest = ring.newest_refresh().map_or(0, |(id, _)| id);
-        let just_past = newest.saturating_add(1)..newest.saturating_add(8);
-        let unknown = RefreshToken::claimed_key(text).filter(|id| just_past.contains(id));
-        let Some(id) = unknown.filter(|id| ring.refresh_key(*id).is_none()) else {
-            return Ok(None);
-        };
-        if !self.keys.look_up_refresh_key(id).await? {
-            return Ok(None);
-        }
-        let ring = self.keys.current();
-        Ok(RefreshToken::decode(text, |id| ring.refresh_key(id)))
     }
 }
 
-/// The context as far as this caller is believed: an address only from one that has proved who it is and may log people
-/// in. What is not believed leaves what is recorded.
-fn believed(caller: &Caller, mut context: SessionContext) -> SessionContext {
-    if !believes_address(caller) {
+/// The context without what this caller may not state: only an authenticated caller that may log users in states an
+/// address. An empty field leaves what is recorded.
+fn accepted_context(caller: &Caller, mut context: SessionContext) -> SessionContext {
+    if !may_state_address(caller) {
         context.ip_address.clear();
     }
     context
 }
 
-/// Whether the user, the client and the revocations let the session go on; in the order in which errors take precedence.
+/// The user and the client, if both and the revocations let the session go on. The order of the checks is the precedence of
+/// their errors.
 fn admit(view: RefreshView) -> Result<(User, Client, i64)> {
     let user = view.user.filter(|user| !user.disabled).ok_or(ErrorKind::UserDisabled)?;
     if view.revoked {

@@ -18,9 +18,9 @@
 //!
 //! As a regular expression: `csr_[A-Za-z0-9_-]{172,254}`.
 //!
-//! The tag proves that Countersign made the token, so everything in it can be believed before any store is asked, and
-//! a forged or mistyped one costs no store call. The successor is the same token with the next generation and a new
-//! tag: whoever asks twice gets the same bytes, and no token is kept anywhere.
+//! The tag proves that Countersign made the token, so its content is trusted before any store is asked, and a forged or
+//! mistyped token costs no store call. The successor is the same token with the next generation and a new tag: a repeated
+//! request gets the same bytes, and no token is stored.
 
 use std::fmt;
 
@@ -33,10 +33,10 @@ use crate::keys::refresh::RefreshKey;
 use crate::model::{ClientId, Epochs, SessionId, UserId};
 use crate::secret::{SecretBytes, SecretText, sha256};
 
-/// What every refresh token starts with.
+/// The first characters of every refresh token.
 pub const PREFIX: &str = "csr_";
 
-/// The longest there is, in characters.
+/// The longest refresh token, in characters.
 pub const MAX_LEN: usize = PREFIX.len() + 254;
 
 const VERSION: u8 = 1;
@@ -45,22 +45,22 @@ const SECRET: usize = 32;
 const TAG: usize = 16;
 const CRC: usize = 4;
 
-/// What a refresh token says.
+/// The content of a refresh token.
 #[derive(Clone)]
 pub struct RefreshToken {
-    /// Whose.
+    /// The user.
     pub user: UserId,
-    /// Which session.
+    /// The session.
     pub session: SessionId,
-    /// Which generation of it.
+    /// The generation: how often the session was refreshed.
     pub generation: u32,
-    /// Under which the session was made.
+    /// The epochs under which the session was started.
     pub epochs: Epochs,
-    /// When the session ends whatever happens.
+    /// When the session ends in any case.
     pub expires: UnixMillis,
-    /// At which client.
+    /// The client.
     pub client: ClientId,
-    /// What proves possession; the store keeps its SHA-256.
+    /// The session secret: it proves possession, and the store keeps its SHA-256.
     pub secret: SecretBytes<SECRET>,
 }
 
@@ -74,7 +74,7 @@ impl fmt::Debug for RefreshToken {
 }
 
 impl RefreshToken {
-    /// SHA-256 of the session secret: what the store compares.
+    /// SHA-256 of the session secret, which the store compares.
     #[must_use]
     pub fn secret_hash(&self) -> [u8; 32] {
         sha256(self.secret.expose())
@@ -107,7 +107,7 @@ impl RefreshToken {
         SecretText::new(text)
     }
 
-    /// The refresh key that `text` names, if its checksum is right. Says nothing of who made it.
+    /// The id of the refresh key that `text` names, if its checksum is right. Unverified.
     #[must_use]
     pub fn claimed_key(text: &str) -> Option<u32> {
         if text.len() > MAX_LEN {
@@ -120,16 +120,16 @@ impl RefreshToken {
         fields.take().map(u32::from_be_bytes).filter(|_| sound)
     }
 
-    /// Reads `text` back, if `key` knows the refresh key that it names and the tag is that key's. `None` for anything
-    /// else: mistyped, forged, cut, of another deployment, under a removed key.
+    /// Reads `text`, if `key` has the refresh key that it names and the tag is that key's. `None` for everything else: a
+    /// token that is mistyped, forged, cut, of another deployment or under a removed key.
     #[must_use]
     pub fn decode<'k>(text: &str, key: impl FnOnce(u32) -> Option<&'k RefreshKey>) -> Option<Self> {
         Self::read(text, |id, body, tag| key(id).is_some_and(|key| key.verifies(body, tag)))
     }
 
-    /// What `text` says, true or not: for people to look at, and for nothing else.
+    /// Reads `text` without verifying its tag, to display its content.
     #[must_use]
-    pub fn unproved(text: &str) -> Option<Self> {
+    pub fn unverified(text: &str) -> Option<Self> {
         Self::read(text, |_, _, _| true)
     }
 
@@ -175,7 +175,7 @@ impl RefreshToken {
     }
 }
 
-/// What is left to read.
+/// The bytes that are left to read.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {

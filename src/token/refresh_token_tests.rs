@@ -39,7 +39,7 @@ fn a_token_reads_back_as_it_was_written() {
             RefreshToken::decode(text.expose(), |_| None).is_none(),
             "nobody vouches for it"
         );
-        assert_eq!(RefreshToken::unproved(text.expose()).unwrap().generation, 41);
+        assert_eq!(RefreshToken::unverified(text.expose()).unwrap().generation, 41);
         assert!(
             (PREFIX.len() + 172..=MAX_LEN).contains(&text.expose().len()),
             "{}",

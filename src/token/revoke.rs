@@ -1,38 +1,36 @@
-//! Revoke: the durable record first (that is the acknowledgement), then the live session, then the announcement.
-//!
-//! A crash after the record leaves the revocation in force: Refresh asks the record, and every replica reconciles with
-//! it. Nothing after the record can fail the call.
+//! Revoke.
 
-use tracing::Instrument as _;
+use std::sync::Arc;
 
-use super::Tokens;
+use super::audit::AuditWriter;
 use super::refresh_token::PREFIX;
+use super::refresh_token_codec::RefreshTokenCodec;
+use super::revocation_recorder::RevocationRecorder;
 use crate::clock::UnixMillis;
-use crate::keys::verify::genuine;
+use crate::keys::manager::Keys;
+use crate::keys::verify::{Policy, verify_any_age};
 use crate::model::revocation::RevocationSubject;
 use crate::model::scope::CallerScope;
 use crate::model::text::check_reason;
-use crate::model::{
-    AuditEvent, AuditType, Caller, Claims, ClientId, Error, Result, SessionId, Target, TokenEpochs, UserId,
-};
+use crate::model::{AuditEvent, AuditType, Caller, ClientId, Error, Result, SessionId, Target, TokenEpochs, UserId};
 use crate::secret::SecretText;
-use crate::store::{Expiry, NewRevocation, Recorded, SessionStore};
+use crate::store::{Expiry, RevocationStore, SessionStore};
 
-/// The longest token that is looked at.
+/// The longest token that is read, in bytes.
 const MAX_TOKEN: usize = 4096;
 
 /// What to revoke.
 #[derive(Debug)]
 pub enum RevokeTarget {
-    /// A refresh or access token: ends its session; a machine's token itself.
+    /// A refresh or access token: revokes its session, or the token itself if it has none.
     Token(SecretText),
     /// One session.
     Session(String),
     /// A user's sessions, except one if it is named.
     User {
-        /// Whose.
+        /// The user.
         id: String,
-        /// The session that lives on; may be empty.
+        /// The session that is kept; may be empty.
         keep: String,
     },
     /// Everything at a client.
@@ -41,27 +39,54 @@ pub enum RevokeTarget {
     Everything,
 }
 
-/// A revocation asked for.
+/// A request to revoke.
 #[derive(Debug)]
 pub struct RevokeRequest {
-    /// What.
+    /// What to revoke.
     pub target: RevokeTarget,
     /// For the audit trail; may be empty.
     pub reason: String,
 }
 
-impl Tokens {
-    /// Revokes; how many live sessions are known to have ended. Something unknown, already revoked or garbage is 0.
+/// Revokes tokens, sessions, users and clients.
+pub struct Revoker {
+    /// Records revocations and publishes them.
+    pub recorder: Arc<RevocationRecorder>,
+    /// The durable record, for the era of sessions.
+    pub store: Arc<dyn RevocationStore>,
+    /// The live sessions.
+    pub sessions: Arc<dyn SessionStore>,
+    /// The key ring that verifies presented access tokens.
+    pub keys: Arc<Keys>,
+    /// Reads presented refresh tokens.
+    pub refresh_tokens: RefreshTokenCodec,
+    /// The audit trail.
+    pub audit: AuditWriter,
+    /// What a presented access token must meet.
+    pub policy: Policy,
+}
+
+impl std::fmt::Debug for Revoker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Revoker")
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Revoker {
+    /// Revokes; returns how many live sessions are known to have ended. An unknown or already revoked target and an
+    /// unreadable token give 0.
     pub async fn revoke(&self, caller: &Caller, request: RevokeRequest) -> Result<u32> {
         let RevokeRequest { target, reason } = request;
         check_reason(&reason)?;
-        let all = caller.has(CallerScope::Revoke);
+        let may_revoke_all = caller.has(CallerScope::Revoke);
         match target {
             RevokeTarget::Token(token) if token.is_empty() => Err(Error::invalid("token", "must not be empty")),
-            RevokeTarget::Token(token) => self.revoke_token(caller, all, &token, &reason).await,
+            RevokeTarget::Token(token) => self.revoke_token(caller, may_revoke_all, &token, &reason).await,
             RevokeTarget::Session(id) => {
                 let id = SessionId::parse(&id, "session_id")?;
-                self.revoke_session(caller, all, id, &reason).await
+                self.revoke_session(caller, may_revoke_all, id, &reason).await
             }
             RevokeTarget::User { id, keep } => {
                 let id = UserId::parse(&id, "user_id")?;
@@ -71,198 +96,139 @@ impl Tokens {
                     Some(SessionId::parse(&keep, "keep_session_id")?)
                 };
                 let own = caller.person().is_some_and(|(user, _)| user == id);
-                permit(caller, all || own)?;
-                let event = with_reason(self.event(AuditType::UserRevoked, &id, caller), &reason);
-                self.record_and_spread(Target::User { id, keep }, Expiry::LongestSession, event)
+                permit(caller, may_revoke_all || own)?;
+                let event = with_reason(self.audit.event(AuditType::UserRevoked, &id, caller), &reason);
+                self.recorder
+                    .revoke(Target::User { id, keep }, Expiry::LongestSession, event)
                     .await
             }
             RevokeTarget::Client(id) => {
-                permit(caller, all)?;
+                permit(caller, may_revoke_all)?;
                 let id = ClientId::parse(&id, "client_id")?;
-                let event = with_reason(
-                    self.event(AuditType::ClientRevoked, &id, caller).with_client(&id),
-                    &reason,
-                );
-                self.record_and_spread(Target::Client(id), Expiry::LongestSession, event)
+                let event = self.audit.event(AuditType::ClientRevoked, &id, caller).with_client(&id);
+                self.recorder
+                    .revoke(Target::Client(id), Expiry::LongestSession, with_reason(event, &reason))
                     .await
             }
             RevokeTarget::Everything => {
                 permit(caller, caller.has(CallerScope::Keys))?;
-                let event = with_reason(self.event(AuditType::EverythingRevoked, &"", caller), &reason);
-                self.record_and_spread(Target::Global, Expiry::LongestSession, event)
+                let event = with_reason(self.audit.event(AuditType::EverythingRevoked, &"", caller), &reason);
+                self.recorder
+                    .revoke(Target::Global, Expiry::LongestSession, event)
                     .await
             }
         }
     }
 
-    async fn revoke_token(&self, caller: &Caller, all: bool, token: &SecretText, reason: &str) -> Result<u32> {
+    async fn revoke_token(
+        &self,
+        caller: &Caller,
+        may_revoke_all: bool,
+        token: &SecretText,
+        reason: &str,
+    ) -> Result<u32> {
         let person = caller.person();
-        permit(caller, all || person.is_some())?;
-        let token = token.expose();
-        let Some(held) = self.held(token).await? else {
+        permit(caller, may_revoke_all || person.is_some())?;
+        let Some(token) = self.read(token.expose()).await? else {
             return Ok(0);
         };
-        // Somebody else's token is, to a person, garbage.
-        if !all && held.user.is_none_or(|user| person.is_none_or(|(own, _)| own != user)) {
+        // A user cannot revoke the token of another user, nor learn whether it is one.
+        let is_own = token
+            .user
+            .is_some_and(|user| person.is_some_and(|(own, _)| own == user));
+        if !may_revoke_all && !is_own {
             return Ok(0);
         }
-        let event = match (&held.session, held.user) {
-            (Some(session), Some(user)) => self
+        if let (Target::Session(session), Some(user)) = (&token.target, token.user) {
+            let session = *session;
+            let event = self
+                .audit
                 .event(AuditType::SessionRevoked, &user, caller)
-                .with_session(*session),
-            _ => self.event(AuditType::TokenRevoked, &held.subject, caller),
-        };
-        let event = with_reason(event.with_client(&held.client), reason);
-        match (held.session, held.user) {
-            (Some(session), Some(user)) => {
-                let revocation_subject =
-                    RevocationSubject::of_session(user, session, held.standing.client_id, held.standing.epochs);
-                let dead = self.feed.index().kills(&revocation_subject);
-                let recorded = self.record(Target::Session(session), held.expires, event).await?;
-                let ended = end_live(&*self.sessions, user, session).await;
-                self.spread(&recorded).await;
-                // What another revocation had killed may have left its record behind.
-                Ok(u32::from(ended && recorded.new && !dead))
-            }
-            (Some(session), None) => {
-                self.record_and_spread(Target::Session(session), held.expires, event)
-                    .await
-            }
-            (None, _) => {
-                self.record_and_spread(Target::Token(held.token), held.expires, event)
-                    .await
-            }
+                .with_session(session)
+                .with_client(&token.client);
+            let subject = RevocationSubject::of_session(user, session, token.epochs.client_id, token.epochs.epochs);
+            let ended = self
+                .recorder
+                .revoke_session(&subject, (user, session), token.expires, with_reason(event, reason))
+                .await?;
+            return Ok(u32::from(ended));
         }
-    }
-
-    async fn revoke_session(&self, caller: &Caller, all: bool, id: SessionId, reason: &str) -> Result<u32> {
-        let subject = caller.person().map(|(user, _)| user);
-        if !all {
-            // A person names their own sessions only: whether it is theirs, the store of sessions knows.
-            let user = subject.ok_or_else(|| caller.refusal())?;
-            let era = self.durable.era().await?.0;
-            if !self
-                .sessions
-                .list(user, era)
-                .await?
-                .iter()
-                .any(|session| session.id == id)
-            {
-                return Ok(0);
-            }
-        }
-        let event = self.event(AuditType::SessionRevoked, &id, caller).with_session(id);
-        self.record_and_spread(Target::Session(id), Expiry::LongestSession, with_reason(event, reason))
+        let event = self
+            .audit
+            .event(AuditType::TokenRevoked, &token.subject, caller)
+            .with_client(&token.client);
+        self.recorder
+            .revoke(token.target, token.expires, with_reason(event, reason))
             .await
     }
 
-    /// What a genuine token of any age and generation stands for; none if we did not make it.
-    async fn held(&self, token: &str) -> Result<Option<RevocableToken>> {
+    async fn revoke_session(&self, caller: &Caller, may_revoke_all: bool, id: SessionId, reason: &str) -> Result<u32> {
+        if !may_revoke_all {
+            // A user revokes their own sessions only; the store of sessions knows which those are.
+            let (user, _) = caller.person().ok_or_else(|| caller.refusal())?;
+            let era = self.store.era().await?.0;
+            let own = self.sessions.list(user, era).await?;
+            if !own.iter().any(|session| session.id == id) {
+                return Ok(0);
+            }
+        }
+        let event = self
+            .audit
+            .event(AuditType::SessionRevoked, &id, caller)
+            .with_session(id);
+        self.recorder
+            .revoke(Target::Session(id), Expiry::LongestSession, with_reason(event, reason))
+            .await
+    }
+
+    /// What a genuine token of any age and generation can be revoked by; none if the token is not ours.
+    async fn read(&self, token: &str) -> Result<Option<RevocableToken>> {
         if token.len() > MAX_TOKEN {
             return Ok(None);
         }
         if token.starts_with(PREFIX) {
-            return Ok(self.read_refresh_token(token).await?.map(|token| RevocableToken {
+            return Ok(self.refresh_tokens.decode(token).await?.map(|token| RevocableToken {
                 subject: token.user.to_string(),
                 user: Some(token.user),
-                session: Some(token.session),
-                token: crate::model::TokenId(uuid::Uuid::nil()),
-                standing: TokenEpochs {
+                target: Target::Session(token.session),
+                epochs: TokenEpochs {
                     epochs: token.epochs,
                     client_id: token.client.clone(),
                 },
                 client: token.client,
-                expires: Expiry::At(token.expires.plus(self.config.leeway)),
+                expires: Expiry::At(token.expires.plus(self.policy.leeway)),
             }));
         }
-        let Ok(verified) = genuine(token, self.keys.current().verifying(), &self.policy) else {
+        let Ok(claims) = verify_any_age(token, self.keys.current().verifying(), &self.policy) else {
             return Ok(None);
         };
-        let claims: Claims = verified.claims;
-        let expires = match claims.sid {
-            Some(_) => Expiry::LongestSession,
-            None => Expiry::At(UnixMillis::from_secs(claims.exp).plus(self.config.leeway)),
+        let (target, expires) = match claims.sid {
+            Some(session) => (Target::Session(session), Expiry::LongestSession),
+            None => {
+                let expires = UnixMillis::from_secs(claims.exp).plus(self.policy.leeway);
+                (Target::Token(claims.jti), Expiry::At(expires))
+            }
         };
         Ok(Some(RevocableToken {
             user: claims.sub.parse().ok(),
-            session: claims.sid,
-            token: claims.jti,
-            standing: claims.epo,
+            target,
+            epochs: claims.epo,
             client: claims.client_id,
             subject: claims.sub,
             expires,
         }))
     }
-
-    /// Records a revocation in a task of its own, so that a cancelled call does not leave it half done; the answer waits.
-    async fn record(&self, target: Target, expires: Expiry, event: AuditEvent) -> Result<Recorded> {
-        let (durable, feed) = (self.durable.clone(), self.feed.clone());
-        let record = async move {
-            let recorded = durable.revoke(&NewRevocation { target, expires }, &event).await?;
-            if let Some(revocation) = &recorded.revocation {
-                feed.note(revocation);
-            }
-            Ok(recorded)
-        };
-        let task = tokio::spawn(record.in_current_span());
-        task.await.map_err(Error::internal)?
-    }
-
-    async fn record_and_spread(&self, target: Target, expires: Expiry, event: AuditEvent) -> Result<u32> {
-        let recorded = self.record(target, expires, event).await?;
-        Ok(if recorded.new { self.spread(&recorded).await } else { 0 })
-    }
-
-    async fn spread(&self, recorded: &Recorded) -> u32 {
-        match &recorded.revocation {
-            Some(revocation) => self.publisher.spread(revocation).await,
-            None => 0,
-        }
-    }
-
-    /// Makes the end of a session durable: used by reuse and eviction.
-    pub(super) async fn record_session_end(
-        &self,
-        session: SessionId,
-        expires: UnixMillis,
-        event: &AuditEvent,
-    ) -> Result<Recorded> {
-        // Its last access token may be good for the leeway longer.
-        let expires = Expiry::At(expires.plus(self.config.leeway));
-        let recorded = self.record(Target::Session(session), expires, event.clone()).await?;
-        self.spread(&recorded).await;
-        Ok(recorded)
-    }
-
-    pub(super) async fn end_session(
-        &self,
-        user: UserId,
-        session: SessionId,
-        expires: UnixMillis,
-        event: &AuditEvent,
-    ) -> Result<()> {
-        self.record_session_end(session, expires, event).await?;
-        end_live(&*self.sessions, user, session).await;
-        Ok(())
-    }
 }
 
-/// What a presented token stands for.
+/// What a presented token can be revoked by.
 struct RevocableToken {
     subject: String,
     user: Option<UserId>,
-    session: Option<SessionId>,
-    token: crate::model::TokenId,
-    standing: TokenEpochs,
+    /// The session of the token, or the token itself if it has none.
+    target: Target,
+    epochs: TokenEpochs,
     client: ClientId,
     expires: Expiry,
-}
-
-async fn end_live(sessions: &dyn SessionStore, user: UserId, session: SessionId) -> bool {
-    sessions.end(user, session).await.unwrap_or_else(|error| {
-        tracing::debug!(%error, "a live session is left to its next use");
-        false
-    })
 }
 
 fn with_reason(event: AuditEvent, reason: &str) -> AuditEvent {
@@ -273,6 +239,10 @@ fn with_reason(event: AuditEvent, reason: &str) -> AuditEvent {
     }
 }
 
-fn permit(caller: &Caller, may: bool) -> Result<()> {
-    if may { Ok(()) } else { Err(caller.refusal().into()) }
+fn permit(caller: &Caller, permitted: bool) -> Result<()> {
+    if permitted {
+        Ok(())
+    } else {
+        Err(caller.refusal().into())
+    }
 }

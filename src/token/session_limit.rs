@@ -1,37 +1,59 @@
-//! A user's sessions at a client are few: the oldest goes when one more begins.
+//! The limit of a user's live sessions at a client.
 
-use super::Tokens;
+use std::sync::Arc;
+
+use super::client_limits::ClientLimits;
+use super::revocation_recorder::RevocationRecorder;
+use crate::clock::Clock;
+use crate::config::Tokens as TokenConfig;
 use crate::model::audit::Origin;
 use crate::model::revocation::RevocationSubject;
 use crate::model::session::SessionView;
 use crate::model::{AuditEvent, AuditType, Client, Result, User};
+use crate::secret::Entropy;
+use crate::store::RevocationStore;
 
-impl Tokens {
-    /// Ends the oldest of the user's sessions at the client that are still alive, until the limit holds. Which are alive the
-    /// durable record says: a record of a dead session may have outlived its place in the index.
-    pub(super) async fn enforce_session_limit(
-        &self,
-        user: &User,
-        client: &Client,
-        over_limit: Vec<SessionView>,
-    ) -> Result<()> {
-        let limit = self.config.max_sessions(client) as usize;
+/// Ends a user's oldest sessions at a client when a new one exceeds the limit.
+pub struct SessionLimit {
+    /// The durable record, which knows which sessions are revoked.
+    pub store: Arc<dyn RevocationStore>,
+    /// Records the end of a session.
+    pub recorder: Arc<RevocationRecorder>,
+    /// The time of audit events.
+    pub clock: Arc<dyn Clock>,
+    /// The ids of audit events.
+    pub entropy: Arc<dyn Entropy>,
+    /// The configured limit.
+    pub config: Arc<TokenConfig>,
+}
+
+impl std::fmt::Debug for SessionLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionLimit")
+    }
+}
+
+impl SessionLimit {
+    /// Ends the oldest of the user's live sessions at the client until the limit holds. The durable record decides which
+    /// are live: the store of sessions may still have the record of a revoked one.
+    pub(super) async fn enforce(&self, user: &User, client: &Client, over_limit: Vec<SessionView>) -> Result<()> {
         if over_limit.is_empty() {
             return Ok(());
         }
-        let revocation_subject: Vec<RevocationSubject> = over_limit
+        let subjects: Vec<RevocationSubject> = over_limit
             .iter()
             .map(|session| session.revocation_subject(user.id))
             .collect();
-        let revoked = self.durable.revoked(&revocation_subject).await?;
-        let alive: Vec<_> = over_limit
+        let revoked = self.store.revoked(&subjects).await?;
+        let live: Vec<_> = over_limit
             .into_iter()
             .zip(revoked)
             .filter(|(_, revoked)| !revoked)
             .collect();
-        // The new session is one of the limit.
-        let surplus = (alive.len() + 1).saturating_sub(limit);
-        for (session, _) in alive.into_iter().take(surplus) {
+        let limit = ClientLimits::of(client, &self.config).max_sessions_per_user as usize;
+        // The new session counts too.
+        let surplus = (live.len() + 1).saturating_sub(limit);
+        for (session, _) in live.into_iter().take(surplus) {
             let event = AuditEvent::new(
                 AuditType::SessionEvicted,
                 &user.id,
@@ -41,7 +63,8 @@ impl Tokens {
             )
             .with_client(&client.id)
             .with_session(session.id);
-            self.end_session(user.id, session.id, session.absolute_expires, &event)
+            self.recorder
+                .end_session(user.id, session.id, session.absolute_expires, &event)
                 .await?;
         }
         Ok(())

@@ -1,182 +1,144 @@
-//! Validate: from memory. No store is asked, unless the caller wants the strongest answer or the key is unknown.
+//! Validate: from memory. A store is asked only for a strong answer, or for a key that is unknown.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Tokens;
-use crate::clock::UnixMillis;
-use crate::keys::cache::Known;
-use crate::keys::verify::{Verified, claimed, verify};
-use crate::model::audit::Origin;
-use crate::model::{Caller, Error, ErrorKind, InactiveReason, Result};
-use crate::revocation::{Freshness, judge};
+use crate::clock::Clock;
+use crate::keys::manager::Keys;
+use crate::keys::verify::claimed;
+use crate::model::{Error, InactiveReason, Result};
+use crate::store::RevocationStore;
+use crate::validator::{ReplicaTrust, TokenValidator, Validation};
 
-/// A token to be looked at.
+/// A request to validate an access token.
 #[derive(Clone, Copy, Debug)]
 pub struct ValidateRequest<'a> {
     /// The access token.
-    pub token: &'a str,
-    /// Whom it must be for; empty means not checked.
+    pub access_token: &'a str,
+    /// The audience that it must have; empty means any.
     pub audience: &'a str,
-    /// What it must carry, all of it.
+    /// The scopes that it must have, all of them.
     pub required_scopes: &'a [String],
-    /// Ask the durable record about this token's levels first.
+    /// Whether to ask the durable record about revocations of this token.
     pub strong: bool,
-    /// When it was asked, by the clock's monotonic time: keys loaded since need not be loaded again for it.
+    /// When the request arrived, by the monotonic clock. Keys that were loaded later are not loaded again for it.
     pub asked: Duration,
 }
 
-/// The answer.
-#[derive(Debug)]
-pub struct Validation {
-    /// The token as verified, or why it is not active.
-    pub verdict: Result<Arc<Known>, InactiveReason>,
-    /// Every revocation acknowledged before this moment was looked at.
-    pub as_of: UnixMillis,
-    /// Until when the caller may keep the answer; none for an inactive token.
-    pub cache_until: Option<UnixMillis>,
-}
-
-impl Tokens {
-    /// Whether a token is good. `REVOCATIONS_STALE` if that cannot be told.
-    pub async fn validate(&self, request: ValidateRequest<'_>) -> Result<Validation> {
-        if request.token.is_empty() {
+impl ValidateRequest<'_> {
+    /// Refuses a request without a token. `INVALID_REQUEST`.
+    pub fn check(&self) -> Result<()> {
+        if self.access_token.is_empty() {
             return Err(Error::invalid("access_token", "must not be empty"));
         }
-        let now = self.clock.now();
-        let as_of = self.feed.as_of(now)?;
-        let verdict = match self.judge(request, now).await? {
-            Ok(known) if request.strong && self.durable.is_revoked(&known.revocation_subject).await? => {
-                Err(InactiveReason::Revoked)
-            }
-            verdict => verdict,
-        };
-        Ok(self.validation(verdict, as_of))
+        Ok(())
+    }
+}
+
+/// Validates access tokens for this service: like every [`TokenValidator`] from memory, and with the stores behind it.
+pub struct ServiceValidator {
+    validator: TokenValidator<ReplicaTrust>,
+    keys: Arc<Keys>,
+    store: Arc<dyn RevocationStore>,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for ServiceValidator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServiceValidator")
+            .field("validator", &self.validator)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ServiceValidator {
+    /// A validator over `validator`, which asks `store` where its answer must be strong.
+    #[must_use]
+    pub fn new(
+        validator: TokenValidator<ReplicaTrust>,
+        store: Arc<dyn RevocationStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            keys: Arc::clone(&validator.trust().keys),
+            validator,
+            store,
+            clock,
+        }
     }
 
-    /// As [`Tokens::validate`], about a token that was verified before; none if anything more has to be done for it.
+    /// Validates a token. An inactive one is an answer, not an error.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` without a token, `REVOCATIONS_STALE` if too little is known of revocations, `STORE_UNAVAILABLE` if
+    /// a store is needed and cannot be asked.
+    pub async fn validate(&self, request: ValidateRequest<'_>) -> Result<Validation> {
+        request.check()?;
+        let mut validation = self.from_memory(request)?;
+        // Another replica may have made the key a moment ago; the ring limits how often it is loaded for this.
+        if is_unknown_key(&validation)
+            && let Some(claimed) = claimed(request.access_token)
+            && self.keys.look_up_kid(&claimed, request.asked).await?
+        {
+            validation = self.from_memory(request)?;
+        }
+        match &validation.token {
+            Ok(token) if request.strong && self.store.is_revoked(&token.revocation_subject).await? => {
+                Ok(validation.inactive(InactiveReason::Revoked))
+            }
+            Ok(_) | Err(_) => Ok(validation),
+        }
+    }
+
+    /// Validates a token strongly, for any audience and scopes.
+    pub(super) async fn validate_strongly(&self, access_token: &str) -> Result<Validation> {
+        self.validate(ValidateRequest {
+            access_token,
+            audience: "",
+            required_scopes: &[],
+            strong: true,
+            asked: self.clock.monotonic(),
+        })
+        .await
+    }
+
+    /// Like [`ServiceValidator::validate`], if the answer is in memory: the token is in the cache, and the answer need not
+    /// be strong.
     #[must_use]
-    pub fn validate_remembered(&self, request: ValidateRequest<'_>) -> Option<Validation> {
+    pub fn validate_cached(&self, request: ValidateRequest<'_>) -> Option<Validation> {
         if request.strong {
             return None;
         }
-        let now = self.clock.now();
-        let as_of = self.feed.as_of(now).ok()?;
-        let known = self.cache.get(request.token, self.keys.version())?;
-        Some(self.validation(self.check(known, request.audience, request.required_scopes, now), as_of))
+        self.validator
+            .validate_cached(request.access_token, request.audience, request.required_scopes)
     }
 
-    fn validation(&self, verdict: Result<Arc<Known>, InactiveReason>, as_of: UnixMillis) -> Validation {
-        let known = verdict.as_ref().ok();
-        Validation {
-            cache_until: known.map(|known| self.feed.cache_until(as_of, UnixMillis::from_secs(known.claims.exp))),
-            verdict,
-            as_of,
+    /// Like [`ServiceValidator::validate`] for any audience and scopes, from memory; none if a store has to be asked.
+    pub(super) fn validate_locally(&self, access_token: &str) -> Option<Result<Validation>> {
+        match self.validator.validate(access_token, "", &[]) {
+            Ok(validation) if is_unknown_key(&validation) => None,
+            validation => Some(validation),
         }
-    }
-
-    async fn judge(&self, request: ValidateRequest<'_>, now: UnixMillis) -> Result<Result<Arc<Known>, InactiveReason>> {
-        let known = match self.known(request.token, now) {
-            // Another replica may have made a key a moment ago: look, but seldom.
-            Err(InactiveReason::UnknownKey) => match claimed(request.token) {
-                Some(claimed) if self.keys.look_up_kid(&claimed, request.asked).await? => {
-                    self.known(request.token, now)
-                }
-                _ => Err(InactiveReason::UnknownKey),
-            },
-            known => known,
-        };
-        Ok(known.and_then(|known| self.check(known, request.audience, request.required_scopes, now)))
-    }
-
-    /// The token as it was verified before, or verified now.
-    fn known(&self, token: &str, now: UnixMillis) -> Result<Arc<Known>, InactiveReason> {
-        let version = self.keys.version();
-        if let Some(known) = self.cache.get(token, version) {
-            return Ok(known);
-        }
-        let ring = self.keys.current();
-        let verified: Verified = verify(token, ring.verifying(), &self.policy, now)?;
-        let known = Arc::new(Known::new(verified, ring.version(), self.config.leeway));
-        self.cache.put(token, &known);
-        Ok(known)
-    }
-
-    fn check(
-        &self,
-        known: Arc<Known>,
-        audience: &str,
-        scopes: &[String],
-        now: UnixMillis,
-    ) -> Result<Arc<Known>, InactiveReason> {
-        judge(&known, self.feed.index(), now, audience, scopes)?;
-        Ok(known)
-    }
-
-    /// Who calls with this bearer token. It must be for Countersign; a person's own token may be for the default
-    /// audience, and then brings no scope: it is good for their own account alone.
-    pub async fn authenticate(&self, bearer: &str) -> Result<Arc<Caller>> {
-        let now = self.clock.now();
-        self.feed.as_of(now)?;
-        let request = ValidateRequest {
-            token: bearer,
-            audience: "",
-            required_scopes: &[],
-            strong: false,
-            asked: self.clock.monotonic(),
-        };
-        self.caller(self.judge(request, now).await?)
-    }
-
-    /// As [`Tokens::authenticate`], from memory alone; none if a store has to be asked.
-    #[must_use]
-    pub fn authenticate_from_memory(&self, bearer: &str) -> Option<Result<Arc<Caller>>> {
-        let now = self.clock.now();
-        if let Err(stale) = self.feed.as_of(now) {
-            return Some(Err(stale));
-        }
-        match self.known(bearer, now) {
-            Err(InactiveReason::UnknownKey) => None,
-            known => Some(self.caller(known.and_then(|known| self.check(known, "", &[], now)))),
-        }
-    }
-
-    fn caller(&self, verdict: Result<Arc<Known>, InactiveReason>) -> Result<Arc<Caller>> {
-        let known = verdict.map_err(|reason| {
-            Error::from(ErrorKind::CallerUnauthenticated).because(format!("the bearer token is not active: {reason:?}"))
-        })?;
-        // What a token makes of its holder does not change while it lives, and callers call often.
-        let caller = known.caller.get_or_init(|| {
-            let claims = &known.claims;
-            let is_for = |audience: &str| claims.aud.iter().any(|name| name == audience);
-            let mut caller = Caller::of_claims(claims, Origin::default());
-            if !is_for(&self.config.caller_audience) {
-                if !(claims.is_person() && is_for(&self.config.default_audience)) {
-                    return None;
-                }
-                caller.scopes.clear();
-            }
-            Some(Arc::new(caller))
-        });
-        caller
-            .clone()
-            .ok_or_else(|| Error::from(ErrorKind::CallerUnauthenticated).because("the bearer token is not for us"))
     }
 
     /// This moment, for [`ValidateRequest::asked`].
     #[must_use]
-    pub fn moment(&self) -> Duration {
+    pub fn monotonic_now(&self) -> Duration {
         self.clock.monotonic()
     }
 
-    /// The answer's freshness, for whoever serves without a token in hand.
-    pub fn freshness(&self) -> Result<Arc<Freshness>> {
-        self.feed.freshness()
-    }
-
-    /// How many tokens the cache of verified ones holds, and their weight in bytes.
+    /// How many tokens the cache of verified tokens holds, and their weight in bytes.
     #[must_use]
     pub fn cache_size(&self) -> (usize, u64) {
-        self.cache.size()
+        self.validator.cache_size()
     }
+
+    fn from_memory(&self, request: ValidateRequest<'_>) -> Result<Validation> {
+        self.validator
+            .validate(request.access_token, request.audience, request.required_scopes)
+    }
+}
+
+fn is_unknown_key(validation: &Validation) -> bool {
+    matches!(validation.token, Err(InactiveReason::UnknownKey))
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::clock::{Clock, SystemClock, UnixMillis};
+use countersign::config::{OnStale, Revocation as RevocationConfig};
 use countersign::model::{ErrorKind, Revocation, SessionId, Target as Revoked};
 use countersign::proto::WatchRevocationsRequest;
 use countersign::proto::revoke_request::Target;
 use countersign::proto::watch_revocations_response::Message;
-use countersign::revocation::{Feed, FeedConfig, OnStale, Watch, Watched};
+use countersign::revocation::{Feed, Watch, WatchEvent};
 use countersign::secret::SystemEntropy;
 use countersign::store::sqlite::{Database, Mode, SqliteStore};
 use nix::sys::signal::Signal;
@@ -197,11 +198,10 @@ async fn a_slow_watcher_is_disconnected_and_the_others_are_not() {
     let store = SqliteStore::new(Database::open(folder.path(), Mode::Serve, clock.clone()).unwrap());
     let feed = Feed::new(
         clock.clone(),
-        FeedConfig {
+        RevocationConfig {
             reconcile_interval: Duration::from_secs(1),
             max_staleness: Duration::from_mins(10),
             on_stale: OnStale::FailClosed,
-            timeout: Duration::from_secs(10),
         },
     );
     let early = Watch::start(feed.clone(), &store, "").await.map(drop);
@@ -219,15 +219,15 @@ async fn a_slow_watcher_is_disconnected_and_the_others_are_not() {
         feed.note(&revocation(clock.now()));
         loop {
             match quick.next(&*clock).await.unwrap() {
-                Watched::Event(_) => break,
-                Watched::Snapshot { .. } | Watched::Keys | Watched::Heartbeat { .. } => {}
+                WatchEvent::Revocation(_) => break,
+                WatchEvent::Snapshot { .. } | WatchEvent::Keys | WatchEvent::Heartbeat { .. } => {}
             }
         }
     }
     let ended = loop {
         match slow.next(&*clock).await {
-            Ok(Watched::Event(_)) => panic!("the slow watcher received an event after it missed one"),
-            Ok(Watched::Snapshot { .. } | Watched::Keys | Watched::Heartbeat { .. }) => {}
+            Ok(WatchEvent::Revocation(_)) => panic!("the slow watcher received an event after it missed one"),
+            Ok(WatchEvent::Snapshot { .. } | WatchEvent::Keys | WatchEvent::Heartbeat { .. }) => {}
             Err(error) => break error,
         }
     };
@@ -236,7 +236,7 @@ async fn a_slow_watcher_is_disconnected_and_the_others_are_not() {
     let mut again = Watch::start(feed.clone(), &store, "").await.unwrap();
     let mut rows = 0;
     while rows <= 16_384 {
-        if let Watched::Snapshot { rows: some, last } = again.next(&*clock).await.unwrap() {
+        if let WatchEvent::Snapshot { rows: some, last } = again.next(&*clock).await.unwrap() {
             rows += some.len();
             assert!(!last || rows == 16_385, "{rows}");
         }

@@ -108,7 +108,7 @@ fn decode_checked(token: &str) -> Option<RefreshToken> {
         "valid under another key"
     );
 
-    let (unproved, claimed) = (RefreshToken::unproved(token), RefreshToken::claimed_key(token));
+    let (unproved, claimed) = (RefreshToken::unverified(token), RefreshToken::claimed_key(token));
     if let Some(unproved) = &unproved {
         // One token has one spelling: encoded again, everything before tag and checksum is the same.
         let id = claimed.unwrap();

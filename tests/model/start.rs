@@ -100,7 +100,7 @@ impl System {
         let mut stores = app::open(&config, Access::Serve).await.unwrap();
         change(&mut stores);
         let app = App::build(&config, stores).await.unwrap();
-        app.feed.reconcile(&*app.durable).await.unwrap();
+        app.feed.reconcile(&*app.stores.durable).await.unwrap();
         for client in &CLIENTS {
             create_client(&app, client).await;
         }
@@ -121,7 +121,7 @@ impl System {
 }
 
 async fn create_client(app: &App, client: &super::machine::Client) {
-    let now = UnixMillis(app.clock.now().0);
+    let now = UnixMillis(app.stores.clock.now().0);
     let row = Client {
         id: ClientId::parse(client.id, "client_id").unwrap(),
         display_name: String::new(),
@@ -146,6 +146,6 @@ async fn create_client(app: &App, client: &super::machine::Client) {
         created: now,
         updated: now,
     };
-    let event = AuditEvent::new(AuditType::ClientCreated, &row.id, &Origin::system(), now, &*app.entropy);
-    app.durable.create_client(&row, None, &event).await.unwrap();
+    let event = AuditEvent::new(AuditType::ClientCreated, &row.id, &Origin::system(), now, &*app.stores.entropy);
+    app.stores.durable.create_client(&row, None, &event).await.unwrap();
 }

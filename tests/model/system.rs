@@ -51,7 +51,7 @@ impl System {
     }
 
     fn deadline(&self) -> Duration {
-        self.app.clock.monotonic() + Duration::from_secs(30)
+        self.app.stores.clock.monotonic() + Duration::from_secs(30)
     }
 
     pub(crate) async fn apply(&self, users: &mut Users, step: &Step, model: &Model) -> Outcome {
@@ -147,7 +147,7 @@ impl System {
             context: SessionContext::default(),
             deadline: self.deadline(),
         };
-        match self.app.tokens.issue_with_password(&self.caller, request).await {
+        match self.app.password_issuer.issue(&self.caller, request).await {
             Ok(issued) => {
                 let refresh = issued.refresh.unwrap();
                 users.sessions.push(Tokens {
@@ -203,7 +203,7 @@ impl System {
             context: SessionContext::default(),
             by_cookie: false,
         };
-        let refreshed = self.app.tokens.refresh(&self.caller, request).await;
+        let refreshed = self.app.refresher.refresh(&self.caller, request).await;
         let refreshed = refreshed.map_err(|error| refusal_reason(&error))?;
         let given = refreshed.issued.refresh.unwrap().token.expose().to_owned();
         let access = refreshed.issued.access.token.expose().to_owned();
@@ -215,7 +215,7 @@ impl System {
             target,
             reason: String::new(),
         };
-        self.app.tokens.revoke(&self.caller, request).await.unwrap();
+        self.app.revoker.revoke(&self.caller, request).await.unwrap();
     }
 
     /// Makes the database refuse revocations (`ENABLE`), or accept them again (`DISABLE`).

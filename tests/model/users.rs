@@ -43,12 +43,12 @@ impl Users {
 
     pub(crate) async fn access_is_active(&self, system: &System, session: usize, strong: bool) -> bool {
         let request = ValidateRequest {
-            token: &self.sessions[session].access,
+            access_token: &self.sessions[session].access,
             audience: "",
             required_scopes: &[],
             strong,
             asked: std::time::Duration::MAX,
         };
-        system.app.tokens.validate(request).await.unwrap().verdict.is_ok()
+        system.app.validator.validate(request).await.unwrap().token.is_ok()
     }
 }

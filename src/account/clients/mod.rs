@@ -155,7 +155,7 @@ impl Clients {
     /// Tells every replica about a revocation that the store has recorded.
     async fn publish(&self, revocation: Option<&Revocation>) {
         if let Some(revocation) = revocation {
-            self.publisher.spread(revocation).await;
+            self.publisher.publish(revocation).await;
         }
     }
 }

@@ -12,11 +12,11 @@ use super::audit::AuditRequest;
 use super::principal::tests::{anonymous, machine, person};
 use super::{AuditTrail, Clients, Principal, UserDraft, Users};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Layers};
+use crate::config::{Config, Layers, OnStale, Revocation as RevocationConfig};
 use crate::keys::seal::MasterKeyring;
 use crate::model::{Client, ErrorKind, Result, User, UserId};
 use crate::password::{Peppers, Pool};
-use crate::revocation::{Feed, FeedConfig, OnStale, RevocationPublisher};
+use crate::revocation::{Feed, RevocationPublisher};
 use crate::secret::{Entropy, SecretText, SystemEntropy};
 use crate::store::local::LocalThrottles;
 use crate::store::sqlite::{Database, Mode, SqliteStore};
@@ -50,11 +50,10 @@ impl Fixture {
         let store = SqliteStore::new(database.clone());
         let feed = Feed::new(
             clock.clone(),
-            FeedConfig {
+            RevocationConfig {
                 reconcile_interval: Duration::from_secs(1),
                 max_staleness: Duration::from_secs(30),
                 on_stale: OnStale::FailClosed,
-                timeout: Duration::from_secs(2),
             },
         );
         let publisher = Arc::new(RevocationPublisher::new(feed, Arc::new(database), None));

@@ -202,7 +202,7 @@ impl Users {
     /// Tells every replica about a revocation that the store has recorded.
     async fn publish(&self, revocation: Option<&Revocation>) {
         if let Some(revocation) = revocation {
-            self.publisher.spread(revocation).await;
+            self.publisher.publish(revocation).await;
         }
     }
 }

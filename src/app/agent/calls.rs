@@ -1,105 +1,92 @@
-//! What the agent answers.
+//! How the agent answers Validate.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::client::{Client, Judgement, Verifier};
-use crate::clock::UnixMillis;
-use crate::gateway::Judge;
-use crate::grpc::convert::answer::Answer;
+use crate::client::{Client, TrustFollower};
+use crate::gateway::ValidateToken;
+use crate::grpc::convert::answer::ValidateAnswer;
 use crate::grpc::convert::token;
-use crate::grpc::services::validate::Validates;
-use crate::keys::cache::Known;
-use crate::model::{Error, ErrorKind, InactiveReason, Result};
+use crate::grpc::services::validate::AnswerValidate;
+use crate::model::{Error, ErrorKind, Result};
 use crate::proto::ValidateRequest;
 use crate::proto::convert::reason::kind_of;
-use crate::token::Validation;
+use crate::validator::{TokenValidator, Validation};
 
-/// Validate, from memory where that is fresh enough, else from the upstream.
+/// Validate, from memory while that is fresh enough, else from the upstream.
+#[derive(Default)]
 pub(super) struct AgentCalls {
-    following: OnceLock<(Client, Verifier)>,
-    /// How long after `as_of` an answer may be kept.
-    keep: Duration,
+    upstream: OnceLock<Upstream>,
+}
+
+/// The service that the agent follows.
+pub(super) struct Upstream {
+    pub(super) client: Client,
+    pub(super) validator: TokenValidator<TrustFollower>,
 }
 
 impl AgentCalls {
-    pub(super) fn new(keep: Duration) -> Self {
-        Self {
-            following: OnceLock::new(),
-            keep,
-        }
+    /// Sets the upstream, once. Answers follow when its first snapshot is complete.
+    pub(super) fn follow(&self, upstream: Upstream) -> &Upstream {
+        self.upstream.get_or_init(|| upstream)
     }
 
-    /// Answers from this verifier from now on, once it is ready.
-    pub(super) fn follow(&self, client: Client, verifier: Verifier) {
-        // It is called once.
-        let _ = self.following.set((client, verifier));
-    }
-
-    /// Whom to follow; `REVOCATIONS_STALE` before the first snapshot: until then nothing is answered, whoever could be
-    /// asked.
-    pub(super) fn following(&self) -> Result<&(Client, Verifier)> {
-        let following = self.following.get().filter(|(_, verifier)| verifier.is_ready());
-        following.ok_or_else(|| stale().because("the first snapshot is not complete"))
-    }
-
-    fn judged(&self, judgement: Judgement) -> Answer {
-        let Judgement { verdict, as_of } = judgement;
-        let until = |exp| UnixMillis::from_secs(exp).min(as_of.plus(self.keep));
-        Answer::Judged(Validation {
-            cache_until: verdict.as_ref().ok().map(|known| until(known.claims.exp)),
-            verdict,
-            as_of,
-        })
+    /// The upstream. `REVOCATIONS_STALE` before its first snapshot is complete: until then there is no answer, not even one
+    /// of the upstream.
+    pub(super) fn upstream(&self) -> Result<&Upstream> {
+        let ready = self
+            .upstream
+            .get()
+            .filter(|upstream| upstream.validator.trust().is_ready());
+        ready.ok_or_else(|| stale().because("the first snapshot is not complete"))
     }
 }
 
-impl Validates for AgentCalls {
-    fn remembered(&self, request: &ValidateRequest) -> Option<Answer> {
-        let (_, verifier) = self.following.get()?;
-        let asked = token::validate(request, Duration::ZERO)
+impl AnswerValidate for AgentCalls {
+    fn validate_cached(&self, request: &ValidateRequest) -> Option<ValidateAnswer> {
+        let request = token::validate(request, Duration::ZERO)
             .ok()
-            .filter(|asked| !asked.strong)?;
-        let judgement = verifier.judge_remembered(asked.token, asked.audience, asked.required_scopes)?;
-        Some(self.judged(judgement))
+            .filter(|request| !request.strong)?;
+        let validation = self.upstream.get()?.validator.validate_cached(
+            request.access_token,
+            request.audience,
+            request.required_scopes,
+        )?;
+        Some(ValidateAnswer::Local(validation))
     }
 
-    /// Nothing is looked up here: the upstream tells of its keys by itself.
-    fn asked(&self) -> Duration {
+    /// Nothing is looked up here: the upstream sends its keys unasked.
+    fn monotonic_now(&self) -> Duration {
         Duration::ZERO
     }
 
-    async fn validate(&self, request: &ValidateRequest, _: Duration) -> Result<Answer> {
+    async fn validate(&self, request: &ValidateRequest, _: Duration) -> Result<ValidateAnswer> {
         let asked = token::validate(request, Duration::ZERO)?;
-        if asked.token.is_empty() {
-            return Err(Error::invalid("access_token", "must not be empty"));
-        }
-        let (client, verifier) = self.following()?;
+        asked.check()?;
+        let upstream = self.upstream()?;
         if asked.strong {
-            let told = client.ask(request.clone()).await.map_err(|status| passed_on(&status))?;
-            return Ok(Answer::Told(Box::new(told)));
+            let response = upstream.client.ask(request.clone()).await;
+            let response = response.map_err(|status| pass_on(&status))?;
+            return Ok(ValidateAnswer::Upstream(Box::new(response)));
         }
-        if let Some(judgement) = verifier.judge_local(asked.token, asked.audience, asked.required_scopes) {
-            return Ok(self.judged(judgement));
+        let local = upstream
+            .validator
+            .validate(asked.access_token, asked.audience, asked.required_scopes);
+        if let Ok(validation) = local {
+            return Ok(ValidateAnswer::Local(validation));
         }
-        let told = client.ask(request.clone()).await;
-        Ok(Answer::Told(Box::new(told.map_err(|status| no_help(&status))?)))
+        let response = upstream.client.ask(request.clone()).await;
+        let response = response.map_err(|status| stale_without_upstream(&status))?;
+        Ok(ValidateAnswer::Upstream(Box::new(response)))
     }
 }
 
-impl Judge for AgentCalls {
-    async fn judge(
-        &self,
-        token: &str,
-        audience: &str,
-        scopes: &[String],
-    ) -> Result<Result<Arc<Known>, InactiveReason>> {
-        let (_, verifier) = self.following()?;
-        let judgement = verifier.judge_local(token, audience, scopes);
-        Ok(judgement.ok_or_else(|| stale().because("memory is too old"))?.verdict)
+impl ValidateToken for AgentCalls {
+    async fn validate(&self, access_token: &str, audience: &str, scopes: &[String]) -> Result<Validation> {
+        self.upstream()?.validator.validate(access_token, audience, scopes)
     }
 }
 
@@ -107,13 +94,14 @@ fn stale() -> Error {
     Error::from(ErrorKind::RevocationsStale).retry_after(Duration::from_secs(1))
 }
 
-/// Memory is too old, and the upstream does not help.
-pub(super) fn no_help(status: &Status) -> Error {
+/// The error where memory is too old and the upstream does not answer.
+pub(super) fn stale_without_upstream(status: &Status) -> Error {
     stale().because(format!("the upstream answers {:?}", status.code()))
 }
 
-/// What the upstream says of a question that it alone can answer. Refusing *us* is no answer to who asked.
-pub(super) fn passed_on(status: &Status) -> Error {
+/// The error of the upstream about a request that only the upstream can answer. That it refuses the agent itself is not
+/// passed on to the agent's caller.
+pub(super) fn pass_on(status: &Status) -> Error {
     let details = status.get_error_details();
     let reason = details.error_info().map_or("", |info| info.reason.as_str());
     let kind = match (status.code(), kind_of(reason)) {

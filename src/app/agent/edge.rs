@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tonic::{Code, Request, Status};
 
-use super::calls::{AgentCalls, no_help, passed_on};
-use crate::gateway::{Gateway, IDENTITY, Renews};
+use super::calls::{AgentCalls, pass_on, stale_without_upstream};
+use crate::gateway::{Gateway, IDENTITY, RenewSession};
 use crate::grpc::convert::check_request::EncodedCheckRequest;
-use crate::grpc::services::authorization::{Checked, Checks};
+use crate::grpc::services::authorization::{AnswerCheck, CheckAnswer};
 use crate::model::{ErrorKind, Result};
 use crate::proto::envoy::service::auth::v3::CheckResponse;
 use crate::proto::envoy::service::auth::v3::check_response::HttpResponse;
@@ -26,9 +26,13 @@ impl AgentChecks {
     }
 
     /// Has the upstream decide, by what the agent wants of the route: its own configuration may want less.
-    async fn forward(&self, question: EncodedCheckRequest, wants: (String, String)) -> Result<Result<Checked, Status>> {
+    async fn forward(
+        &self,
+        question: EncodedCheckRequest,
+        wants: (String, String),
+    ) -> Result<Result<CheckAnswer, Status>> {
         let mut request = question.decode()?;
-        let (upstream, _) = self.calls.following()?;
+        let upstream = &self.calls.upstream()?.client;
         let (audience, scopes) = wants;
         if let Some(attributes) = &mut request.attributes {
             let extensions = &mut attributes.context_extensions;
@@ -40,7 +44,7 @@ impl AgentChecks {
             Err(status) => return Ok(Err(status)),
         };
         Ok(match self.restrict(told) {
-            Some(told) => Ok(Checked::Told(Box::new(told))),
+            Some(told) => Ok(CheckAnswer::Upstream(Box::new(told))),
             None => Err(Status::permission_denied(
                 "the token is not of the client that passes here",
             )),
@@ -73,41 +77,41 @@ impl AgentChecks {
 /// Which of the headers that tell who asks names the client.
 const CLIENT: &str = IDENTITY[2];
 
-/// The agent renews nothing.
-enum Nobody {}
+/// The agent renews no session itself.
+enum NoRenewal {}
 
-impl Renews for Nobody {
+impl RenewSession for NoRenewal {
     async fn renew(&self, _: RefreshRequest) -> Result<Refreshed> {
         match *self {}
     }
 }
 
-impl Checks for AgentChecks {
-    async fn check(&self, request: Request<EncodedCheckRequest>) -> Result<Checked> {
+impl AnswerCheck for AgentChecks {
+    async fn check(&self, request: Request<EncodedCheckRequest>) -> Result<CheckAnswer> {
         let question = request.into_inner();
         let to_renew = AtomicBool::new(false);
         let renewer = || {
             to_renew.store(true, Ordering::Relaxed);
-            Ok(None::<Nobody>)
+            Ok(None::<NoRenewal>)
         };
         let (asked, route) = question.read()?;
         let wants = self.gateway.wants(route);
-        let judged = self.gateway.check(&asked, route, &renewer).await;
-        match judged {
+        let decided = self.gateway.check(&asked, route, &renewer).await;
+        match decided {
             // Renewing is the upstream's, where it may be had by the agent's own `countersign:refresh`.
             Ok(verdict) if to_renew.load(Ordering::Relaxed) => match self.forward(question.clone(), wants).await? {
                 Ok(told) => Ok(told),
                 // It does not serve Check, or not to us: then no cookie is renewed.
                 Err(status) if matches!(status.code(), Code::PermissionDenied | Code::Unimplemented) => {
-                    Ok(Checked::Judged(Box::new(verdict)))
+                    Ok(CheckAnswer::Local(Box::new(verdict)))
                 }
-                Err(status) => Err(passed_on(&status)),
+                Err(status) => Err(pass_on(&status)),
             },
-            Ok(verdict) => Ok(Checked::Judged(Box::new(verdict))),
+            Ok(verdict) => Ok(CheckAnswer::Local(Box::new(verdict))),
             Err(error) if error.kind == ErrorKind::RevocationsStale => self
                 .forward(question.clone(), wants)
                 .await?
-                .map_err(|status| no_help(&status)),
+                .map_err(|status| stale_without_upstream(&status)),
             Err(error) => Err(error),
         }
     }

@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use self::calls::AgentCalls;
+use self::calls::{AgentCalls, Upstream};
 use self::edge::AgentChecks;
 use self::routes::{AgentRoutes, Neighbours};
 use super::bind::Inherited;
 use super::error::StartError;
-use super::settings;
-use crate::client::{Client, Credential, RetryPolicy, Verifier, VerifierConfig};
-use crate::clock::SystemClock;
+use super::services::{TOKEN_CACHE_BYTES, gateway_config};
+use crate::client::{Client, Credential, RetryPolicy, TrustFollower};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Listen, OnStale};
 use crate::gateway::Gateway;
 use crate::grpc::connection::GrpcHandler;
@@ -32,6 +32,7 @@ use crate::model::scope::CallerScope;
 use crate::secret::SystemEntropy;
 use crate::shutdown::Stop;
 use crate::telemetry::Metrics;
+use crate::validator::{TokenValidator, ValidatorConfig};
 
 /// What it needs of the upstream, and what it makes do with: without the second it cannot ask once memory is too old,
 /// without the third no cookie is renewed.
@@ -58,10 +59,10 @@ pub async fn agent(
         .ok_or_else(|| missing("agent.upstream"))?;
     let (listener, listen) = Inherited::default().grpc("agent.listen", listen).await?;
 
-    let calls = Arc::new(AgentCalls::new(settings::feed(config).reconcile_interval));
+    let calls = Arc::new(AgentCalls::default());
     let (health, health_service) = Health::new(stop.clone()).await;
     let entropy = Arc::new(SystemEntropy);
-    let gateway = Gateway::new(calls.clone(), Arc::new(SystemClock::new()), settings::gateway(config)?);
+    let gateway = Gateway::new(calls.clone(), Arc::new(SystemClock::new()), gateway_config(config)?);
     let checks = AgentChecks::new(gateway, calls.clone());
     let ext_authz = config.gateway.ext_authz;
     let pipeline = Pipeline::new(PipelineParts {
@@ -117,17 +118,24 @@ async fn follow(config: &Config, upstream: &str, calls: &AgentCalls, health: &He
         OnStale::FailClosed => config.revocation.max_staleness,
         OnStale::Serve => Duration::MAX,
     };
-    let verifier = Verifier::start(
-        client.clone(),
-        VerifierConfig {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let validator = TokenValidator::new(
+        TrustFollower::start(client.clone(), max_staleness),
+        clock,
+        ValidatorConfig {
+            issuer,
             leeway: config.tokens.leeway,
-            max_staleness,
-            ..VerifierConfig::new(issuer)
+            cache_bytes: TOKEN_CACHE_BYTES,
+            answer_ttl: config.revocation.reconcile_interval,
         },
     );
-    calls.follow(client, verifier.clone());
+    let upstream = calls.follow(Upstream { client, validator });
     loop {
-        let fresh = verifier.staleness().is_some_and(|age| age <= max_staleness);
+        let fresh = upstream
+            .validator
+            .trust()
+            .staleness()
+            .is_some_and(|age| age <= max_staleness);
         health
             .report(ComponentHealth {
                 users: false,

@@ -1,7 +1,7 @@
 //! Whether the master key opens what is stored, and whether there is a key to sign with and one to fall back on.
 
 use super::{Findings, State};
-use crate::app::parts::known_master;
+use crate::app::master_key;
 use crate::config::Config;
 use crate::keys::ring::KeyRing;
 use crate::model::KeyState;
@@ -10,7 +10,7 @@ use crate::store::keys::KeyRows;
 pub(super) fn look(config: &Config, rows: Option<KeyRows>, found: &mut Findings) {
     const MASTER: &str = "master key";
     const RING: &str = "key ring";
-    let master = match known_master(config) {
+    let master = match master_key::load(config) {
         Ok(master) => master,
         Err(error) => {
             found.add(MASTER, State::Misconfigured, error.to_string());

@@ -19,7 +19,7 @@ async fn sessions_that_are_long_over_are_removed_too() {
     .unwrap();
     let stores = open(&config, Access::Serve).await.unwrap();
     let app = App::build(&config, stores).await.unwrap();
-    let (now, hour) = (app.clock.now(), Duration::from_hours(1));
+    let (now, hour) = (app.stores.clock.now(), Duration::from_hours(1));
     let over = NewSession {
         id: SessionId::generate(now, &SystemEntropy),
         user: UserId::generate(now, &SystemEntropy),
@@ -40,13 +40,13 @@ async fn sessions_that_are_long_over_are_removed_too() {
         expires: now.plus(hour),
         ..over.clone()
     };
-    app.sessions.create(&live, 10).await.unwrap();
-    app.sessions.create(&over, 10).await.unwrap();
+    app.stores.sessions.create(&live, 10).await.unwrap();
+    app.stores.sessions.create(&over, 10).await.unwrap();
     clean_up(&app).await.unwrap();
     assert_eq!(
-        app.sessions.purge_sessions(BATCH).await.unwrap(),
+        app.stores.sessions.purge_sessions(BATCH).await.unwrap(),
         0,
         "nothing is left to remove"
     );
-    assert_eq!(app.sessions.list(live.user, 1).await.unwrap().len(), 1);
+    assert_eq!(app.stores.sessions.list(live.user, 1).await.unwrap().len(), 1);
 }

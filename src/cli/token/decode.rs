@@ -33,7 +33,7 @@ fn access_token(token: &str) -> Option<Value> {
 
 /// The contents of a refresh token, without its secret.
 fn refresh_token(token: &str) -> Option<Value> {
-    let contents = RefreshToken::unproved(token)?;
+    let contents = RefreshToken::unverified(token)?;
     Some(json!({
         "user_id": contents.user,
         "session_id": contents.session,

@@ -1,33 +1,28 @@
-//! Validating without a call: keys and revocations are followed, everything else is in the token.
+//! Local validation: the verifier follows the service's keys and revocations; the rest is in the token.
 
 mod follow;
+mod trust;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::watch;
 use tonic::Status;
 
-use self::follow::follow;
+pub use self::trust::TrustFollower;
 use super::calls::Client;
-use crate::clock::UnixMillis;
-use crate::keys::cache::{Cache, Known};
-use crate::keys::verify::{Policy, claims_on_trust, verify};
-use crate::keys::verifying::VerifyingKeys;
+use crate::keys::verify::claims_on_trust;
 use crate::model::{Claims, InactiveReason};
 use crate::proto::convert;
-use crate::revocation::{Index, judge};
+use crate::validator::{TokenValidator, ValidatorConfig};
 
 /// How a verifier works.
 #[derive(Clone, Debug)]
 pub struct VerifierConfig {
-    /// `iss`, exactly: the service's `tokens.issuer`.
+    /// The only issuer: the service's `tokens.issuer`, exactly.
     pub issuer: String,
-    /// How far clocks may differ; at most 5 s counts.
+    /// The clock difference that is tolerated; at most 5 s counts.
     pub leeway: Duration,
-    /// The oldest knowledge of revocations that is answered from.
+    /// How old the knowledge of revocations may be for a local answer.
     pub max_staleness: Duration,
     /// The memory of the cache of verified tokens, in bytes.
     pub cache_bytes: u64,
@@ -49,19 +44,10 @@ impl VerifierConfig {
 /// Why a token was not accepted.
 #[derive(Debug)]
 pub enum Refused {
-    /// The token is no good: this is an answer.
+    /// The token is not active.
     Inactive(InactiveReason),
-    /// It cannot be told: too little is known of revocations, and the service cannot be asked.
+    /// There is no answer: too little is known of revocations, and the service cannot be asked.
     Unavailable(Status),
-}
-
-/// What is said of a token from memory.
-#[derive(Debug)]
-pub struct Judgement {
-    /// The token as verified, or why it is not active.
-    pub verdict: Result<Arc<Known>, InactiveReason>,
-    /// Every revocation acknowledged before this moment of the service's clock was looked at.
-    pub as_of: UnixMillis,
 }
 
 /// Validates tokens from memory, revocations included. Cheap to clone; the last clone stops following.
@@ -89,92 +75,60 @@ pub struct Judgement {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Verifier {
-    shared: Arc<Shared>,
-    _following: Arc<tokio_util::task::AbortOnDropHandle<()>>,
-}
-
-#[derive(Debug)]
-struct Shared {
     client: Client,
-    max_staleness: Duration,
-    policy: Policy,
-    keys: ArcSwap<VerifyingKeys>,
-    ring: AtomicU64,
-    index: ArcSwap<Index>,
-    fresh: ArcSwapOption<Fresh>,
-    ready: watch::Sender<bool>,
-    cache: Cache,
-}
-
-/// What the last heartbeat said.
-#[derive(Clone, Copy, Debug)]
-struct Fresh {
-    /// Everything acknowledged before this moment of the service's clock is known.
-    as_of: UnixMillis,
-    /// Its age when it came: the service's own, by the service's clocks.
-    age: Duration,
-    /// When it came, by both clocks: a suspended machine's monotonic clock may have stood still.
-    came: Duration,
-    came_wall: UnixMillis,
+    validator: Arc<TokenValidator<TrustFollower>>,
 }
 
 impl Verifier {
-    /// A verifier that follows the service through `client`, which needs the scope `countersign:watch`, and
-    /// `countersign:validate` to ask where memory is too old. Answers nothing by itself before its first snapshot is
-    /// complete; see [`Verifier::ready`]. Called within a tokio runtime.
+    /// Starts a verifier that follows the service through `client`. The client needs the scope `countersign:watch`, and
+    /// `countersign:validate` to ask the service while local knowledge is too old. Before the first snapshot is complete
+    /// there is no local answer; see [`Verifier::ready`]. Call it within a tokio runtime.
     #[must_use]
     pub fn start(client: Client, config: VerifierConfig) -> Self {
-        let shared = Arc::new(Shared {
-            client,
-            max_staleness: config.max_staleness,
-            policy: Policy {
+        let validator = TokenValidator::new(
+            TrustFollower::start(client.clone(), config.max_staleness),
+            client.clock().clone(),
+            ValidatorConfig {
                 issuer: config.issuer,
                 leeway: config.leeway,
+                cache_bytes: config.cache_bytes,
+                // The library does not say how long an answer may be kept: it is asked about each request.
+                answer_ttl: Duration::ZERO,
             },
-            keys: ArcSwap::default(),
-            ring: AtomicU64::new(0),
-            index: ArcSwap::default(),
-            fresh: ArcSwapOption::empty(),
-            ready: watch::channel(false).0,
-            cache: Cache::new(config.cache_bytes),
-        });
-        let following = tokio::spawn(follow(shared.clone()));
+        );
         Self {
-            shared,
-            _following: Arc::new(tokio_util::task::AbortOnDropHandle::new(following)),
+            client,
+            validator: Arc::new(validator),
         }
     }
 
-    /// Waits until the verifier can answer by itself.
+    /// Waits until the verifier can answer locally.
     pub async fn ready(&self) {
-        // The sender lives in the verifier, so the channel cannot close while we wait.
-        drop(self.shared.ready.subscribe().wait_for(|ready| *ready).await);
+        self.validator.trust().ready().await;
     }
 
     /// Whether the first snapshot is complete.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        *self.shared.ready.borrow()
+        self.validator.trust().is_ready()
     }
 
     /// How old the knowledge of revocations is; none before the first snapshot.
     #[must_use]
     pub fn staleness(&self) -> Option<Duration> {
-        let fresh = self.shared.fresh.load();
-        let clock = self.shared.client.clock();
-        Some(fresh.as_ref()?.staleness(clock.monotonic(), clock.now()))
+        self.validator.trust().staleness()
     }
 
-    /// Whether `token` is good, for this audience (empty: not checked), with all of these scopes: the answer that
-    /// `Validate` gives. Answered from memory; while that is too old, the service is asked.
+    /// Validates `token` for this audience (empty: any) and all of these scopes, with the same result as `Validate`. It
+    /// answers locally; while local knowledge is too old, it asks the service.
     pub async fn verify(&self, token: &str, audience: &str, scopes: &[String]) -> Result<Arc<Claims>, Refused> {
         match self.verify_local(token, audience, scopes) {
-            Some(verdict) => verdict.map_err(Refused::Inactive),
+            Some(result) => result.map_err(Refused::Inactive),
             None => self.verify_remote(token, audience, scopes).await,
         }
     }
 
-    /// As [`Verifier::verify`], from memory alone; none while that is too old.
+    /// Like [`Verifier::verify`], but never asks the service: none while local knowledge is too old.
     #[must_use]
     pub fn verify_local(
         &self,
@@ -182,85 +136,26 @@ impl Verifier {
         audience: &str,
         scopes: &[String],
     ) -> Option<Result<Arc<Claims>, InactiveReason>> {
-        let judged = self.judge_local(token, audience, scopes)?;
-        Some(judged.verdict.map(|known| known.claims.clone()))
-    }
-
-    /// As [`Verifier::verify_local`], with what the verdict rests on.
-    #[must_use]
-    pub fn judge_local(&self, token: &str, audience: &str, scopes: &[String]) -> Option<Judgement> {
-        self.shared
-            .judge(audience, scopes, |shared, now| Some(shared.known(token, now)))
-    }
-
-    /// As [`Verifier::judge_local`], about a token that was verified before; none about others.
-    #[must_use]
-    pub fn judge_remembered(&self, token: &str, audience: &str, scopes: &[String]) -> Option<Judgement> {
-        self.shared.judge(audience, scopes, |shared, _| {
-            shared.cache.get(token, shared.ring.load(Ordering::Acquire)).map(Ok)
-        })
+        let validation = self.validator.validate(token, audience, scopes).ok()?;
+        Some(validation.token.map(|token| Arc::clone(&token.claims)))
     }
 
     async fn verify_remote(&self, token: &str, audience: &str, scopes: &[String]) -> Result<Arc<Claims>, Refused> {
         let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
-        let client = &self.shared.client;
-        let answer = client
+        let response = self
+            .client
             .validate(token, audience, &scopes)
             .await
             .map_err(Refused::Unavailable)?;
-        if answer.active {
-            // The service has judged it; what it says is read from the token itself, which says more than the answer.
+        if response.active {
+            // The service has validated the token. Its claims are read from the token, which has more than the response.
             return claims_on_trust(token)
                 .map(Arc::new)
                 .ok_or_else(|| Refused::Unavailable(Status::internal("a token that this version cannot read")));
         }
-        Err(match convert::reason::inactive(answer.reason()) {
+        Err(match convert::reason::inactive(response.reason()) {
             Some(reason) => Refused::Inactive(reason),
             None => Refused::Unavailable(Status::internal("a reason that this version does not know")),
         })
-    }
-}
-
-impl Fresh {
-    fn staleness(&self, monotonic: Duration, now: UnixMillis) -> Duration {
-        let since = monotonic.saturating_sub(self.came).max(now.since(self.came_wall));
-        self.age + since
-    }
-}
-
-impl Shared {
-    fn judge(
-        &self,
-        audience: &str,
-        scopes: &[String],
-        known: impl FnOnce(&Self, UnixMillis) -> Option<Result<Arc<Known>, InactiveReason>>,
-    ) -> Option<Judgement> {
-        // The clocks are read once: this runs on every request of every service.
-        let clock = self.client.clock();
-        let now = clock.now();
-        let fresh = self.fresh.load();
-        let fresh = fresh.as_ref()?;
-        if fresh.staleness(clock.monotonic(), now) > self.max_staleness {
-            return None;
-        }
-        let verdict = known(self, now)?.and_then(|known| {
-            judge(&known, &self.index.load(), now, audience, scopes)?;
-            Ok(known)
-        });
-        Some(Judgement {
-            verdict,
-            as_of: fresh.as_of,
-        })
-    }
-
-    fn known(&self, token: &str, now: UnixMillis) -> Result<Arc<Known>, InactiveReason> {
-        let ring = self.ring.load(Ordering::Acquire);
-        if let Some(known) = self.cache.get(token, ring) {
-            return Ok(known);
-        }
-        let verified = verify(token, &self.keys.load(), &self.policy, now)?;
-        let known = Arc::new(Known::new(verified, ring, self.policy.leeway));
-        self.cache.put(token, &known);
-        Ok(known)
     }
 }

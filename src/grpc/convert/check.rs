@@ -6,6 +6,7 @@ use prost_types::Struct;
 use tonic::Code;
 use tonic_types::Status;
 
+use super::encoded_answers::EncodedAnswers;
 use crate::gateway::{Admitted, Decision, IDENTITY, Refusal};
 use crate::model::Claims;
 use crate::proto::convert::json::to_struct;
@@ -21,7 +22,7 @@ pub fn check_response(decision: &Decision) -> CheckResponse {
     match decision {
         Decision::Admitted(admitted) => CheckResponse {
             status: Some(rpc_status(Code::Ok)),
-            dynamic_metadata: Some(metadata(&admitted.known.claims)),
+            dynamic_metadata: Some(metadata(&admitted.token.claims)),
             http_response: Some(HttpResponse::OkResponse(ok_response(admitted))),
         },
         Decision::Refused(refusal) => CheckResponse {
@@ -44,15 +45,17 @@ const MAX_CACHED_RESPONSE: usize = 4096;
 pub fn write(decision: &Decision, out: &mut impl BufMut) {
     match decision {
         Decision::Admitted(admitted) if admitted.is_plain() => {
-            let cached = &admitted.known.passed;
-            if let Some(bytes) = cached.get() {
+            let cached = admitted.token.extensions.get::<EncodedAnswers>();
+            if let Some(bytes) = cached.and_then(|cached| cached.check_response.get()) {
                 return out.put_slice(bytes);
             }
             let bytes = Bytes::from(check_response(decision).encode_to_vec());
             out.put_slice(&bytes);
-            if bytes.len() <= MAX_CACHED_RESPONSE {
+            if let Some(cached) = cached
+                && bytes.len() <= MAX_CACHED_RESPONSE
+            {
                 // Another call may have cached the same bytes in the meantime.
-                let _ = cached.set(bytes);
+                let _ = cached.check_response.set(bytes);
             }
         }
         Decision::Admitted(_) | Decision::Refused(_) => check_response(decision).encode_raw(out),

@@ -6,6 +6,7 @@ mod audit;
 pub mod check;
 pub mod check_request;
 mod client;
+mod encoded_answers;
 mod key;
 mod session;
 pub mod token;

@@ -7,9 +7,10 @@ use crate::proto::convert::claims::claims;
 use crate::proto::convert::time::timestamp;
 use crate::secret::SecretText;
 use crate::token::{
-    ExchangeRequest, IssuedTokens, MachineRequest, PasswordRequest, RefreshRequest, Refreshed, RevokeRequest,
-    RevokeTarget, ValidateRequest, Validation,
+    ClientSecretRequest, ExchangeRequest, IssuedTokens, PasswordRequest, RefreshRequest, Refreshed, RevokeRequest,
+    RevokeTarget, ValidateRequest,
 };
+use crate::validator::Validation;
 
 /// A request to `Issue`, by its credential.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub enum IssueBy {
     /// A user's name and password.
     Password(PasswordRequest),
     /// A client secret.
-    Secret(MachineRequest),
+    Secret(ClientSecretRequest),
     /// The access token of a subject, for an exchange.
     Exchange(ExchangeRequest),
 }
@@ -42,7 +43,7 @@ pub fn issue(request: proto::IssueRequest, deadline: std::time::Duration) -> Res
             context: self::context(context),
             deadline,
         }),
-        Credential::ClientSecret(proto::ClientSecretCredential { secret }) => IssueBy::Secret(MachineRequest {
+        Credential::ClientSecret(proto::ClientSecretCredential { secret }) => IssueBy::Secret(ClientSecretRequest {
             client_id,
             secret: secret.into(),
             audience,
@@ -142,7 +143,7 @@ pub fn validate(request: &proto::ValidateRequest, asked: std::time::Duration) ->
         Err(_) => return Err(Error::invalid("consistency", "must be a known consistency")),
     };
     Ok(ValidateRequest {
-        token: &request.access_token,
+        access_token: &request.access_token,
         audience: &request.audience,
         required_scopes: &request.required_scopes,
         strong,
@@ -158,14 +159,10 @@ pub fn validation(validation: &Validation) -> proto::ValidateResponse {
         cache_until: validation.cache_until.map(timestamp),
         ..proto::ValidateResponse::default()
     };
-    match &validation.verdict {
-        Ok(known) => proto::ValidateResponse {
+    match &validation.token {
+        Ok(token) => proto::ValidateResponse {
             active: true,
-            claims: known
-                .revocation_subject
-                .key
-                .as_ref()
-                .map(|key| claims(&known.claims, key)),
+            claims: Some(claims(&token.claims, &token.key_id)),
             ..answer
         },
         Err(reason) => proto::ValidateResponse {

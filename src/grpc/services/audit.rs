@@ -2,24 +2,16 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Desk, Rules};
+use super::Admission;
 use crate::account::AuditTrail;
 use crate::grpc::convert::{audit_event, audit_request};
 use crate::proto::audit_service_server::AuditService;
 use crate::proto::{ListAuditEventsRequest, ListAuditEventsResponse};
 
-pub(super) struct AuditCalls {
-    desk: Desk,
-    trail: AuditTrail,
-}
-
-impl AuditCalls {
-    pub(super) fn new(desk: Desk, rules: &Rules) -> Self {
-        Self {
-            desk,
-            trail: rules.trail.clone(),
-        }
-    }
+/// `AuditService`: its operations.
+pub(crate) struct AuditCalls {
+    pub(crate) admission: Admission,
+    pub(crate) trail: AuditTrail,
 }
 
 #[tonic::async_trait]
@@ -28,7 +20,7 @@ impl AuditService for AuditCalls {
         &self,
         request: Request<ListAuditEventsRequest>,
     ) -> Result<Response<ListAuditEventsResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let principal = work.principal();
         let page = self.trail.list(&principal, audit_request(work.message)?).await?;
         Ok(Response::new(ListAuditEventsResponse {

@@ -1,5 +1,5 @@
-//! `envoy.service.auth.v3.Authorization`: what Envoy asks before it lets a request through. On the path of every request,
-//! so it is served by hand; what answers is the rules of this service, or an agent's verifier.
+//! `envoy.service.auth.v3.Authorization`: Envoy asks it about each request. It is on the path of every request, so it has
+//! its own codec. This service or an agent answers.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tonic::codec::EncodeBuf;
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
 
-use super::Desk;
+use super::Admission;
 use super::codec::{EncodeResponse, HotPathCodec};
 use crate::gateway::{Decision, Gateway, Renewal};
 use crate::grpc::convert::check;
@@ -18,86 +18,84 @@ use crate::grpc::policy::Method;
 use crate::model::Result;
 use crate::model::scope::CallerScope;
 use crate::proto::envoy::service::auth::v3::CheckResponse;
-use crate::token::Tokens;
+use crate::token::{Refresher, ServiceValidator};
 
-/// What Envoy is told.
+/// An answer of Check.
 #[derive(Debug)]
-pub enum Checked {
-    /// What was decided here.
-    Judged(Box<Decision>),
-    /// As another Countersign told it.
-    Told(Box<CheckResponse>),
+pub enum CheckAnswer {
+    /// Decided here.
+    Local(Box<Decision>),
+    /// The answer of another Countersign, passed on.
+    Upstream(Box<CheckResponse>),
 }
 
-/// What answers Check.
-pub trait Checks: Send + Sync + 'static {
-    /// Whether the request may pass.
-    fn check(&self, request: Request<EncodedCheckRequest>) -> impl Future<Output = Result<Checked>> + Send;
+/// Answers Check.
+pub trait AnswerCheck: Send + Sync + 'static {
+    /// Decides whether the request may pass.
+    fn check(&self, request: Request<EncodedCheckRequest>) -> impl Future<Output = Result<CheckAnswer>> + Send;
 }
 
-/// Answers a call of Check.
-pub fn serve<C: Checks>(by: &Arc<C>, method: &'static Method, request: http::Request<RequestBody>) -> ResponseFuture {
-    let by = Arc::clone(by);
+/// Serves a call of Check.
+pub fn serve<C: AnswerCheck>(
+    calls: &Arc<C>,
+    method: &'static Method,
+    request: http::Request<RequestBody>,
+) -> ResponseFuture {
+    let calls = Arc::clone(calls);
     Box::pin(async move {
         let mut grpc = Grpc::new(HotPathCodec::<EncodedCheckRequest, _>::default());
         grpc = grpc.apply_max_message_size_config(Some(method.max_request), None);
-        Ok(grpc.unary(One(by), request).await)
+        Ok(grpc.unary(Check(calls), request).await)
     })
 }
 
-struct One<C>(Arc<C>);
+struct Check<C>(Arc<C>);
 
-impl<C: Checks> UnaryService<EncodedCheckRequest> for One<C> {
-    type Response = Checked;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Checked>, Status>> + Send>>;
+impl<C: AnswerCheck> UnaryService<EncodedCheckRequest> for Check<C> {
+    type Response = CheckAnswer;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<CheckAnswer>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<EncodedCheckRequest>) -> Self::Future {
-        let by = Arc::clone(&self.0);
-        Box::pin(async move { Ok(Response::new(by.check(request).await?)) })
+        let calls = Arc::clone(&self.0);
+        Box::pin(async move { Ok(Response::new(calls.check(request).await?)) })
     }
 }
 
-impl EncodeResponse for Checked {
+impl EncodeResponse for CheckAnswer {
     const INITIAL_CAPACITY: usize = 2048;
 
     fn write(self, out: &mut EncodeBuf<'_>) {
         match self {
-            Self::Judged(decision) => check::write(&decision, out),
-            Self::Told(response) => response.encode_raw(out),
+            Self::Local(verdict) => check::write(&verdict, out),
+            Self::Upstream(response) => response.encode_raw(out),
         }
     }
 }
 
-/// Check by the rules of this service.
-pub(super) struct AuthorizationCalls {
-    desk: Desk,
-    gateway: Arc<Gateway<Tokens>>,
-    tokens: Arc<Tokens>,
+/// Answers Check for this service.
+pub(crate) struct AuthorizationCalls {
+    pub(crate) admission: Admission,
+    pub(crate) gateway: Arc<Gateway<ServiceValidator>>,
+    pub(crate) refresher: Arc<Refresher>,
 }
 
-impl AuthorizationCalls {
-    pub(super) fn new(desk: Desk, gateway: Arc<Gateway<Tokens>>, tokens: Arc<Tokens>) -> Self {
-        Self { desk, gateway, tokens }
-    }
-}
-
-impl Checks for AuthorizationCalls {
-    async fn check(&self, request: Request<EncodedCheckRequest>) -> Result<Checked> {
+impl AnswerCheck for AuthorizationCalls {
+    async fn check(&self, request: Request<EncodedCheckRequest>) -> Result<CheckAnswer> {
         let call = Call::of(&request)?;
-        // Memory answers at once, and is never too busy to; the stores are asked by so many at a time.
+        // An answer from memory is never refused for load; a renewal needs the stores, and a permit.
         let renewer = || {
             let caller = call.caller();
             let renewal = || {
                 Ok(Renewal {
-                    tokens: self.tokens.clone(),
+                    refresher: self.refresher.clone(),
                     caller: call.caller(),
-                    pass: self.desk.gate.acquire()?,
+                    permit: self.admission.permit()?,
                 })
             };
             caller.has(CallerScope::Refresh).then(renewal).transpose()
         };
         let (asked, route) = request.get_ref().read()?;
-        let decision = self.gateway.check(&asked, route, &renewer).await?;
-        Ok(Checked::Judged(Box::new(decision)))
+        let verdict = self.gateway.check(&asked, route, &renewer).await?;
+        Ok(CheckAnswer::Local(Box::new(verdict)))
     }
 }

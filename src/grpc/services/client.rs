@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{Desk, Rules};
+use super::Admission;
 use crate::account::Clients;
 use crate::grpc::convert::{client, client_draft, optional_duration, optional_moment, paths, required};
 use crate::proto::client_service_server::ClientService;
@@ -15,18 +15,10 @@ use crate::proto::{
     UpdateClientRequest, UpdateClientResponse,
 };
 
-pub(super) struct ClientCalls {
-    desk: Desk,
-    clients: Arc<Clients>,
-}
-
-impl ClientCalls {
-    pub(super) fn new(desk: Desk, rules: &Rules) -> Self {
-        Self {
-            desk,
-            clients: rules.clients.clone(),
-        }
-    }
+/// `ClientService`: its operations.
+pub(crate) struct ClientCalls {
+    pub(crate) admission: Admission,
+    pub(crate) clients: Arc<Clients>,
 }
 
 #[tonic::async_trait]
@@ -35,7 +27,7 @@ impl ClientService for ClientCalls {
         &self,
         request: Request<CreateClientRequest>,
     ) -> Result<Response<CreateClientResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let principal = work.principal();
         let draft = client_draft(required(work.message.client, "client")?)?;
         let (made, secret) = self.clients.create(&principal, &draft).await?;
@@ -46,7 +38,7 @@ impl ClientService for ClientCalls {
     }
 
     async fn get_client(&self, request: Request<GetClientRequest>) -> Result<Response<GetClientResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let found = self.clients.get(&work.principal(), &work.message.client_id).await?;
         Ok(Response::new(GetClientResponse {
             client: Some(client(found)),
@@ -57,7 +49,7 @@ impl ClientService for ClientCalls {
         &self,
         request: Request<ListClientsRequest>,
     ) -> Result<Response<ListClientsResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let message = &work.message;
         let page = self
             .clients
@@ -73,7 +65,7 @@ impl ClientService for ClientCalls {
         &self,
         request: Request<UpdateClientRequest>,
     ) -> Result<Response<UpdateClientResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let principal = work.principal();
         let message = required(work.message.client, "client")?;
         let read = optional_moment(message.update_time.as_ref(), "client.update_time")?;
@@ -89,7 +81,7 @@ impl ClientService for ClientCalls {
         &self,
         request: Request<DeleteClientRequest>,
     ) -> Result<Response<DeleteClientResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         self.clients.delete(&work.principal(), &work.message.client_id).await?;
         Ok(Response::new(DeleteClientResponse {}))
     }
@@ -98,7 +90,7 @@ impl ClientService for ClientCalls {
         &self,
         request: Request<RotateClientSecretRequest>,
     ) -> Result<Response<RotateClientSecretResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let overlap = optional_duration(work.message.overlap, "overlap")?;
         let rotated = self
             .clients

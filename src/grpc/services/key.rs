@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{Desk, Rules};
+use super::Admission;
 use crate::grpc::convert::key;
 use crate::keys::manager::Keys;
 use crate::model::KeyId;
@@ -15,28 +15,18 @@ use crate::proto::{
 };
 use crate::revocation::{Feed, RevocationPublisher};
 
-pub(super) struct KeyCalls {
-    desk: Desk,
-    keys: Arc<Keys>,
-    feed: Arc<Feed>,
-    spread: Arc<RevocationPublisher>,
-}
-
-impl KeyCalls {
-    pub(super) fn new(desk: Desk, rules: &Rules) -> Self {
-        Self {
-            desk,
-            keys: rules.keys.clone(),
-            feed: rules.feed.clone(),
-            spread: rules.spread.clone(),
-        }
-    }
+/// `KeyService`: its operations.
+pub(crate) struct KeyCalls {
+    pub(crate) admission: Admission,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) publisher: Arc<RevocationPublisher>,
 }
 
 #[tonic::async_trait]
 impl KeyService for KeyCalls {
     async fn list_keys(&self, request: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>, Status> {
-        let _work = self.desk.take(request)?;
+        let _work = self.admission.admit(request)?;
         // The keys of the store may be newer than those that this replica loaded last.
         self.keys.reload().await?;
         Ok(Response::new(ListKeysResponse {
@@ -45,7 +35,7 @@ impl KeyService for KeyCalls {
     }
 
     async fn rotate_key(&self, request: Request<RotateKeyRequest>) -> Result<Response<RotateKeyResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         self.feed.check_skew()?;
         let rotated = self.keys.rotate(work.message.force, &work.caller.origin).await?;
         Ok(Response::new(RotateKeyResponse {
@@ -54,13 +44,13 @@ impl KeyService for KeyCalls {
     }
 
     async fn revoke_key(&self, request: Request<RevokeKeyRequest>) -> Result<Response<RevokeKeyResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let id = KeyId::parse(&work.message.key_id, "key_id")?;
         let reason = &work.message.reason;
         check_reason(reason)?;
         let (revoked, revocation) = self.keys.revoke(&id, reason, &work.caller.origin).await?;
         if let Some(revocation) = revocation {
-            self.spread.spread(&revocation).await;
+            self.publisher.publish(&revocation).await;
         }
         Ok(Response::new(RevokeKeyResponse {
             key: Some(key(&revoked)),

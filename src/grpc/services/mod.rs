@@ -1,4 +1,4 @@
-//! The services: each call is converted, given to its rule, and the answer converted back. No rule stands here.
+//! The services: each call is converted, given to its operation, and the result converted back. They contain no rules.
 
 mod audit;
 pub mod authorization;
@@ -15,109 +15,45 @@ use std::time::Duration;
 use http::Request;
 use tonic::codegen::Service;
 
-use self::audit::AuditCalls;
-use self::authorization::AuthorizationCalls;
-use self::client::ClientCalls;
-use self::key::KeyCalls;
-use self::token::{TokenCalls, ValidateCalls};
-use self::user::UserCalls;
+pub(crate) use self::audit::AuditCalls;
+pub(crate) use self::authorization::AuthorizationCalls;
+pub(crate) use self::client::ClientCalls;
+pub(crate) use self::key::KeyCalls;
+pub(crate) use self::token::{TokenCalls, ValidateCalls, WatchSource};
+pub(crate) use self::user::UserCalls;
 use super::layers::{Call, ConcurrencyLimit, Permit, RequestBody, ResponseFuture, Routes};
-use super::policy::{MAX_REQUEST, Method, OptionalServices};
-use super::reflection;
-use crate::account::{AuditTrail, Clients, Principal, Sessions, Users};
+use super::policy::Method;
+use crate::account::Principal;
 use crate::clock::Clock;
-use crate::gateway::Gateway;
-use crate::keys::manager::Keys;
-use crate::model::{Caller, Error, Result};
+use crate::model::{Caller, Result};
 use crate::proto::audit_service_server::AuditServiceServer;
 use crate::proto::client_service_server::ClientServiceServer;
 use crate::proto::key_service_server::KeyServiceServer;
 use crate::proto::token_service_server::TokenServiceServer;
 use crate::proto::user_service_server::UserServiceServer;
-use crate::revocation::{Feed, RevocationPublisher};
-use crate::store::RevocationStore;
-use crate::token::Tokens;
 
-/// The most calls that work at once, beyond those that memory answers: what more than this waits for the stores could
-/// not be done before its callers give up.
-const MAX_WORK: usize = 1024;
+/// The most calls at once that need more than memory. More calls than this would wait for the stores longer than their
+/// callers do.
+const MAX_ADMITTED: usize = 1024;
 
-/// How long work may take whose caller did not say, as in a stream.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a call without a deadline may take, such as one of a stream.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The rules that the services call.
-#[expect(missing_docs, reason = "each is documented at its type")]
-#[derive(Clone)]
-pub struct Rules {
-    pub tokens: Arc<Tokens>,
-    pub gateway: Arc<Gateway<Tokens>>,
-    pub users: Arc<Users>,
-    pub sessions: Arc<Sessions>,
-    pub clients: Arc<Clients>,
-    pub trail: AuditTrail,
-    pub keys: Arc<Keys>,
-    pub spread: Arc<RevocationPublisher>,
-    pub feed: Arc<Feed>,
-    pub revocations: Arc<dyn RevocationStore>,
-    pub clock: Arc<dyn Clock>,
-}
-
-impl std::fmt::Debug for Rules {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Rules")
-    }
-}
-
-/// A service of any type.
+/// A service whose type is erased.
 pub type Boxed = Box<dyn Fn(Request<RequestBody>) -> ResponseFuture + Send + Sync>;
 
-/// Every service, behind the path of its methods.
-pub struct Services {
-    validate: Arc<ValidateCalls>,
-    token: TokenServiceServer<TokenCalls>,
-    user: UserServiceServer<UserCalls>,
-    client: ClientServiceServer<ClientCalls>,
-    key: KeyServiceServer<KeyCalls>,
-    audit: AuditServiceServer<AuditCalls>,
-    authorization: Arc<AuthorizationCalls>,
-    health: Boxed,
-    reflection: Boxed,
-    reflection_alpha: Boxed,
-}
-
-impl Services {
-    /// The services over these rules, and that of [`super::health::Health::new`].
-    ///
-    /// # Errors
-    /// `Internal` if the descriptors that reflection serves cannot be read.
-    pub fn new(
-        rules: &Rules,
-        health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
-        optional: OptionalServices,
-    ) -> Result<Self> {
-        let desk = Desk {
-            gate: ConcurrencyLimit::new(MAX_WORK),
-            clock: rules.clock.clone(),
-        };
-        let current = reflection::current(optional).map_err(Error::internal)?;
-        let alpha = reflection::alpha(optional).map_err(Error::internal)?;
-        Ok(Self {
-            validate: Arc::new(ValidateCalls::new(desk.clone(), rules)),
-            token: TokenServiceServer::new(TokenCalls::new(desk.clone(), rules.clone())),
-            user: UserServiceServer::new(UserCalls::new(desk.clone(), rules)),
-            client: ClientServiceServer::new(ClientCalls::new(desk.clone(), rules)),
-            key: KeyServiceServer::new(KeyCalls::new(desk.clone(), rules)),
-            audit: AuditServiceServer::new(AuditCalls::new(desk.clone(), rules)),
-            authorization: Arc::new(AuthorizationCalls::new(
-                desk,
-                rules.gateway.clone(),
-                rules.tokens.clone(),
-            )),
-            health: boxed(health.max_decoding_message_size(MAX_REQUEST)),
-            reflection: boxed(current.max_decoding_message_size(MAX_REQUEST)),
-            reflection_alpha: boxed(alpha.max_decoding_message_size(MAX_REQUEST)),
-        })
-    }
+/// Every service, by the path of its methods. The composition root fills it in.
+pub(crate) struct Services {
+    pub(crate) validate: Arc<ValidateCalls>,
+    pub(crate) token: TokenServiceServer<TokenCalls>,
+    pub(crate) user: UserServiceServer<UserCalls>,
+    pub(crate) client: ClientServiceServer<ClientCalls>,
+    pub(crate) key: KeyServiceServer<KeyCalls>,
+    pub(crate) audit: AuditServiceServer<AuditCalls>,
+    pub(crate) authorization: Arc<AuthorizationCalls>,
+    pub(crate) health: Boxed,
+    pub(crate) reflection: Boxed,
+    pub(crate) reflection_alpha: Boxed,
 }
 
 impl std::fmt::Debug for Services {
@@ -146,7 +82,7 @@ impl Routes for Services {
     }
 }
 
-/// A generated service, as something that calls are given to.
+/// Erases the type of a generated service.
 pub fn boxed<S>(service: S) -> Boxed
 where
     S: Service<
@@ -162,37 +98,51 @@ where
     Box::new(move |request| service.clone().call(request))
 }
 
-/// Where calls come in that have more to do than look something up in memory.
+/// Admits calls that need more than memory, as many at once as can be done before their callers give up.
 #[derive(Clone, Debug)]
-struct Desk {
-    gate: ConcurrencyLimit,
+pub(crate) struct Admission {
+    limit: ConcurrencyLimit,
     clock: Arc<dyn Clock>,
 }
 
-/// A call that is being worked on.
-struct Working<T> {
+/// An admitted call.
+struct AdmittedCall<T> {
     message: T,
     caller: Caller,
-    /// Until when the caller waits: a moment of the clock's monotonic time.
+    /// Until when the caller waits, by the monotonic clock.
     deadline: Duration,
-    _pass: Permit,
+    _permit: Permit,
 }
 
-impl Desk {
-    fn take<T>(&self, request: tonic::Request<T>) -> Result<Working<T>> {
-        let pass = self.gate.acquire()?;
+impl Admission {
+    /// An admission with its limit unused.
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            limit: ConcurrencyLimit::new(MAX_ADMITTED),
+            clock,
+        }
+    }
+
+    /// Admits a call. `OVERLOADED` if too many are being worked on.
+    fn admit<T>(&self, request: tonic::Request<T>) -> Result<AdmittedCall<T>> {
+        let permit = self.permit()?;
         let call = Call::of(&request)?;
-        Ok(Working {
+        Ok(AdmittedCall {
             caller: call.caller(),
-            deadline: self.clock.monotonic() + call.remaining(PATIENCE),
+            deadline: self.clock.monotonic() + call.remaining(DEFAULT_TIMEOUT),
             message: request.into_inner(),
-            _pass: pass,
+            _permit: permit,
         })
+    }
+
+    /// A permit to work beyond memory. `OVERLOADED` if there are too many.
+    fn permit(&self) -> Result<Permit> {
+        self.limit.acquire()
     }
 }
 
-impl<T> Working<T> {
-    /// On whose behalf the rules of `account` run.
+impl<T> AdmittedCall<T> {
+    /// The principal on whose behalf the rules of `account` run.
     fn principal(&self) -> Principal {
         Principal::from(&self.caller)
     }

@@ -6,13 +6,15 @@ use std::time::Duration;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
-use super::validate::Validates;
-use super::{Desk, Rules};
-use crate::grpc::convert::answer::Answer;
+use super::Admission;
+use super::validate::{AnswerValidate, batch};
+use crate::clock::Clock;
+use crate::grpc::convert::answer::ValidateAnswer;
 use crate::grpc::convert::key_set;
 use crate::grpc::convert::token::{self, IssueBy};
 use crate::grpc::layers::Call;
 use crate::grpc::status::{log, status};
+use crate::keys::manager::Keys;
 use crate::model::Error;
 use crate::proto::convert::time::timestamp;
 use crate::proto::token_service_server::TokenService;
@@ -22,61 +24,64 @@ use crate::proto::{
     Revocation, RevocationList, RevokeRequest, RevokeResponse, ValidateBatchRequest, ValidateBatchResponse,
     ValidateRequest, ValidateResponse, WatchRevocationsRequest, WatchRevocationsResponse,
 };
-use crate::revocation::{Watch, Watched};
-use crate::token::Tokens;
+use crate::revocation::{Feed, Watch, WatchEvent};
+use crate::store::RevocationStore;
+use crate::token::{ClientSecretIssuer, PasswordIssuer, Refresher, Revoker, ServiceValidator, TokenExchanger};
 
-pub(super) struct TokenCalls {
-    desk: Desk,
-    rules: Rules,
+/// Validate and `ValidateBatch`: their operation.
+pub(crate) struct ValidateCalls {
+    pub(crate) admission: Admission,
+    pub(crate) validator: Arc<ServiceValidator>,
 }
 
-impl TokenCalls {
-    pub(super) fn new(desk: Desk, rules: Rules) -> Self {
-        Self { desk, rules }
-    }
-}
-
-/// Validate and `ValidateBatch` by the rules of this service.
-pub(super) struct ValidateCalls {
-    desk: Desk,
-    tokens: Arc<Tokens>,
-}
-
-impl ValidateCalls {
-    pub(super) fn new(desk: Desk, rules: &Rules) -> Self {
-        let tokens = rules.tokens.clone();
-        Self { desk, tokens }
-    }
-}
-
-impl Validates for ValidateCalls {
-    fn remembered(&self, request: &ValidateRequest) -> Option<Answer> {
+impl AnswerValidate for ValidateCalls {
+    fn validate_cached(&self, request: &ValidateRequest) -> Option<ValidateAnswer> {
         let request = token::validate(request, Duration::ZERO).ok()?;
-        self.tokens.validate_remembered(request).map(Answer::Judged)
+        self.validator.validate_cached(request).map(ValidateAnswer::Local)
     }
 
-    fn asked(&self) -> Duration {
-        self.desk.clock.monotonic()
+    fn monotonic_now(&self) -> Duration {
+        self.validator.monotonic_now()
     }
 
-    async fn validate(&self, request: &ValidateRequest, asked: Duration) -> Result<Answer, Error> {
+    async fn validate(&self, request: &ValidateRequest, asked: Duration) -> Result<ValidateAnswer, Error> {
         let request = token::validate(request, asked)?;
-        // Memory answers at once, and is never too busy to; the store is asked by so many at a time.
-        let _pass = request.strong.then(|| self.desk.gate.acquire()).transpose()?;
-        Ok(Answer::Judged(self.tokens.validate(request).await?))
+        // An answer from memory is never refused for load; a strong one needs the store, and a permit.
+        let _permit = request.strong.then(|| self.admission.permit()).transpose()?;
+        Ok(ValidateAnswer::Local(self.validator.validate(request).await?))
     }
+}
+
+/// `TokenService`: its operations.
+pub(crate) struct TokenCalls {
+    pub(crate) admission: Admission,
+    pub(crate) password: Arc<PasswordIssuer>,
+    pub(crate) client_secret: Arc<ClientSecretIssuer>,
+    pub(crate) exchanger: Arc<TokenExchanger>,
+    pub(crate) refresher: Arc<Refresher>,
+    pub(crate) revoker: Arc<Revoker>,
+    pub(crate) validate: Arc<ValidateCalls>,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) watch: WatchSource,
+}
+
+/// What a watcher of revocations reads from.
+#[derive(Clone)]
+pub(crate) struct WatchSource {
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) store: Arc<dyn RevocationStore>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 #[tonic::async_trait]
 impl TokenService for TokenCalls {
     async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueResponse>, Status> {
-        let work = self.desk.take(request)?;
-        let deadline = work.deadline;
-        let (rules, caller) = (&self.rules.tokens, &work.caller);
-        let issued = match token::issue(work.message, deadline)? {
-            IssueBy::Password(request) => rules.issue_with_password(caller, request).await?,
-            IssueBy::Secret(request) => rules.issue_with_secret(caller, request).await?,
-            IssueBy::Exchange(request) => rules.exchange(caller, request).await?,
+        let work = self.admission.admit(request)?;
+        let caller = &work.caller;
+        let issued = match token::issue(work.message, work.deadline)? {
+            IssueBy::Password(request) => self.password.issue(caller, request).await?,
+            IssueBy::Secret(request) => self.client_secret.issue(caller, request).await?,
+            IssueBy::Exchange(request) => self.exchanger.exchange(caller, request).await?,
         };
         Ok(Response::new(IssueResponse {
             tokens: Some(token::tokens(issued)),
@@ -84,28 +89,33 @@ impl TokenService for TokenCalls {
     }
 
     async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
-        let work = self.desk.take(request)?;
-        let asked = token::refresh(work.message);
-        let refreshed = self.rules.tokens.refresh(&work.caller, asked).await?;
+        let work = self.admission.admit(request)?;
+        let request = token::refresh(work.message);
+        let refreshed = self.refresher.refresh(&work.caller, request).await?;
         Ok(Response::new(token::refreshed(refreshed)))
     }
 
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
-        let work = self.desk.take(request)?;
-        let asked = token::revoke(work.message)?;
-        let sessions_revoked = self.rules.tokens.revoke(&work.caller, asked).await?;
+        let work = self.admission.admit(request)?;
+        let request = token::revoke(work.message)?;
+        let sessions_revoked = self.revoker.revoke(&work.caller, request).await?;
         Ok(Response::new(RevokeResponse { sessions_revoked }))
     }
 
-    async fn validate(&self, _: Request<ValidateRequest>) -> Result<Response<ValidateResponse>, Status> {
-        Err(by_hand())
+    // `Services::route` serves this method and the next one with their own codec; the answers are the same here.
+    async fn validate(&self, request: Request<ValidateRequest>) -> Result<Response<ValidateResponse>, Status> {
+        let (calls, asked) = (&self.validate, self.validate.monotonic_now());
+        let answer = calls.validate(request.get_ref(), asked).await?;
+        Ok(Response::new(answer.into_response()))
     }
 
     async fn validate_batch(
         &self,
-        _: Request<ValidateBatchRequest>,
+        request: Request<ValidateBatchRequest>,
     ) -> Result<Response<ValidateBatchResponse>, Status> {
-        Err(by_hand())
+        let answers = batch(&self.validate, request.into_inner().requests).await?;
+        let responses = answers.into_iter().map(ValidateAnswer::into_response).collect();
+        Ok(Response::new(ValidateBatchResponse { responses }))
     }
 
     type WatchRevocationsStream = BoxStream<'static, Result<WatchRevocationsResponse, Status>>;
@@ -116,13 +126,14 @@ impl TokenService for TokenCalls {
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
         let request_id = Call::of(&request)?.request_id().to_owned();
         let resume = request.into_inner().resume_token;
-        let rules = self.rules.clone();
-        let watch = Watch::start(rules.feed.clone(), &*rules.revocations, &resume).await?;
+        let WatchSource { feed, store, clock } = self.watch.clone();
+        let keys = Arc::clone(&self.keys);
+        let watch = Watch::start(feed, &*store, &resume).await?;
         let messages = stream::try_unfold(watch, move |mut watch| {
-            let rules = rules.clone();
+            let (clock, keys) = (Arc::clone(&clock), Arc::clone(&keys));
             async move {
-                let told = watch.next(&*rules.clock).await?;
-                Ok(Some((message(told, &rules), watch)))
+                let event = watch.next(&*clock).await?;
+                Ok(Some((message(event, &keys), watch)))
             }
         });
         let messages = messages.map(move |message| {
@@ -137,25 +148,20 @@ impl TokenService for TokenCalls {
 
     async fn get_keys(&self, _request: Request<GetKeysRequest>) -> Result<Response<GetKeysResponse>, Status> {
         Ok(Response::new(GetKeysResponse {
-            keys: Some(key_set(&self.rules.keys.current())),
+            keys: Some(key_set(&self.keys.current())),
         }))
     }
 }
 
-/// `Services::route` gives these two to `super::validate` before the generated code sees them.
-fn by_hand() -> Status {
-    Error::internal("Validate came to the generated service").into()
-}
-
-fn message(told: Watched, rules: &Rules) -> WatchRevocationsResponse {
-    let message = match told {
-        Watched::Keys => Message::Keys(key_set(&rules.keys.current())),
-        Watched::Snapshot { rows, last } => Message::Snapshot(RevocationList {
+fn message(event: WatchEvent, keys: &Keys) -> WatchRevocationsResponse {
+    let message = match event {
+        WatchEvent::Keys => Message::Keys(key_set(&keys.current())),
+        WatchEvent::Snapshot { rows, last } => Message::Snapshot(RevocationList {
             revocations: rows.iter().map(Revocation::from).collect(),
             last,
         }),
-        Watched::Event(revocation) => Message::Event(Revocation::from(&*revocation)),
-        Watched::Heartbeat { as_of, cursor, now } => Message::Heartbeat(Heartbeat {
+        WatchEvent::Revocation(revocation) => Message::Event(Revocation::from(&*revocation)),
+        WatchEvent::Heartbeat { as_of, cursor, now } => Message::Heartbeat(Heartbeat {
             as_of: Some(timestamp(as_of)),
             resume_token: cursor.0,
             now: Some(timestamp(now)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Desk, Rules};
+use super::Admission;
 use crate::account::{Sessions, UserKey, Users};
 use crate::grpc::convert::{import_row, imported, optional_moment, paths, required, session, user, user_draft};
 use crate::model::Error;
@@ -20,26 +20,17 @@ use crate::proto::{
     UpdateUserRequest, UpdateUserResponse, get_user_request,
 };
 
-pub(super) struct UserCalls {
-    desk: Desk,
-    users: Arc<Users>,
-    sessions: Arc<Sessions>,
-}
-
-impl UserCalls {
-    pub(super) fn new(desk: Desk, rules: &Rules) -> Self {
-        Self {
-            desk,
-            users: rules.users.clone(),
-            sessions: rules.sessions.clone(),
-        }
-    }
+/// `UserService`: its operations.
+pub(crate) struct UserCalls {
+    pub(crate) admission: Admission,
+    pub(crate) users: Arc<Users>,
+    pub(crate) sessions: Arc<Sessions>,
 }
 
 #[tonic::async_trait]
 impl UserService for UserCalls {
     async fn create_user(&self, request: Request<CreateUserRequest>) -> Result<Response<CreateUserResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let (principal, deadline) = (work.principal(), work.deadline);
         let draft = user_draft(required(work.message.user, "user")?)?;
         let password = work.message.password.into();
@@ -48,7 +39,7 @@ impl UserService for UserCalls {
     }
 
     async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<GetUserResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let key = match required(work.message.key.as_ref(), "key")? {
             get_user_request::Key::UserId(id) => UserKey::Id(id),
             get_user_request::Key::Username(name) => UserKey::Name(name),
@@ -60,7 +51,7 @@ impl UserService for UserCalls {
     }
 
     async fn list_users(&self, request: Request<ListUsersRequest>) -> Result<Response<ListUsersResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let message = &work.message;
         let page = self
             .users
@@ -78,7 +69,7 @@ impl UserService for UserCalls {
     }
 
     async fn update_user(&self, request: Request<UpdateUserRequest>) -> Result<Response<UpdateUserResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let principal = work.principal();
         let message = required(work.message.user, "user")?;
         let id = message.user_id.clone();
@@ -92,7 +83,7 @@ impl UserService for UserCalls {
     }
 
     async fn delete_user(&self, request: Request<DeleteUserRequest>) -> Result<Response<DeleteUserResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         self.users.delete(&work.principal(), &work.message.user_id).await?;
         Ok(Response::new(DeleteUserResponse {}))
     }
@@ -101,7 +92,7 @@ impl UserService for UserCalls {
         &self,
         request: Request<DisableUserRequest>,
     ) -> Result<Response<DisableUserResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let changed = self
             .users
             .set_disabled(&work.principal(), &work.message.user_id, true)
@@ -112,7 +103,7 @@ impl UserService for UserCalls {
     }
 
     async fn enable_user(&self, request: Request<EnableUserRequest>) -> Result<Response<EnableUserResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let changed = self
             .users
             .set_disabled(&work.principal(), &work.message.user_id, false)
@@ -126,7 +117,7 @@ impl UserService for UserCalls {
         &self,
         request: Request<ChangePasswordRequest>,
     ) -> Result<Response<ChangePasswordResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let (principal, deadline) = (work.principal(), work.deadline);
         let ChangePasswordRequest {
             user_id,
@@ -145,7 +136,7 @@ impl UserService for UserCalls {
         &self,
         request: Request<SetPasswordRequest>,
     ) -> Result<Response<SetPasswordResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let (principal, deadline) = (work.principal(), work.deadline);
         let SetPasswordRequest { user_id, new_password } = work.message;
         self.users
@@ -158,7 +149,7 @@ impl UserService for UserCalls {
         &self,
         request: Request<BeginPasswordResetRequest>,
     ) -> Result<Response<BeginPasswordResetResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let begun = self.users.begin_reset(&work.principal(), &work.message.user_id).await?;
         Ok(Response::new(BeginPasswordResetResponse {
             reset_token: begun.token.expose().to_owned(),
@@ -170,7 +161,7 @@ impl UserService for UserCalls {
         &self,
         request: Request<CompletePasswordResetRequest>,
     ) -> Result<Response<CompletePasswordResetResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let (principal, deadline) = (work.principal(), work.deadline);
         let CompletePasswordResetRequest {
             reset_token,
@@ -189,7 +180,7 @@ impl UserService for UserCalls {
         &self,
         request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let sessions = self.sessions.list(&work.principal(), &work.message.user_id).await?;
         Ok(Response::new(ListSessionsResponse {
             sessions: sessions.into_iter().map(session).collect(),
@@ -200,7 +191,7 @@ impl UserService for UserCalls {
         &self,
         request: Request<Streaming<ImportUsersRequest>>,
     ) -> Result<Response<ImportUsersResponse>, Status> {
-        let work = self.desk.take(request)?;
+        let work = self.admission.admit(request)?;
         let principal = work.principal();
         // An invalid row is reported in the response. A failed stream ends the import with the error of the stream.
         let mut stream_error = None;

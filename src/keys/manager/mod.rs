@@ -20,7 +20,8 @@ use self::bootstrap::{initial_keys_event, missing_rows};
 use self::lookup::KeyLookup;
 use super::ring::{KeyRing, ListedKey};
 use super::seal::{MasterKeyring, UnsealError};
-use super::verify::{Policy, Verified, claimed, verify};
+use super::verified::VerifiedToken;
+use super::verify::{Policy, claimed, verify};
 use crate::clock::{Clock, ClockReading, UnixMillis};
 use crate::model::audit::Origin;
 use crate::model::{Algorithm, AuditEvent, AuditType, Error, InactiveReason, KeyId, Result, new_uuid};
@@ -188,7 +189,7 @@ impl Keys {
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE` if the key is unknown and the store cannot be reached: the token may be valid.
-    pub async fn verify(&self, token: &str, policy: &Policy) -> Result<Result<Verified, InactiveReason>> {
+    pub async fn verify(&self, token: &str, policy: &Policy) -> Result<Result<VerifiedToken, InactiveReason>> {
         let asked = self.parts.clock.monotonic();
         let verdict = verify(token, self.current().verifying(), policy, self.parts.clock.now());
         if verdict == Err(InactiveReason::UnknownKey)

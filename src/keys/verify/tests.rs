@@ -20,12 +20,12 @@ fn key() -> SigningKey {
     SigningKey::generate(Algorithm::EdDsa, &SystemEntropy).unwrap()
 }
 
-fn judge(token: &str, key: &SigningKey) -> Result<Verified, InactiveReason> {
+fn judge(token: &str, key: &SigningKey) -> Result<VerifiedToken, InactiveReason> {
     verify(token, &verifying([key]), &policy(), now())
 }
 
 /// The verdict on a token with this header and payload, rightly signed.
-fn verdict(header: &Value, payload: &Value, key: &SigningKey) -> Result<Verified, InactiveReason> {
+fn verdict(header: &Value, payload: &Value, key: &SigningKey) -> Result<VerifiedToken, InactiveReason> {
     judge(
         &signed(key, header.to_string().as_bytes(), payload.to_string().as_bytes()),
         key,
@@ -62,7 +62,7 @@ fn what_each_algorithm_signs_is_read_back() {
         let key = SigningKey::generate(algorithm, &SystemEntropy).unwrap();
         let said: Claims = serde_json::from_value(claims()).unwrap();
         let verified = judge(&key.sign(&said).unwrap(), &key).unwrap();
-        assert_eq!((verified.claims, &verified.key_id), (said, key.id()));
+        assert_eq!((&*verified.claims, &verified.key_id), (&said, key.id()));
     }
 }
 

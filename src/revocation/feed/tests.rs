@@ -10,11 +10,10 @@ use crate::secret::SystemEntropy;
 fn what_is_in_the_index_has_been_told() {
     const ROUNDS: usize = 20_000;
     let clock = Arc::new(SystemClock::new());
-    let config = FeedConfig {
+    let config = RevocationConfig {
         reconcile_interval: Duration::from_secs(1),
         max_staleness: Duration::from_secs(30),
         on_stale: OnStale::FailClosed,
-        timeout: Duration::from_secs(1),
     };
     let feed = Feed::new(clock.clone(), config);
     let now = clock.now();

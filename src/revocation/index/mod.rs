@@ -1,4 +1,4 @@
-//! The revocation index: everything that could concern an unexpired access token.
+//! The revocation index: all revocations that can concern an unexpired access token.
 
 mod rows;
 mod shards;
@@ -17,27 +17,28 @@ use crate::model::claims::MAX_ACCESS_TOKEN_TTL;
 use crate::model::revocation::{EpochSet, RevocationSubject};
 use crate::model::{ClientId, KeyId, Revocation, SessionId, Target, TokenId, UserId};
 
-/// The longest life of any access token, and what one that was being signed while its revocation was recorded may add.
+/// The longest life of an access token, plus the time that one may take that was being signed while its revocation was
+/// recorded.
 pub(super) const LONGEST_TOKEN: Duration = MAX_ACCESS_TOKEN_TTL.saturating_add(Duration::from_mins(1));
 
-/// How many parts [`Index::chunk`] gives.
+/// The number of parts of [`Index::chunk`].
 pub const CHUNKS: usize = SHARDS + 1;
 
-/// When no access token that `revocation` concerns can be unexpired any more.
+/// When every access token that `revocation` concerns has expired.
 #[must_use]
 pub fn retained_until(revocation: &Revocation) -> UnixMillis {
     revocation.expires.min(revocation.revoked.plus(LONGEST_TOKEN))
 }
 
-/// What is revoked. Entries are only ever added, until [`Index::sweep`] finds that they concern nothing any more.
+/// The revocations in force. Entries are only added, until [`Index::sweep`] removes those that concern no unexpired token.
 ///
-/// Look-ups take a read lock on one of 64 shards, and none at all at a level where nothing is revoked.
+/// A look-up takes a read lock on one of 64 shards, and no lock at a level where nothing is revoked.
 #[derive(Debug)]
 pub struct Index {
     tokens: Shards<Row>,
     sessions: Shards<Row>,
     users: Shards<EpochRow>,
-    /// Users' rows that keep a session. They never merge.
+    /// Users' revocations that keep a session. They are never merged.
     kept: RwLock<HashMap<Uuid, Vec<KeptRow>>>,
     kept_len: AtomicUsize,
     clients: RwLock<HashMap<ClientId, EpochRow>>,
@@ -122,9 +123,10 @@ impl Index {
         }
     }
 
-    /// Whether something revoked kills what stands on `revocation_subject`: the same answer as [`RevocationSubject::is_revoked_by`] over all rows.
+    /// Whether a revocation concerns `revocation_subject`: the same answer as [`RevocationSubject::is_revoked_by`] over all
+    /// revocations.
     #[must_use]
-    pub fn kills(&self, revocation_subject: &RevocationSubject) -> bool {
+    pub fn is_revoked(&self, revocation_subject: &RevocationSubject) -> bool {
         revocation_subject
             .tokens
             .iter()
@@ -134,7 +136,10 @@ impl Index {
                 .iter()
                 .any(|id| self.sessions.get(id.0).is_some())
             || revocation_subject.key.as_ref().is_some_and(|id| self.key_revoked(id))
-            || revocation_subject.epochs.iter().any(|standing| self.outlived(standing))
+            || revocation_subject
+                .epochs
+                .iter()
+                .any(|epochs| self.is_epoch_revoked(epochs))
     }
 
     /// Whether a signing key is revoked.
@@ -143,63 +148,63 @@ impl Index {
         self.keys_len.load(Ordering::Acquire) > 0 && self.keys.read().contains_key(id)
     }
 
-    fn outlived(&self, standing: &EpochSet) -> bool {
-        if standing.epochs.global < self.global_epoch.load(Ordering::Acquire) {
+    fn is_epoch_revoked(&self, party: &EpochSet) -> bool {
+        if party.epochs.global < self.global_epoch.load(Ordering::Acquire) {
             return true;
         }
         if self
             .clients
             .read()
-            .get(&standing.client)
-            .is_some_and(|row| standing.epochs.client < join(row.epoch))
+            .get(&party.client)
+            .is_some_and(|row| party.epochs.client < join(row.epoch))
         {
             return true;
         }
-        let Some(user) = standing.user else { return false };
+        let Some(user) = party.user else { return false };
         if self
             .users
             .get(user.0)
-            .is_some_and(|row| standing.epochs.user < join(row.epoch))
+            .is_some_and(|row| party.epochs.user < join(row.epoch))
         {
             return true;
         }
         self.kept_len.load(Ordering::Acquire) > 0
             && self.kept.read().get(&user.0).is_some_and(|rows| {
                 rows.iter()
-                    .any(|r| standing.epochs.user < r.epoch && standing.session.map(|s| s.0) != Some(r.keep))
+                    .any(|r| party.epochs.user < r.epoch && party.session.map(|s| s.0) != Some(r.keep))
             })
     }
 
-    /// Forgets what concerns nothing any more at `now`; how many entries it forgot. A shard at a time.
+    /// Removes the entries that concern no token that is unexpired at `now`, one shard at a time; returns how many.
     pub fn sweep(&self, now: UnixMillis) -> usize {
-        let mut forgotten = self.tokens.sweep(now) + self.sessions.sweep(now) + self.users.sweep(now);
+        let mut removed = self.tokens.sweep(now) + self.sessions.sweep(now) + self.users.sweep(now);
         let mut kept = self.kept.write();
         kept.retain(|_, rows| {
             let before = rows.len();
-            rows.retain(|r| r.row.alive(now));
+            rows.retain(|r| r.row.is_needed(now));
             self.kept_len.fetch_sub(before - rows.len(), Ordering::Release);
-            forgotten += before - rows.len();
+            removed += before - rows.len();
             !rows.is_empty()
         });
         drop(kept);
         let mut clients = self.clients.write();
-        forgotten += sweep(&mut clients, now);
+        removed += sweep(&mut clients, now);
         self.clients_len.store(clients.len(), Ordering::Release);
         drop(clients);
         let mut keys = self.keys.write();
-        forgotten += sweep(&mut keys, now);
+        removed += sweep(&mut keys, now);
         self.keys_len.store(keys.len(), Ordering::Release);
         drop(keys);
         let mut global = self.global.write();
-        if global.is_some_and(|row| !row.alive(now)) {
+        if global.is_some_and(|row| !row.is_needed(now)) {
             *global = None;
             self.global_epoch.store(i64::MIN, Ordering::Release);
-            forgotten += 1;
+            removed += 1;
         }
-        forgotten
+        removed
     }
 
-    /// How many entries it holds.
+    /// The number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.tokens.len()
@@ -217,8 +222,8 @@ impl Index {
         self.len() == 0
     }
 
-    /// What it holds, a part at a time: parts 0 to [`CHUNKS`] − 1, some of them empty. A user's rows without a kept
-    /// session are merged into the one with the largest epoch, which kills the same.
+    /// One part of the entries: parts 0 to [`CHUNKS`] − 1, some of them empty. A user's revocations without a kept session
+    /// are merged into the one with the largest epoch, which revokes the same tokens.
     #[must_use]
     pub fn chunk(&self, n: usize) -> Vec<Revocation> {
         let mut rows = Vec::new();

@@ -1,4 +1,4 @@
-//! How entries are packed: a million of them must stay small.
+//! The packed form of the entries: a million of them must stay small.
 
 use std::collections::HashMap;
 
@@ -73,7 +73,7 @@ pub(super) struct KeptRow {
 pub(super) trait Expires {
     fn row(&self) -> &Row;
 
-    fn alive(&self, now: UnixMillis) -> bool {
+    fn is_needed(&self, now: UnixMillis) -> bool {
         let expires = UnixMillis(i64::from(self.row().expires) * 60_000);
         expires.min(UnixMillis(join(self.row().revoked)).plus(LONGEST_TOKEN)) >= now
     }
@@ -117,7 +117,7 @@ pub(super) fn sweep<K: std::hash::Hash + Eq, V: Expires, S: std::hash::BuildHash
     now: UnixMillis,
 ) -> usize {
     let before = map.len();
-    map.retain(|_, value| value.alive(now));
+    map.retain(|_, value| value.is_needed(now));
     if map.len() * 4 < map.capacity() {
         map.shrink_to_fit();
     }

@@ -1,4 +1,4 @@
-//! A map that many cores read while one writes.
+//! A map that many threads read while one writes.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
@@ -10,10 +10,10 @@ use uuid::Uuid;
 use super::rows::{Expires, put, sweep};
 use crate::clock::UnixMillis;
 
-/// How many shards a map is cut into.
+/// The number of shards of a map.
 pub(super) const SHARDS: usize = 64;
 
-/// A map by UUID, cut into shards so that writers and readers seldom meet.
+/// A map by UUID, in shards so that readers seldom wait for a writer.
 #[derive(Debug)]
 pub(super) struct Shards<V> {
     maps: Box<[RwLock<HashMap<Uuid, V>>]>,
@@ -33,7 +33,7 @@ impl<V> Default for Shards<V> {
 
 impl<V: Copy + Expires> Shards<V> {
     fn shard(&self, id: Uuid) -> &RwLock<HashMap<Uuid, V>> {
-        #[expect(clippy::cast_possible_truncation, reason = "any six bits will do")]
+        #[expect(clippy::cast_possible_truncation, reason = "any six bits are good enough")]
         let n = self.hasher.hash_one(id) as usize % SHARDS;
         &self.maps[n]
     }
@@ -54,9 +54,9 @@ impl<V: Copy + Expires> Shards<V> {
     }
 
     pub(super) fn sweep(&self, now: UnixMillis) -> usize {
-        let forgotten = self.maps.iter().map(|shard| sweep(&mut shard.write(), now)).sum();
-        self.len.fetch_sub(forgotten, Ordering::Release);
-        forgotten
+        let removed = self.maps.iter().map(|shard| sweep(&mut shard.write(), now)).sum();
+        self.len.fetch_sub(removed, Ordering::Release);
+        removed
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,4 +1,4 @@
-//! The index against the one definition of *dead*.
+//! The index gives the same answers as the definition of *revoked* in the model.
 
 use proptest::prelude::*;
 
@@ -90,9 +90,9 @@ proptest! {
             copy.insert(&row);
         }
         for revocation_subject in &asked {
-            let dead = rows.iter().any(|row| revocation_subject.is_revoked_by(row));
-            prop_assert_eq!(index.kills(revocation_subject), dead);
-            prop_assert_eq!(copy.kills(revocation_subject), dead);
+            let revoked = rows.iter().any(|row| revocation_subject.is_revoked_by(row));
+            prop_assert_eq!(index.is_revoked(revocation_subject), revoked);
+            prop_assert_eq!(copy.is_revoked(revocation_subject), revoked);
         }
         for row in &rows {
             prop_assert!(!index.insert(row), "a row that is known is not new");

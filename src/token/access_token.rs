@@ -1,56 +1,35 @@
-//! Making an access token.
+//! Signing access tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Tokens;
-use crate::clock::UnixMillis;
+use crate::clock::{Clock, UnixMillis};
+use crate::config::Tokens as TokenConfig;
+use crate::keys::manager::Keys;
 use crate::keys::ring::KeyRing;
 use crate::model::{Actor, Claims, ClientId, Error, Result, SessionId, TokenEpochs, TokenId, User, UserId};
-use crate::secret::{SecretText, random};
+use crate::revocation::Feed;
+use crate::secret::{Entropy, SecretText, random};
 
-/// The largest token that is made, in bytes: with room to spare below the 4 KiB that are verified, and below what
-/// proxies take as a header.
+/// The largest token that is issued, in bytes. Verifiers accept 4 KiB, and proxies accept a header of this length.
 const MAX_TOKEN: usize = 3584;
 
-/// Tokens just made.
-#[derive(Debug)]
-pub struct IssuedTokens {
-    /// The access token.
-    pub access: IssuedAccessToken,
-    /// The refresh token; none for a machine or an exchange.
-    pub refresh: Option<IssuedRefreshToken>,
-}
-
-/// An access token just made.
+/// An issued access token.
 #[derive(Debug)]
 pub struct IssuedAccessToken {
     /// The JWT.
     pub token: SecretText,
     /// When it expires.
     pub expires: UnixMillis,
-    /// When a client does well to refresh: between 70 and 85 % of its life.
+    /// When a client should refresh: after 70 to 85 % of the token's life.
     pub refresh_after: UnixMillis,
-    /// What it may do.
+    /// Its scopes.
     pub scope: Vec<String>,
-    /// Whom it is for.
+    /// Its audiences.
     pub audience: Vec<String>,
 }
 
-/// The refresh token of a session.
-#[derive(Debug)]
-pub struct IssuedRefreshToken {
-    /// The refresh token.
-    pub token: SecretText,
-    /// The session.
-    pub session: SessionId,
-    /// When the session ends unless it is refreshed.
-    pub expires: UnixMillis,
-    /// When the session ends whatever happens.
-    pub session_expires: UnixMillis,
-}
-
-/// What an access token is to say.
+/// The content of an access token that is to be issued.
 #[derive(Debug)]
 pub(super) struct AccessTokenInput {
     pub(super) sub: String,
@@ -62,11 +41,11 @@ pub(super) struct AccessTokenInput {
     pub(super) act: Option<Box<Actor>>,
     pub(super) root: Option<TokenId>,
     pub(super) ttl: Duration,
-    /// The token does not outlive this.
-    pub(super) ceiling: UnixMillis,
+    /// The latest expiry, whatever `ttl` says.
+    pub(super) expires_at_most: UnixMillis,
 }
 
-/// What a token says of a person.
+/// The claims about a user.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SubjectClaims {
     pub(super) session: Option<SessionId>,
@@ -76,7 +55,7 @@ pub(super) struct SubjectClaims {
 }
 
 impl SubjectClaims {
-    /// What a token of this session says of its user, as the user is now.
+    /// The claims about the user of a session, with the user's present roles and attributes.
     pub(super) fn of(user: &User, session: SessionId, created: UnixMillis) -> Self {
         Self {
             session: Some(session),
@@ -87,12 +66,34 @@ impl SubjectClaims {
     }
 }
 
-impl Tokens {
-    /// Signs an access token with the ACTIVE key. `INVALID_REQUEST` if it would be too large.
-    pub(super) async fn mint(&self, token_input: AccessTokenInput) -> Result<IssuedAccessToken> {
+/// Signs access tokens with the ACTIVE key.
+pub struct AccessTokenSigner {
+    /// The key ring.
+    pub keys: Arc<Keys>,
+    /// The revocations: a key that was revoked must not sign, even before the ring is loaded again.
+    pub feed: Arc<Feed>,
+    /// The clock for `iat` and `exp`.
+    pub clock: Arc<dyn Clock>,
+    /// The randomness for `jti` and jitter.
+    pub entropy: Arc<dyn Entropy>,
+    /// Issuer and jitter.
+    pub config: Arc<TokenConfig>,
+}
+
+impl std::fmt::Debug for AccessTokenSigner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessTokenSigner")
+            .field("issuer", &self.config.issuer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AccessTokenSigner {
+    /// Signs an access token. `INVALID_REQUEST` if it would be too large.
+    pub(super) async fn sign(&self, input: AccessTokenInput) -> Result<IssuedAccessToken> {
         let ring = self.signing_ring().await?;
         let now = self.clock.now();
-        let claims = self.claims(token_input, now);
+        let claims = self.claims(input, now);
         let key = ring.active().ok_or_else(|| Error::internal("no active signing key"))?;
         let token = SecretText::new(key.sign(&claims)?);
         if token.expose().len() > MAX_TOKEN {
@@ -100,7 +101,7 @@ impl Tokens {
         }
         let expires = UnixMillis::from_secs(claims.exp);
         let life = expires.since(now);
-        let refresh_after = now.plus(life.mul_f64(0.70 + 0.15 * self.unit()));
+        let refresh_after = now.plus(life.mul_f64(0.70 + 0.15 * self.random_unit()));
         Ok(IssuedAccessToken {
             token,
             expires,
@@ -110,16 +111,21 @@ impl Tokens {
         })
     }
 
-    /// How many bytes of its payload a token would leave to scopes and audiences, of which `token_input` has none yet.
-    pub(super) async fn room(&self, token_input: AccessTokenInput) -> Result<u32> {
+    /// How many bytes of the payload are left for the scopes and audiences of a token that has none yet.
+    pub(super) async fn max_claims_bytes(&self, input: AccessTokenInput) -> Result<u32> {
         let ring = self.signing_ring().await?;
         let key = ring.active().ok_or_else(|| Error::internal("no active signing key"))?;
-        let claims = self.claims(token_input, self.clock.now());
-        let said = serde_json::to_vec(&claims).map_err(Error::internal)?.len();
-        u32::try_from(key.payload_within(MAX_TOKEN).saturating_sub(said)).map_err(Error::internal)
+        let claims = self.claims(input, self.clock.now());
+        let used = serde_json::to_vec(&claims).map_err(Error::internal)?.len();
+        u32::try_from(key.payload_within(MAX_TOKEN).saturating_sub(used)).map_err(Error::internal)
     }
 
-    fn claims(&self, token_input: AccessTokenInput, now: UnixMillis) -> Claims {
+    /// Refuses to issue anything while this machine's clock differs too much from the store's. `STORE_UNAVAILABLE`.
+    pub(super) fn check_skew(&self) -> Result<()> {
+        self.feed.check_skew()
+    }
+
+    fn claims(&self, input: AccessTokenInput, now: UnixMillis) -> Claims {
         let AccessTokenInput {
             sub,
             client,
@@ -130,8 +136,8 @@ impl Tokens {
             act,
             root,
             ttl,
-            ceiling,
-        } = token_input;
+            expires_at_most,
+        } = input;
         let person = person.unwrap_or_default();
         Claims {
             iss: self.config.issuer.clone(),
@@ -139,7 +145,7 @@ impl Tokens {
             aud: audience,
             client_id: client,
             iat: now.secs(),
-            exp: now.plus(self.jittered(ttl)).secs().min(ceiling.secs()),
+            exp: now.plus(self.with_jitter(ttl)).secs().min(expires_at_most.secs()),
             nbf: None,
             jti: TokenId::generate(now, &*self.entropy),
             scope,
@@ -153,7 +159,7 @@ impl Tokens {
         }
     }
 
-    /// The ring to sign with: loaded lately, and not with a key that was revoked since.
+    /// The key ring, loaded recently, whose ACTIVE key is not revoked.
     async fn signing_ring(&self) -> Result<Arc<KeyRing>> {
         let ring = self.keys.fresh().await?;
         if ring.active_id().is_some_and(|id| self.feed.index().key_revoked(id)) {
@@ -163,29 +169,24 @@ impl Tokens {
         Ok(ring)
     }
 
-    /// `ttl`, shortened by up to the configured part of it: jitter only shortens.
-    fn jittered(&self, ttl: Duration) -> Duration {
-        ttl.mul_f64(1.0 - self.config.access_jitter * self.unit())
+    /// `ttl`, shortened by a random part of it up to the configured one.
+    fn with_jitter(&self, ttl: Duration) -> Duration {
+        ttl.mul_f64(1.0 - self.config.access_jitter * self.random_unit())
     }
 
     /// A random number from 0 to 1.
-    fn unit(&self) -> f64 {
+    fn random_unit(&self) -> f64 {
         f64::from(u32::from_be_bytes(random(&*self.entropy))) / f64::from(u32::MAX)
-    }
-
-    /// Refuses to make or move anything while this machine's clock is far from the store's.
-    pub(super) fn check_skew(&self) -> Result<()> {
-        self.feed.check_skew()
     }
 }
 
-/// What is asked for does not fit into one token.
+/// The error for a token that would be too large.
 pub(super) fn too_large() -> Error {
     Error::invalid("scope", "the access token would be larger than 3.5 KiB; ask for less")
         .because("scopes, audiences, roles and attributes together are too large")
 }
 
-/// The subject of a person's tokens.
+/// The `sub` of a user's tokens.
 pub(super) fn subject(user: UserId) -> String {
     user.to_string()
 }

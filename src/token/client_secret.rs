@@ -1,48 +1,73 @@
-//! Issue with a client's secret: a machine's own token (RFC 6749 §4.4).
+//! Issuing a client's own token for its secret (RFC 6749 §4.4).
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Tokens;
-use super::allowed::may_use;
-use super::mint::{AccessTokenInput, IssuedTokens};
+use super::IssuedTokens;
+use super::access_token::{AccessTokenInput, AccessTokenSigner};
+use super::audit::AuditWriter;
+use super::client_limits::ClientLimits;
+use super::permissions::{check_requested, may_use};
 use crate::clock::UnixMillis;
+use crate::config::Tokens as TokenConfig;
 use crate::model::audit::Outcome;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
 use crate::model::{AuditType, Caller, ClientId, Error, ErrorKind, Grant, Result, TokenEpochs};
 use crate::secret::{SecretText, same, sha256};
-use crate::store::MachineLogin;
+use crate::store::{ClientStore, MachineLogin};
+use crate::throttle::Throttle;
 
-/// The longest client secret that is looked at, in bytes.
+/// The longest client secret that is checked, in bytes.
 const MAX_SECRET: usize = 256;
 
-/// A client's own login.
+/// A client's login with its secret.
 #[derive(Debug)]
-pub struct MachineRequest {
-    /// Which; empty means the default one.
+pub struct ClientSecretRequest {
+    /// The client; empty means the default one.
     pub client_id: String,
     /// Its secret.
     pub secret: SecretText,
-    /// Asked for; empty means the configuration's.
+    /// The requested audiences; empty means the configured default.
     pub audience: Vec<String>,
-    /// Asked for; empty means the client's.
+    /// The requested scopes; empty means the client's.
     pub scope: Vec<String>,
-    /// How long the caller waits: a moment of the clock's monotonic time.
+    /// Until when the caller waits, by the monotonic clock.
     pub deadline: Duration,
 }
 
-impl Tokens {
-    /// Issues a client's own token. Unknown client and wrong secret are one answer.
-    pub async fn issue_with_secret(&self, caller: &Caller, request: MachineRequest) -> Result<IssuedTokens> {
+/// Issues the own tokens of clients.
+pub struct ClientSecretIssuer {
+    /// Clients with their secrets.
+    pub clients: Arc<dyn ClientStore>,
+    /// Counts failed attempts.
+    pub throttle: Arc<Throttle>,
+    /// Signs the token.
+    pub signer: Arc<AccessTokenSigner>,
+    /// The audit trail.
+    pub audit: AuditWriter,
+    /// The configured lifetimes and audiences.
+    pub config: Arc<TokenConfig>,
+}
+
+impl std::fmt::Debug for ClientSecretIssuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientSecretIssuer")
+    }
+}
+
+impl ClientSecretIssuer {
+    /// Issues a client's own token. An unknown client and a wrong secret get the same answer.
+    pub async fn issue(&self, caller: &Caller, request: ClientSecretRequest) -> Result<IssuedTokens> {
         let client_id = ClientId::parse_or_default(&request.client_id, "client_id")?;
         if request.secret.is_empty() || request.secret.expose().len() > MAX_SECRET {
             return Err(Error::invalid("client_secret.secret", "must be 1-256 bytes"));
         }
         let scope = parse_scopes(&request.scope, "scope")?;
         let audience = parse_audiences(&request.audience, "audience")?;
-        self.check_skew()?;
+        self.signer.check_skew()?;
         let attempt = self.throttle.client_login(&caller.origin.ip_address);
         let reservation = self.throttle.reserve(&attempt, request.deadline).await?;
-        let login = match self.durable.machine_login(&client_id).await {
+        let login = match self.clients.machine_login(&client_id).await {
             Ok(login) => login,
             Err(error) => {
                 reservation.cancel().await;
@@ -55,19 +80,20 @@ impl Tokens {
             epochs,
         } = login;
         let presented = sha256(request.secret.expose().as_bytes());
-        // Every hash is compared: which of two secrets it was is nobody's business.
-        let known = secret_hashes
+        // Every hash is compared, so that the time does not tell which of two secrets it was.
+        let matches = secret_hashes
             .iter()
-            .fold(false, |known, hash| known | same(hash, &presented));
+            .fold(false, |matches, hash| matches | same(hash, &presented));
         let event = self
+            .audit
             .event(AuditType::TokenIssued, &client_id, caller)
-            .with_client(&client_id);
-        let event = event.with_detail("grant", Grant::ClientSecret.as_str());
-        let Some(client) = client.filter(|_| known) else {
+            .with_client(&client_id)
+            .with_detail("grant", Grant::ClientSecret.as_str());
+        let Some(client) = client.filter(|_| matches) else {
             reservation.fail().await;
             let mut event = event.with_outcome(Outcome::Denied);
             AuditType::TokenIssueFailed.as_str().clone_into(&mut event.kind);
-            self.audit_best_effort(&event).await;
+            self.audit.append_best_effort(&event).await;
             return Err(ErrorKind::InvalidCredentials.into());
         };
         reservation.succeed().await;
@@ -78,9 +104,10 @@ impl Tokens {
             scope
         };
         let allowed = Allowed::scopes_of_machine(&client.scopes);
-        let (scope, audience) = self.granted(&client, &allowed, scope, audience)?;
+        let (scope, audience) = check_requested(&client, &self.config, &allowed, scope, audience)?;
         let access = self
-            .mint(AccessTokenInput {
+            .signer
+            .sign(AccessTokenInput {
                 sub: client.id.to_string(),
                 client: client.id.clone(),
                 scope,
@@ -92,11 +119,11 @@ impl Tokens {
                 person: None,
                 act: None,
                 root: None,
-                ttl: self.config.access_ttl(&client),
-                ceiling: UnixMillis(i64::MAX),
+                ttl: ClientLimits::of(&client, &self.config).access_ttl,
+                expires_at_most: UnixMillis(i64::MAX),
             })
             .await?;
-        self.durable.append_audit(&event).await?;
+        self.audit.append(&event).await?;
         Ok(IssuedTokens { access, refresh: None })
     }
 }

@@ -1,0 +1,144 @@
+//! The keys and revocations of the service, as its feed tells them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::follow::follow;
+use crate::client::Client;
+use crate::clock::{Clock, UnixMillis};
+use crate::keys::verifying::VerifyingKeys;
+use crate::model::{Error, ErrorKind, Result};
+use crate::revocation::Index;
+use crate::validator::TrustState;
+
+/// Follows the keys and revocations of a service. Dropping it ends that.
+#[derive(Debug)]
+pub struct TrustFollower {
+    trust: Arc<FollowedTrust>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl TrustFollower {
+    /// Starts to follow the service through `client`. Answers are given while the last heartbeat is at most `max_staleness`
+    /// old. Call it within a tokio runtime.
+    #[must_use]
+    pub fn start(client: Client, max_staleness: Duration) -> Self {
+        let trust = Arc::new(FollowedTrust {
+            clock: client.clock().clone(),
+            max_staleness,
+            keys: ArcSwap::default(),
+            keys_version: AtomicU64::new(0),
+            index: ArcSwap::default(),
+            freshness: ArcSwapOption::empty(),
+            ready: watch::channel(false).0,
+        });
+        let task = tokio::spawn(follow(client, Arc::clone(&trust)));
+        Self {
+            trust,
+            _task: AbortOnDropHandle::new(task),
+        }
+    }
+
+    /// Waits until the first snapshot is complete.
+    pub async fn ready(&self) {
+        // The sender lives in `self`, so the channel cannot close while this waits.
+        drop(self.trust.ready.subscribe().wait_for(|ready| *ready).await);
+    }
+
+    /// Whether the first snapshot is complete.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        *self.trust.ready.borrow()
+    }
+
+    /// How old the knowledge of revocations is; none before the first snapshot.
+    #[must_use]
+    pub fn staleness(&self) -> Option<Duration> {
+        let trust = &self.trust;
+        let freshness = trust.freshness.load();
+        Some(freshness.as_ref()?.age(trust.clock.monotonic(), trust.clock.now()))
+    }
+}
+
+impl TrustState for TrustFollower {
+    fn keys_version(&self) -> u64 {
+        self.trust.keys_version.load(Ordering::Acquire)
+    }
+
+    fn keys(&self) -> (Arc<VerifyingKeys>, u64) {
+        // In this order: see `FollowedTrust::set_keys`.
+        let version = self.keys_version();
+        (self.trust.keys.load_full(), version)
+    }
+
+    fn with_index<R>(&self, read: impl FnOnce(&Index) -> R) -> R {
+        read(&self.trust.index.load())
+    }
+
+    fn as_of(&self, now: UnixMillis) -> Result<UnixMillis> {
+        let freshness = self.trust.freshness.load();
+        match freshness.as_ref() {
+            Some(freshness) if freshness.age(self.trust.clock.monotonic(), now) <= self.trust.max_staleness => {
+                Ok(freshness.as_of)
+            }
+            Some(_) => Err(stale().because("the last heartbeat is too old")),
+            None => Err(stale().because("the first snapshot is not complete")),
+        }
+    }
+}
+
+/// What the feed has told so far.
+#[derive(Debug)]
+pub(super) struct FollowedTrust {
+    pub(super) clock: Arc<dyn Clock>,
+    max_staleness: Duration,
+    keys: ArcSwap<VerifyingKeys>,
+    keys_version: AtomicU64,
+    pub(super) index: ArcSwap<Index>,
+    freshness: ArcSwapOption<Freshness>,
+    ready: watch::Sender<bool>,
+}
+
+impl FollowedTrust {
+    /// Replaces the key set. The keys come first: a token that is verified under the new keys and the old version is only
+    /// verified again, while one under the old keys and the new version would be kept.
+    pub(super) fn set_keys(&self, keys: VerifyingKeys) {
+        self.keys.store(Arc::new(keys));
+        self.keys_version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Notes a heartbeat: from the first one on, answers can be given.
+    pub(super) fn set_freshness(&self, freshness: Freshness) {
+        self.freshness.store(Some(Arc::new(freshness)));
+        self.ready.send_replace(true);
+    }
+}
+
+/// What the last heartbeat said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Freshness {
+    /// Every revocation that was acknowledged before this moment of the service's clock is known.
+    pub(super) as_of: UnixMillis,
+    /// Its age on arrival, by the service's clocks.
+    pub(super) age_on_arrival: Duration,
+    /// When it arrived, by the monotonic clock.
+    pub(super) arrived: Duration,
+    /// When it arrived, by the wall clock: the monotonic clock of a suspended machine may stand still.
+    pub(super) arrived_wall: UnixMillis,
+}
+
+impl Freshness {
+    fn age(&self, monotonic: Duration, now: UnixMillis) -> Duration {
+        let since = monotonic.saturating_sub(self.arrived).max(now.since(self.arrived_wall));
+        self.age_on_arrival + since
+    }
+}
+
+fn stale() -> Error {
+    Error::from(ErrorKind::RevocationsStale).retry_after(Duration::from_secs(1))
+}

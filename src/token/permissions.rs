@@ -1,0 +1,98 @@
+//! What a caller may request: grant, scopes and audiences.
+
+use crate::config::Tokens as TokenConfig;
+use crate::model::grant::Allowed;
+use crate::model::scope::{CallerScope, has_caller_prefix};
+use crate::model::{Caller, Client, ClientId, Error, ErrorKind, Grant, Identity, Result, SessionContext};
+
+/// Checks the requested scopes and audiences against the allowed ones, and fills in the audience if none is requested.
+pub(super) fn check_requested(
+    client: &Client,
+    config: &TokenConfig,
+    allowed_scopes: &Allowed,
+    scope: Vec<String>,
+    audience: Vec<String>,
+) -> Result<(Vec<String>, Vec<String>)> {
+    // A `countersign:*` scope that does not exist is granted to no client, not even to an administrator.
+    let exists = |name: &String| !has_caller_prefix(name) || CallerScope::parse(name).is_some();
+    if let Some(refused) = scope
+        .iter()
+        .position(|name| !(allowed_scopes.allows(name) && exists(name)))
+    {
+        return Err(not_allowed(ErrorKind::ScopeNotAllowed, "scope", refused));
+    }
+    let has_own_scope = scope.iter().any(|name| has_caller_prefix(name));
+    let audience = match (audience.is_empty(), has_own_scope) {
+        (true, true) => vec![config.caller_audience.clone()],
+        (true, false) => vec![config.default_audience.clone()],
+        (false, _) => audience,
+    };
+    // Every service of the audience holds the token: none of them may use it at Countersign.
+    if has_own_scope && audience != [config.caller_audience.as_str()] {
+        return Err(Error::at(
+            ErrorKind::AudienceNotAllowed,
+            "audience",
+            "a token with countersign:* scopes is for Countersign alone",
+        ));
+    }
+    let allowed_audiences = allowed_audiences(client, config);
+    // A `countersign:*` scope implies the audience.
+    let refused = audience
+        .iter()
+        .position(|name| !(has_own_scope || allowed_audiences.allows(name)));
+    if let Some(refused) = refused {
+        return Err(not_allowed(ErrorKind::AudienceNotAllowed, "audience", refused));
+    }
+    Ok((scope, audience))
+}
+
+/// The audiences of the client's tokens. A client without a list may request the default audience.
+pub(super) fn allowed_audiences(client: &Client, config: &TokenConfig) -> Allowed {
+    let mut allowed = Allowed::audiences(&client.audiences);
+    if client.audiences.is_empty() {
+        allowed.names.push(config.default_audience.clone());
+    }
+    allowed
+}
+
+/// Checks that `caller` may log users in at `client`: at any client with `countersign:issue`, else only at itself, with its
+/// own token.
+pub(super) fn may_log_in_at(caller: &Caller, client: &ClientId) -> Result<()> {
+    let own = matches!(&caller.identity, Identity::Machine { client: own } if own == client);
+    if own || caller.has(CallerScope::Issue) {
+        Ok(())
+    } else {
+        Err(caller.refusal().into())
+    }
+}
+
+/// The address that a login comes from: the user's, if a caller that may log users in states it, else the peer's.
+pub(super) fn source<'a>(caller: &'a Caller, context: &'a SessionContext) -> &'a str {
+    if may_state_address(caller) && !context.ip_address.is_empty() {
+        &context.ip_address
+    } else {
+        &caller.origin.ip_address
+    }
+}
+
+/// Whether this caller's statement of a user's address is accepted.
+pub(super) fn may_state_address(caller: &Caller) -> bool {
+    caller.is_authenticated() && caller.has(CallerScope::Issue)
+}
+
+/// Checks that the client may get tokens by this grant. The client or its user is authenticated already.
+pub(super) fn may_use(client: &Client, grant: Grant) -> Result<()> {
+    if client.disabled {
+        return Err(ErrorKind::ClientDisabled.into());
+    }
+    if client.may(grant) {
+        Ok(())
+    } else {
+        Err(ErrorKind::GrantNotAllowed.into())
+    }
+}
+
+/// The error for the element of `field` at `index`.
+pub(super) fn not_allowed(kind: ErrorKind, field: &'static str, index: usize) -> Error {
+    Error::at(kind, format!("{field}[{index}]"), "not allowed")
+}

@@ -1,0 +1,115 @@
+//! Recording a revocation: the durable record first (that is the acknowledgement), then the live session, then the
+//! announcement.
+//!
+//! A crash after the record leaves the revocation in force: Refresh asks the record, and every replica reconciles with
+//! it. Nothing after the record can fail the call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::Instrument as _;
+
+use crate::clock::UnixMillis;
+use crate::model::revocation::RevocationSubject;
+use crate::model::{AuditEvent, Error, Result, SessionId, Target, UserId};
+use crate::revocation::{Feed, RevocationPublisher};
+use crate::store::{Expiry, NewRevocation, Recorded, RevocationStore, SessionStore};
+
+/// Records revocations and publishes them.
+pub struct RevocationRecorder {
+    /// The durable record.
+    pub store: Arc<dyn RevocationStore>,
+    /// The live sessions.
+    pub sessions: Arc<dyn SessionStore>,
+    /// What follows the record.
+    pub publisher: Arc<RevocationPublisher>,
+    /// This replica's index.
+    pub feed: Arc<Feed>,
+    /// The tolerated clock difference: an expired access token is accepted for this long.
+    pub leeway: Duration,
+}
+
+impl std::fmt::Debug for RevocationRecorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RevocationRecorder")
+    }
+}
+
+impl RevocationRecorder {
+    /// Records a revocation and publishes it if it is new; how many live sessions are known to have ended.
+    pub(super) async fn revoke(&self, target: Target, expires: Expiry, event: AuditEvent) -> Result<u32> {
+        let recorded = self.record(target, expires, event).await?;
+        Ok(if recorded.new { self.publish(&recorded).await } else { 0 })
+    }
+
+    /// Records the end of one user's session, ends it and publishes that; whether it was alive until then.
+    pub(super) async fn revoke_session(
+        &self,
+        subject: &RevocationSubject,
+        (user, session): (UserId, SessionId),
+        expires: Expiry,
+        event: AuditEvent,
+    ) -> Result<bool> {
+        let revoked_before = self.feed.index().is_revoked(subject);
+        let recorded = self.record(Target::Session(session), expires, event).await?;
+        let ended = self.end_live(user, session).await;
+        self.publish(&recorded).await;
+        // Another revocation may have ended the session and left its record in the store of sessions.
+        Ok(ended && recorded.new && !revoked_before)
+    }
+
+    /// Records and publishes the end of a session whose record the store of sessions has replaced already.
+    pub(super) async fn record_session_end(
+        &self,
+        session: SessionId,
+        expires: UnixMillis,
+        event: &AuditEvent,
+    ) -> Result<Recorded> {
+        // The last access token may be accepted for the leeway longer.
+        let expires = Expiry::At(expires.plus(self.leeway));
+        let recorded = self.record(Target::Session(session), expires, event.clone()).await?;
+        self.publish(&recorded).await;
+        Ok(recorded)
+    }
+
+    /// Records and publishes the end of a session, and ends it.
+    pub(super) async fn end_session(
+        &self,
+        user: UserId,
+        session: SessionId,
+        expires: UnixMillis,
+        event: &AuditEvent,
+    ) -> Result<()> {
+        self.record_session_end(session, expires, event).await?;
+        self.end_live(user, session).await;
+        Ok(())
+    }
+
+    /// Records a revocation in a task of its own, so that a cancelled call does not leave it half done. Waits for it.
+    async fn record(&self, target: Target, expires: Expiry, event: AuditEvent) -> Result<Recorded> {
+        let (store, feed) = (Arc::clone(&self.store), Arc::clone(&self.feed));
+        let record = async move {
+            let recorded = store.revoke(&NewRevocation { target, expires }, &event).await?;
+            if let Some(revocation) = &recorded.revocation {
+                feed.note(revocation);
+            }
+            Ok(recorded)
+        };
+        let task = tokio::spawn(record.in_current_span());
+        task.await.map_err(Error::internal)?
+    }
+
+    async fn publish(&self, recorded: &Recorded) -> u32 {
+        match &recorded.revocation {
+            Some(revocation) => self.publisher.publish(revocation).await,
+            None => 0,
+        }
+    }
+
+    async fn end_live(&self, user: UserId, session: SessionId) -> bool {
+        self.sessions.end(user, session).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, %session, "cannot end a live session; its next use ends it");
+            false
+        })
+    }
+}
