@@ -21,7 +21,7 @@ use crate::clock::UnixMillis;
 use crate::config::{Config, Listen};
 use crate::grpc::connection::GrpcHandler;
 use crate::grpc::health::{ComponentHealth, Health};
-use crate::grpc::layers::{Deadlines, Pipeline, PipelineParts, RequestIds};
+use crate::grpc::layers::{Deadlines, Pipeline, RequestIds};
 use crate::grpc::policy::{OptionalServices, Policy};
 use crate::http::{self, ForwardAuth, HttpHandler, Metadata, SidePortData};
 use crate::listener::{self, Limits, connection_cap};
@@ -102,17 +102,17 @@ pub async fn serve(
         ext_authz: config.gateway.ext_authz,
     };
     let services = grpc::services(&app, health_service, optional)?;
-    let pipeline = Arc::new(Pipeline::new(PipelineParts {
-        routes: Box::new(services),
-        authenticator: Arc::new(CallerAuthenticator::new(app.clone(), &config.server)?),
-        policy: Policy::new(optional),
-        deadlines: Deadlines {
+    let pipeline = Arc::new(Pipeline::new(
+        Box::new(services),
+        Arc::new(CallerAuthenticator::new(app.clone(), &config.server)?),
+        Policy::new(optional),
+        Deadlines {
             default: config.server.default_deadline,
             max: config.server.max_deadline,
         },
-        ids: RequestIds::new(&*app.stores.entropy),
-        stop: stop.clone(),
-    }));
+        RequestIds::new(&*app.stores.entropy),
+        stop.clone(),
+    ));
     background.spawn(watch_health(
         app.clone(),
         pipeline.clone(),

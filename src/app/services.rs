@@ -10,7 +10,7 @@ use crate::account::{AuditTrail, Clients, Sessions, Users};
 use crate::config::{self, Config, Registration};
 use crate::gateway::cookie::{CookieNames, SameSite};
 use crate::gateway::{Gateway, GatewayConfig};
-use crate::keys::manager::{Keys, KeysConfig, KeysParts};
+use crate::keys::manager::{Keys, KeysConfig, KeyVault};
 use crate::keys::seal::MasterKeyring;
 use crate::keys::verify::Policy;
 use crate::model::audit::Origin;
@@ -268,7 +268,7 @@ impl App {
 }
 
 async fn open_keys(config: &Config, stores: &Stores, master: Arc<MasterKeyring>) -> Result<Keys> {
-    let parts = KeysParts {
+    let vault = KeyVault {
         store: stores.durable.clone(),
         master,
         clock: stores.clock.clone(),
@@ -284,9 +284,9 @@ async fn open_keys(config: &Config, stores: &Stores, master: Arc<MasterKeyring>)
         pepper: config.password.pepper,
     };
     match stores.access {
-        Access::Serve => Keys::start(parts, keys).await,
+        Access::Serve => Keys::start(vault, keys).await,
         // A command is not a replica: it signs nothing, no caller waits for it, and its configuration may differ.
-        Access::Beside => Keys::open(parts, keys).await,
+        Access::Beside => Keys::open(vault, keys).await,
     }
 }
 

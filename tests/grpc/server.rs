@@ -9,8 +9,8 @@ use std::time::Duration;
 use countersign::grpc::connection::GrpcHandler;
 use countersign::grpc::health::{ComponentHealth, Health};
 use countersign::grpc::layers::{
-    Authentication, Authenticator, Call, Credential, Deadlines, Pipeline, PipelineParts, RequestBody, RequestIds,
-    ResponseFuture, Routes,
+    Authentication, Authenticator, Call, Credential, Deadlines, Pipeline, RequestBody, RequestIds, ResponseFuture,
+    Routes,
 };
 use countersign::grpc::policy::{Method, OptionalServices, Policy};
 use countersign::listener::{Limits, PeerName, Security};
@@ -96,17 +96,17 @@ impl Server {
                 revocations: true,
             })
             .await;
-        let pipeline = Pipeline::new(PipelineParts {
-            routes: Box::new(TestRoutes::new(observed.clone(), health_server)),
-            authenticator: Arc::new(AuthenticatorByName(observed.clone())),
-            policy: Policy::new(OptionalServices {
+        let pipeline = Pipeline::new(
+            Box::new(TestRoutes::new(observed.clone(), health_server)),
+            Arc::new(AuthenticatorByName(observed.clone())),
+            Policy::new(OptionalServices {
                 reflection: setup.reflection,
                 ext_authz: false,
             }),
-            deadlines: setup.deadlines,
-            ids: RequestIds::new(&SystemEntropy),
-            stop: stop.clone(),
-        });
+            setup.deadlines,
+            RequestIds::new(&SystemEntropy),
+            stop.clone(),
+        );
         let grpc = Arc::new(GrpcHandler::new(Arc::new(pipeline), Arc::new(SystemEntropy)));
         let limits = Limits {
             max_connections: setup.max_connections,

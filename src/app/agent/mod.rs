@@ -24,7 +24,7 @@ use crate::config::{Config, Listen, OnStale};
 use crate::gateway::Gateway;
 use crate::grpc::connection::GrpcHandler;
 use crate::grpc::health::{ComponentHealth, Health};
-use crate::grpc::layers::{Deadlines, Pipeline, PipelineParts, RequestIds};
+use crate::grpc::layers::{Deadlines, Pipeline, RequestIds};
 use crate::grpc::policy::Policy;
 use crate::keys::verify::claims_on_trust;
 use crate::listener::{Limits, Security, connection_cap};
@@ -65,21 +65,21 @@ pub async fn agent(
     let gateway = Gateway::new(calls.clone(), Arc::new(SystemClock::new()), gateway_config(config)?);
     let checks = AgentChecks::new(gateway, calls.clone());
     let ext_authz = config.gateway.ext_authz;
-    let pipeline = Pipeline::new(PipelineParts {
-        routes: Box::new(AgentRoutes::new(calls.clone(), checks, health_service)),
-        authenticator: Arc::new(Neighbours::default()),
-        policy: Policy::serving(|method| {
+    let pipeline = Pipeline::new(
+        Box::new(AgentRoutes::new(calls.clone(), checks, health_service)),
+        Arc::new(Neighbours::default()),
+        Policy::serving(|method| {
             method.service == "grpc.health.v1.Health"
                 || method.service == "countersign.v1.TokenService" && method.name.starts_with("Validate")
                 || method.service == "envoy.service.auth.v3.Authorization" && ext_authz
         }),
-        deadlines: Deadlines {
+        Deadlines {
             default: config.server.default_deadline,
             max: config.server.max_deadline,
         },
-        ids: RequestIds::new(&*entropy),
-        stop: stop.clone(),
-    });
+        RequestIds::new(&*entropy),
+        stop.clone(),
+    );
     let grpc = Arc::new(GrpcHandler::new(Arc::new(pipeline), entropy));
     let limits = Limits {
         max_connections: connection_cap(config.server.max_connections),

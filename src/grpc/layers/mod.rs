@@ -67,29 +67,24 @@ pub struct Pipeline {
     metrics: Metrics,
 }
 
-/// The collaborators of a [`Pipeline`].
-#[expect(missing_debug_implementations, reason = "taken apart at once by Pipeline::new")]
-#[expect(missing_docs, reason = "each is documented at its type")]
-pub struct PipelineParts {
-    pub routes: Box<dyn Routes>,
-    pub authenticator: Arc<dyn Authenticator>,
-    pub policy: Policy,
-    pub deadlines: Deadlines,
-    pub ids: RequestIds,
-    pub stop: Stop,
-}
-
 impl Pipeline {
     /// Builds the pipeline. The metrics recorder must be installed before, or its metrics record nothing.
     #[must_use]
-    pub fn new(parts: PipelineParts) -> Self {
+    pub fn new(
+        routes: Box<dyn Routes>,
+        authenticator: Arc<dyn Authenticator>,
+        policy: Policy,
+        deadlines: Deadlines,
+        ids: RequestIds,
+        stop: Stop,
+    ) -> Self {
         Self {
-            routes: parts.routes,
-            authenticator: parts.authenticator,
-            policy: parts.policy,
-            deadlines: parts.deadlines,
-            ids: parts.ids,
-            stop: parts.stop,
+            routes,
+            authenticator,
+            policy,
+            deadlines,
+            ids,
+            stop,
             calls: ConcurrencyLimit::new(MAX_CALLS),
             metrics: Metrics::new(),
         }

@@ -1,6 +1,5 @@
 //! Operations that operators request: rotate, revoke, import, reseal.
 
-use super::bootstrap::generate;
 use super::select::{is_rotation_requested, replacement, successors};
 use super::{Keys, REPLICA_TTL, select};
 use crate::clock::millis;
@@ -49,9 +48,9 @@ impl Keys {
         }
         if !is_rotation_requested(&ring, algorithm) {
             // A second standby records the request: it is durable, and each replica sees it.
-            let row = generate(&self.parts, algorithm, self.parts.clock.now()).await?;
+            let row = self.vault.generate(algorithm, self.vault.clock.now()).await?;
             let audit = self.audit(AuditType::KeyCreated, &row.id, origin);
-            self.parts.store.import_key(&row, &audit).await?;
+            self.vault.store.import_key(&row, &audit).await?;
             self.reload().await?;
         }
         Ok(first.clone())
@@ -82,10 +81,10 @@ impl Keys {
     /// As [`SigningKey::import`], and `INVALID_REQUEST` at `key` if the store has or had this key.
     pub async fn import(&self, file: &[u8], activate: bool, origin: &Origin) -> Result<ListedKey> {
         let key = SigningKey::import(file)?;
-        let now = self.parts.clock.now();
-        let row = signing_row(&key, KeySource::Imported, now, &self.parts.master, &*self.parts.entropy)?;
+        let now = self.vault.clock.now();
+        let row = signing_row(&key, KeySource::Imported, now, &self.vault.master, &*self.vault.entropy)?;
         let audit = self.audit(AuditType::KeyImported, &row.id, origin);
-        if !self.parts.store.import_key(&row, &audit).await? {
+        if !self.vault.store.import_key(&row, &audit).await? {
             return Err(Error::invalid(
                 "key",
                 "this key is already in the key ring, or was in it",
@@ -103,15 +102,15 @@ impl Keys {
     pub async fn reseal(&self, origin: &Origin) -> Result<ResealReport> {
         self.reload().await?;
         let ring = self.current();
-        let (mut rows, unusable) = reseal_rows(&ring, &self.parts.master, &*self.parts.entropy)?;
+        let (mut rows, unusable) = reseal_rows(&ring, &self.vault.master, &*self.vault.entropy)?;
         let count = rows.signing.len() + rows.secrets.len();
-        rows.checks = self.parts.master.check_rows(&*self.parts.entropy)?;
+        rows.checks = self.vault.master.check_rows(&*self.vault.entropy)?;
         rows.checks
             .retain(|check| !ring.rows().checks.iter().any(|row| row.name == check.name));
         if rows != KeyRows::default() {
             let audit = self.audit(AuditType::KeyResealed, &"keys", origin);
             let audit = audit.with_detail("rows", count);
-            self.parts.store.reseal_keys(&rows, &audit).await?;
+            self.vault.store.reseal_keys(&rows, &audit).await?;
             self.reload().await?;
         }
         Ok(ResealReport { rows: count, unusable })
@@ -121,7 +120,7 @@ impl Keys {
     pub(super) async fn activate(&self, id: &KeyId, active: Option<&KeyId>, origin: &Origin) -> Result<ListedKey> {
         let audit = self.audit(AuditType::KeyActivated, id, origin);
         let audit = audit.with_detail("retired", active.map_or("", KeyId::as_str));
-        let won = self.parts.store.activate_key(id, active, &audit).await?;
+        let won = self.vault.store.activate_key(id, active, &audit).await?;
         self.reload().await?;
         if won {
             tracing::info!(key_id = %id, "activated a signing key");
@@ -136,8 +135,8 @@ impl Keys {
 
     /// Whether a key has been published for `keys.prepublish` and each live replica has loaded it.
     pub(super) async fn is_loaded_everywhere(&self, key: &ListedKey) -> Result<bool> {
-        let published = key.created.plus(self.config.prepublish) <= self.parts.clock.now();
-        Ok(published && self.parts.store.loaded_everywhere(&key.id, millis(REPLICA_TTL)).await?)
+        let published = key.created.plus(self.config.prepublish) <= self.vault.clock.now();
+        Ok(published && self.vault.store.loaded_everywhere(&key.id, millis(REPLICA_TTL)).await?)
     }
 
     /// Publishes a standby of the configured algorithm if there is none.
@@ -146,11 +145,11 @@ impl Keys {
         if select::has_standby(&ring, self.config.algorithm) {
             return Ok(());
         }
-        let now = self.parts.clock.now();
+        let now = self.vault.clock.now();
         self.discard_tampered_standbys(&ring, origin).await?;
-        let row = generate(&self.parts, self.config.algorithm, now).await?;
+        let row = self.vault.generate(self.config.algorithm, now).await?;
         let audit = self.audit(AuditType::KeyCreated, &row.id, origin);
-        if self.parts.store.add_pending_key(&row, &audit).await? {
+        if self.vault.store.add_pending_key(&row, &audit).await? {
             tracing::info!(key_id = %row.id, "published a standby signing key");
         }
         self.reload().await.map(drop)
@@ -162,7 +161,7 @@ impl Keys {
             if key.state == KeyState::Pending && ring.is_tampered(&key.id) {
                 let audit = self.audit(AuditType::KeyRevoked, &key.id, origin);
                 let audit = audit.with_detail("reason", "the sealed row was tampered with");
-                self.parts.store.revoke_key(&key.id, None, &audit).await?;
+                self.vault.store.revoke_key(&key.id, None, &audit).await?;
             }
         }
         Ok(())
@@ -173,7 +172,7 @@ impl Keys {
         let audit = self
             .audit(AuditType::KeyRevoked, id, origin)
             .with_detail("reason", reason);
-        self.parts.store.revoke_key(id, standby.as_ref(), &audit).await
+        self.vault.store.revoke_key(id, standby.as_ref(), &audit).await
     }
 }
 

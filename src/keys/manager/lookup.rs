@@ -89,12 +89,12 @@ impl Keys {
     pub async fn look_up_kid(&self, claimed: &Claimed, asked: Duration) -> Result<bool> {
         let knows = || self.current().verifying().knows(&claimed.key);
         let loaded_later = self.last_load.lock().wall > claimed.issued.plus(MAX_SKEW);
-        if knows() || loaded_later || self.lookup.was_not_found(&claimed.key, self.parts.clock.monotonic()) {
+        if knows() || loaded_later || self.lookup.was_not_found(&claimed.key, self.vault.clock.monotonic()) {
             return Ok(knows());
         }
         self.load_since(asked).await?;
         if !knows() {
-            let now = self.parts.clock.monotonic();
+            let now = self.vault.clock.monotonic();
             self.lookup.not_found.insert(claimed.key.clone(), now);
         }
         Ok(knows())
@@ -105,7 +105,7 @@ impl Keys {
     /// # Errors
     /// As [`Keys::look_up_kid`].
     pub async fn look_up_refresh_key(&self, id: u32) -> Result<bool> {
-        let asked = self.parts.clock.monotonic();
+        let asked = self.vault.clock.monotonic();
         if self.current().refresh_key(id).is_none() {
             self.load_since(asked).await?;
         }
@@ -123,8 +123,8 @@ impl Keys {
         if let Some(outcome) = lookup.outcome_since(asked) {
             return outcome;
         }
-        tokio::time::sleep(lookup.delay(self.parts.clock.monotonic())).await;
-        let began = self.parts.clock.monotonic();
+        tokio::time::sleep(lookup.delay(self.vault.clock.monotonic())).await;
+        let began = self.vault.clock.monotonic();
         *lookup.last_load.lock() = Some(Load { began, outcome: None });
         let outcome = self.reload().await.map(drop);
         *lookup.last_load.lock() = Some(Load {

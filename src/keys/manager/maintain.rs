@@ -37,7 +37,7 @@ impl Keys {
     #[must_use]
     pub fn pause(&self) -> Duration {
         let base = (self.config.rotation_period / 8).clamp(Duration::from_millis(100), LONGEST_PAUSE);
-        let [jitter] = random::<1>(&*self.parts.entropy);
+        let [jitter] = random::<1>(&*self.vault.entropy);
         base.mul_f64(0.8 + 0.2 * f64::from(jitter) / 255.0)
     }
 
@@ -78,11 +78,11 @@ impl Keys {
             SecretPurpose::Refresh,
             id.saturating_add(1),
             now,
-            &self.parts.master,
-            &*self.parts.entropy,
+            &self.vault.master,
+            &*self.vault.entropy,
         )?;
         let audit = self.audit(AuditType::KeyCreated, &format!("refresh/{}", row.id), origin);
-        self.parts.store.add_secret(&row, id, &audit).await?;
+        self.vault.store.add_secret(&row, id, &audit).await?;
         self.reload().await.map(drop)
     }
 
@@ -90,7 +90,7 @@ impl Keys {
         let span = self.config.longest_access.saturating_add(REMOVAL_MARGIN);
         for id in expired_keys(&self.current(), span, self.cautious_now()) {
             let audit = self.audit(AuditType::KeyRemoved, &id, origin);
-            if self.parts.store.remove_key(&id, &audit).await? {
+            if self.vault.store.remove_key(&id, &audit).await? {
                 tracing::info!(key_id = %id, "removed a signing key: all tokens that it signed have expired");
             }
         }
@@ -112,7 +112,7 @@ impl Keys {
                 .min_by_key(|other| other.id);
             if successor.is_some_and(|successor| successor.created.plus(span) <= now) {
                 let audit = self.audit(AuditType::KeyRemoved, &format!("refresh/{}", row.id), origin);
-                self.parts.store.remove_secret(row.purpose, row.id, &audit).await?;
+                self.vault.store.remove_secret(row.purpose, row.id, &audit).await?;
             }
         }
         Ok(())

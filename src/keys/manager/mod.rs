@@ -16,7 +16,6 @@ use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
 pub use self::admin::ResealReport;
-use self::bootstrap::{initial_keys_event, missing_rows};
 use self::lookup::KeyLookup;
 use super::ring::{KeyRing, ListedKey};
 use super::seal::{MasterKeyring, UnsealError};
@@ -51,9 +50,9 @@ pub struct KeysConfig {
     pub pepper: bool,
 }
 
-/// The dependencies of [`Keys`].
+/// The store of the keys, with what is needed to create and seal them.
 #[derive(Clone)]
-pub struct KeysParts {
+pub struct KeyVault {
     /// The store of the keys.
     pub store: Arc<dyn KeyStore>,
     /// The master keyring that seals them.
@@ -66,7 +65,7 @@ pub struct KeysParts {
 
 /// The keys of this replica. Reading takes no lock; when the store changes, the ring is replaced as a whole.
 pub struct Keys {
-    parts: KeysParts,
+    vault: KeyVault,
     config: KeysConfig,
     replica: Uuid,
     ring: ArcSwap<KeyRing>,
@@ -83,8 +82,8 @@ impl Keys {
     ///
     /// # Errors
     /// As [`Keys::open`].
-    pub async fn start(parts: KeysParts, config: KeysConfig) -> Result<Self> {
-        let keys = Self::open(parts, config).await?;
+    pub async fn start(vault: KeyVault, config: KeysConfig) -> Result<Self> {
+        let keys = Self::open(vault, config).await?;
         keys.tick().await?;
         Ok(keys)
     }
@@ -95,38 +94,38 @@ impl Keys {
     /// # Errors
     /// `INVALID_REQUEST`, before any write, for a `keys.prepublish` below `keys.jwks_max_age` and for a master keyring that
     /// does not belong to this store. `STORE_UNAVAILABLE` if the store cannot be reached.
-    pub async fn open(parts: KeysParts, config: KeysConfig) -> Result<Self> {
+    pub async fn open(vault: KeyVault, config: KeysConfig) -> Result<Self> {
         if config.prepublish < config.jwks_max_age {
             let message = "must not be shorter than keys.jwks_max_age, or verifiers meet keys that their copy of the key set lacks";
             return Err(Error::invalid("keys.prepublish", message));
         }
-        let requested = parts.clock.read();
-        let stored = parts.store.load_keys().await?;
-        parts.master.check_belongs_to(&stored)?;
-        let now = parts.clock.now();
-        let missing = missing_rows(&parts, &config, &stored, now).await?;
+        let requested = vault.clock.read();
+        let stored = vault.store.load_keys().await?;
+        vault.master.check_belongs_to(&stored)?;
+        let now = vault.clock.now();
+        let missing = vault.missing_rows(&config, &stored, now).await?;
         let rows = if missing == KeyRows::default() {
             stored
         } else {
-            let audit = initial_keys_event(&missing, &parts, now);
-            parts.store.ensure_keys(&missing, &audit).await?
+            let audit = vault.initial_keys_event(&missing, now);
+            vault.store.ensure_keys(&missing, &audit).await?
         };
-        if !parts.master.unseals_any(&rows) {
+        if !vault.master.unseals_any(&rows) {
             // A replica with another master key wrote its keys between our read and our write.
             let message = "is not the master key that sealed the keys in this store; configure that key";
             return Err(Error::invalid("keys.master_key", message));
         }
-        let ring = KeyRing::open(rows, &parts.master, now.minus(config.prepublish)).numbered(1);
+        let ring = KeyRing::open(rows, &vault.master, now.minus(config.prepublish)).numbered(1);
         log_unusable_rows(&ring, None);
         Ok(Self {
-            replica: new_uuid(now, &*parts.entropy),
+            replica: new_uuid(now, &*vault.entropy),
             lookup: KeyLookup::new(),
             version: watch::Sender::new(1),
             reloading: Mutex::new(()),
             started: requested,
             last_load: SyncMutex::new(requested),
             ring: ArcSwap::from_pointee(ring),
-            parts,
+            vault,
             config,
         })
     }
@@ -148,7 +147,7 @@ impl Keys {
     /// A rotation does not wait for a replica that was frozen for longer. If such a replica signed with its old ring, its key
     /// may have retired meanwhile, and every verifier would refuse the token.
     pub async fn fresh(&self) -> Result<Arc<KeyRing>> {
-        if self.parts.clock.read().since(*self.last_load.lock()) > REPLICA_TTL {
+        if self.vault.clock.read().since(*self.last_load.lock()) > REPLICA_TTL {
             self.reload().await?;
         }
         Ok(self.current())
@@ -190,8 +189,8 @@ impl Keys {
     /// # Errors
     /// `STORE_UNAVAILABLE` if the key is unknown and the store cannot be reached: the token may be valid.
     pub async fn verify(&self, token: &str, policy: &Policy) -> Result<Result<VerifiedToken, InactiveReason>> {
-        let asked = self.parts.clock.monotonic();
-        let verdict = verify(token, self.current().verifying(), policy, self.parts.clock.now());
+        let asked = self.vault.clock.monotonic();
+        let verdict = verify(token, self.current().verifying(), policy, self.vault.clock.now());
         if verdict == Err(InactiveReason::UnknownKey)
             && let Some(claimed) = claimed(token)
             && self.look_up_kid(&claimed, asked).await?
@@ -200,7 +199,7 @@ impl Keys {
                 token,
                 self.current().verifying(),
                 policy,
-                self.parts.clock.now(),
+                self.vault.clock.now(),
             ));
         }
         Ok(verdict)
@@ -215,30 +214,30 @@ impl Keys {
     /// Tells the store that this replica is live, and which keys it has loaded.
     pub async fn heartbeat(&self) -> Result<()> {
         let loaded: Vec<KeyId> = self.current().verifying().ids().cloned().collect();
-        self.parts.store.heartbeat(self.replica, &loaded).await
+        self.vault.store.heartbeat(self.replica, &loaded).await
     }
 
     /// The time for decisions to retire or remove a key: a wall clock that leaps ahead for a moment must not end a key whose
     /// tokens are still valid.
     fn cautious_now(&self) -> UnixMillis {
-        self.parts.clock.read().cautious_wall(self.started)
+        self.vault.clock.read().cautious_wall(self.started)
     }
 
     fn audit(&self, kind: AuditType, subject: &impl ToString, origin: &Origin) -> AuditEvent {
-        AuditEvent::new(kind, subject, origin, self.parts.clock.now(), &*self.parts.entropy)
+        AuditEvent::new(kind, subject, origin, self.vault.clock.now(), &*self.vault.entropy)
     }
 
     /// Requires that the caller holds `reloading`, so that an older ring never replaces a newer one.
     async fn load(&self) -> Result<bool> {
-        let requested = self.parts.clock.read();
-        let rows = self.parts.store.load_keys().await?;
+        let requested = self.vault.clock.read();
+        let rows = self.vault.store.load_keys().await?;
         *self.last_load.lock() = requested;
-        let settled = self.parts.clock.now().minus(self.config.prepublish);
+        let settled = self.vault.clock.now().minus(self.config.prepublish);
         let current = self.current();
         if current.matches(&rows, settled) {
             return Ok(false);
         }
-        let ring = KeyRing::open(rows, &self.parts.master, settled).numbered(current.version() + 1);
+        let ring = KeyRing::open(rows, &self.vault.master, settled).numbered(current.version() + 1);
         log_unusable_rows(&ring, Some(&current));
         self.ring.store(Arc::new(ring));
         self.version.send_modify(|version| *version += 1);

@@ -40,8 +40,8 @@ impl Deployment {
         }
     }
 
-    fn parts(&self, master: &SecretText) -> KeysParts {
-        KeysParts {
+    fn vault(&self, master: &SecretText) -> KeyVault {
+        KeyVault {
             store: Arc::new(SqliteStore::new(self.db.clone())),
             master: Arc::new(MasterKeyring::parse(master).unwrap()),
             clock: self.clock.clone(),
@@ -50,7 +50,7 @@ impl Deployment {
     }
 
     async fn start_with(&self, config: KeysConfig) -> Result<Keys> {
-        Keys::start(self.parts(&self.master), config).await
+        Keys::start(self.vault(&self.master), config).await
     }
 
     async fn replica(&self) -> Keys {

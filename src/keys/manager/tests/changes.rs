@@ -161,11 +161,11 @@ async fn resealing_frees_the_keyring_of_an_old_master_key() {
     let tag = before.current().newest_refresh().unwrap().1.tag(b"x");
     let new = MasterKeyring::generate(&SystemEntropy);
     let both = SecretText::new(format!("{},{}", new.expose(), deployment.master.expose()));
-    let replica = Keys::start(deployment.parts(&both), config()).await.unwrap();
+    let replica = Keys::start(deployment.vault(&both), config()).await.unwrap();
     let resealed = replica.reseal(&Origin::cli()).await.unwrap();
     assert_eq!((resealed.rows, resealed.unusable.len()), (3, 0));
     assert_eq!(replica.reseal(&Origin::cli()).await.unwrap().rows, 0);
-    let alone = Keys::start(deployment.parts(&new), config()).await.unwrap();
+    let alone = Keys::start(deployment.vault(&new), config()).await.unwrap();
     assert_eq!(verdict(&alone, &token).await, Ok(()));
     assert_eq!(alone.current().newest_refresh().unwrap().1.tag(b"x"), tag);
     assert_eq!(active(&alone), active(&before));
@@ -181,11 +181,11 @@ async fn a_wrong_clock_does_not_say_when_a_key_took_over() {
     let replica = deployment.replica().await;
     let fast = Arc::new(SetClock::new());
     fast.advance(MINUTE * 4);
-    let parts = KeysParts {
+    let vault = KeyVault {
         clock: fast,
-        ..deployment.parts(&deployment.master)
+        ..deployment.vault(&deployment.master)
     };
-    let wrong = Keys::start(parts, config()).await.unwrap();
+    let wrong = Keys::start(vault, config()).await.unwrap();
     let token = deployment.token(&replica).await;
     let first = active(&replica);
     wrong.rotate(true, &Origin::cli()).await.unwrap();

@@ -58,7 +58,7 @@ async fn another_master_key_ends_the_start_before_any_write() {
     let deployment = Deployment::new();
     deployment.replica().await;
     let before = deployment.rows().await;
-    let wrong = deployment.parts(&MasterKeyring::generate(&SystemEntropy));
+    let wrong = deployment.vault(&MasterKeyring::generate(&SystemEntropy));
     let error = Keys::start(wrong, config()).await.unwrap_err();
     assert!(error.message.contains("keys.master_key"), "{error}");
     assert_eq!(deployment.rows().await, before);
