@@ -1,4 +1,4 @@
-//! What is listened on: what the configuration names, or what a service manager passed on (`sd_listen_fds(3)`).
+//! The listening sockets: addresses of the configuration, or sockets passed by a service manager (`sd_listen_fds(3)`).
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as Tcp};
@@ -11,7 +11,7 @@ use super::error::StartError;
 use crate::config::Listen;
 use crate::listener::{Listener, SocketFile};
 
-/// Sockets that the process was started with: the first for gRPC, the second for the side port.
+/// Sockets passed to the process at its start: the first is for gRPC, the second for the side port.
 #[derive(Debug, Default)]
 pub struct Inherited {
     grpc: Option<Passed>,
@@ -25,10 +25,10 @@ enum Passed {
 }
 
 impl Inherited {
-    /// Takes them, once, before there is another thread: what says that they are there is removed from the environment.
+    /// Takes the passed sockets. To be called once, before there is another thread: it removes environment variables.
     ///
     /// # Errors
-    /// What is passed is not what it should be.
+    /// A socket of the wrong type, or more than two.
     pub fn take() -> io::Result<Self> {
         let mut passed = ListenFd::from_env();
         let grpc = match passed.take_tcp_listener(0) {
@@ -43,7 +43,8 @@ impl Inherited {
         Ok(Self { grpc, http })
     }
 
-    /// Where they listen: gRPC, and the side port. What was not passed is the configuration's to say.
+    /// The addresses of the passed sockets: gRPC, and the side port. None for one that was not passed: the configuration
+    /// has its address.
     pub fn addresses(&self) -> io::Result<(Option<Listen>, Option<SocketAddr>)> {
         let grpc = match &self.grpc {
             None => None,
@@ -56,7 +57,7 @@ impl Inherited {
         Ok((grpc, self.http.as_ref().map(Tcp::local_addr).transpose()?))
     }
 
-    /// The listener for gRPC, and where it is.
+    /// The listener for gRPC, and its address.
     pub(super) async fn grpc(&mut self, key: &str, listen: &Listen) -> Result<(Listener, Listen), StartError> {
         let cannot = |error: io::Error| StartError::unreachable(&format!("{key}: {listen}"), error);
         let listener: Listener = match (self.grpc.take(), listen) {
@@ -75,7 +76,7 @@ impl Inherited {
         Ok((listener, listen.clone()))
     }
 
-    /// The listener for the side port, and where it is.
+    /// The listener for the side port, and its address.
     pub(super) async fn http(&mut self, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
         let cannot = |error: io::Error| StartError::unreachable(&format!("server.http_listen: {address}"), error);
         let listener = match self.http.take() {

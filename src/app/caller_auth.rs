@@ -1,44 +1,51 @@
-//! Who calls: by token, by certificate, or nobody.
+//! Authenticating callers: by bearer token, by client certificate, or as anonymous.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use smallvec::smallvec;
 
 use super::services::App;
+use crate::clock::Clock;
 use crate::config::Server;
 use crate::grpc::layers::{Authentication, Authenticator, Credential};
 use crate::model::audit::Origin;
 use crate::model::revocation::{EpochSet, RevocationSubject};
 use crate::model::{Caller, Client, ClientId, Epochs, Error, ErrorKind, Identity, Result};
 use crate::revocation::Feed;
-use smallvec::smallvec;
+use crate::store::DurableStore;
+use crate::token::BearerAuthenticator;
 
-/// How long what was read of a client that shows a certificate is believed.
-const BELIEVED: Duration = Duration::from_secs(1);
+/// How long a client that was read for its certificate is used before it is read again.
+const CLIENT_TTL: Duration = Duration::from_secs(1);
 
-/// Tells who calls.
+/// Authenticates the callers of the service.
 pub(super) struct CallerAuthenticator {
-    app: Arc<App>,
+    bearer: Arc<BearerAuthenticator>,
+    store: Arc<dyn DurableStore>,
+    feed: Arc<Feed>,
+    clock: Arc<dyn Clock>,
     anonymous: Arc<Caller>,
+    /// The clients of the certificates, by the name in the certificate.
     identities: BTreeMap<String, ClientId>,
-    read: Arc<Mutex<HashMap<ClientId, Reading>>>,
+    cached: Arc<Mutex<HashMap<ClientId, CachedClient>>>,
 }
 
-/// What was read of a client. Moments are of the monotonic clock.
-struct Reading {
+/// The caller of a client that was read for its certificate. Times are of the monotonic clock.
+struct CachedClient {
     caller: Result<Arc<Caller>>,
-    /// What of the client a later revocation would end.
+    /// What a later revocation of the client would name.
     revocation_subject: RevocationSubject,
-    at: Duration,
-    /// When the store was last asked for another reading.
-    asked: Duration,
+    read_at: Duration,
+    /// When the store was last asked for the client again.
+    asked_at: Duration,
 }
 
 impl CallerAuthenticator {
-    /// A gatekeeper with the certificates' names and the rights of nobody from the configuration.
-    pub(super) fn new(app: Arc<App>, server: &Server) -> Result<Self> {
+    /// An authenticator with the certificates' names and the anonymous scopes of the configuration.
+    pub(super) fn new(app: &App, server: &Server) -> Result<Self> {
         let identities = server
             .tls
             .client_identities
@@ -51,56 +58,60 @@ impl CallerAuthenticator {
             origin: Origin::default(),
         };
         Ok(Self {
-            app,
+            bearer: app.authenticator.clone(),
+            store: app.stores.durable.clone(),
+            feed: app.feed.clone(),
+            clock: app.stores.clock.clone(),
             anonymous: Arc::new(anonymous),
             identities,
-            read: Arc::default(),
+            cached: Arc::default(),
         })
     }
 
-    /// Who stands behind a certificate is read from the store at most once a second. While the store is down the last
-    /// reading counts for as long as the revocations are fresh: they tell of a client that was disabled since.
+    /// The caller of a client that shows a certificate. The client is read from the store at most once a second. While the
+    /// store is down, the last reading is used as long as the revocations are fresh: they tell if the client was disabled
+    /// since.
     fn by_certificate(&self, client: ClientId) -> Authentication {
-        let now = self.app.stores.clock.monotonic();
-        if let Some(reading) = self.read.lock().get_mut(&client) {
-            let recent = |then: Duration| now.saturating_sub(then) < BELIEVED;
-            if recent(reading.at) || recent(reading.asked) && reading.stands(&self.app.feed) {
-                return Authentication::Ready(reading.caller.clone());
+        let now = self.clock.monotonic();
+        if let Some(cached) = self.cached.lock().get_mut(&client) {
+            let is_recent = |then: Duration| now.saturating_sub(then) < CLIENT_TTL;
+            if is_recent(cached.read_at) || is_recent(cached.asked_at) && cached.is_usable(&self.feed) {
+                return Authentication::Ready(cached.caller.clone());
             }
-            reading.asked = now;
+            cached.asked_at = now;
         }
-        let (app, read) = (self.app.clone(), self.read.clone());
+        let (store, feed, cached) = (self.store.clone(), self.feed.clone(), self.cached.clone());
         Authentication::Pending(Box::pin(async move {
-            let found = match app.stores.durable.client(&client).await {
+            let found = match store.client(&client).await {
                 Err(error) if error.kind == ErrorKind::StoreUnavailable => {
-                    return match read.lock().get(&client) {
-                        Some(reading) if reading.stands(&app.feed) => reading.caller.clone(),
+                    return match cached.lock().get(&client) {
+                        Some(cached) if cached.is_usable(&feed) => cached.caller.clone(),
                         _ => Err(error),
                     };
                 }
                 found => found?,
             };
-            let reading = Reading::of(found.filter(|client| !client.disabled), now);
-            let caller = reading.caller.clone();
-            // As many entries as the configuration maps names: bounded.
-            read.lock().insert(client, reading);
+            let read = CachedClient::of(found.filter(|client| !client.disabled), now);
+            let caller = read.caller.clone();
+            // Bounded: there are at most as many entries as names in the configuration.
+            cached.lock().insert(client, read);
             caller
         }))
     }
 }
 
-impl Reading {
-    fn of(client: Option<Client>, at: Duration) -> Self {
+impl CachedClient {
+    fn of(client: Option<Client>, read_at: Duration) -> Self {
         let Some(client) = client else {
             return Self {
                 caller: Err(Error::from(ErrorKind::CallerUnauthenticated)
                     .because("the certificate's client is disabled or unknown")),
                 revocation_subject: RevocationSubject::default(),
-                at,
-                asked: at,
+                read_at,
+                asked_at: read_at,
             };
         };
-        let standing = EpochSet {
+        let epochs = EpochSet {
             user: None,
             client: client.id.clone(),
             session: None,
@@ -121,16 +132,16 @@ impl Reading {
                 identity: Identity::Machine { client: client.id },
             })),
             revocation_subject: RevocationSubject {
-                epochs: smallvec![standing],
+                epochs: smallvec![epochs],
                 ..RevocationSubject::default()
             },
-            at,
-            asked: at,
+            read_at,
+            asked_at: read_at,
         }
     }
 
-    /// Whether it may count although the store could not be asked again.
-    fn stands(&self, feed: &Feed) -> bool {
+    /// Whether it may be used although the store could not be asked again.
+    fn is_usable(&self, feed: &Feed) -> bool {
         self.caller.is_ok() && feed.freshness().is_ok() && !feed.index().is_revoked(&self.revocation_subject)
     }
 }
@@ -138,10 +149,10 @@ impl Reading {
 impl Authenticator for CallerAuthenticator {
     fn authenticate(&self, credential: Credential<'_>) -> Authentication {
         if let Some(bearer) = credential.bearer {
-            if let Some(known) = self.app.authenticator.authenticate_locally(bearer) {
-                return Authentication::Ready(known);
+            if let Some(caller) = self.bearer.authenticate_locally(bearer) {
+                return Authentication::Ready(caller);
             }
-            let (authenticator, bearer) = (self.app.authenticator.clone(), bearer.to_owned());
+            let (authenticator, bearer) = (self.bearer.clone(), bearer.to_owned());
             return Authentication::Pending(Box::pin(async move { authenticator.authenticate(&bearer).await }));
         }
         let mapped = credential

@@ -5,10 +5,10 @@ use std::fmt;
 use crate::config::ConfigError;
 use crate::model::{Error, ErrorKind};
 
-/// Why the service did not start, or a subcommand could not open the store. One line for a person.
+/// Why the service did not start, or a subcommand could not open the store. One line for the operator.
 #[derive(Debug)]
 pub enum StartError {
-    /// The configuration is wrong, or does not fit the store.
+    /// The configuration is wrong, or does not match the store.
     Config(String),
     /// A store or address cannot be reached or used.
     Unreachable(String),
@@ -27,7 +27,7 @@ impl StartError {
         }
     }
 
-    /// A failure of `what` for a foreign reason.
+    /// `what` cannot be reached or used, for the reason `why`.
     pub(super) fn unreachable(what: &str, why: impl fmt::Display) -> Self {
         Self::Unreachable(format!("{what}: {why}"))
     }

@@ -1,4 +1,4 @@
-//! What goes on in the background: keys, clean-up, the counters that notice a restored backup.
+//! Background tasks: keys, clean-up, and the counters that detect a restored backup.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,22 +12,23 @@ use crate::model::audit::Origin;
 use crate::model::{AuditEvent, AuditType, Result};
 use crate::secret::random;
 
-/// How often expired rows are removed, in small batches.
-const CLEAN_UP: Duration = Duration::from_mins(1);
+/// The pause between two removals of expired rows.
+const CLEAN_UP_INTERVAL: Duration = Duration::from_mins(1);
 
-/// How many rows one batch of the clean-up removes.
-const BATCH: u32 = 1000;
+/// The most rows that one statement of the clean-up removes.
+const BATCH_SIZE: u32 = 1000;
 
-/// How often the counters of the store of sessions are compared, besides at each reconnection.
-const COUNTERS: Duration = Duration::from_mins(1);
+/// The pause between two comparisons of the counters of the store of sessions. They are also compared at each
+/// reconnection.
+const COUNTER_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Between two tries to compare them after a reconnection.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The pause between two attempts to compare the counters after a reconnection.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// By how many steps a counter may be behind what is stored: a failover loses a few, a backup many.
-const LOST_STEPS: i64 = 5;
+/// How many steps a counter may be behind the stored value: a failover loses a few, an old backup many.
+const MAX_LOST_STEPS: i64 = 5;
 
-/// Starts everything that goes on in the background until `stop`.
+/// Starts the background tasks, which run until `stop`.
 pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToken) {
     let feed = app.feed.clone().run(
         app.stores.durable.clone(),
@@ -46,14 +47,14 @@ pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToke
         app.clone(),
         stop.clone(),
         "clean-up",
-        |app| about(CLEAN_UP, app),
+        |app| jittered(CLEAN_UP_INTERVAL, app),
         |app| async move { clean_up(&app).await },
     ));
     tasks.spawn(repeat(
         app.clone(),
         stop.clone(),
         "counters",
-        |app| about(COUNTERS, app),
+        |app| jittered(COUNTER_INTERVAL, app),
         |app| async move { counters(&app).await },
     ));
     if let Some(reconnections) = app.stores.sessions.reconnections() {
@@ -62,13 +63,13 @@ pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToke
     tasks.spawn(announce_keys(app.clone(), stop.clone()));
 }
 
-/// This span ± 10 %, so that replicas do not march in step.
-fn about(every: Duration, app: &App) -> Duration {
+/// The interval ± 10 %, so that replicas do not run in step.
+fn jittered(interval: Duration, app: &App) -> Duration {
     let unit = f64::from(random::<1>(&*app.stores.entropy)[0]) / 255.0;
-    every.mul_f64(0.9 + 0.2 * unit)
+    interval.mul_f64(0.9 + 0.2 * unit)
 }
 
-/// Runs `work` again and again, each time after a `pause`. One warning an outage.
+/// Runs `work` repeatedly, each time after a `pause`. Logs one warning per outage.
 async fn repeat<F>(
     app: Arc<App>,
     stop: CancellationToken,
@@ -91,21 +92,21 @@ async fn repeat<F>(
         match done {
             Err(error) if !failing => {
                 failing = true;
-                tracing::warn!(%error, task = name, "a background task failed; it is tried again");
+                tracing::warn!(%error, task = name, "a background task failed; it runs again after its pause");
             }
             Ok(()) if failing => {
                 failing = false;
-                tracing::info!(task = name, "a background task works again");
+                tracing::info!(task = name, "a background task succeeded again");
             }
             Ok(()) | Err(_) => {}
         }
     }
 }
 
-/// Looks after the keys, unless this machine's clock is far from the store's: what it would write or remove by that
-/// clock, others could not undo.
+/// Rotates and removes keys, unless this machine's clock differs too much from the store's: other replicas could not undo
+/// what it does by that clock.
 async fn keys(app: &App) -> Result<()> {
-    // Following the others harms nobody, and their keys are not to be looked up by a clock that is ahead.
+    // Loading is always safe, and it spares look-ups of keys that other replicas made.
     app.keys.reload().await?;
     app.feed.check_skew()?;
     app.keys.tick().await
@@ -113,19 +114,19 @@ async fn keys(app: &App) -> Result<()> {
 
 async fn clean_up(app: &App) -> Result<()> {
     app.feed.check_skew()?;
-    while app.stores.durable.purge_revocations(BATCH).await? == BATCH {}
-    while app.stores.sessions.purge_sessions(BATCH).await? == BATCH {}
+    while app.stores.durable.purge_revocations(BATCH_SIZE).await? == BATCH_SIZE {}
+    while app.stores.sessions.purge_sessions(BATCH_SIZE).await? == BATCH_SIZE {}
     let before = app.feed.cautious_now().minus(app.audit_retention);
-    while app.stores.durable.purge_audit(before, BATCH).await? == BATCH {}
+    while app.stores.durable.purge_audit(before, BATCH_SIZE).await? == BATCH_SIZE {}
     Ok(())
 }
 
-/// Advances the counters in the store of sessions first and stores them durably then: one that is far behind what was
-/// stored tells that the store came back from an old backup, and every record in it is of another era.
+/// Advances the counters in the store of sessions, then stores them durably. A counter that is far behind its stored value
+/// shows that the store was restored from an old backup; then every record in it belongs to an old era.
 pub(super) async fn counters(app: &App) -> Result<()> {
     let (era, known) = app.stores.durable.era().await?;
     let Ok(advanced) = app.stores.sessions.advance_counters(&known).await else {
-        // A store that is down has not come back from anything yet.
+        // The store is down: it is compared when it is back.
         return Ok(());
     };
     if advanced.is_empty() {
@@ -133,10 +134,10 @@ pub(super) async fn counters(app: &App) -> Result<()> {
     }
     let behind = advanced.iter().find_map(|(name, value)| {
         let stored = known.iter().find(|(known, _)| known == name)?.1;
-        (stored - value > LOST_STEPS).then(|| (name.clone(), stored - value))
+        (stored - value > MAX_LOST_STEPS).then(|| (name.clone(), stored - value))
     });
     let lost = behind.map(|(master, steps)| {
-        tracing::error!(%master, steps, "the store of sessions came back from an old backup: every session ends");
+        tracing::error!(%master, steps, "the store of sessions was restored from an old backup; every session ends");
         AuditEvent::new(
             AuditType::SessionsLost,
             &master,
@@ -148,14 +149,14 @@ pub(super) async fn counters(app: &App) -> Result<()> {
     });
     app.stores.durable.store_counters(&advanced, lost.as_ref(), era).await?;
     if lost.is_some() {
-        // Only now: a crash before this finds the same loss again, and ends sessions once too often rather than never.
+        // Last: after a crash before this line the same loss is found again. Sessions may then end twice, but never not at all.
         app.stores.sessions.raise_counters(&known).await?;
     }
     Ok(())
 }
 
-/// Compares the counters whenever the store of sessions was connected to again: that is when it may have come back from a
-/// backup, and its old sessions must not live for a minute.
+/// Compares the counters at each reconnection to the store of sessions: it may have been restored from a backup, and its
+/// old sessions must not be accepted until the next interval.
 async fn compare_at_reconnections(app: Arc<App>, stop: CancellationToken, mut reconnections: watch::Receiver<u64>) {
     loop {
         tokio::select! {
@@ -163,16 +164,16 @@ async fn compare_at_reconnections(app: Arc<App>, stop: CancellationToken, mut re
             changed = reconnections.changed() => if changed.is_err() { return },
         }
         while let Err(error) = counters(&app).await {
-            tracing::debug!(%error, "the counters of the store of sessions cannot be compared yet");
+            tracing::debug!(%error, "cannot compare the counters of the store of sessions yet");
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(AGAIN) => {}
+                () = tokio::time::sleep(RETRY_INTERVAL) => {}
             }
         }
     }
 }
 
-/// Tells watchers of each new key ring, and the hashing pool of its peppers.
+/// Announces each new key ring to the watchers, and its peppers to the hashing pool.
 async fn announce_keys(app: Arc<App>, stop: CancellationToken) {
     let mut versions = app.keys.watch();
     loop {

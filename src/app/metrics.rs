@@ -1,25 +1,28 @@
-//! What is looked at rather than counted, once a second. Every label has a fixed set of values.
+//! Gauges, set once a second. Every label has a fixed set of values.
 
 use super::services::App;
 use crate::grpc::health::ComponentHealth;
 use crate::grpc::layers::Pipeline;
 use crate::model::KeyState;
 
-/// Says what each metric of this room means, and makes those that count from the start exist from the start.
+/// Describes the metrics of this module, and creates its counters with the value 0.
 pub(super) fn describe() {
     for (name, help) in [
         (
             "countersign_token_cache_entries",
-            "Access tokens whose verification is remembered.",
+            "Verified access tokens in the cache.",
         ),
-        ("countersign_token_cache_bytes", "The memory that they take."),
+        (
+            "countersign_token_cache_bytes",
+            "Memory of the cache of verified access tokens.",
+        ),
         (
             "countersign_revocation_index_entries",
-            "Revocations that could concern an unexpired access token.",
+            "Revocations that can concern an unexpired access token.",
         ),
         (
             "countersign_revocations_age_seconds",
-            "How old what is known of revocations is; above revocation.max_staleness nothing is validated.",
+            "Age of the last reconciliation of revocations; above revocation.max_staleness no token is validated.",
         ),
         (
             "countersign_clock_skew_seconds",
@@ -31,28 +34,25 @@ pub(super) fn describe() {
         ),
         (
             "countersign_ready",
-            "Whether Validate is answered here: what /readyz says.",
+            "Whether this replica answers Validate, as /readyz reports.",
         ),
         ("countersign_calls_in_flight", "Calls and streams that have not ended."),
-        (
-            "countersign_signing_keys",
-            "Signing keys by where they are in their life.",
-        ),
+        ("countersign_signing_keys", "Signing keys by state."),
         (
             "countersign_signing_key_age_seconds",
-            "For how long the ACTIVE key has signed; keys.rotation_period is its limit.",
+            "How long the ACTIVE key has been signing; keys.rotation_period is its limit.",
         ),
         (
             "countersign_sealed_rows_refused",
-            "Sealed rows of the key ring that do not open under keys.master_key.",
+            "Sealed rows of the key ring that cannot be opened with keys.master_key.",
         ),
         (
             "countersign_database_connections",
-            "Connections to the database, by pool and by whether they are used.",
+            "Connections to the database, by pool and by whether they are in use.",
         ),
         (
             "countersign_database_callers",
-            "Who has a connection to the database or waits for one.",
+            "Tasks that have a connection to the database or wait for one.",
         ),
         (
             "countersign_redis_connections",
@@ -60,14 +60,14 @@ pub(super) fn describe() {
         ),
         (
             "countersign_sqlite_queue_length",
-            "Transitions that wait for the thread that writes.",
+            "Transitions that wait for the writer thread.",
         ),
     ] {
         metrics::describe_gauge!(name, help);
     }
     metrics::describe_counter!(
         "countersign_refresh_verdicts_total",
-        "What presented refresh tokens turned out to be."
+        "Presented refresh tokens, by the result of the rotation."
     );
     metrics::describe_counter!(
         "countersign_reconciliations_total",
@@ -94,30 +94,30 @@ pub(super) fn describe() {
     }
 }
 
-/// Looks at everything.
+/// Sets all gauges.
 #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
-pub(super) fn look(app: &App, pipeline: &Pipeline, parts: ComponentHealth) {
+pub(super) fn set_gauges(app: &App, pipeline: &Pipeline, health: ComponentHealth) {
     let (tokens, bytes) = app.validator.cache_size();
     metrics::gauge!("countersign_token_cache_entries").set(tokens as f64);
     metrics::gauge!("countersign_token_cache_bytes").set(bytes as f64);
     metrics::gauge!("countersign_revocation_index_entries").set(app.feed.index().len() as f64);
     metrics::gauge!("countersign_calls_in_flight").set(pipeline.calls_in_flight() as f64);
-    // Counted here: a queue that forgets callers who are gone changes without anybody coming or going.
+    // Set here and not at each change: the queue also shrinks when callers disconnect, without any event.
     metrics::gauge!("countersign_password_queued").set(app.hashing.queued() as f64);
-    if let Some(fresh) = app.feed.last() {
-        metrics::gauge!("countersign_revocations_age_seconds").set(fresh.age(&*app.stores.clock).as_secs_f64());
-        metrics::gauge!("countersign_clock_skew_seconds").set(fresh.skew_millis() as f64 / 1000.0);
+    if let Some(freshness) = app.feed.last() {
+        metrics::gauge!("countersign_revocations_age_seconds").set(freshness.age(&*app.stores.clock).as_secs_f64());
+        metrics::gauge!("countersign_clock_skew_seconds").set(freshness.skew_millis() as f64 / 1000.0);
     }
-    for (store, up) in [("users", parts.users), ("sessions", parts.sessions)] {
+    for (store, up) in [("users", health.users), ("sessions", health.sessions)] {
         metrics::gauge!("countersign_store_up", "store" => store).set(f64::from(u8::from(up)));
     }
-    metrics::gauge!("countersign_ready").set(f64::from(u8::from(parts.revocations)));
-    keys(app);
+    metrics::gauge!("countersign_ready").set(f64::from(u8::from(health.revocations)));
+    set_key_gauges(app);
     (app.stores.meter)();
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
-fn keys(app: &App) {
+fn set_key_gauges(app: &App) {
     let listed = app.keys.listed();
     for (name, state) in [
         ("pending", KeyState::Pending),

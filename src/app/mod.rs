@@ -1,4 +1,4 @@
-//! The composition root: the only place that names backends, and that turns the configuration into what each room needs.
+//! The composition root: the only module that names backends, and that passes each module its part of the configuration.
 
 mod agent;
 mod bind;

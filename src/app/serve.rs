@@ -1,4 +1,4 @@
-//! Running the service: listeners, background work, readiness, the end.
+//! Running the service: listeners, background tasks, readiness, shutdown.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,23 +29,23 @@ use crate::model::CallerScope;
 use crate::shutdown::Stop;
 use crate::telemetry::Metrics;
 
-/// How often the health of the parts is looked at.
-const HEALTH: Duration = Duration::from_secs(1);
+/// How often the health of the stores is checked; also the timeout of a check.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the side port finishes what it is asked when gRPC has ended.
-const LAST_WORDS: Duration = Duration::from_millis(250);
+/// How long the side port may finish its requests after gRPC has ended.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(250);
 
-/// How long an index may take to load before the start counts as failed: some millions of revocations.
-const FIRST_LOAD: Duration = Duration::from_mins(5);
+/// How long the revocations may take to load before the start fails. Some millions load in this time.
+const LOAD_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// What `serve` is told beside the configuration.
+/// The options of `serve` that are not in the configuration.
 #[derive(Debug)]
 pub struct ServeOptions {
-    /// Where to write the addresses once the service answers.
+    /// The file that gets the addresses once the service answers.
     pub ready_file: Option<PathBuf>,
-    /// Sockets that the process was started with.
+    /// Sockets passed to the process at its start.
     pub inherited: Inherited,
-    /// The metrics recorder, installed before anything counts.
+    /// The metrics recorder, installed before any metric is used.
     pub metrics: Metrics,
     /// Drains and stops the service.
     pub stop: Stop,
@@ -54,9 +54,9 @@ pub struct ServeOptions {
 /// The addresses of a service that answers.
 #[derive(Clone, Debug)]
 pub struct Addresses {
-    /// Of gRPC.
+    /// The address of gRPC.
     pub grpc: Listen,
-    /// Of the side port.
+    /// The address of the side port.
     pub http: std::net::SocketAddr,
 }
 
@@ -87,14 +87,14 @@ pub async fn serve(
     tokio::select! {
         () = app.feed.loaded() => {}
         () = stop.draining() => return Ok(()),
-        () = tokio::time::sleep(FIRST_LOAD) => {
-            return Err(StartError::Unreachable("the database does not give the revocations; see the log".into()));
+        () = tokio::time::sleep(LOAD_TIMEOUT) => {
+            return Err(StartError::Unreachable("the revocations cannot be loaded from the database; see the log".into()));
         }
     }
 
-    // Before the first call: what came back from a backup while nobody looked must not be served.
+    // Before the first call: a store that was restored from a backup while the service was down must not be used as it is.
     if let Err(error) = maintenance::counters(&app).await {
-        tracing::warn!(%error, "the counters of the store of sessions cannot be compared yet");
+        tracing::warn!(%error, "cannot compare the counters of the store of sessions yet; a restored backup is not detected until then");
     }
     let (health, health_service) = Health::new(stop.clone()).await;
     let optional = OptionalServices {
@@ -104,7 +104,7 @@ pub async fn serve(
     let services = grpc::services(&app, health_service, optional)?;
     let pipeline = Arc::new(Pipeline::new(
         Box::new(services),
-        Arc::new(CallerAuthenticator::new(app.clone(), &config.server)?),
+        Arc::new(CallerAuthenticator::new(&app, &config.server)?),
         Policy::new(optional),
         Deadlines {
             default: config.server.default_deadline,
@@ -123,7 +123,7 @@ pub async fn serve(
     let metadata = Metadata {
         issuer: config.tokens.issuer.clone(),
     };
-    let data = Arc::new(Told {
+    let data = Arc::new(SidePort {
         app: app.clone(),
         metrics: metrics.clone(),
         stop: stop.clone(),
@@ -145,7 +145,7 @@ pub async fn serve(
         } else {
             http::MAX_CONNECTIONS
         },
-        drain_timeout: LAST_WORDS,
+        drain_timeout: SHUTDOWN_GRACE,
     };
     if let Some(path) = &ready_file {
         write_ready_file(path, &addresses)
@@ -156,7 +156,7 @@ pub async fn serve(
     answering(addresses);
     let halted = halt.clone();
     background.spawn(async move { halted.run_until_cancelled(metrics.maintain()).await });
-    // Who drains is still watched: the side port says that it is not ready, and shows metrics, until the last call ended.
+    // The side port stays open during the drain: it reports not ready, and serves metrics, until the last call has ended.
     let side_stop = Stop::new();
     tokio::join!(
         async {
@@ -178,14 +178,16 @@ pub async fn serve(
     background.wait().await;
     app.hashing.stop();
     if let Some(path) = &ready_file {
-        // Whoever waits for the file must not find the one of a process that is gone.
-        drop(std::fs::remove_file(path));
+        // A process that waits for the file must not find that of a process that has ended.
+        if let Err(error) = std::fs::remove_file(path) {
+            tracing::warn!(%error, path = %path.display(), "cannot remove the ready file");
+        }
     }
     Ok(())
 }
 
-/// What `/authorize` needs, if it is served. Who knows the secret may have cookies renewed; without one it is whoever
-/// may refresh without a token.
+/// The settings of `/authorize`, if it is served. With a secret configured, every proxy that knows it may have cookies
+/// renewed; without one, that depends on whether anonymous callers may refresh.
 fn forward_auth(config: &Config, app: &App) -> Option<ForwardAuth> {
     let gateway = &config.gateway;
     let anonymous = config.server.anonymous_scopes();
@@ -200,7 +202,7 @@ fn forward_auth(config: &Config, app: &App) -> Option<ForwardAuth> {
     })
 }
 
-/// Writes the file whole: whoever sees it sees all of it.
+/// Writes the file to a draft and renames it, so that it never appears incomplete.
 fn write_ready_file(path: &Path, addresses: &Addresses) -> std::io::Result<()> {
     let Addresses { grpc, http } = addresses;
     let text = serde_json::json!({
@@ -217,30 +219,34 @@ async fn watch_health(app: Arc<App>, pipeline: Arc<Pipeline>, health: Health, ha
     metrics::describe();
     loop {
         let (users, sessions) = tokio::join!(
-            tokio::time::timeout(HEALTH, crate::store::RevocationStore::ping(&*app.stores.durable)),
-            tokio::time::timeout(HEALTH, app.stores.sessions.ping()),
+            tokio::time::timeout(
+                HEALTH_INTERVAL,
+                crate::store::RevocationStore::ping(&*app.stores.durable)
+            ),
+            tokio::time::timeout(HEALTH_INTERVAL, app.stores.sessions.ping()),
         );
-        let parts = ComponentHealth {
+        let components = ComponentHealth {
             users: matches!(users, Ok(Ok(()))),
             sessions: matches!(sessions, Ok(Ok(()))),
             revocations: app.feed.freshness().is_ok(),
         };
-        health.report(parts).await;
-        metrics::look(&app, &pipeline, parts);
+        health.report(components).await;
+        metrics::set_gauges(&app, &pipeline, components);
         tokio::select! {
             () = halt.cancelled() => return,
-            () = tokio::time::sleep(HEALTH) => {}
+            () = tokio::time::sleep(HEALTH_INTERVAL) => {}
         }
     }
 }
 
-struct Told {
+/// What the side port serves.
+struct SidePort {
     app: Arc<App>,
     metrics: Metrics,
     stop: Stop,
 }
 
-impl SidePortData for Told {
+impl SidePortData for SidePort {
     fn jwks(&self) -> (String, String) {
         let ring = self.app.keys.current();
         (ring.jwks_json().to_owned(), ring.etag().to_owned())

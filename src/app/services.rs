@@ -10,7 +10,7 @@ use crate::account::{AuditTrail, Clients, Sessions, Users};
 use crate::config::{self, Config, Registration};
 use crate::gateway::cookie::{CookieNames, SameSite};
 use crate::gateway::{Gateway, GatewayConfig};
-use crate::keys::manager::{Keys, KeysConfig, KeyVault};
+use crate::keys::manager::{KeyVault, Keys, KeysConfig};
 use crate::keys::seal::MasterKeyring;
 use crate::keys::verify::Policy;
 use crate::model::audit::Origin;

@@ -13,37 +13,37 @@ use crate::store::redis::{ConnectError, Redis, Settings as RedisSettings};
 use crate::store::sqlite::{Database, Mode as FolderMode, SqliteStore};
 use crate::store::{Announcements, DurableStore, SessionStore, ThrottleStore};
 
-/// How the stores are opened.
+/// The purpose for which the stores are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// To serve from them: of an embedded store there is one server.
+    /// To serve. An embedded store has one server at a time.
     Serve,
-    /// A subcommand, beside a server or without one.
+    /// For a subcommand, with or without a server running.
     Beside,
 }
 
 /// Sets the gauges of the stores' connections and queues.
 pub type Meter = Arc<dyn Fn() + Send + Sync>;
 
-/// The stores, and what they were opened with.
+/// The stores, with the clock and the randomness that they use.
 pub struct Stores {
-    /// What they were opened for.
+    /// The purpose.
     pub access: Access,
-    /// Everything that outlives the rest.
+    /// The durable record: users, clients, keys, revocations, audit trail.
     pub durable: Arc<dyn DurableStore>,
     /// Live sessions.
     pub sessions: Arc<dyn SessionStore>,
-    /// The fast road between replicas; none where there is one process.
+    /// Announcements between replicas; none for an embedded store.
     pub announcements: Option<Arc<dyn Announcements>>,
-    /// Counters that replicas share; none where there is one process.
+    /// The counters of failed logins that replicas share; none for an embedded store.
     pub throttles: Option<Arc<dyn ThrottleStore>>,
-    /// This process's own counters.
+    /// The counters of this process.
     pub local_throttles: Arc<dyn ThrottleStore>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The randomness.
     pub entropy: Arc<dyn Entropy>,
-    /// How busy they are, for metrics.
+    /// Sets the gauges of connections and queues.
     pub meter: Meter,
 }
 
@@ -99,7 +99,7 @@ async fn clustered(
     entropy: Arc<dyn Entropy>,
 ) -> Result<Stores, StartError> {
     let storage = &config.storage;
-    // The configuration's check has refused one without the other.
+    // The check of the configuration refuses one without the other.
     let (Some(database), Some(redis)) = (&storage.database_url, &storage.redis_url) else {
         return Err(StartError::Config(
             "storage.database_url and storage.redis_url go together".into(),
@@ -131,7 +131,7 @@ async fn clustered(
         .await
         .map_err(|error| match error {
             ConnectError::Settings(text) => StartError::Config(text),
-            // It was reached, and is no place for sessions.
+            // Redis was reached, but its settings would lose sessions.
             unusable @ ConnectError::Unusable(_) => StartError::Other(unusable.to_string()),
         })?;
     let redis = Arc::new(redis);

@@ -1,4 +1,4 @@
-//! The certificates of both ports, and what has them read again.
+//! The certificates of both ports, and reloading them.
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use super::services::App;
 use crate::config::Config;
 use crate::listener::{Certificates, Security, TlsFiles};
 
-/// The protocol of gRPC, as ALPN names it.
+/// The ALPN name of the gRPC port's protocol.
 pub(super) const GRPC: &[u8] = b"h2";
 
-/// That of the side port.
+/// The ALPN name of the side port's protocol.
 pub(super) const HTTP: &[u8] = b"http/1.1";
 
-/// The certificates of both ports, where there are any.
+/// The certificates of both ports, if TLS is configured.
 pub(super) struct Tls(Option<Arc<Certificates>>);
 
 impl Tls {
-    /// Reads them.
+    /// Reads the files that the configuration names.
     pub(super) fn load(config: &Config, app: &App) -> Result<Self, StartError> {
         let tls = &config.server.tls;
         let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
@@ -37,13 +37,13 @@ impl Tls {
         Ok(Self(Some(Arc::new(loaded))))
     }
 
-    /// How the port of this protocol talks to its peers.
+    /// The transport security of the port with this protocol.
     pub(super) fn security(&self, alpn: &[u8]) -> Security {
         let certificates = self.0.as_ref();
         certificates.map_or(Security::Plain, |certificates| certificates.security(alpn))
     }
 
-    /// Follows the files until `halt`.
+    /// Reloads the files when they change, and at each SIGHUP, until `halt`.
     pub(super) fn follow(&self, tasks: &TaskTracker, halt: &CancellationToken) {
         tasks.spawn(on_hangup(self.0.clone(), halt.clone()));
         if let Some(certificates) = self.0.clone() {
@@ -53,12 +53,12 @@ impl Tls {
     }
 }
 
-/// Has the files read at each SIGHUP, which never ends the process.
+/// Reloads the files at each SIGHUP. Without TLS the signal is received too, so that it does not end the process.
 async fn on_hangup(certificates: Option<Arc<Certificates>>, halt: CancellationToken) {
     let mut hangup = match signal(SignalKind::hangup()) {
         Ok(hangup) => hangup,
         Err(error) => {
-            tracing::warn!(%error, "SIGHUP cannot be listened to");
+            tracing::warn!(%error, "cannot listen for SIGHUP; TLS files are reloaded only when they change");
             return;
         }
     };
@@ -66,7 +66,7 @@ async fn on_hangup(certificates: Option<Arc<Certificates>>, halt: CancellationTo
         if let Some(certificates) = &certificates {
             certificates.reload_now();
         } else {
-            tracing::info!("SIGHUP: there are no TLS files to read again");
+            tracing::info!("SIGHUP received: there are no TLS files to reload");
         }
     }
 }

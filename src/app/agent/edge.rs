@@ -1,4 +1,4 @@
-//! Check beside the proxy that asks it: by memory alone where that is enough, else by the upstream's Check.
+//! How the agent answers Check: from memory where that is enough, else with the upstream's answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use crate::proto::envoy::service::auth::v3::CheckResponse;
 use crate::proto::envoy::service::auth::v3::check_response::HttpResponse;
 use crate::token::{RefreshRequest, Refreshed};
 
-/// The rule of the gateway, over what the agent knows.
+/// Check, by the agent's gateway.
 pub(super) struct AgentChecks {
     gateway: Gateway<AgentCalls>,
     calls: Arc<AgentCalls>,
@@ -25,56 +25,58 @@ impl AgentChecks {
         Self { gateway, calls }
     }
 
-    /// Has the upstream decide, by what the agent wants of the route: its own configuration may want less.
+    /// Asks the upstream, with the agent's requirements for the route: the upstream's configuration may require less. The
+    /// inner error is the status of the upstream.
     async fn forward(
         &self,
-        question: EncodedCheckRequest,
-        wants: (String, String),
+        request: EncodedCheckRequest,
+        requirements: (String, String),
     ) -> Result<Result<CheckAnswer, Status>> {
-        let mut request = question.decode()?;
+        let mut request = request.decode()?;
         let upstream = &self.calls.upstream()?.client;
-        let (audience, scopes) = wants;
+        let (audience, scopes) = requirements;
         if let Some(attributes) = &mut request.attributes {
             let extensions = &mut attributes.context_extensions;
             extensions.insert("audience".to_owned(), audience);
             extensions.insert("scopes".to_owned(), scopes);
         }
-        let told = match upstream.check(request).await {
-            Ok(told) => told,
+        let response = match upstream.check(request).await {
+            Ok(response) => response,
             Err(status) => return Ok(Err(status)),
         };
-        Ok(match self.restrict(told) {
-            Some(told) => Ok(CheckAnswer::Upstream(Box::new(told))),
+        Ok(match self.restrict(response) {
+            Some(response) => Ok(CheckAnswer::Upstream(Box::new(response))),
             None => Err(Status::permission_denied(
                 "the token is not of the client that passes here",
             )),
         })
     }
 
-    /// The upstream's answer under the rest of the agent's configuration; none if what it admits does not pass here.
-    fn restrict(&self, mut told: CheckResponse) -> Option<CheckResponse> {
-        let Some(HttpResponse::OkResponse(ok)) = &mut told.http_response else {
-            return Some(told);
+    /// Applies the rest of the agent's configuration to the upstream's response; none if the agent does not admit what the
+    /// upstream admits.
+    fn restrict(&self, mut response: CheckResponse) -> Option<CheckResponse> {
+        let Some(HttpResponse::OkResponse(ok)) = &mut response.http_response else {
+            return Some(response);
         };
         let config = self.gateway.config();
         if let Some(client) = &config.client {
             let headers = ok.headers.iter().filter_map(|option| option.header.as_ref());
-            let mut of = headers
+            let mut clients = headers
                 .filter(|header| header.key == CLIENT)
                 .map(|header| header.value.as_str());
-            if of.next() != Some(client.as_str()) {
+            if clients.next() != Some(client.as_str()) {
                 return None;
             }
         }
-        // Where there is none, removing it changes nothing.
+        // Removing a header that is absent changes nothing.
         if config.strip_token && !ok.headers_to_remove.iter().any(|name| name == "authorization") {
             ok.headers_to_remove.push("authorization".to_owned());
         }
-        Some(told)
+        Some(response)
     }
 }
 
-/// Which of the headers that tell who asks names the client.
+/// The identity header that names the client.
 const CLIENT: &str = IDENTITY[2];
 
 /// The agent renews no session itself.
@@ -88,28 +90,30 @@ impl RenewSession for NoRenewal {
 
 impl AnswerCheck for AgentChecks {
     async fn check(&self, request: Request<EncodedCheckRequest>) -> Result<CheckAnswer> {
-        let question = request.into_inner();
-        let to_renew = AtomicBool::new(false);
+        let request = request.into_inner();
+        let needs_renewal = AtomicBool::new(false);
         let renewer = || {
-            to_renew.store(true, Ordering::Relaxed);
+            needs_renewal.store(true, Ordering::Relaxed);
             Ok(None::<NoRenewal>)
         };
-        let (asked, route) = question.read()?;
-        let wants = self.gateway.wants(route);
-        let decided = self.gateway.check(&asked, route, &renewer).await;
-        match decided {
-            // Renewing is the upstream's, where it may be had by the agent's own `countersign:refresh`.
-            Ok(verdict) if to_renew.load(Ordering::Relaxed) => match self.forward(question.clone(), wants).await? {
-                Ok(told) => Ok(told),
-                // It does not serve Check, or not to us: then no cookie is renewed.
-                Err(status) if matches!(status.code(), Code::PermissionDenied | Code::Unimplemented) => {
-                    Ok(CheckAnswer::Local(Box::new(verdict)))
+        let (proxied, route) = request.read()?;
+        let requirements = self.gateway.wants(route);
+        let decision = self.gateway.check(&proxied, route, &renewer).await;
+        match decision {
+            // Only the upstream renews, if the agent itself has `countersign:refresh`.
+            Ok(decision) if needs_renewal.load(Ordering::Relaxed) => {
+                match self.forward(request.clone(), requirements).await? {
+                    Ok(answer) => Ok(answer),
+                    // The upstream does not serve Check, or not to this agent: no cookie is renewed.
+                    Err(status) if matches!(status.code(), Code::PermissionDenied | Code::Unimplemented) => {
+                        Ok(CheckAnswer::Local(Box::new(decision)))
+                    }
+                    Err(status) => Err(pass_on(&status)),
                 }
-                Err(status) => Err(pass_on(&status)),
-            },
-            Ok(verdict) => Ok(CheckAnswer::Local(Box::new(verdict))),
+            }
+            Ok(decision) => Ok(CheckAnswer::Local(Box::new(decision))),
             Err(error) if error.kind == ErrorKind::RevocationsStale => self
-                .forward(question.clone(), wants)
+                .forward(request.clone(), requirements)
                 .await?
                 .map_err(|status| stale_without_upstream(&status)),
             Err(error) => Err(error),

@@ -14,7 +14,7 @@ use tonic_types::StatusExt as _;
 
 use self::calls::{AgentCalls, Upstream};
 use self::edge::AgentChecks;
-use self::routes::{AgentRoutes, Neighbours};
+use self::routes::{AgentRoutes, LocalCallers};
 use super::bind::Inherited;
 use super::error::StartError;
 use super::services::{TOKEN_CACHE_BYTES, gateway_config};
@@ -34,14 +34,14 @@ use crate::shutdown::Stop;
 use crate::telemetry::Metrics;
 use crate::validator::{TokenValidator, ValidatorConfig};
 
-/// What it needs of the upstream, and what it makes do with: without the second it cannot ask once memory is too old,
-/// without the third no cookie is renewed.
+/// The scopes that the agent requests at the upstream. It needs the first; without the second it cannot ask the upstream
+/// while memory is too old, without the third it renews no cookie.
 const SCOPES: [CallerScope; 3] = [CallerScope::Watch, CallerScope::Validate, CallerScope::Refresh];
 
-/// How often an upstream that does not answer yet is asked again.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The pause before an upstream that does not answer is asked again, and between two checks of health.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs the agent until `stop`. `answering` is called once it listens; until the first snapshot is complete its answer is
+/// Runs the agent until `stop`. Calls `answering` once it listens; until the first snapshot is complete it answers
 /// `UNAVAILABLE`.
 pub async fn agent(
     config: &Config,
@@ -67,7 +67,7 @@ pub async fn agent(
     let ext_authz = config.gateway.ext_authz;
     let pipeline = Pipeline::new(
         Box::new(AgentRoutes::new(calls.clone(), checks, health_service)),
-        Arc::new(Neighbours::default()),
+        Arc::new(LocalCallers::default()),
         Policy::serving(|method| {
             method.service == "grpc.health.v1.Health"
                 || method.service == "countersign.v1.TokenService" && method.name.starts_with("Validate")
@@ -102,7 +102,7 @@ pub async fn agent(
     };
     let (served, worked) = tokio::join!(serving, async {
         let worked = working.await;
-        // What the upstream refuses for good ends the agent: whoever runs it must see that.
+        // The upstream refuses the agent for good: the agent ends, so that its operator notices.
         if worked.is_err() {
             stop.drain();
         }
@@ -111,7 +111,7 @@ pub async fn agent(
     served.and(worked)
 }
 
-/// Follows the upstream for ever, and tells health how that goes. Returns if the upstream refuses us.
+/// Follows the upstream for ever and reports health. Returns only if the upstream refuses the agent.
 async fn follow(config: &Config, upstream: &str, calls: &AgentCalls, health: &Health) -> Result<(), StartError> {
     let (client, issuer) = connect(config, upstream).await?;
     let max_staleness = match config.revocation.on_stale {
@@ -143,17 +143,17 @@ async fn follow(config: &Config, upstream: &str, calls: &AgentCalls, health: &He
                 revocations: fresh,
             })
             .await;
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 
-/// A client of the upstream, and whose tokens it verifies.
+/// A client of the upstream, and the issuer whose tokens the agent accepts.
 async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), StartError> {
     let mut scopes = SCOPES.to_vec();
     if !config.gateway.cookies {
         scopes.truncate(2);
     }
-    let mut complained = false;
+    let mut warned = false;
     loop {
         let credential = match (&config.agent.client_id, &config.agent.client_secret) {
             (Some(client_id), Some(secret)) => Credential::Secret {
@@ -165,7 +165,7 @@ async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), St
         };
         let client = Client::builder(upstream)
             .credential(credential)
-            // Whoever asks the agent tries again by itself: two who do so multiply.
+            // The agent's callers retry themselves: retries at both ends would multiply.
             .retry(RetryPolicy {
                 attempts: 1,
                 ..RetryPolicy::default()
@@ -174,9 +174,9 @@ async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), St
             .map_err(|status| StartError::Config(format!("agent.upstream: {}", status.message())))?;
         let refused = match client.own_token().await {
             Ok(token) => {
-                // The upstream's own word, unless the configuration says otherwise: nobody has to repeat it here.
-                let told = token.and_then(|token| Some(claims_on_trust(token.expose())?.iss));
-                let issuer = match told {
+                // The upstream's issuer, unless the configuration sets one: it need not be configured twice.
+                let issuer = token.and_then(|token| Some(claims_on_trust(token.expose())?.iss));
+                let issuer = match issuer {
                     Some(issuer) if !config.is_set("tokens.issuer") => issuer,
                     Some(_) | None => config.tokens.issuer.clone(),
                 };
@@ -192,7 +192,7 @@ async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), St
                 let then = if scopes.len() > 1 {
                     "no cookie is renewed"
                 } else {
-                    "once memory is too old, nothing can be asked"
+                    "while memory is too old, the upstream cannot be asked"
                 };
                 tracing::warn!(lost, "agent.client_id lacks a scope: {then}");
                 continue;
@@ -205,10 +205,10 @@ async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), St
             }
             _ => {}
         }
-        if !complained {
-            complained = true;
-            tracing::warn!(code = ?refused.code(), "the upstream does not answer yet; asking again until it does");
+        if !warned {
+            warned = true;
+            tracing::warn!(code = ?refused.code(), "the upstream does not answer; asking again every second");
         }
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Where the agent's calls go, and who may make them.
+//! The agent's services, and its callers.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::model::audit::Origin;
 use crate::model::scope::CallerScope;
 use crate::model::{Caller, Identity};
 
-/// Where the agent's calls go.
+/// The services of the agent, by method.
 pub(super) struct AgentRoutes {
     calls: Arc<AgentCalls>,
     checks: Arc<AgentChecks>,
@@ -42,10 +42,10 @@ impl Routes for AgentRoutes {
     }
 }
 
-/// Whoever reaches the agent is on the same machine, and may ask.
-pub(super) struct Neighbours(Arc<Caller>);
+/// Accepts every caller: a caller that reaches the agent runs on the same machine.
+pub(super) struct LocalCallers(Arc<Caller>);
 
-impl Default for Neighbours {
+impl Default for LocalCallers {
     fn default() -> Self {
         Self(Arc::new(Caller {
             identity: Identity::Anonymous,
@@ -55,7 +55,7 @@ impl Default for Neighbours {
     }
 }
 
-impl Authenticator for Neighbours {
+impl Authenticator for LocalCallers {
     fn authenticate(&self, _: Credential<'_>) -> Authentication {
         Authentication::Ready(Ok(self.0.clone()))
     }

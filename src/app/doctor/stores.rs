@@ -89,8 +89,12 @@ async fn redis(storage: &Storage, found: &mut Findings) {
             found.add(REDIS, State::Misconfigured, error.to_string());
         }
         Err(error) => refused(REDIS, &error, found),
-        Ok(Examination { unusable: Some(why), .. }) => found.add(REDIS, State::Bad, why),
-        Ok(Examination { not_persistent, time, .. }) => {
+        Ok(Examination {
+            unusable: Some(why), ..
+        }) => found.add(REDIS, State::Bad, why),
+        Ok(Examination {
+            not_persistent, time, ..
+        }) => {
             skew("Redis", begun, time, found);
             match not_persistent {
                 Some(server) => found.add(
