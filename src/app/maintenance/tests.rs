@@ -44,7 +44,7 @@ async fn sessions_that_are_long_over_are_removed_too() {
     app.stores.sessions.create(&over, 10).await.unwrap();
     clean_up(&app).await.unwrap();
     assert_eq!(
-        app.stores.sessions.purge_sessions(BATCH).await.unwrap(),
+        app.stores.sessions.purge_sessions(BATCH_SIZE).await.unwrap(),
         0,
         "nothing is left to remove"
     );
