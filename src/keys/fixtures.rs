@@ -59,10 +59,10 @@ pub(crate) fn header(key: &SigningKey) -> Value {
 /// this service writes them. The parser has a faster path for the second.
 pub(crate) fn written(key: &SigningKey) -> [(String, String); 2] {
     let own = URL_SAFE_NO_PAD.decode(key.public().token_header()).unwrap();
-    let claims: Claims = serde_json::from_value(claims()).unwrap();
+    let typed: Claims = serde_json::from_value(claims()).unwrap();
     [
         (header(key).to_string(), claims().to_string()),
-        (String::from_utf8(own).unwrap(), serde_json::to_string(&claims).unwrap()),
+        (String::from_utf8(own).unwrap(), serde_json::to_string(&typed).unwrap()),
     ]
 }
 
