@@ -13,8 +13,8 @@ pub fn is_unprintable(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Whether `c` is an implicit directional mark of UAX #9 (ALM, LRM, RLM). Names in right-to-left scripts need them; a log
-/// line does not.
+/// Whether `c` is an implicit directional mark of UAX #9 (ALM, LRM, RLM). Names in right-to-left scripts need them; a
+/// log line does not.
 #[must_use]
 pub fn is_directional_mark(c: char) -> bool {
     matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}')
