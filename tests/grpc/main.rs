@@ -13,5 +13,6 @@ mod floods;
 mod frames;
 mod reflection;
 mod server;
+mod service;
 mod streams;
 mod tls;

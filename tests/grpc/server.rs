@@ -9,8 +9,7 @@ use std::time::Duration;
 use countersign::grpc::connection::GrpcHandler;
 use countersign::grpc::health::{ComponentHealth, Health};
 use countersign::grpc::layers::{
-    Authentication, Authenticator, Call, Credential, Deadlines, Pipeline, RequestBody, RequestIds, ResponseFuture,
-    Routes,
+    Authentication, Authenticator, Credential, Deadlines, Pipeline, RequestBody, RequestIds, ResponseFuture, Routes,
 };
 use countersign::grpc::policy::{Method, OptionalServices, Policy};
 use countersign::listener::{Limits, PeerName, Security};
@@ -18,16 +17,17 @@ use countersign::model::audit::Origin;
 use countersign::model::{Caller, ErrorKind, Identity};
 use countersign::proto;
 use countersign::proto::token_service_client::TokenServiceClient;
-use countersign::proto::token_service_server::{TokenService, TokenServiceServer};
+use countersign::proto::token_service_server::TokenServiceServer;
 use countersign::secret::SystemEntropy;
 use countersign::shutdown::Stop;
-use futures_util::stream::BoxStream;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::codegen::Service as _;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Status};
 use tonic_health::pb::health_server::HealthServer;
+
+use crate::service::Service;
 
 /// A running server.
 pub(crate) struct Server {
@@ -202,7 +202,7 @@ impl Authenticator for AuthenticatorByName {
     }
 }
 
-/// Follows the instruction in the refresh token of `Refresh`; `WatchRevocations` sends nothing.
+/// Routes to [`Service`].
 struct TestRoutes {
     token: TokenServiceServer<Service>,
     health: Box<dyn Fn(http::Request<RequestBody>) -> ResponseFuture + Send + Sync>,
@@ -243,88 +243,6 @@ impl Routes for TestRoutes {
     }
 }
 
-struct Service(Arc<Observed>);
-
-/// Counts as dropped unless the second field says that the sleep ended.
-struct Sleep<'a>(&'a Observed, bool);
-
-impl Drop for Sleep<'_> {
-    fn drop(&mut self) {
-        if !self.1 {
-            self.0.dropped.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-}
-
-#[tonic::async_trait]
-impl TokenService for Service {
-    async fn issue(&self, request: Request<proto::IssueRequest>) -> Result<Response<proto::IssueResponse>, Status> {
-        self.0.begun.fetch_add(1, Ordering::SeqCst);
-        let caller = Call::of(&request)?.caller();
-        // Returns what the service received, in text fields of the response.
-        let tokens = proto::Tokens {
-            session_id: caller.origin.request_id,
-            token_type: caller.origin.ip_address,
-            access_token: format!("{:?}", request.metadata()),
-            ..proto::Tokens::default()
-        };
-        Ok(Response::new(proto::IssueResponse { tokens: Some(tokens) }))
-    }
-
-    async fn refresh(
-        &self,
-        request: Request<proto::RefreshRequest>,
-    ) -> Result<Response<proto::RefreshResponse>, Status> {
-        self.0.begun.fetch_add(1, Ordering::SeqCst);
-        match request.get_ref().refresh_token.split_once(' ') {
-            Some(("sleep", millis)) => {
-                let mut sleep = Sleep(&self.0, false);
-                tokio::time::sleep(Duration::from_millis(millis.parse().unwrap())).await;
-                sleep.1 = true;
-            }
-            Some(("panic", why)) => panic!("as instructed: {why}"),
-            Some(("fail", _)) => {
-                return Err(countersign::model::Error::store_unavailable("canary-private").into());
-            }
-            _ => {}
-        }
-        Ok(Response::new(proto::RefreshResponse::default()))
-    }
-
-    async fn revoke(&self, _: Request<proto::RevokeRequest>) -> Result<Response<proto::RevokeResponse>, Status> {
-        Ok(Response::new(proto::RevokeResponse::default()))
-    }
-
-    async fn validate(&self, _: Request<proto::ValidateRequest>) -> Result<Response<proto::ValidateResponse>, Status> {
-        self.0.begun.fetch_add(1, Ordering::SeqCst);
-        Ok(Response::new(proto::ValidateResponse::default()))
-    }
-
-    async fn validate_batch(
-        &self,
-        _: Request<proto::ValidateBatchRequest>,
-    ) -> Result<Response<proto::ValidateBatchResponse>, Status> {
-        Ok(Response::new(proto::ValidateBatchResponse::default()))
-    }
-
-    type WatchRevocationsStream = BoxStream<'static, Result<proto::WatchRevocationsResponse, Status>>;
-
-    async fn watch_revocations(
-        &self,
-        _: Request<proto::WatchRevocationsRequest>,
-    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
-        let beats = futures_util::stream::unfold((), |()| async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            Some((Ok(proto::WatchRevocationsResponse::default()), ()))
-        });
-        Ok(Response::new(Box::pin(beats)))
-    }
-
-    async fn get_keys(&self, _: Request<proto::GetKeysRequest>) -> Result<Response<proto::GetKeysResponse>, Status> {
-        Ok(Response::new(proto::GetKeysResponse::default()))
-    }
-}
-
 /// A refresh request with an instruction for the service.
 pub(crate) fn instruction(order: &str) -> proto::RefreshRequest {
     proto::RefreshRequest {
@@ -351,14 +269,14 @@ pub(crate) fn reason(status: &Status) -> String {
 }
 
 /// Waits until `done`, for at most ten seconds.
-pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) async fn until(condition: &str, mut done: impl FnMut() -> bool) {
     for _ in 0..1000 {
         if done() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("never: {what}");
+    panic!("never: {condition}");
 }
 
 /// Calls a method of `TokenService` with this header, without a deadline of the client; returns the code.
