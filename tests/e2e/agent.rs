@@ -15,7 +15,7 @@ use tonic::Code;
 
 use crate::support::agent::{Agent, listen_anywhere};
 use crate::support::guard;
-use crate::support::{Caller, Countersign, Deployment, Shape, assert_refused, eventually};
+use crate::support::{Caller, Countersign, Deployment, DeploymentKind, assert_refused, eventually};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -33,7 +33,7 @@ fn without_times(answer: ValidateResponse) -> ValidateResponse {
 #[tokio::test]
 async fn the_agent_answers_as_its_upstream_does() {
     // The agent learns the issuer from its upstream; it is not configured twice.
-    let deployment = Deployment::fresh(Shape::Embedded)
+    let deployment = Deployment::fresh(DeploymentKind::Embedded)
         .await
         .set("tokens.issuer", "https://issuer.example");
     deployment.add_user("ada", &["--role", "editor"]);
@@ -99,7 +99,7 @@ async fn the_agent_answers_as_its_upstream_does() {
 
 #[tokio::test]
 async fn the_agent_serves_only_validation() {
-    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let agent = Agent::start(&deployment.storage, &server, &listen_anywhere(), &[]);
@@ -118,7 +118,7 @@ async fn the_agent_serves_only_validation() {
 
 #[tokio::test]
 async fn without_its_upstream_the_agent_answers_until_max_staleness() {
-    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     deployment.add_user("ada", &[]);
     let mut server = deployment.serve();
     let upstream = Caller::of(&server);
@@ -153,7 +153,7 @@ async fn without_its_upstream_the_agent_answers_until_max_staleness() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_socket_is_accessible_only_to_its_owner() {
-    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let path = guard::scratch("sock").join("a");
@@ -173,7 +173,7 @@ async fn the_socket_is_accessible_only_to_its_owner() {
 
 #[tokio::test]
 async fn an_unusable_configuration_is_refused_at_the_start() {
-    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     let server = deployment.serve();
     let run = |words: &[&str]| deployment.storage.run(words).finish().code();
     let upstream = server.grpc_url();
@@ -224,7 +224,7 @@ fn client_with_secret(deployment: &Deployment, server: &Countersign) -> Client {
 fn a_batch_gets_the_answers_of_its_tokens_one_by_one() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (deployment, server, client, tokens) = runtime.block_on(async {
-        let deployment = Deployment::fresh(Shape::Embedded).await;
+        let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
         deployment.add_user("ada", &[]);
         let server = deployment.serve();
         let caller = Caller::of(&server);

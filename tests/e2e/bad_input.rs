@@ -8,12 +8,12 @@ use tonic::Code;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status};
 
-use crate::support::raw::RawCodec;
 use crate::support::caller::reason;
-use crate::support::{Caller, Countersign, Deployment, PASSWORD, Shape, assert_refused};
+use crate::support::raw::RawCodec;
+use crate::support::{Caller, Countersign, Deployment, DeploymentKind, PASSWORD, assert_refused};
 
 async fn embedded() -> (Deployment, Countersign, Caller) {
-    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);

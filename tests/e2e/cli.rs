@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Countersign, Deployment, Finished, PASSWORD, Shape, Storage, poll};
+use crate::support::{Countersign, Deployment, DeploymentKind, Finished, PASSWORD, Storage, poll};
 
 /// Longer than another process takes to learn of a revocation.
 const PROPAGATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) async fn embedded() -> Storage {
-    Deployment::fresh(Shape::Embedded).await.storage
+    Deployment::fresh(DeploymentKind::Embedded).await.storage
 }
 
 pub(crate) fn run(storage: &Storage, words: &[&str], input: &str) -> Finished {

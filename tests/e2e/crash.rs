@@ -5,14 +5,15 @@ use countersign::proto::revoke_request::Target;
 use rstest::rstest;
 use tonic::Code;
 
-use crate::support::{Caller, Deployment, Shape, assert_refused};
+use crate::support::{Caller, Deployment, DeploymentKind, assert_refused};
 
 #[rstest]
 #[tokio::test]
 async fn a_killed_replica_loses_no_acknowledged_change(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     let ben = deployment.add_user("ben", &[]);
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
@@ -60,9 +61,9 @@ async fn a_killed_replica_loses_no_acknowledged_change(
 #[rstest]
 #[tokio::test]
 async fn a_revocation_is_in_force_even_if_the_process_is_killed_at_once(
-    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let mut revoked = Vec::new();
     for _ in 0..5 {

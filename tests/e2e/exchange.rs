@@ -9,7 +9,7 @@ use countersign::proto::{ExchangeCredential, Grant, InactiveReason, Tokens};
 use rstest::rstest;
 use tonic::Code;
 
-use crate::support::{Admin, Caller, Deployment, Shape, assert_refused, eventually};
+use crate::support::{Admin, Caller, Deployment, DeploymentKind, assert_refused, eventually};
 
 const SERVICES: [&str; 3] = ["orders", "stock", "billing"];
 
@@ -44,12 +44,14 @@ async fn exchange_chain(admin: &Admin, secrets: &[String], user: &Tokens) -> Vec
 
 #[rstest]
 #[tokio::test]
-async fn revoking_the_session_revokes_the_chain(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
-    let deployment = Deployment::fresh(shape).await;
+async fn revoking_the_session_revokes_the_chain(
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
+) {
+    let deployment = Deployment::fresh(deployment_kind).await;
     let ada = deployment.add_user("ada", &["--role", "editor"]);
     let server = deployment.serve();
     let (admin, caller) = (Admin::of(&server), Caller::of(&server));
-    let other = (shape != Shape::Embedded).then(|| deployment.serve());
+    let other = (deployment_kind != DeploymentKind::Embedded).then(|| deployment.serve());
     let secrets = services(&admin).await;
     let login = async || admin.login("", "ada", &["read", "write"], &SERVICES).await.unwrap();
 

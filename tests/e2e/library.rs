@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use tower::{Layer as _, Service as _, ServiceExt as _};
 
 use crate::support::caller::{generation, reason};
-use crate::support::{Caller, Countersign, Deployment, PASSWORD, Shape, eventually};
+use crate::support::{Caller, Countersign, Deployment, DeploymentKind, PASSWORD, eventually};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 const ISSUER: &str = "https://countersign.local";
@@ -40,7 +40,7 @@ fn client_with_secret(deployment: &Deployment, server: &Countersign, scopes: &[&
 
 #[tokio::test]
 async fn a_session_is_refreshed_once_before_it_expires() {
-    let deployment = Deployment::fresh(Shape::Embedded)
+    let deployment = Deployment::fresh(DeploymentKind::Embedded)
         .await
         .set("tokens.access_ttl", "10s")
         .set("tokens.access_jitter", "0");
@@ -79,7 +79,7 @@ async fn a_session_is_refreshed_once_before_it_expires() {
 
 #[tokio::test]
 async fn a_verifier_learns_of_revocations_and_of_key_changes() {
-    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
@@ -126,7 +126,7 @@ async fn a_verifier_learns_of_revocations_and_of_key_changes() {
 /// call later.
 #[tokio::test]
 async fn a_verifier_without_a_stream_calls_validate_and_a_guard_reports_an_outage() {
-    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
@@ -174,7 +174,7 @@ async fn a_verifier_without_a_stream_calls_validate_and_a_guard_reports_an_outag
 
 /// A verifier for tokens with the scope `orders:read`, such a token, and one without the scope.
 async fn guard_fixture() -> (Countersign, Deployment, Verifier, String, String) {
-    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     deployment.add_user("ada", &[]);
     deployment
         .storage

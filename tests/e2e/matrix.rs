@@ -1,6 +1,6 @@
 //! Authorization of every method of every service: called anonymously, by a client with a different scope, by one
 //! with the right scope, by a user about their own account, and by a user about another account. A method that is
-//! added without a row in the table below fails the test.
+//! added without a row in `matrix/rows.rs` fails the test.
 
 mod rows;
 
@@ -13,9 +13,9 @@ use countersign::proto::{self, Grant};
 use prost::Message as _;
 use tonic::{Code, Status};
 
-use self::rows::{Allowed, Row, issue, rows};
+use self::rows::{Access, Row, issue, rows};
 use crate::support::caller::reason;
-use crate::support::{Admin, Caller, Countersign, Deployment, PASSWORD, Shape, raw};
+use crate::support::{Admin, Caller, Countersign, Deployment, DeploymentKind, PASSWORD, raw};
 
 const TOKEN: &str = "/countersign.v1.TokenService/";
 /// An id that no user has.
@@ -73,7 +73,7 @@ async fn client_token(admin: &Admin, secret: &str, scope: &str) -> String {
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one table, used twice")]
 async fn each_method_lets_through_only_the_callers_of_its_row() {
-    let deployment = Deployment::fresh(Shape::Embedded)
+    let deployment = Deployment::fresh(DeploymentKind::Embedded)
         .await
         .set("server.anonymous_scopes", "countersign:issue");
     let scopes = CallerScope::ALL.map(CallerScope::as_str);
@@ -118,18 +118,17 @@ async fn each_method_lets_through_only_the_callers_of_its_row() {
 
     let rows = rows();
     for row in &rows {
-        let Row { path, allowed, request } = row;
+        let Row { path, access, request } = row;
         let call = |request: Vec<u8>, token: String| raw_call(&admin, path, request, token);
         let about_ada = || request(&ada.id, &ada.tokens);
-        if *allowed == Allowed::Everyone {
+        if *access == Access::Anyone {
             for (caller_name, token) in [("anonymous", ""), ("ben", &ben.tokens.access_token)] {
                 let answer = call(about_ada(), token.to_owned()).await;
                 assert!(passed_authorization(&answer), "{path} by {caller_name}: {answer:?}");
             }
             continue;
         }
-        let (Allowed::Scope(scope) | Allowed::ScopeOrSelf(scope) | Allowed::ScopeOrSelfElseNotFound(scope)) = allowed
-        else {
+        let (Access::Scope(scope) | Access::ScopeOrOwn(scope) | Access::ScopeOrOwnElseNotFound(scope)) = access else {
             unreachable!("handled above")
         };
         let anonymous = call(about_ada(), String::new()).await;
@@ -141,12 +140,12 @@ async fn each_method_lets_through_only_the_callers_of_its_row() {
             assert_denied(path, wrong, &answer, "CALLER_NOT_ALLOWED");
         }
         let other = call(about_ada(), ben.tokens.access_token.clone()).await;
-        match allowed {
-            Allowed::ScopeOrSelfElseNotFound(_) => {
+        match access {
+            Access::ScopeOrOwnElseNotFound(_) => {
                 assert!(passed_authorization(&other), "{path} by ben: {other:?}");
                 assert!(is_active(&ada.tokens).await, "{path} by ben revoked ada's session");
             }
-            Allowed::Everyone | Allowed::Scope(_) | Allowed::ScopeOrSelf(_) => {
+            Access::Anyone | Access::Scope(_) | Access::ScopeOrOwn(_) => {
                 assert_denied(path, "ben", &other, "CALLER_NOT_ALLOWED");
             }
         }
@@ -155,9 +154,9 @@ async fn each_method_lets_through_only_the_callers_of_its_row() {
 
     // Allowed callers: clients with the scope about any user, and users about themselves.
     for row in &rows {
-        let Row { path, allowed, request } = row;
+        let Row { path, access, request } = row;
         let call = |request: Vec<u8>, token: String| raw_call(&admin, path, request, token);
-        if let Allowed::Scope(scope) | Allowed::ScopeOrSelf(scope) | Allowed::ScopeOrSelfElseNotFound(scope) = allowed {
+        if let Access::Scope(scope) | Access::ScopeOrOwn(scope) | Access::ScopeOrOwnElseNotFound(scope) = access {
             let token = client_token(&admin, &secret, scope).await;
             let answer = call(
                 request(
@@ -176,15 +175,14 @@ async fn each_method_lets_through_only_the_callers_of_its_row() {
         let fresh = client_token(&admin, &secret, "countersign:issue").await;
         let own = login(&admin, &fresh, "ada").await;
         let answer = call(request(&ada.id, &own), own.access_token.clone()).await;
-        match allowed {
-            Allowed::ScopeOrSelf(_) | Allowed::ScopeOrSelfElseNotFound(_) => {
+        match access {
+            Access::ScopeOrOwn(_) | Access::ScopeOrOwnElseNotFound(_) => {
                 assert!(passed_authorization(&answer), "{path} by ada: {answer:?}")
             }
-            Allowed::Scope(_) => assert_denied(path, "ada", &answer, "CALLER_NOT_ALLOWED"),
-            Allowed::Everyone => {}
+            Access::Scope(_) => assert_denied(path, "ada", &answer, "CALLER_NOT_ALLOWED"),
+            Access::Anyone => {}
         }
-        if path.ends_with("/Revoke") && matches!(allowed, Allowed::ScopeOrSelf(_) | Allowed::ScopeOrSelfElseNotFound(_))
-        {
+        if path.ends_with("/Revoke") && matches!(access, Access::ScopeOrOwn(_) | Access::ScopeOrOwnElseNotFound(_)) {
             let request = proto::ValidateRequest {
                 access_token: own.access_token.clone(),
                 ..Default::default()
@@ -218,7 +216,7 @@ async fn each_method_lets_through_only_the_callers_of_its_row() {
 /// The right of a client to call is not a user's right: an exchanged token gives no access to an account.
 #[tokio::test]
 async fn an_exchanged_token_gives_no_access_to_the_account() {
-    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     let ada = deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let admin = Admin::of(&server);

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::support::caller::reason;
-use crate::support::{Caller, Deployment, PASSWORD, Shape, assert_refused};
+use crate::support::{Caller, Deployment, DeploymentKind, PASSWORD, assert_refused};
 
 fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
@@ -48,9 +48,10 @@ fn field(status: &Status) -> String {
 #[rstest]
 #[tokio::test]
 async fn a_refresh_may_request_less_but_not_more_and_the_grant_stays(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let add = ["client", "add", "web", "--grant", "password"];
     let allowed = ["--scope", "read", "--scope", "write", "--scope", "admin"];

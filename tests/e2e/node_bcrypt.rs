@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::support::{Caller, Deployment, Shape, assert_refused};
+use crate::support::{Caller, Deployment, DeploymentKind, assert_refused};
 
 /// The password of user `n`, as in `tests/node-bcrypt/make.js`.
 fn password(n: usize) -> String {
@@ -56,9 +56,9 @@ async fn stored(deployment: &Deployment) -> Vec<(String, u64)> {
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn imported_bcrypt_users_log_in_and_get_argon2id_hashes(
-    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape)
+    let deployment = Deployment::fresh(deployment_kind)
         .await
         .set("password.queue", "256")
         .set("server.default_deadline", "2m")

@@ -8,13 +8,13 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::support::caller::generation;
-use crate::support::{Caller, Countersign, Deployment, Shape};
+use crate::support::{Caller, Countersign, Deployment, DeploymentKind};
 
 const CLIENTS: usize = 50;
 const ROUNDS: u32 = 200;
 
-async fn race(shape: Shape, replicas: usize) {
-    let deployment = Deployment::fresh(shape).await;
+async fn race(deployment_kind: DeploymentKind, replicas: usize) {
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let servers: Vec<_> = (0..replicas).map(|_| deployment.serve()).collect();
     let callers: Vec<_> = servers.iter().map(Caller::of).collect();
@@ -49,10 +49,10 @@ async fn race(shape: Shape, replicas: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_clients_get_one_successor_on_sqlite() {
-    race(Shape::Embedded, 1).await;
+    race(DeploymentKind::Embedded, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_clients_get_one_successor_from_two_replicas() {
-    race(Shape::Clustered, 2).await;
+    race(DeploymentKind::Clustered, 2).await;
 }

@@ -10,14 +10,16 @@ use countersign::proto::{
 use rstest::rstest;
 use tonic::{Code, Request};
 
-use crate::support::{Caller, Deployment, PASSWORD, Shape, assert_refused};
+use crate::support::{Caller, Deployment, DeploymentKind, PASSWORD, assert_refused};
 
 /// A command that only reads is not a replica: a different configuration in the operator's shell must not rotate
 /// keys.
 #[rstest]
 #[tokio::test]
-async fn reading_commands_change_no_key(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
-    let deployment = Deployment::fresh(shape).await;
+async fn reading_commands_change_no_key(
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
+) {
+    let deployment = Deployment::fresh(deployment_kind).await;
     let serving = deployment.storage.clone().set("tokens.algorithm", "ES256");
     let server = serving.serve(&[]);
     let keys = || deployment.storage.run(&["key", "list"]).json();
@@ -46,7 +48,7 @@ fn with_bearer<T>(message: T, token: &str) -> Request<T> {
 /// An interceptor sends its token with every call, including the call that gets the next token.
 #[tokio::test]
 async fn an_invalid_bearer_does_not_block_calls_that_need_no_caller() {
-    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     deployment.add_user("ada", &[]);
     let added = deployment
         .storage

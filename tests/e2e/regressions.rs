@@ -10,12 +10,14 @@ use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::support::raw::with_bearer;
-use crate::support::{Admin, Caller, Deployment, PASSWORD, Shape, assert_refused};
+use crate::support::{Admin, Caller, Deployment, DeploymentKind, PASSWORD, assert_refused};
 
 #[rstest]
 #[tokio::test]
-async fn a_refresh_never_gives_a_token_without_audience(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
-    let deployment = Deployment::fresh(shape).await;
+async fn a_refresh_never_gives_a_token_without_audience(
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
+) {
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &["--admin"]);
     let server = deployment.serve();
     let (admin, caller) = (Admin::of(&server), Caller::of(&server));
@@ -60,9 +62,9 @@ async fn a_refresh_never_gives_a_token_without_audience(#[values(Shape::Embedded
 #[rstest]
 #[tokio::test]
 async fn countersigns_own_audience_is_checked_like_any_other(
-    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let (admin, caller) = (Admin::of(&server), Caller::of(&server));
@@ -90,9 +92,9 @@ async fn countersigns_own_audience_is_checked_like_any_other(
 #[rstest]
 #[tokio::test]
 async fn a_reset_begun_before_a_promotion_does_not_open_an_admin_account(
-    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     let ada = deployment.add_user("ada", &[]);
     let root = deployment.add_user("root", &["--admin"]);
     let server = deployment.serve();
@@ -137,9 +139,9 @@ async fn a_reset_begun_before_a_promotion_does_not_open_an_admin_account(
 #[rstest]
 #[tokio::test]
 async fn a_stolen_access_token_does_not_help_guess_the_password(
-    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await.set("throttle.enabled", "true");
+    let deployment = Deployment::fresh(deployment_kind).await.set("throttle.enabled", "true");
     let ada = deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let admin = Admin::of(&server);
@@ -166,9 +168,9 @@ async fn a_stolen_access_token_does_not_help_guess_the_password(
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_guesses_are_limited_like_sequential_ones(
-    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape)
+    let deployment = Deployment::fresh(deployment_kind)
         .await
         .set("throttle.enabled", "true")
         .set("throttle.account_source", "10/1h")
@@ -176,7 +178,11 @@ async fn concurrent_guesses_are_limited_like_sequential_ones(
         .set("password.queue", "256");
     deployment.add_user("ada", &[]);
     deployment.add_user("ben", &[]);
-    let servers: Vec<_> = (0..if shape == Shape::Embedded { 1 } else { 2 })
+    let servers: Vec<_> = (0..if deployment_kind == DeploymentKind::Embedded {
+        1
+    } else {
+        2
+    })
         .map(|_| deployment.serve())
         .collect();
     let callers: Vec<Caller> = servers.iter().map(Caller::of).collect();
@@ -192,7 +198,7 @@ async fn concurrent_guesses_are_limited_like_sequential_ones(
     assert_eq!(all_at_once("ada", "a guess that is wrong").await, 0);
     assert_eq!(admin.events("token.issue.failed").await.len(), 10);
     assert_eq!(admin.events("login.throttled").await.len(), 54);
-    if shape == Shape::Embedded {
+    if deployment_kind == DeploymentKind::Embedded {
         assert_eq!(
             all_at_once("ben", PASSWORD).await,
             64,
@@ -203,8 +209,12 @@ async fn concurrent_guesses_are_limited_like_sequential_ones(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn the_session_limit_holds_under_concurrent_logins(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
-    let deployment = Deployment::fresh(shape).await.set("tokens.max_sessions_per_user", "3");
+async fn the_session_limit_holds_under_concurrent_logins(
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
+) {
+    let deployment = Deployment::fresh(deployment_kind)
+        .await
+        .set("tokens.max_sessions_per_user", "3");
     let ada = deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let (admin, caller) = (Admin::of(&server), Caller::of(&server));
@@ -250,9 +260,10 @@ async fn the_session_limit_holds_under_concurrent_logins(#[values(Shape::Embedde
 #[rstest]
 #[tokio::test]
 async fn a_refresh_with_a_too_large_token_rotates_nothing(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     let ada = deployment.add_user("ada", &[]);
     deployment.add_user("root", &["--admin"]);
     let server = deployment.serve();
@@ -301,15 +312,19 @@ async fn a_refresh_with_a_too_large_token_rotates_nothing(
 #[rstest]
 #[tokio::test]
 async fn a_revoked_session_is_not_counted_again(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
     let [by_client, by_token] = [caller.login("ada").await, caller.login("ada").await];
     assert_eq!(
-        caller.revoke(Target::Token(by_token.access_token.clone())).await.unwrap(),
+        caller
+            .revoke(Target::Token(by_token.access_token.clone()))
+            .await
+            .unwrap(),
         1
     );
     assert_eq!(caller.revoke(Target::Token(by_token.refresh_token)).await.unwrap(), 0);
@@ -321,7 +336,7 @@ async fn a_revoked_session_is_not_counted_again(
 
 #[tokio::test]
 async fn an_unknown_countersign_scope_is_refused() {
-    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     deployment.add_user("root", &["--admin"]);
     let server = deployment.serve();
     let admin = Admin::of(&server);

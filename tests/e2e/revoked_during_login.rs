@@ -11,7 +11,7 @@ use rstest::rstest;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
-use crate::support::{Caller, Countersign, Deployment, PASSWORD, Shape, assert_refused, eventually};
+use crate::support::{Caller, Countersign, Deployment, DeploymentKind, PASSWORD, assert_refused, eventually};
 
 #[derive(Clone, Copy, Debug)]
 enum Change {
@@ -49,10 +49,10 @@ fn disable(deployment: &Deployment, server: &mut Countersign) {
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_during_a_revocation_is_revoked(
-    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
     #[values(Change::Revoked, Change::Disabled)] change: Change,
 ) {
-    let deployment = Deployment::fresh(shape)
+    let deployment = Deployment::fresh(deployment_kind)
         .await
         // A hash takes about a second, and the deadline allows more than that on a busy machine.
         .set("password.memory_kib", "4096")

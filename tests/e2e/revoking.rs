@@ -7,7 +7,7 @@ use countersign::proto::{InactiveReason, RevokeRequest, Tokens};
 use rstest::rstest;
 use tonic::Code;
 
-use crate::support::{Caller, Deployment, Shape, assert_refused, eventually};
+use crate::support::{Caller, Deployment, DeploymentKind, assert_refused, eventually};
 
 async fn assert_revoked(caller: &Caller, tokens: &Tokens) {
     assert_eq!(
@@ -32,9 +32,10 @@ async fn assert_session_active(caller: &Caller, tokens: &Tokens) {
 #[rstest]
 #[tokio::test]
 async fn a_token_of_any_kind_and_generation_revokes_only_its_session(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
@@ -76,9 +77,10 @@ async fn a_token_of_any_kind_and_generation_revokes_only_its_session(
 #[rstest]
 #[tokio::test]
 async fn a_session_is_revoked_by_its_id(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
@@ -96,9 +98,10 @@ async fn a_session_is_revoked_by_its_id(
 #[rstest]
 #[tokio::test]
 async fn all_sessions_of_a_user_are_revoked_or_all_but_one(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     let ada = deployment.add_user("ada", &[]);
     deployment.add_user("ben", &[]);
     let server = deployment.serve();
@@ -130,9 +133,10 @@ async fn all_sessions_of_a_user_are_revoked_or_all_but_one(
 #[rstest]
 #[tokio::test]
 async fn all_sessions_of_a_client_and_of_the_service_can_be_revoked(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
@@ -154,9 +158,10 @@ async fn all_sessions_of_a_client_and_of_the_service_can_be_revoked(
 #[rstest]
 #[tokio::test]
 async fn disabling_a_user_by_command_revokes_their_sessions_on_a_running_server(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
@@ -172,8 +177,10 @@ async fn disabling_a_user_by_command_revokes_their_sessions_on_a_running_server(
 
 #[rstest]
 #[tokio::test]
-async fn another_replica_learns_of_a_revocation(#[values(Shape::Clustered, Shape::RedisCluster)] shape: Shape) {
-    let deployment = Deployment::fresh(shape).await;
+async fn another_replica_learns_of_a_revocation(
+    #[values(DeploymentKind::Clustered, DeploymentKind::RedisCluster)] deployment_kind: DeploymentKind,
+) {
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let (one, other) = (deployment.serve(), deployment.serve());
     let (here, there) = (Caller::of(&one), Caller::of(&other));

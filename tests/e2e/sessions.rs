@@ -8,14 +8,15 @@ use tonic::Code;
 
 use crate::support::caller::{generation, refresh_bytes};
 use crate::support::deployment::PASSWORD;
-use crate::support::{Caller, Deployment, Shape, assert_refused};
+use crate::support::{Caller, Deployment, DeploymentKind, assert_refused};
 
 #[rstest]
 #[tokio::test]
 async fn a_login_gives_valid_tokens_with_the_right_claims(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     let user = deployment.add_user("ada", &["--role", "editor"]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
@@ -59,9 +60,10 @@ async fn a_login_gives_valid_tokens_with_the_right_claims(
 #[rstest]
 #[tokio::test]
 async fn a_refresh_rotates_and_its_repetition_gets_the_same_bytes(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
@@ -93,9 +95,10 @@ async fn a_refresh_rotates_and_its_repetition_gets_the_same_bytes(
 #[rstest]
 #[tokio::test]
 async fn a_reused_token_revokes_the_session_for_refresh_and_validate(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
@@ -141,9 +144,10 @@ async fn a_reused_token_revokes_the_session_for_refresh_and_validate(
 #[rstest]
 #[tokio::test]
 async fn each_kind_of_invalid_token_has_its_own_reason(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
@@ -214,9 +218,10 @@ async fn each_kind_of_invalid_token_has_its_own_reason(
 #[rstest]
 #[tokio::test]
 async fn a_batch_has_its_answers_in_the_order_of_its_requests(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
@@ -257,9 +262,10 @@ async fn a_batch_has_its_answers_in_the_order_of_its_requests(
 #[rstest]
 #[tokio::test]
 async fn a_refused_login_reveals_no_cause(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     deployment.add_user("gone", &[]);
     deployment.storage.run(&["user", "disable", "gone"]).succeed();
@@ -282,9 +288,10 @@ async fn a_refused_login_reveals_no_cause(
 #[rstest]
 #[tokio::test]
 async fn every_session_has_a_secret_of_its_own(
-    #[values(Shape::Embedded, Shape::Clustered, Shape::RedisCluster)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);

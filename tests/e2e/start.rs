@@ -12,7 +12,7 @@ use crate::support::caller::reason;
 use crate::support::ports;
 use crate::support::serve::Storage;
 use crate::support::{
-    Caller, Countersign, Database, Deployment, Finished, KeySpace, Postgres, Redis, Shape, eventually,
+    Caller, Countersign, Database, Deployment, DeploymentKind, Finished, KeySpace, Postgres, Redis, eventually,
 };
 
 fn refusal(storage: &Storage, flags: &[&str]) -> Finished {
@@ -133,7 +133,7 @@ async fn a_wrong_master_key_is_refused_and_changes_nothing() {
     assert_eq!(contents(&storage.data()), before);
     storage.serve(&[]);
 
-    let deployment = Deployment::fresh(Shape::Clustered).await;
+    let deployment = Deployment::fresh(DeploymentKind::Clustered).await;
     assert_eq!(deployment.serve().stop().code(), Some(0));
     let database = deployment.database.as_ref().unwrap();
     let before = without_heartbeats(&database.dump());
@@ -172,8 +172,10 @@ async fn a_second_serve_on_one_data_folder_is_refused() {
 
 #[rstest]
 #[tokio::test]
-async fn a_schema_of_another_generation_is_refused(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
-    let deployment = Deployment::fresh(shape).await;
+async fn a_schema_of_another_generation_is_refused(
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
+) {
+    let deployment = Deployment::fresh(deployment_kind).await;
     assert_eq!(deployment.serve().stop().code(), Some(0));
     set_schema_version(&deployment, 9_999).await;
     let refused = refusal(&deployment.storage, &[]);
@@ -183,8 +185,10 @@ async fn a_schema_of_another_generation_is_refused(#[values(Shape::Embedded, Sha
 /// As in a roll-out: the next version has migrated the store, and a replica of this version starts.
 #[rstest]
 #[tokio::test]
-async fn a_schema_that_the_next_version_extended_is_served(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
-    let deployment = Deployment::fresh(shape).await;
+async fn a_schema_that_the_next_version_extended_is_served(
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
+) {
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     set_schema_version(&deployment, 99).await;
     assert!(deployment.storage.run(&["doctor"]).succeed().contains("99"));

@@ -1,4 +1,4 @@
-//! The two destinations of audit events are blocked or full: the log and the database table.
+//! Audit events go to the log and to the database table: the log is blocked, or the table refuses rows.
 //!
 //! Log lines that the log cannot take are dropped and counted, and no call waits for them. A change whose audit row
 //! cannot be written is not made.
@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use crate::support::guard::{self, Ending};
-use crate::support::{Admin, Caller, Deployment, PASSWORD, Shape, eventually};
+use crate::support::{Admin, Caller, Deployment, DeploymentKind, PASSWORD, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unread_log_delays_no_call() {
-    let deployment = Deployment::fresh(Shape::Embedded)
+    let deployment = Deployment::fresh(DeploymentKind::Embedded)
         .await
         .set("telemetry.log_filter", "debug");
     deployment.add_user("ada", &[]);
@@ -84,8 +84,10 @@ async fn an_unread_log_delays_no_call() {
 
 #[rstest]
 #[tokio::test]
-async fn a_change_without_its_audit_row_is_rolled_back(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
-    let deployment = Deployment::fresh(shape).await;
+async fn a_change_without_its_audit_row_is_rolled_back(
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
+) {
+    let deployment = Deployment::fresh(deployment_kind).await;
     let ada = deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let (admin, caller) = (Admin::of(&server), Caller::of(&server));

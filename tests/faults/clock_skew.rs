@@ -10,7 +10,9 @@ use tokio::time::{Instant, sleep};
 use tonic::Code;
 
 use crate::support::keys::part;
-use crate::support::{Caller, Countersign, Deployment, Keys, Shape, WallTime, assert_refused, eventually, get};
+use crate::support::{
+    Caller, Countersign, Deployment, DeploymentKind, Keys, WallTime, assert_refused, eventually, get,
+};
 
 /// The clock skew that a replica reports: seconds ahead of the store's clock.
 async fn reported_skew(server: &Countersign) -> Option<f64> {
@@ -31,7 +33,7 @@ async fn until_skew_is_reported(server: &Countersign, seconds: f64) {
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_with_a_wrong_clock_issues_no_tokens(#[values(30, -30, 90, -90, 300, -300)] seconds: i32) {
-    let deployment = Deployment::fresh(Shape::Clustered).await;
+    let deployment = Deployment::fresh(DeploymentKind::Clustered).await;
     deployment.add_user("ada", &[]);
     let user = deployment.add_user("bob", &[]);
     let right = deployment.serve();
@@ -101,7 +103,7 @@ const GRACE: Duration = Duration::from_secs(4);
 /// Within the tolerated skew of 5 s, the store's clock counts the grace: it lasts equally long at every replica.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_clock_counts_the_grace() {
-    let deployment = Deployment::fresh(Shape::Clustered)
+    let deployment = Deployment::fresh(DeploymentKind::Clustered)
         .await
         .set("tokens.refresh_grace", &format!("{}s", GRACE.as_secs()));
     deployment.add_user("ada", &[]);
@@ -142,7 +144,7 @@ async fn the_store_clock_counts_the_grace() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_clock_decides_when_sessions_expire() {
     const IDLE: Duration = Duration::from_secs(3);
-    let deployment = Deployment::fresh(Shape::Clustered)
+    let deployment = Deployment::fresh(DeploymentKind::Clustered)
         .await
         .set("tokens.access_ttl", "1s")
         .set("tokens.refresh_idle_ttl", &format!("{}s", IDLE.as_secs()));

@@ -16,7 +16,7 @@ use tonic::Code;
 use crate::support::get::try_get;
 use crate::support::keys::published;
 use crate::support::{
-    Caller, Countersign, Deployment, Keys, PASSWORD, Shape, WallTime, assert_refused, eventually, get,
+    Caller, Countersign, Deployment, DeploymentKind, Keys, PASSWORD, WallTime, assert_refused, eventually, get,
 };
 
 /// How long each leap lasts by default, in seconds: longer than the interval of key maintenance.
@@ -98,11 +98,11 @@ fn now() -> i64 {
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_steps_and_comes_back_loses_no_session_and_no_revocation(
-    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
 ) {
     let leap = std::env::var_os("COUNTERSIGN_TEST_LEAP_SECONDS")
         .map_or(LEAP, |seconds| seconds.to_str().unwrap().parse().unwrap());
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     let wall = WallTime::shifted("+0s");
     let storage = wall.apply_to(&deployment.storage);
     let ada = deployment.add_user("ada", &[]);

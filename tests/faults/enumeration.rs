@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant};
 use tonic::Status;
 
 use crate::support::raw::with_bearer;
-use crate::support::{Admin, Deployment, PASSWORD, Shape, size};
+use crate::support::{Admin, Deployment, DeploymentKind, PASSWORD, size};
 
 const CLASSES: [&str; 4] = ["unknown", "disabled", "locked", "wrong"];
 
@@ -90,8 +90,8 @@ async fn front(deployment: &Deployment) -> (crate::support::Countersign, Trusted
     (server, front)
 }
 
-async fn deployment(shape: Shape) -> Deployment {
-    Deployment::fresh(shape)
+async fn deployment(deployment_kind: DeploymentKind) -> Deployment {
+    Deployment::fresh(deployment_kind)
         .await
         .set("throttle.enabled", "true")
         .set("throttle.account_source", "10/1h")
@@ -120,8 +120,8 @@ fn comparable(status: &Status) -> (i32, String, Vec<u8>, Vec<(String, String)>) 
 
 #[tokio::test]
 async fn all_login_failures_give_the_same_answer() {
-    for shape in [Shape::Embedded, Shape::Clustered] {
-        let deployment = deployment(shape).await;
+    for deployment_kind in [DeploymentKind::Embedded, DeploymentKind::Clustered] {
+        let deployment = deployment(deployment_kind).await;
         let (_server, front) = front(&deployment).await;
         let first = comparable(&front.attempt("wrong", 0).await);
         for n in 1..6 {
@@ -167,9 +167,9 @@ fn two_tails(far: f64) -> f64 {
 #[ignore = "measures: minutes on a quiet machine; see the head of the file"]
 async fn all_login_failures_take_equally_long() {
     let samples = size("COUNTERSIGN_TEST_TIMING", 2000);
-    for shape in [Shape::Embedded, Shape::Clustered] {
+    for deployment_kind in [DeploymentKind::Embedded, DeploymentKind::Clustered] {
         // The default hash cost: the rest of a login then weighs as little as it does for a real attacker.
-        let deployment = deployment(shape)
+        let deployment = deployment(deployment_kind)
             .await
             .set("password.memory_kib", "19456")
             .set("password.iterations", "2");
@@ -194,7 +194,7 @@ async fn all_login_failures_take_equally_long() {
             let this = median(times_of);
             let apart = (this.as_secs_f64() / wrong.as_secs_f64() - 1.0) * 100.0;
             println!(
-                "{shape:?} {class}: median {this:?}, {apart:+.2} % from wrong, p {:.3}",
+                "{deployment_kind:?} {class}: median {this:?}, {apart:+.2} % from wrong, p {:.3}",
                 mann_whitney_p(times_of, &times[3])
             );
             assert!(apart.abs() < 5.0, "{class}: {apart} %");

@@ -6,13 +6,13 @@
 
 use std::thread;
 
-use crate::support::{Admin, Caller, Deployment, Shape, size};
+use crate::support::{Admin, Caller, Deployment, DeploymentKind, size};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_replicas_that_start_at_once_create_one_client_and_one_key() {
     let rounds = size("COUNTERSIGN_TEST_STARTS", 3);
     for round in 0..rounds {
-        let deployment = Deployment::fresh(Shape::Clustered).await;
+        let deployment = Deployment::fresh(DeploymentKind::Clustered).await;
         let servers = tokio::task::block_in_place(|| {
             thread::scope(|scope| {
                 let starts = [(); 2].map(|()| scope.spawn(|| deployment.serve()));

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::support::web::metric;
-use crate::support::{Caller, Countersign, Deployment, Load, PASSWORD, Shape, eventually, size};
+use crate::support::{Caller, Countersign, Deployment, DeploymentKind, Load, PASSWORD, eventually, size};
 
 /// The default cost of a password hash.
 const MEMORY_KIB: u32 = 19_456;
@@ -23,7 +23,7 @@ fn seconds() -> Duration {
 }
 
 async fn deployment() -> Deployment {
-    let deployment = Deployment::fresh(Shape::Embedded)
+    let deployment = Deployment::fresh(DeploymentKind::Embedded)
         .await
         .set("password.memory_kib", &MEMORY_KIB.to_string())
         .set("password.iterations", &ITERATIONS.to_string())

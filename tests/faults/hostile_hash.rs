@@ -8,7 +8,7 @@ use rstest::rstest;
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::support::{Admin, Caller, Deployment, PASSWORD, Shape, assert_refused, poll};
+use crate::support::{Admin, Caller, Deployment, DeploymentKind, PASSWORD, assert_refused, poll};
 
 const SALT: &str = "c29tZXNhbHRzb21lc2FsdA";
 const TAG: &str = "RdescudvJCsgt3ub+b0dWRWJTmaaJObGRdescudvJCs";
@@ -44,9 +44,9 @@ fn hostile() -> Vec<String> {
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_hash_is_not_imported_and_is_harmless_in_the_store(
-    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     let ada = deployment.add_user("ada", &[]);
     deployment.add_user("ben", &[]);
     let server = deployment.serve();

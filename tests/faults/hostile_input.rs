@@ -10,11 +10,11 @@ use rstest::rstest;
 use tonic::{Code, Status};
 
 use crate::support::caller::reason;
-use crate::support::{Admin, Caller, Deployment, PASSWORD, Shape, assert_refused};
+use crate::support::{Admin, Caller, Deployment, DeploymentKind, PASSWORD, assert_refused};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_count_to_their_last_byte_and_are_bounded() {
-    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     let ada = deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let (admin, caller) = (Admin::of(&server), Caller::of(&server));
@@ -50,7 +50,7 @@ async fn passwords_count_to_their_last_byte_and_are_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn equivalent_unicode_passwords_match_and_equivalent_usernames_collide() {
-    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     let server = deployment.serve();
     let (admin, caller) = (Admin::of(&server), Caller::of(&server));
     let ada = admin.user("ada").await.unwrap().user_id;
@@ -318,8 +318,10 @@ async fn send_in_token_calls(admin: &Admin, text: &str) {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn no_hostile_string_breaks_a_call_a_store_or_the_log(#[values(Shape::Embedded, Shape::Clustered)] shape: Shape) {
-    let deployment = Deployment::fresh(shape)
+async fn no_hostile_string_breaks_a_call_a_store_or_the_log(
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
+) {
+    let deployment = Deployment::fresh(deployment_kind)
         .await
         .set("telemetry.log_format", "json")
         .set("telemetry.log_filter", "debug");
@@ -328,7 +330,11 @@ async fn no_hostile_string_breaks_a_call_a_store_or_the_log(#[values(Shape::Embe
     let (admin, caller) = (Admin::of(&server), Caller::of(&server));
     let session = caller.login("ada").await;
     // The full list on the fast embedded store, every fourth string elsewhere.
-    let step = if shape == Shape::Embedded { 1 } else { 4 };
+    let step = if deployment_kind == DeploymentKind::Embedded {
+        1
+    } else {
+        4
+    };
     for text in hostile_strings().into_iter().rev().step_by(step) {
         send_in_users(&admin, &ada, &text).await;
         send_in_clients_and_lists(&admin, &text).await;

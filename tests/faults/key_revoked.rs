@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use crate::support::keys::{kid, published};
-use crate::support::{Caller, Countersign, Deployment, Keys, Shape, assert_refused, eventually, get};
+use crate::support::{Caller, Countersign, Deployment, DeploymentKind, Keys, assert_refused, eventually, get};
 
 async fn key_set(server: &Countersign) -> Vec<String> {
     published(
@@ -33,13 +33,13 @@ async fn until_rejected(caller: &Caller, token: &str) {
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leaked_key_is_revoked_and_no_user_has_to_log_in_again(
-    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
-    let replicas: Vec<Countersign> = match shape {
-        Shape::Embedded => vec![deployment.serve()],
-        Shape::Clustered | Shape::RedisCluster => (0..3).map(|_| deployment.serve()).collect(),
+    let replicas: Vec<Countersign> = match deployment_kind {
+        DeploymentKind::Embedded => vec![deployment.serve()],
+        DeploymentKind::Clustered | DeploymentKind::RedisCluster => (0..3).map(|_| deployment.serve()).collect(),
     };
     let callers: Vec<Caller> = replicas.iter().map(Caller::of).collect();
     let keys = Keys::of(&replicas[0]);
@@ -118,7 +118,7 @@ async fn a_leaked_key_is_revoked_and_no_user_has_to_log_in_again(
             "revoking it again is no error"
         );
     }
-    println!("{shape:?}: rejected everywhere {slowest:?} after RevokeKey returned");
+    println!("{deployment_kind:?}: rejected everywhere {slowest:?} after RevokeKey returned");
 
     // A revoked standby key is replaced before it signs anything, and the active key stays.
     let signing = keys.active().await;

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use tonic::Code;
 
 use crate::support::keys::kid;
-use crate::support::{Caller, Countersign, Database, Deployment, Keys, Shape, eventually};
+use crate::support::{Caller, Countersign, Database, Deployment, DeploymentKind, Keys, eventually};
 
 const SECONDS: u64 = 10;
 const PERIOD: Duration = Duration::from_secs(2);
@@ -143,7 +143,7 @@ fn is_timeout(status: &tonic::Status, freezes: bool) -> bool {
 }
 
 async fn rotating_every_two_seconds() -> Deployment {
-    Deployment::fresh(Shape::Clustered)
+    Deployment::fresh(DeploymentKind::Clustered)
         .await
         .set("keys.rotation_period", "2s")
         .set("keys.prepublish", "1s")
@@ -235,7 +235,7 @@ async fn no_valid_token_is_rejected_while_keys_rotate_and_a_replica_freezes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_that_start_or_rotate_at_once_create_one_key() {
-    let deployment = Deployment::fresh(Shape::Clustered).await;
+    let deployment = Deployment::fresh(DeploymentKind::Clustered).await;
     let started = (0..2).map(|_| {
         let storage = deployment.storage.clone();
         spawn_blocking(move || storage.serve(&[]))

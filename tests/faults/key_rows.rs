@@ -10,7 +10,7 @@ use rstest::rstest;
 
 use crate::support::caller::refresh_bytes;
 use crate::support::keys::{kid, part, published};
-use crate::support::{Caller, Deployment, Keys, Shape, eventually, get};
+use crate::support::{Caller, Deployment, DeploymentKind, Keys, eventually, get};
 
 /// Changes a byte in the middle of a key's encrypted private half, as an attacker with write access to the database
 /// could.
@@ -32,9 +32,9 @@ async fn tamper(deployment: &Deployment, id: &str) {
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tampered_key_is_refused_and_logged_and_the_others_go_on(
-    #[values(Shape::Embedded, Shape::Clustered)] shape: Shape,
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(shape).await;
+    let deployment = Deployment::fresh(deployment_kind).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let (caller, keys) = (Caller::of(&server), Keys::of(&server));
@@ -99,7 +99,7 @@ async fn a_tampered_key_is_refused_and_logged_and_the_others_go_on(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_are_not_private_keys_are_refused() {
-    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let (caller, keys) = (Caller::of(&server), Keys::of(&server));
@@ -174,7 +174,7 @@ async fn files_that_are_not_private_keys_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_master_key_can_be_replaced_while_sessions_go_on() {
-    let deployment = Deployment::fresh(Shape::Clustered).await;
+    let deployment = Deployment::fresh(DeploymentKind::Clustered).await;
     deployment.add_user("ada", &[]);
     let old = crate::support::serve::MASTER_KEY;
     let new = STANDARD.encode([5; 32]);
@@ -222,7 +222,7 @@ fn refresh_key(token: &str) -> u32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_refresh_gives_the_same_bytes_after_a_refresh_key_rotation() {
-    let deployment = Deployment::fresh(Shape::Clustered)
+    let deployment = Deployment::fresh(DeploymentKind::Clustered)
         .await
         .set("keys.rotation_period", "2s")
         .set("keys.prepublish", "1s")

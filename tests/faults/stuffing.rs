@@ -8,7 +8,7 @@ use tonic::Code;
 use tonic::transport::Endpoint;
 
 use crate::support::caller::reason;
-use crate::support::{Admin, Caller, Countersign, Deployment, Servers, Shape, assert_refused};
+use crate::support::{Admin, Caller, Countersign, Deployment, DeploymentKind, Servers, assert_refused};
 
 /// A caller from this loopback address.
 fn caller_from(server: &Countersign, address: &str) -> Admin {
@@ -38,8 +38,8 @@ async fn guess(from: &Admin, name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_guesses_do_not_lock_the_victim_out() {
-    for shape in [Shape::Embedded, Shape::Clustered] {
-        let deployment = Deployment::fresh(shape)
+    for deployment_kind in [DeploymentKind::Embedded, DeploymentKind::Clustered] {
+        let deployment = Deployment::fresh(deployment_kind)
             .await
             .set("throttle.enabled", "true")
             .set("throttle.source", "100000/1m");
@@ -69,7 +69,7 @@ async fn a_thousand_guesses_do_not_lock_the_victim_out() {
                 done.unwrap();
             }
         }
-        println!("{shape:?}: {logins} logins of the victim among 1,000 guesses");
+        println!("{deployment_kind:?}: {logins} logins of the victim among 1,000 guesses");
         let stranger = caller_from(&server, "127.0.2.1");
         let refused = stranger.login("", "ada", &[], &[]).await;
         assert_refused(refused, Code::Unauthenticated, "INVALID_CREDENTIALS");
@@ -87,8 +87,8 @@ async fn a_thousand_guesses_do_not_lock_the_victim_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_password_tried_on_many_accounts_is_limited_by_source() {
-    for shape in [Shape::Embedded, Shape::Clustered] {
-        let deployment = Deployment::fresh(shape)
+    for deployment_kind in [DeploymentKind::Embedded, DeploymentKind::Clustered] {
+        let deployment = Deployment::fresh(deployment_kind)
             .await
             .set("throttle.enabled", "true")
             .set("throttle.source", "60/1h")

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::side_port::get;
 use crate::support::deployment::for_tests;
 use crate::support::serve::Storage;
-use crate::support::{Caller, Countersign, Deployment, PASSWORD, Shape, eventually};
+use crate::support::{Caller, Countersign, Deployment, DeploymentKind, PASSWORD, eventually};
 
 /// How many replicas are replaced, one after another.
 fn rounds() -> usize {
@@ -64,7 +64,7 @@ impl Balancer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn replicas_are_replaced_under_load_without_a_failed_call() {
-    let deployment = Deployment::fresh(Shape::Clustered).await;
+    let deployment = Deployment::fresh(DeploymentKind::Clustered).await;
     deployment.add_user("ada", &[]);
     let balancer = Balancer::start().await;
     let mut replicas = std::collections::VecDeque::from([deployment.serve(), deployment.serve()]);

@@ -10,7 +10,7 @@ use crate::side_port::{get, value};
 use crate::support::collector::Collector;
 use crate::support::ports;
 use crate::support::serve::MASTER_KEY;
-use crate::support::{Caller, Countersign, Deployment, PASSWORD, Shape, eventually};
+use crate::support::{Caller, Countersign, Deployment, DeploymentKind, PASSWORD, eventually};
 
 fn http(server: &Countersign) -> SocketAddr {
     server.http_url().trim_start_matches("http://").parse().unwrap()
@@ -19,7 +19,7 @@ fn http(server: &Countersign) -> SocketAddr {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trace_contains_a_call_and_its_statements_and_no_secret() {
     let collector = Collector::start();
-    let deployment = Deployment::fresh(Shape::Clustered)
+    let deployment = Deployment::fresh(DeploymentKind::Clustered)
         .await
         .set("telemetry.otlp_endpoint", &format!("http://{}", collector.address));
     deployment.add_user("ada", &[]);
@@ -104,7 +104,7 @@ async fn an_unreachable_or_silent_collector_delays_no_call() {
         silent.local_addr().unwrap(),
         SocketAddr::from(([127, 0, 0, 1], ports::free())),
     ] {
-        let deployment = Deployment::fresh(Shape::Embedded)
+        let deployment = Deployment::fresh(DeploymentKind::Embedded)
             .await
             .set("telemetry.otlp_endpoint", &format!("http://{address}"));
         let server = deployment.serve();

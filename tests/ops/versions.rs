@@ -7,11 +7,11 @@ use countersign::proto::revoke_request::Target;
 
 use crate::support::caller::{reason, refresh_bytes, refresh_text};
 use crate::support::redis::try_command;
-use crate::support::{Caller, Deployment, Shape, eventually};
+use crate::support::{Caller, Deployment, DeploymentKind, eventually};
 
 #[tokio::test]
 async fn a_refresh_token_of_another_version_is_malformed_and_not_reuse() {
-    let deployment = Deployment::fresh(Shape::Embedded).await;
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
@@ -30,7 +30,7 @@ async fn a_refresh_token_of_another_version_is_malformed_and_not_reuse() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_record_of_a_newer_version_is_left_alone() {
-    let deployment = Deployment::fresh(Shape::Clustered).await;
+    let deployment = Deployment::fresh(DeploymentKind::Clustered).await;
     let user = deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
@@ -56,7 +56,7 @@ async fn a_session_record_of_a_newer_version_is_left_alone() {
 /// Scripts are called by the digest of their text, so two versions on one Redis never run each other's scripts.
 #[tokio::test]
 async fn scripts_that_redis_forgot_are_loaded_again() {
-    let deployment = Deployment::fresh(Shape::Clustered).await;
+    let deployment = Deployment::fresh(DeploymentKind::Clustered).await;
     deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let caller = Caller::of(&server);
@@ -74,7 +74,7 @@ async fn scripts_that_redis_forgot_are_loaded_again() {
 async fn two_builds_on_one_store_continue_each_others_sessions() {
     let other = std::env::var_os("COUNTERSIGN_TEST_OTHER_BINARY").expect("tests/mixed-versions sets it");
     let other = other.to_str().unwrap();
-    let deployment = Deployment::fresh(Shape::Clustered).await;
+    let deployment = Deployment::fresh(DeploymentKind::Clustered).await;
     let before = deployment.storage.clone().with_binary(other).serve(&[]);
     deployment.add_user("ada", &[]);
     let after = deployment.serve();

@@ -16,7 +16,7 @@ use crate::support::get::try_get;
 use crate::support::guard::{self, Ending};
 use crate::support::keys::{kid, part};
 use crate::support::process::find;
-use crate::support::{Caller, Countersign, Deployment, Keys, Process, Shape, eventually, ports};
+use crate::support::{Caller, Countersign, Deployment, DeploymentKind, Keys, Process, eventually, ports};
 
 /// How long Envoy keeps the key set; equal to `keys.jwks_max_age`.
 const CACHE_TTL: Duration = Duration::from_secs(1);
@@ -168,7 +168,7 @@ async fn all_tokens_are_admitted(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_follows_rotations_and_revocations() {
-    let deployment = Deployment::fresh(Shape::Embedded)
+    let deployment = Deployment::fresh(DeploymentKind::Embedded)
         .await
         .set("keys.jwks_max_age", &format!("{}s", CACHE_TTL.as_secs()))
         .set("keys.prepublish", &format!("{}s", PREPUBLISH.as_secs()));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::keys::{kid, part};
 use crate::support::process::find;
-use crate::support::{Caller, Countersign, Deployment, Keys, PASSWORD, Shape, eventually};
+use crate::support::{Caller, Countersign, Deployment, DeploymentKind, Keys, PASSWORD, eventually};
 
 /// The folder into which `tests/run` installs tools.
 const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools");
@@ -81,7 +81,7 @@ async fn signing_with(algorithm: &str, deployment: &Deployment) -> (Countersign,
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_and_javascript_verify_tokens_of_all_algorithms_through_the_key_set() {
-    let deployment = Deployment::fresh(Shape::Embedded)
+    let deployment = Deployment::fresh(DeploymentKind::Embedded)
         .await
         .set("keys.prepublish", "1s")
         .set("keys.jwks_max_age", "1s");

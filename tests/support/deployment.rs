@@ -12,7 +12,7 @@ const ALL_SCOPES: &str = "countersign:issue,countersign:refresh,countersign:revo
 
 /// Where the data is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum DeploymentKind {
     /// One SQLite file, one process.
     Embedded,
     /// Postgres and one Redis.
@@ -34,11 +34,11 @@ pub struct Deployment {
 
 impl Deployment {
     /// Fresh stores of this kind.
-    pub async fn fresh(shape: Shape) -> Self {
-        let (database, keys) = match shape {
-            Shape::Embedded => (None, None),
-            Shape::Clustered => (Some(Database::fresh().await), Some(KeySpace::fresh())),
-            Shape::RedisCluster => (Some(Database::fresh().await), Some(KeySpace::in_cluster())),
+    pub async fn fresh(deployment_kind: DeploymentKind) -> Self {
+        let (database, keys) = match deployment_kind {
+            DeploymentKind::Embedded => (None, None),
+            DeploymentKind::Clustered => (Some(Database::fresh().await), Some(KeySpace::fresh())),
+            DeploymentKind::RedisCluster => (Some(Database::fresh().await), Some(KeySpace::in_cluster())),
         };
         let storage = match (&database, &keys) {
             (Some(database), Some(keys)) => Storage::shared(database, keys),

@@ -48,7 +48,7 @@ pub use caller::{Caller, assert_refused};
 pub use cli::{Cli, Finished};
 pub use cluster::{RedisCluster, RedisSentinel};
 pub use database::Database;
-pub use deployment::{Deployment, PASSWORD, Shape};
+pub use deployment::{Deployment, DeploymentKind, PASSWORD};
 pub use fleet::Fleet;
 pub use get::get;
 pub use history::History;

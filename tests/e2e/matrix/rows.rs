@@ -9,30 +9,30 @@ use crate::support::PASSWORD;
 
 /// Which callers a method lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Allowed {
+pub(super) enum Access {
     /// Every caller.
-    Everyone,
+    Anyone,
     /// Clients with this scope.
     Scope(&'static str),
     /// Clients with this scope, and users about themselves.
-    ScopeOrSelf(&'static str),
+    ScopeOrOwn(&'static str),
     /// The same; a user who asks about another user gets the answer of a user that does not exist.
-    ScopeOrSelfElseNotFound(&'static str),
+    ScopeOrOwnElseNotFound(&'static str),
 }
 
 /// A method, and a request that is the same for every caller except for the user it is about.
 pub(super) struct Row {
     pub(super) path: &'static str,
-    pub(super) allowed: Allowed,
+    pub(super) access: Access,
     /// The request about the user with this id, who has these tokens.
     pub(super) request: fn(&str, &proto::Tokens) -> Vec<u8>,
 }
 
 macro_rules! rows {
-    ($($path:expr, $allowed:expr, |$user:ident, $tokens:ident| $message:expr;)*) => {
+    ($($path:expr, $access:expr, |$user:ident, $tokens:ident| $message:expr;)*) => {
         vec![$(Row {
             path: $path,
-            allowed: $allowed,
+            access: $access,
             request: |$user: &str, $tokens: &proto::Tokens| {
                 $message.encode_to_vec()
             },
@@ -68,16 +68,16 @@ fn mask(path: &str) -> prost_types::FieldMask {
 }
 
 pub(super) fn rows() -> Vec<Row> {
-    use Allowed::{Everyone, Scope, ScopeOrSelf, ScopeOrSelfElseNotFound};
+    use Access::{Anyone, Scope, ScopeOrOwn, ScopeOrOwnElseNotFound};
     let users = Scope("countersign:users");
     let clients = Scope("countersign:clients");
     let keys = Scope("countersign:keys");
     rows! {
         "/countersign.v1.TokenService/Issue", Scope("countersign:issue"), |_user, _tokens| issue(Credential::Password(
             proto::PasswordCredential { username: "ada".into(), password: PASSWORD.into() }));
-        "/countersign.v1.TokenService/Issue", Everyone, |_user, _tokens| issue(Credential::ClientSecret(
+        "/countersign.v1.TokenService/Issue", Anyone, |_user, _tokens| issue(Credential::ClientSecret(
             proto::ClientSecretCredential { secret: "wrong".into() }));
-        "/countersign.v1.TokenService/Issue", Everyone, |_user, tokens| issue(Credential::Exchange(
+        "/countersign.v1.TokenService/Issue", Anyone, |_user, tokens| issue(Credential::Exchange(
             proto::ExchangeCredential { subject_token: tokens.access_token.clone(), actor_token: "wrong".into() }));
         "/countersign.v1.TokenService/Refresh", Scope("countersign:refresh"), |_user, _tokens| proto::RefreshRequest {
             refresh_token: "csr_wrong".into(), ..Default::default() };
@@ -88,11 +88,11 @@ pub(super) fn rows() -> Vec<Row> {
                 access_token: tokens.access_token.clone(), ..Default::default() }] };
         "/countersign.v1.TokenService/WatchRevocations", Scope("countersign:watch"), |_user, _tokens|
             proto::WatchRevocationsRequest::default();
-        "/countersign.v1.TokenService/GetKeys", Everyone, |_user, _tokens| proto::GetKeysRequest {};
+        "/countersign.v1.TokenService/GetKeys", Anyone, |_user, _tokens| proto::GetKeysRequest {};
 
         "/countersign.v1.UserService/CreateUser", users, |_user, _tokens| proto::CreateUserRequest {
             user: Some(proto::User::default()), password: String::new() };
-        "/countersign.v1.UserService/GetUser", ScopeOrSelf("countersign:users"), |user, _tokens| proto::GetUserRequest {
+        "/countersign.v1.UserService/GetUser", ScopeOrOwn("countersign:users"), |user, _tokens| proto::GetUserRequest {
             key: Some(proto::get_user_request::Key::UserId(user.into())) };
         "/countersign.v1.UserService/ListUsers", users, |_user, _tokens| proto::ListUsersRequest::default();
         "/countersign.v1.UserService/UpdateUser", users, |user, _tokens| proto::UpdateUserRequest {
@@ -100,16 +100,16 @@ pub(super) fn rows() -> Vec<Row> {
         "/countersign.v1.UserService/DisableUser", users, |user, _tokens| proto::DisableUserRequest { user_id: user.into() };
         "/countersign.v1.UserService/EnableUser", users, |user, _tokens| proto::EnableUserRequest { user_id: user.into() };
         "/countersign.v1.UserService/DeleteUser", users, |user, _tokens| proto::DeleteUserRequest { user_id: user.into() };
-        "/countersign.v1.UserService/ChangePassword", ScopeOrSelf("countersign:users"), |user, _tokens|
+        "/countersign.v1.UserService/ChangePassword", ScopeOrOwn("countersign:users"), |user, _tokens|
             proto::ChangePasswordRequest { user_id: user.into(), old_password: "not the password".into(),
                 new_password: "another sentence of words".into(), ..Default::default() };
         "/countersign.v1.UserService/SetPassword", users, |user, _tokens| proto::SetPasswordRequest {
             user_id: user.into(), new_password: "another sentence of words".into() };
         "/countersign.v1.UserService/BeginPasswordReset", users, |user, _tokens| proto::BeginPasswordResetRequest {
             user_id: user.into() };
-        "/countersign.v1.UserService/CompletePasswordReset", Everyone, |_user, _tokens|
+        "/countersign.v1.UserService/CompletePasswordReset", Anyone, |_user, _tokens|
             proto::CompletePasswordResetRequest { reset_token: "csp_wrong".into(), new_password: PASSWORD.into() };
-        "/countersign.v1.UserService/ListSessions", ScopeOrSelf("countersign:users"), |user, _tokens| proto::ListSessionsRequest {
+        "/countersign.v1.UserService/ListSessions", ScopeOrOwn("countersign:users"), |user, _tokens| proto::ListSessionsRequest {
             user_id: user.into() };
         "/countersign.v1.UserService/ImportUsers", users, |_user, _tokens| proto::ImportUsersRequest::default();
 
@@ -135,23 +135,23 @@ pub(super) fn rows() -> Vec<Row> {
 
         "/envoy.service.auth.v3.Authorization/Check", Scope("countersign:validate"), |_user, _tokens|
             proto::envoy::service::auth::v3::CheckRequest::default();
-        "/grpc.health.v1.Health/Check", Everyone, |_user, _tokens| tonic_health::pb::HealthCheckRequest::default();
-        "/grpc.health.v1.Health/Watch", Everyone, |_user, _tokens| tonic_health::pb::HealthCheckRequest::default();
-        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Everyone, |_user, _tokens|
+        "/grpc.health.v1.Health/Check", Anyone, |_user, _tokens| tonic_health::pb::HealthCheckRequest::default();
+        "/grpc.health.v1.Health/Watch", Anyone, |_user, _tokens| tonic_health::pb::HealthCheckRequest::default();
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Anyone, |_user, _tokens|
             tonic_reflection::pb::v1::ServerReflectionRequest { host: String::new(), message_request: Some(
                 tonic_reflection::pb::v1::server_reflection_request::MessageRequest::ListServices(String::new())) };
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Everyone, |_user, _tokens|
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Anyone, |_user, _tokens|
             tonic_reflection::pb::v1alpha::ServerReflectionRequest { host: String::new(), message_request: Some(
                 tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest::ListServices(String::new())) };
 
         // Last, because they revoke sessions.
         "/countersign.v1.TokenService/Revoke", Scope("countersign:revoke"), |_user, _tokens|
             revoke(Target::ClientId("no-such-client".into()));
-        "/countersign.v1.TokenService/Revoke", ScopeOrSelfElseNotFound("countersign:revoke"), |_user, tokens|
+        "/countersign.v1.TokenService/Revoke", ScopeOrOwnElseNotFound("countersign:revoke"), |_user, tokens|
             revoke(Target::SessionId(tokens.session_id.clone()));
-        "/countersign.v1.TokenService/Revoke", ScopeOrSelfElseNotFound("countersign:revoke"), |_user, tokens|
+        "/countersign.v1.TokenService/Revoke", ScopeOrOwnElseNotFound("countersign:revoke"), |_user, tokens|
             revoke(Target::Token(tokens.refresh_token.clone()));
-        "/countersign.v1.TokenService/Revoke", ScopeOrSelf("countersign:revoke"), |user, _tokens|
+        "/countersign.v1.TokenService/Revoke", ScopeOrOwn("countersign:revoke"), |user, _tokens|
             revoke(Target::UserId(user.into()));
         "/countersign.v1.TokenService/Revoke", Scope("countersign:keys"), |_user, _tokens| revoke(Target::Everything(true));
     }
