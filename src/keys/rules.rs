@@ -20,6 +20,7 @@ fn every_test_that_the_table_of_rules_names_exists() {
     let table = fs::read_to_string(root.join("docs/jwt-rules.md")).unwrap();
     let mut code = String::new();
     sources(&root.join("src/keys"), &mut code);
+    sources(&root.join("src/validator"), &mut code);
     let mut named = 0;
     for name in table
         .split('`')
