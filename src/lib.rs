@@ -1,9 +1,11 @@
 //! Countersign: a standalone token service over gRPC.
 //!
-//! Modules import only modules to their left. `tests/layers.rs` checks this:
+//! Imports run one way, roughly in this order: a module imports only modules of earlier groups, and not all of them.
+//! The exact table is `MODULES` in `tests/layers.rs`, which checks it.
 //!
 //! ```text
-//! secret, clock ← model ← store, keys, password ← throttle, revocation ← validator ← token, account ← gateway ← grpc, http ← app ← cli ← main
+//! secret, clock, spans ← model ← proto, config, shutdown ← telemetry, store ← keys, password, listener
+//!     ← throttle, revocation ← validator ← token, account, client ← gateway ← grpc, http ← app ← cli ← main
 //! ```
 //!
 //! * [`model`]: plain data; [`store`]: the traits and backends of the stores; [`keys`]: sealing, signing and verifying;

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 #[path = "layers/paths.rs"]
 mod paths;
 
-/// The top-level modules and what each may import, lowest first: a module names only modules above it in this table.
+/// The top-level modules and what each may import, lowest layer first: a module names only modules that stand earlier in
+/// this table.
 const MODULES: &[(&str, &str)] = &[
     ("secret", ""),
     ("clock", ""),

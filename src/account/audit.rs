@@ -13,8 +13,11 @@ use crate::store::{AuditQuery, AuditStore};
 
 /// Creates audit events, and writes and lists them.
 ///
-/// An event about a change goes to the store in the same call as the change, so that one transaction writes both. An event
-/// without a change goes through [`AuditTrail::append`].
+/// An event about a change goes to the store in the same call as the change, so that one transaction writes both. An
+/// event without a change goes through [`AuditTrail::append`].
+///
+/// The rules of tokens have a type of their own, `token::audit::AuditWriter`, because neither module may import the
+/// other.
 #[derive(Clone)]
 pub struct AuditTrail {
     store: Arc<dyn AuditStore>,

@@ -1,4 +1,4 @@
-//! The audit trail: its table, and its second outlet, the structured log.
+//! The audit trail: the database table, and the copy of each event in the structured log.
 //!
 //! The log is told after the row is durable, so it never tells of a change that did not happen. The log may drop lines;
 //! the table may not: a change and its event are one transaction.
@@ -95,7 +95,7 @@ impl<B: Backend> AuditStore for B {
             end_subquery,
         );
         let purged = self
-            .run(PoolKind::Upkeep, purge.bind(before).bind(i64::from(limit)))
+            .run(PoolKind::Maintenance, purge.bind(before).bind(i64::from(limit)))
             .await?;
         Ok(u32::try_from(purged).unwrap_or(u32::MAX))
     }
