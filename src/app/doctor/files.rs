@@ -1,4 +1,4 @@
-//! Certificates, and who may read what lies on this machine.
+//! The checks of files: certificates, and the permissions of keys and data.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -8,12 +8,12 @@ use super::{Findings, State};
 use crate::config;
 use crate::listener::{TlsFiles, Validity};
 
-/// A certificate that expires within this should have been replaced.
+/// A certificate that expires within this time should have been replaced.
 const SOON: Duration = Duration::from_hours(14 * 24);
 
 pub(super) fn certificates(tls: &config::Tls, found: &mut Findings) {
     let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
-        found.good("certificate", "none: in the clear");
+        found.good("certificate", "none is configured: connections are not encrypted");
         return;
     };
     let files = TlsFiles {
@@ -36,7 +36,7 @@ pub(super) fn certificates(tls: &config::Tls, found: &mut Findings) {
     }
     let others = std::fs::metadata(key).map(|metadata| metadata.permissions().mode() & 0o007);
     if others.is_ok_and(|mode| mode != 0) {
-        let message = format!("{}: everybody on this machine may read it (chmod o= )", key.display());
+        let message = format!("{0} is open to other users (chmod o= {0})", key.display());
         found.add("private key", State::Doubtful, message);
     }
 }
@@ -47,22 +47,25 @@ fn validity(about: &'static str, path: &Path, validity: Validity, found: &mut Fi
     if now > validity.until {
         found.add(about, State::Bad, format!("{path} has expired"));
     } else if now < validity.from {
-        found.add(about, State::Bad, format!("{path} is not good yet"));
+        found.add(about, State::Bad, format!("{path} is not valid yet"));
     } else if validity.until.since(now) < SOON {
         found.add(about, State::Doubtful, format!("{path} expires in {days} days"));
     } else {
-        found.good(about, format!("{path} is good for {days} days"));
+        found.good(about, format!("{path} is valid for {days} days"));
     }
 }
 
-/// The folder 0700, what is in it 0600, all of it ours.
+/// Checks that the folder has mode 0700, that its files have mode 0600, and that it belongs to this user.
 pub(super) fn data_folder(folder: &Path, found: &mut Findings) {
     const ABOUT: &str = "data folder";
     let path = folder.display();
     let metadata = match std::fs::metadata(folder) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            found.good(ABOUT, format!("{path} is not there: the first `serve` makes it"));
+            found.good(
+                ABOUT,
+                format!("{path} does not exist yet: the first `serve` creates it"),
+            );
             return;
         }
         Err(error) => {
@@ -75,7 +78,7 @@ pub(super) fn data_folder(folder: &Path, found: &mut Findings) {
         found.add(
             ABOUT,
             State::Bad,
-            format!("{path} is open to others (chmod 0700 {path})"),
+            format!("{path} is open to other users (chmod 0700 {path})"),
         );
     }
     let own = nix::unistd::geteuid().as_raw();
@@ -88,11 +91,11 @@ pub(super) fn data_folder(folder: &Path, found: &mut Findings) {
             .is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
         if open {
             let file = entry.path();
-            let message = format!("{0} is open to others (chmod 0600 {0})", file.display());
+            let message = format!("{0} is open to other users (chmod 0600 {0})", file.display());
             found.add(ABOUT, State::Bad, message);
         }
     }
     if found.list.len() == before {
-        found.good(ABOUT, format!("{path} is closed to others"));
+        found.good(ABOUT, format!("{path} is closed to other users"));
     }
 }

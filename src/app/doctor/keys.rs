@@ -1,4 +1,4 @@
-//! Whether the master key opens what is stored, and whether there is a key to sign with and one to fall back on.
+//! The checks of the keys: does the master key open the stored keys, and is there a signing key and a standby?
 
 use super::{Findings, State};
 use crate::app::master_key;
@@ -27,7 +27,7 @@ pub(super) fn look(config: &Config, rows: Option<KeyRows>, found: &mut Findings)
             let message = "keys.master_key is missing, and the keys in the store are sealed with it";
             found.add(MASTER, State::Misconfigured, message);
         } else {
-            found.good(MASTER, "none yet: the first `serve` makes it");
+            found.good(MASTER, "none yet: the first `serve` creates it");
         }
         return;
     };
@@ -38,7 +38,7 @@ pub(super) fn look(config: &Config, rows: Option<KeyRows>, found: &mut Findings)
     found.good(
         MASTER,
         if sealed {
-            "opens what is stored"
+            "opens the stored keys"
         } else {
             "can be read; nothing is sealed yet"
         },
@@ -52,14 +52,14 @@ pub(super) fn look(config: &Config, rows: Option<KeyRows>, found: &mut Findings)
         found.add(
             RING,
             State::Bad,
-            format!("{} does not open: it is not used", unusable.item),
+            format!("the master key does not open {}: it is not used", unusable.item),
         );
     }
     let standby = ring.listed().filter(|key| key.state == KeyState::Pending).count();
     match ring.active_id() {
         None => found.add(RING, State::Bad, "no signing key is usable: no token can be issued"),
         Some(active) if standby == 0 => {
-            let message = format!("{active} signs, and no standby is published: `serve` makes one within seconds");
+            let message = format!("{active} signs, and no standby is published: `serve` creates one within seconds");
             found.add(RING, State::Doubtful, message);
         }
         Some(active) => found.good(RING, format!("{active} signs, {standby} standby published")),

@@ -1,5 +1,5 @@
-//! Whether this configuration and these stores would serve: what `countersign doctor` tells. It reads, and writes
-//! nothing: no schema, no key, no folder.
+//! The checks of `countersign doctor`: can the service start with this configuration and these stores? They only read:
+//! they create no schema, no key and no folder.
 
 mod files;
 mod keys;
@@ -11,28 +11,29 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mode};
 
-/// How far apart two clocks may be before it is worth a word, and before it is wrong: the leeway of tokens.
+/// The clock differences above which a finding is [`State::Doubtful`], and [`State::Bad`]. The second is the largest leeway
+/// of tokens.
 const SKEW: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
-/// What was found of one thing.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What was looked at.
+    /// The checked part, for instance `database`.
     pub about: &'static str,
-    /// How it is.
+    /// The state of that part.
     pub state: State,
-    /// In words, for the operator. Holds no secret.
+    /// The explanation for the operator. It contains no secret.
     pub message: String,
 }
 
-/// How a thing is.
+/// The state of a checked part, from good to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// As it should be.
+    /// Everything is right.
     Good,
-    /// It works, and is worth a look.
+    /// It works, but the operator should look at it.
     Doubtful,
-    /// It is wrong.
+    /// It does not work, or is unsafe.
     Bad,
     /// It cannot be reached.
     Unreachable,
@@ -41,7 +42,7 @@ pub enum State {
 }
 
 impl State {
-    /// The exit code (sysexits): 0 where it serves, 64 configuration, 69 unreachable, else 1.
+    /// The exit code (sysexits): 0 if the service can start, 64 for the configuration, 69 for an unreachable store, else 1.
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {
@@ -53,7 +54,7 @@ impl State {
     }
 }
 
-/// Findings as they come.
+/// The findings so far.
 struct Findings {
     clock: Arc<dyn Clock>,
     list: Vec<Finding>,
@@ -70,7 +71,7 @@ impl Findings {
     }
 }
 
-/// Looks at everything, in the order in which a start would.
+/// Runs all checks, in the order in which a start needs the parts.
 pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut found = Findings {
         clock: Arc::new(SystemClock::new()),
@@ -99,12 +100,14 @@ fn configuration(config: &Config, found: &mut Findings) {
     let (state, message) = if !config.is_set("tokens.issuer") && !local {
         (
             State::Doubtful,
-            format!("{issuer} is the default: set tokens.issuer to the URL that verifiers know before tokens are out"),
+            format!(
+                "{issuer} is the default: set tokens.issuer to the URL that verifiers know before the first token is issued"
+            ),
         )
     } else if issuer.starts_with("http://") && !local {
         (
             State::Doubtful,
-            format!("{issuer}: verifiers that look its metadata up (RFC 8414) want https"),
+            format!("{issuer}: verifiers that fetch its metadata (RFC 8414) require https"),
         )
     } else if issuer.ends_with('/') {
         (

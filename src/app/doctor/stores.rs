@@ -1,4 +1,4 @@
-//! Whether the stores answer, as what, and what time it is there.
+//! The checks of the stores: can they be reached, is the schema right, do their clocks agree with this machine's?
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(super) async fn embedded(config: &Config, found: &mut Findings) -> Option<Ke
     let (database, schema) = match looked {
         Ok(Some(looked)) => looked,
         Ok(None) => {
-            found.good(DATABASE, "not there: the first `serve` makes it");
+            found.good(DATABASE, "does not exist yet: the first `serve` creates it");
             return None;
         }
         Err(error) => {
@@ -100,15 +100,15 @@ async fn redis(storage: &Storage, found: &mut Findings) {
                 Some(server) => found.add(
                     REDIS,
                     State::Doubtful,
-                    format!("{server} writes nothing to disk: a restart of it logs everybody out"),
+                    format!("{server} writes nothing to disk: a restart of it logs all users out"),
                 ),
-                None => found.good(REDIS, "answers, keeps what it is given and writes it to disk"),
+                None => found.good(REDIS, "answers, evicts no keys and writes to disk"),
             }
         }
     }
 }
 
-/// Whether this program can read a store of this schema.
+/// Returns whether this program can read a store with this schema.
 fn fits(schema: SchemaState, found: &mut Findings) -> bool {
     match schema {
         SchemaState::Current(version) => {
@@ -118,20 +118,19 @@ fn fits(schema: SchemaState, found: &mut Findings) -> bool {
         SchemaState::Older { at: 0, .. } => {
             found.good(
                 DATABASE,
-                "answers, and is empty: `migrate` or the first `serve` fills it",
+                "answers, and is empty: `migrate` or the first `serve` creates the schema",
             );
             false
         }
         SchemaState::Older { at, newest } => {
-            let message =
-                format!("schema {at} is older than this program's {newest}: `migrate` or a `serve` raises it");
+            let message = format!("schema {at} is older than this program's {newest}: `migrate` or `serve` updates it");
             found.add(DATABASE, State::Doubtful, message);
             false
         }
         SchemaState::Ahead { at, newest } => {
             found.good(
                 DATABASE,
-                format!("answers; schema {at}, of which this program knows {newest} and needs no more"),
+                format!("answers; schema {at} is newer than this program's {newest}, and compatible with it"),
             );
             true
         }
@@ -156,8 +155,8 @@ fn refused(about: &'static str, error: &Error, found: &mut Findings) {
     found.add(about, state, error.to_string());
 }
 
-/// How far this machine's clock is from a store's that said `time` after `begun` and before now.
-fn skew(whose: &str, begun: UnixMillis, time: UnixMillis, found: &mut Findings) {
+/// Compares this machine's clock with that of a store, which returned `time` between `begun` and now.
+fn skew(clock_name: &str, begun: UnixMillis, time: UnixMillis, found: &mut Findings) {
     let here = UnixMillis(begun.0.midpoint(found.clock.now().0));
     let apart = Duration::from_millis(here.0.abs_diff(time.0));
     let state = match apart {
@@ -165,6 +164,6 @@ fn skew(whose: &str, begun: UnixMillis, time: UnixMillis, found: &mut Findings) 
         apart if apart > SKEW.0 => State::Doubtful,
         _ => State::Good,
     };
-    let message = format!("{:.1} s apart from that of {whose}", apart.as_secs_f64());
+    let message = format!("{:.1} s from the clock of {clock_name}", apart.as_secs_f64());
     found.add(CLOCK, state, message);
 }
