@@ -61,7 +61,7 @@ impl ReuseHandler {
                     request_id = event.origin.request_id,
                     session = %token.session,
                     user = %token.user,
-                    explained = explanation,
+                    explanation,
                     "a refresh token was used twice; its session is revoked"
                 );
                 ErrorKind::RefreshTokenReused.into()
@@ -85,9 +85,9 @@ impl ReuseHandler {
     }
 }
 
-/// Counts the results of rotations.
+/// Counts rotations by their result. The label is `verdict`.
 pub(super) fn count_rotation(rotation: &Rotation) {
-    let verdict = match rotation {
+    let name = match rotation {
         Rotation::Rotated(_) => "rotated",
         Rotation::Replayed(_) => "replayed",
         Rotation::FastForwarded { .. } => "fast_forwarded",
@@ -98,7 +98,7 @@ pub(super) fn count_rotation(rotation: &Rotation) {
         Rotation::Unknown => "unknown",
         Rotation::TooFarAhead => "too_far_ahead",
     };
-    metrics::counter!("countersign_refresh_verdicts_total", "verdict" => verdict).increment(1);
+    metrics::counter!("countersign_refresh_verdicts_total", "verdict" => name).increment(1);
 }
 
 /// The error for a refused request, with the field that is at fault.

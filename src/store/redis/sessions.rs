@@ -209,8 +209,8 @@ fn session_view(mut fields: Fields) -> Result<SessionView> {
 
 fn rotation(reply: Reply) -> Result<Rotation> {
     let mut fields = reply.fields()?;
-    let outcome = fields.text()?;
-    Ok(match outcome.as_str() {
+    let name = fields.text()?;
+    Ok(match name.as_str() {
         "replayed" => {
             let _lost = fields.u32()?;
             Rotation::Replayed(rotated(&mut fields)?)
@@ -229,7 +229,7 @@ fn rotation(reply: Reply) -> Result<Rotation> {
         "unknown" => Rotation::Unknown,
         "too_far_ahead" => Rotation::TooFarAhead,
         other => {
-            let message = format!("the script ROTATE returned the unknown outcome {other}");
+            let message = format!("the script ROTATE returned the unknown rotation {other}");
             return Err(Error::internal(message));
         }
     })

@@ -7,6 +7,15 @@
 --         scope, audience, user agent, IP address, device name; a tombstone ends with the generation that was presented
 -- Times are milliseconds since the Unix epoch, from the TIME of this server; durations are milliseconds. Scopes and
 -- audiences contain no spaces, so a list of them is one string, separated by spaces.
+--
+-- The packing limits values, and struct.pack does not check them: a text has at most 255 bytes, a list of scopes or
+-- audiences at most 65,535, and a time or an epoch is at most 2^48 - 1 ms (the year 10889). The rules enforce the text
+-- limits before they call the store: ClientId in model/ids.rs (64 bytes), MAX_ATTEMPT_ID in token/refresh.rs (64 bytes),
+-- SessionContext in model/session.rs (128 bytes), MAX_NAMES and MAX_NAME_LEN in model/grant.rs (64 names of 256 bytes).
+--
+-- VERSION is raised with every change of the body. A script reads only the head of a record of another version: such a
+-- record still counts, expires and can be ended; a refresh of it fails with the error VERSION, which the caller gets as
+-- STORE_UNAVAILABLE. The head must never change.
 
 local VERSION = 1
 local TOMBSTONE, FAST_FORWARDED = 1, 2
@@ -52,7 +61,7 @@ local function is_live(r, now)
   return now < r.ends and not r.tombstone
 end
 
--- What the store returns of a session; `session_view` in sessions.rs reads it.
+-- The reply for one live session. `session_view` in sessions.rs reads the values in this order: change both together.
 local function view(session_id, r)
   return { session_id, r.client, r.created, r.rotated, r.idle_expires, r.expires, r.scope, r.global_epoch, r.user_epoch,
     r.client_epoch, r.user_agent, r.ip_address, r.device_name }

@@ -1,5 +1,9 @@
 -- Decides what a presented refresh token means and changes the record accordingly: model::record in Lua.
--- Returns { outcome, ... }. Nothing is written where the outcome is a refusal.
+-- Returns { rotation, ... }; `rotation` in sessions.rs reads it. What each one writes:
+--   rotated        the record, and a later expiry of the user's key
+--   reused         a tombstone in place of the record, the first time; later uses of a tombstone write nothing
+--   too_far_ahead  deletes the record
+--   replayed, refused, expired, unknown  nothing
 
 local user_key = KEYS[1]
 local session_id, secret_hash, era, generation, attempt_id, grace, tolerant, idle_ttl, refresh_key, user_agent,
@@ -128,9 +132,9 @@ if json_len(scope, audience) > max_claims_bytes then
   return { 'refused', 'token', 'large', '' }
 end
 
-local outcome, lost_rotations = 'replayed', 0
+local rotation, lost_rotations = 'replayed', 0
 if generation >= current then
-  outcome, lost_rotations = 'rotated', generation - current
+  rotation, lost_rotations = 'rotated', generation - current
   r.flags = lost_rotations > 0 and FAST_FORWARDED or 0
   r.generation = math.min(generation + 1, LAST_GENERATION)
   r.refresh_key, r.rotated, r.attempt_id = refresh_key, now, attempt_id
@@ -141,5 +145,5 @@ if generation >= current then
   write(user_key, session_id, r)
   redis.call('PEXPIREAT', user_key, r.idle_expires + expired_record_ttl, 'GT')
 end
-return { outcome, lost_rotations, r.generation, r.refresh_key, scope, audience, r.created, r.idle_expires, r.expires,
+return { rotation, lost_rotations, r.generation, r.refresh_key, scope, audience, r.created, r.idle_expires, r.expires,
   now }
