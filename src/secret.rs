@@ -37,7 +37,7 @@ pub fn random<const N: usize>(entropy: &dyn Entropy) -> [u8; N] {
     out
 }
 
-/// Secret text: a password, a token, a client secret.
+/// Secret text, such as a password, a token or a client secret.
 #[derive(Clone, Default, Zeroize, ZeroizeOnDrop)]
 pub struct SecretText(String);
 
@@ -48,7 +48,7 @@ impl SecretText {
         Self(text.into())
     }
 
-    /// The text itself. A secret could leak wherever this is called, so call it rarely.
+    /// Returns the text. Call it only where the text is used: every caller is a place where the secret could leak.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

@@ -18,7 +18,7 @@ use crate::revocation::Feed;
 use crate::store::DurableStore;
 use crate::token::BearerAuthenticator;
 
-/// How long a client that was read for its certificate is used before it is read again.
+/// How long the stored row of a certificate's client is used before it is read again.
 const CLIENT_TTL: Duration = Duration::from_secs(1);
 
 /// Authenticates the callers of the service.

@@ -25,7 +25,7 @@ pub struct Method {
     pub name: &'static str,
     /// Path of the request, for instance `/countersign.v1.TokenService/Issue`.
     pub path: &'static str,
-    /// Who may call it.
+    /// Which callers may call it.
     pub access: Access,
     /// How long a call may take.
     pub time_limit: TimeLimit,
@@ -33,7 +33,7 @@ pub struct Method {
     pub max_request: usize,
 }
 
-/// Who may call a method.
+/// Which callers may call a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Every caller; credentials are not looked at.

@@ -1,4 +1,4 @@
-//! The accept loop.
+//! The accept loop: accepts connections up to the cap, secures them, and drains them at the end.
 
 use std::io;
 use std::sync::Arc;

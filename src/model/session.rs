@@ -115,7 +115,7 @@ pub struct SessionView {
     pub context: SessionContext,
 }
 
-/// The longest session that a client or the configuration may allow.
+/// The longest session that a client or the configuration may allow: 3,660 days, about ten years.
 pub const MAX_SESSION_TTL: Duration = Duration::from_hours(24 * 3660);
 
 impl SessionView {

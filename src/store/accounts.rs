@@ -217,7 +217,7 @@ pub trait ClientStore: Send + Sync {
     /// id. `session_ttl` raises the high-water mark of session lives.
     async fn create_client(&self, client: &Client, secret_hash: Option<[u8; 32]>, audit: &AuditEvent) -> Result<()>;
 
-    /// Creates the client `default` if it does not exist; answers whether it did. Of several replicas that start at
+    /// Creates the client `default` if it does not exist; returns whether it did. Of several replicas that start at
     /// once, one creates it.
     async fn ensure_default_client(&self, client: &Client, audit: &AuditEvent) -> Result<bool>;
 
@@ -245,7 +245,7 @@ pub trait ClientStore: Send + Sync {
     -> Result<Revocation>;
 
     /// Sets a new secret; the old ones stay valid for `overlap`. An overlap of zero revokes all sessions and tokens of
-    /// the client. Answers when the old secrets end.
+    /// the client. Returns the time at which the old secrets end.
     async fn rotate_client_secret(
         &self,
         id: &ClientId,
@@ -300,6 +300,6 @@ pub trait AuditStore: Send + Sync {
     /// Lists the events that are older than the event `before`, newest first.
     async fn list_audit(&self, query: &AuditQuery, before: Option<Uuid>, limit: u32) -> Result<Page<AuditEvent>>;
 
-    /// Removes at most `limit` events older than `before` and answers how many.
+    /// Removes at most `limit` events older than `before` and returns how many.
     async fn purge_audit(&self, before: UnixMillis, limit: u32) -> Result<u32>;
 }

@@ -97,7 +97,7 @@ pub trait KeyStore: Send + Sync {
     /// Reads all keys, as they are at one moment.
     async fn load_keys(&self) -> Result<KeyRows>;
 
-    /// Adds the proposed rows of each kind that has no row yet (signing, refresh, pepper; checks by name), and answers
+    /// Adds the proposed rows of each kind that has no row yet (signing, refresh, pepper; checks by name), and returns
     /// all stored keys. Of several replicas that start at once, exactly one adds its rows.
     async fn ensure_keys(&self, proposed: &KeyRows, audit: &AuditEvent) -> Result<KeyRows>;
 
@@ -114,7 +114,7 @@ pub trait KeyStore: Send + Sync {
 
     /// Makes a key REVOKED and revokes every token that it signed. If the key was ACTIVE, `standby` becomes ACTIVE in
     /// the same transaction (`LAST_ACTIVE_KEY` if there is none). `KEY_NOT_FOUND` if the key is unknown. Revoking a key
-    /// again changes nothing and answers the row. Uses the database's time.
+    /// again changes nothing and returns the row. Uses the database's time.
     async fn revoke_key(
         &self,
         id: &KeyId,
@@ -122,13 +122,13 @@ pub trait KeyStore: Send + Sync {
         audit: &AuditEvent,
     ) -> Result<(SigningRow, Option<Revocation>)>;
 
-    /// Removes a key that is RETIRED or REVOKED; answers whether it did.
+    /// Removes a key that is RETIRED or REVOKED; returns whether it did.
     async fn remove_key(&self, id: &KeyId, audit: &AuditEvent) -> Result<bool>;
 
-    /// Adds a secret with the next id of its purpose if the newest is still `newest`; answers whether it did.
+    /// Adds a secret with the next id of its purpose if the newest is still `newest`; returns whether it did.
     async fn add_secret(&self, secret: &SecretRow, newest: u32, audit: &AuditEvent) -> Result<bool>;
 
-    /// Removes a secret that no token or hash names any more, never the newest of its purpose; answers whether it did.
+    /// Removes a secret that no token or hash names any more, never the newest of its purpose; returns whether it did.
     async fn remove_secret(&self, purpose: SecretPurpose, id: u32, audit: &AuditEvent) -> Result<bool>;
 
     /// Replaces the sealed halves (the same keys under another master key) and adds check values, in one transaction.

@@ -11,7 +11,7 @@ use crate::model::{Result, Rotation, SessionId, UserId};
 /// * Operations on one session MUST be linearisable, for any number of replicas.
 /// * No operation may be sent twice: a script whose reply was lost counts as run.
 /// * Arguments contain SHA-256 of the session secret, never a token, because the store may log arguments.
-/// * A full store answers `STORE_FULL` to `create` and `rotate`; `end` and `end_user` MUST still work.
+/// * A full store returns `STORE_FULL` to `create` and `rotate`; `end` and `end_user` MUST still work.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
     /// Stores a session at generation 0. `limit` is the largest number of live sessions of the user at the client.
@@ -20,17 +20,17 @@ pub trait SessionStore: Send + Sync {
     /// Decides the result for a presented refresh token and changes the record, in one transition.
     async fn rotate(&self, presented: &Presented) -> Result<Rotation>;
 
-    /// Ends one session and answers whether it was live.
+    /// Ends one session and returns whether it was live.
     async fn end(&self, user: UserId, session: SessionId) -> Result<bool>;
 
-    /// Ends the user's sessions whose user epoch is smaller than `epoch`, except `keep`, and answers how many were
+    /// Ends the user's sessions whose user epoch is smaller than `epoch`, except `keep`, and returns how many were
     /// live.
     async fn end_user(&self, user: UserId, epoch: i64, keep: Option<SessionId>) -> Result<u32>;
 
     /// The user's live sessions of this era, oldest first. The caller removes revoked ones.
     async fn list(&self, user: UserId, era: i64) -> Result<Vec<SessionView>>;
 
-    /// Removes at most `limit` records that count as absent and answers how many. A store that expires its records
+    /// Removes at most `limit` records that count as absent and returns how many. A store that expires its records
     /// itself has nothing to do.
     async fn purge_sessions(&self, _limit: u32) -> Result<u32> {
         Ok(0)
@@ -45,8 +45,8 @@ pub trait SessionStore: Send + Sync {
         None
     }
 
-    /// Advances the counter of every master and answers the name and value of each. A store that cannot come back from
-    /// a backup on its own answers an empty list. `known` are the stored values: a missing counter is set from them and
+    /// Advances the counter of every master and returns the name and value of each. A store that cannot come back from
+    /// a backup on its own returns an empty list. `known` are the stored values: a missing counter is set from them and
     /// then advanced.
     ///
     /// In a Redis Cluster the name of a counter is the hash tag of its key, so the counter moves with its slot. The

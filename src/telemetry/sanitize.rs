@@ -1,8 +1,9 @@
 //! Escapes unprintable characters in log lines, so that a logged value cannot forge lines or control the terminal.
 //!
 //! A user agent with line breaks could forge log lines. One with escape sequences could rewrite the operator's
-//! terminal: CVE-2025-58160 was that, in `tracing-subscriber` before 0.3.20. One with bidirectional controls could
-//! display as another text. JSON escapes only the characters below U+0020, and the text format not even line breaks.
+//! terminal (CVE-2025-58160, in `tracing-subscriber` before 0.3.20). One with bidirectional controls could display as
+//! another text. The JSON format escapes only the characters below U+0020; the text format does not even escape line
+//! breaks.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -44,8 +44,9 @@ struct WaitPolicy {
 impl Throttle {
     /// Counts an attempt before its password is checked. `deadline` is a moment of the clock's monotonic time.
     ///
-    /// # Errors `THROTTLED` if the limit of the source or the global limit is exceeded. `OVERLOADED` if too many
-    /// attempts wait for the results of others, `DEADLINE_EXCEEDED` if this one waited until its deadline.
+    /// # Errors
+    /// `THROTTLED` if the limit of the source or the global limit is exceeded. `OVERLOADED` if too many attempts wait for
+    /// the results of others, `DEADLINE_EXCEEDED` if this one waited until its deadline.
     pub async fn reserve(&self, attempt: &Attempt, deadline: Duration) -> Result<Reservation<'_>> {
         let mut reservation = Reservation {
             throttle: self,

@@ -5,7 +5,8 @@ use crate::clock::SystemClock;
 use crate::model::{SessionId, Target};
 use crate::secret::SystemEntropy;
 
-/// One adds a revocation that it was told of, the other the same from the record: a heartbeat comes next.
+/// Two threads add the same revocations at once, as the announcements and the reconciliation do. Whichever thread adds a
+/// revocation, a watcher must have it as soon as it is in the index: the next event may be a heartbeat that covers it.
 #[test]
 fn what_is_in_the_index_has_been_told() {
     const ROUNDS: usize = 20_000;

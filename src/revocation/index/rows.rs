@@ -8,7 +8,7 @@ use super::LONGEST_TOKEN;
 use crate::clock::UnixMillis;
 use crate::model::{Revocation, Target};
 
-/// A 64-bit number in two halves, so that rows pack without padding: a million entries must stay small.
+/// A 64-bit number in two halves: with an alignment of 4 bytes, rows pack without padding.
 pub(super) type Split = [u32; 2];
 
 #[expect(

@@ -1,4 +1,4 @@
-//! What logins and refreshes read and write: one statement each, so that all that it reads is of one moment.
+//! The statements of logins and refreshes. Each operation reads with one statement, so that all its data is of one moment.
 
 use super::audit;
 use super::clients::{self, CLIENT_COLUMNS, client_columns};

@@ -79,7 +79,7 @@ impl Statement {
         self
     }
 
-    /// Answers `kind` if the statement would make a second row of a unique key.
+    /// Makes the statement fail with `kind` if it would make a second row of a unique key.
     pub(crate) const fn if_taken(mut self, kind: ErrorKind) -> Self {
         self.if_taken = Some(kind);
         self

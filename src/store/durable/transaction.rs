@@ -12,7 +12,7 @@ use crate::model::{AuditEvent, Error, Result, Revocation, Target};
 /// What a database does inside an open transaction.
 #[async_trait]
 pub(crate) trait Driver: Send {
-    /// Runs a statement and answers how many rows it changed.
+    /// Runs a statement and returns how many rows it changed.
     async fn run(&mut self, statement: Statement) -> Result<u64>;
 
     /// Runs a query and hands each row to `each`.
@@ -59,7 +59,7 @@ impl<'t> Transaction<'t> {
         self.audited
     }
 
-    /// Runs a statement and answers how many rows it changed.
+    /// Runs a statement and returns how many rows it changed.
     pub(crate) async fn run(&mut self, statement: Statement) -> Result<u64> {
         self.driver.run(statement).await
     }
@@ -94,7 +94,7 @@ impl<'t> Transaction<'t> {
         Ok(())
     }
 
-    /// Appends the event if `done`, and answers `done`.
+    /// Appends the event if `done`, and returns `done`.
     pub(crate) async fn audit_if(&mut self, done: bool) -> Result<bool> {
         if done {
             self.audit().await?;

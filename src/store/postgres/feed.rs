@@ -84,7 +84,7 @@ impl FeedPosition {
     }
 }
 
-/// A row that a reading of the feed answers.
+/// A row that a reading of the feed returns.
 pub(super) enum FeedRow {
     Position {
         origin: String,
@@ -96,7 +96,7 @@ pub(super) enum FeedRow {
     Revocation(Revocation),
 }
 
-/// A statement that answers the position now in its first row, and then the revocations for which `$filter` is true.
+/// A statement that returns the position now in its first row, and then the revocations for which `$filter` is true.
 macro_rules! reading {
     ($filter:literal) => {
         concat!(
@@ -158,7 +158,7 @@ pub(super) fn read_row(columns: &mut Columns<'_>) -> Result<FeedRow> {
     })
 }
 
-/// Puts the rows of a reading together; answers the origin of its position as well.
+/// Puts the rows of a reading together; returns the origin of its position as well.
 pub(super) fn put_together(feed_rows: Vec<FeedRow>) -> Result<(String, FeedReading)> {
     let mut rows = Vec::with_capacity(feed_rows.len());
     let mut position = None;

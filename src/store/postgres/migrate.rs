@@ -11,7 +11,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
     sql: include_str!("../../../migrations/postgres/0001_durable.sql"),
 }];
 
-/// Applies the missing steps and answers how many there were. Without a missing step nothing is written, so that a
+/// Applies the missing steps and returns how many there were. Without a missing step nothing is written, so that a
 /// `serve` whose database role may not change the schema starts on one that is up to date.
 pub(super) async fn migrate(connection: &mut PgConnection) -> Result<usize> {
     let missing = migrate::pending(MIGRATIONS, version(connection).await?)?.len();

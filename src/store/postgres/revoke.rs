@@ -9,7 +9,7 @@ use crate::store::durable::revocations::revocation_columns;
 use crate::store::durable::statement::part;
 use crate::store::revocations::Expiry;
 
-/// A statement that raises the epoch (`$epoch`), inserts the row and its event, and answers the row.
+/// A statement that raises the epoch (`$epoch`), inserts the row and its event, and returns the row.
 macro_rules! revoke_sql {
     ($epoch:expr, $level:literal, $on_conflict:literal) => {
         concat!(
@@ -35,7 +35,7 @@ macro_rules! revoke_sql {
     };
 }
 
-/// The statement that records a revocation with its event. It answers the row; none if the user or client does not
+/// The statement that records a revocation with its event. It returns the row; none if the user or client does not
 /// exist, or if the token, session or key was revoked before.
 pub(super) fn revoking(target: &Target, expires: Expiry, event: &AuditEvent) -> Result<Statement> {
     macro_rules! raise {

@@ -259,7 +259,7 @@ fn is_answer(error: &FredError) -> bool {
             .is_some_and(|word| word.len() > 1 && word.bytes().all(|b| b.is_ascii_uppercase()))
 }
 
-/// The error that a failed call answers with. The text of Redis goes to the log only.
+/// The error of a failed call. The text of Redis goes to the log only.
 pub(super) fn to_store_error(error: &FredError) -> Error {
     let details = error.details();
     match details.split(' ').next().unwrap_or_default() {

@@ -84,7 +84,7 @@ impl Driver for Tx<'_> {
 }
 
 impl Tx<'_> {
-    /// Runs a shared statement and answers how many rows it changed.
+    /// Runs a shared statement and returns how many rows it changed.
     pub(super) fn execute(&self, statement: &Statement) -> Result<u64> {
         match (self.bound(statement)?.raw_execute(), statement.if_taken) {
             (Ok(changed), _) => u64::try_from(changed).map_err(Error::internal),

@@ -13,7 +13,7 @@ const DATABASE: &str = "countersign.db";
 /// The file name of the lock in the data folder.
 const LOCK: &str = "serve.lock";
 
-/// Creates the data folder (0700) if it is absent, closes it to other users, and answers the path of the database.
+/// Creates the data folder (0700) if it is absent, closes it to other users, and returns the path of the database.
 ///
 /// A folder that is open to other users and holds files but no database is refused: closing it would lock those users
 /// out of their files.
