@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::backend::{RenewSession, ValidateToken};
 use super::cookie::{CookieNames, Cookies, DuplicateCookie, SetCookie};
 use super::decision::{Admitted, Decision, Refusal, RefusalReason};
-use super::backend::{RenewSession, ValidateToken};
 use super::request::{ProxiedRequest, Route};
 use crate::clock::{Clock, UnixMillis};
 use crate::keys::verified::VerifiedToken;
@@ -244,7 +244,9 @@ impl<V: ValidateToken> Gateway<V> {
             Ok(refreshed) => {
                 // The browser gets the new cookies even if this request is refused, because the old ones no longer
                 // work.
-                let validated = self.validate(refreshed.issued.access.token.expose(), requirements).await?;
+                let validated = self
+                    .validate(refreshed.issued.access.token.expose(), requirements)
+                    .await?;
                 let token = validated.map_err(|reason| explain(reason, requirements));
                 Ok(CheckOutcome::of(token).with_cookies(self.renewed_cookies(&refreshed.issued)))
             }
