@@ -66,7 +66,7 @@ impl Routes for Services {
     fn route(&self, method: &'static Method, request: Request<RequestBody>) -> ResponseFuture {
         let max = method.max_request;
         match method.service {
-            "countersign.v1.TokenService" if method.name.starts_with("Validate") => {
+            "countersign.v1.TokenService" if matches!(method.name, "Validate" | "ValidateBatch") => {
                 validate::serve(&self.validate, method, request)
             }
             "countersign.v1.TokenService" => self.token.clone().max_decoding_message_size(max).call(request),
