@@ -1,4 +1,4 @@
-//! Clocks.
+//! Time: the unit of stored times, and the wall and monotonic clocks.
 //!
 //! Below `app`, code does not read the time of the operating system. It reads a [`Clock`], so that a test can set the time.
 
@@ -85,7 +85,7 @@ impl ClockReading {
     /// The wall clock's time, but no later than `start` plus the monotonic time that has passed since: for decisions to
     /// expire or remove something, where a wall clock that leaps ahead would do harm.
     #[must_use]
-    pub fn cautious_wall(self, start: Self) -> UnixMillis {
+    pub fn capped_wall(self, start: Self) -> UnixMillis {
         self.wall.min(start.wall.plus(self.monotonic_since(start)))
     }
 
@@ -94,7 +94,7 @@ impl ClockReading {
     }
 }
 
-/// The clocks of the operating system.
+/// The wall and monotonic clock of the operating system.
 #[derive(Debug)]
 pub struct SystemClock {
     start: std::time::Instant,
@@ -165,8 +165,8 @@ mod tests {
     fn a_wall_clock_that_leaps_ahead_counts_for_the_elapsed_time_only() {
         let start = reading(1_000, 100);
         let leapt = reading(90_000, 400);
-        assert_eq!(leapt.cautious_wall(start), UnixMillis(1_300));
+        assert_eq!(leapt.capped_wall(start), UnixMillis(1_300));
         let set_back = reading(500, 400);
-        assert_eq!(set_back.cautious_wall(start), UnixMillis(500));
+        assert_eq!(set_back.capped_wall(start), UnixMillis(500));
     }
 }

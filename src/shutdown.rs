@@ -22,7 +22,7 @@ impl Stop {
     }
 
     /// Stops now: tasks abandon their work. This includes draining.
-    pub fn now(&self) {
+    pub fn stop_now(&self) {
         self.drain.cancel();
         self.now.cancel();
     }
@@ -53,7 +53,7 @@ pub async fn on_signals(stop: Stop) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    for act in [Stop::drain, Stop::now] {
+    for act in [Stop::drain, Stop::stop_now] {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -72,7 +72,7 @@ mod tests {
         let stop = Stop::new();
         let other = stop.clone();
         assert!(!other.is_draining());
-        stop.now();
+        stop.stop_now();
         other.draining().await;
         other.stopped().await;
         assert!(other.is_draining());

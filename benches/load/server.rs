@@ -6,7 +6,7 @@ use base64::Engine as _;
 use countersign::client::{Client, Credential};
 use countersign::clock::{Clock as _, SystemClock};
 use countersign::keys::signing::SigningKey;
-use countersign::keys::verify::claims_on_trust;
+use countersign::keys::verify::unverified_claims;
 use countersign::model::{Algorithm, Claims, SessionId, TokenId, new_uuid};
 use countersign::secret::SystemEntropy;
 
@@ -44,7 +44,7 @@ impl Server {
         let server = cores::on_server_core(|| storage.serve(&[]));
         let client = caller(&server, client_id, secret);
         let session = client.log_in("ada", PASSWORD).await.unwrap();
-        let claims = claims_on_trust(&session.tokens().access_token).unwrap();
+        let claims = unverified_claims(&session.tokens().access_token).unwrap();
         let own = client.own_token().await.unwrap().unwrap();
         Self {
             caller: format!("Bearer {}", own.expose()),

@@ -103,8 +103,8 @@ async fn repeat<F>(
     }
 }
 
-/// Rotates and removes keys, unless this machine's clock differs too much from the store's: other replicas could not undo
-/// what it does by that clock.
+/// Rotates and removes keys. Does neither while this machine's clock differs too much from the store's, because other
+/// replicas cannot undo these changes.
 async fn keys(app: &App) -> Result<()> {
     // Loading is always safe, and it spares look-ups of keys that other replicas made.
     app.keys.reload().await?;
@@ -116,7 +116,7 @@ async fn clean_up(app: &App) -> Result<()> {
     app.feed.check_skew()?;
     while app.stores.durable.purge_revocations(BATCH_SIZE).await? == BATCH_SIZE {}
     while app.stores.sessions.purge_sessions(BATCH_SIZE).await? == BATCH_SIZE {}
-    let before = app.feed.cautious_now().minus(app.audit_retention);
+    let before = app.feed.capped_now().minus(app.audit_retention);
     while app.stores.durable.purge_audit(before, BATCH_SIZE).await? == BATCH_SIZE {}
     Ok(())
 }
@@ -149,7 +149,8 @@ pub(super) async fn counters(app: &App) -> Result<()> {
     });
     app.stores.durable.store_counters(&advanced, lost.as_ref(), era).await?;
     if lost.is_some() {
-        // Last: after a crash before this line the same loss is found again. Sessions may then end twice, but never not at all.
+        // Last, so that after a crash before this line the same loss is found again. The era is then raised twice, which is
+        // harmless; with the opposite order the old sessions could stay valid.
         app.stores.sessions.raise_counters(&known).await?;
     }
     Ok(())

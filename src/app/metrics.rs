@@ -113,7 +113,7 @@ pub(super) fn set_gauges(app: &App, pipeline: &Pipeline, health: ComponentHealth
     }
     metrics::gauge!("countersign_ready").set(f64::from(u8::from(health.revocations)));
     set_key_gauges(app);
-    (app.stores.meter)();
+    (app.stores.update_gauges)();
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]

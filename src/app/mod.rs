@@ -20,4 +20,4 @@ pub use bind::Inherited;
 pub use error::StartError;
 pub use serve::{Addresses, ServeOptions, serve};
 pub use services::App;
-pub use stores::{Access, Meter, Stores, open};
+pub use stores::{Access, Stores, UpdateGauges, open};

@@ -19,15 +19,15 @@ pub enum Access {
     /// To serve. An embedded store has one server at a time.
     Serve,
     /// For a subcommand, with or without a server running.
-    Beside,
+    Subcommand,
 }
 
 /// Sets the gauges of the stores' connections and queues.
-pub type Meter = Arc<dyn Fn() + Send + Sync>;
+pub type UpdateGauges = Arc<dyn Fn() + Send + Sync>;
 
 /// The stores, with the clock and the randomness that they use.
 pub struct Stores {
-    /// The purpose.
+    /// The purpose for which they were opened.
     pub access: Access,
     /// The durable record: users, clients, keys, revocations, audit trail.
     pub durable: Arc<dyn DurableStore>,
@@ -37,14 +37,15 @@ pub struct Stores {
     pub announcements: Option<Arc<dyn Announcements>>,
     /// The counters of failed logins that replicas share; none for an embedded store.
     pub throttles: Option<Arc<dyn ThrottleStore>>,
-    /// The counters of this process.
+    /// The counters of failed logins that this process keeps, for an embedded store and while the shared ones are out of
+    /// reach.
     pub local_throttles: Arc<dyn ThrottleStore>,
-    /// The clock.
+    /// The clock of this machine, for the stores and everything above them.
     pub clock: Arc<dyn Clock>,
-    /// The randomness.
+    /// The source of randomness.
     pub entropy: Arc<dyn Entropy>,
     /// Sets the gauges of connections and queues.
-    pub meter: Meter,
+    pub update_gauges: UpdateGauges,
 }
 
 impl std::fmt::Debug for Stores {
@@ -73,7 +74,7 @@ async fn embedded(
 ) -> Result<Stores, StartError> {
     let mode = match access {
         Access::Serve => FolderMode::Serve,
-        Access::Beside => FolderMode::Beside,
+        Access::Subcommand => FolderMode::Subcommand,
     };
     let (folder, opening) = (config.storage.data_dir.clone(), clock.clone());
     let opened = tokio::task::spawn_blocking(move || Database::open(&folder, mode, opening)).await;
@@ -81,7 +82,9 @@ async fn embedded(
     let measured = database.clone();
     Ok(Stores {
         access,
-        meter: Arc::new(move || metrics::gauge!("countersign_sqlite_queue_length").set(number(measured.queued()))),
+        update_gauges: Arc::new(move || {
+            metrics::gauge!("countersign_sqlite_queue_length").set(number(measured.queued()))
+        }),
         durable: Arc::new(SqliteStore::new(database.clone())),
         sessions: Arc::new(database),
         announcements: None,
@@ -138,7 +141,7 @@ async fn clustered(
     let (database, sessions) = (durable.clone(), redis.clone());
     Ok(Stores {
         access,
-        meter: Arc::new(move || measure(&database, &sessions)),
+        update_gauges: Arc::new(move || measure(&database, &sessions)),
         durable: Arc::new(durable),
         sessions: redis.clone(),
         announcements: Some(redis.clone()),

@@ -12,7 +12,7 @@ use crate::app::{self, Access};
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let config = context.config(Vec::new())?;
     let progress = spinner();
-    let opened = app::open(&config, Access::Beside).await;
+    let opened = app::open(&config, Access::Subcommand).await;
     progress.finish_and_clear();
     opened?;
     context.out.note("the schema is up to date");

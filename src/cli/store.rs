@@ -16,7 +16,7 @@ const HASH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Opens the configured stores, whether or not a server runs on them.
 pub(super) async fn open(context: &Context) -> Result<Arc<App>, Failure> {
     let config = context.config(Vec::new())?;
-    let stores = app::open(&config, Access::Beside).await?;
+    let stores = app::open(&config, Access::Subcommand).await?;
     Ok(App::build(&config, stores).await?)
 }
 

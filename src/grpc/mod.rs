@@ -33,7 +33,7 @@ pub async fn serve(
         health.drained().await;
         listener_stop.drain();
         stop.stopped().await;
-        listener_stop.now();
+        listener_stop.stop_now();
         std::future::pending::<()>().await;
     };
     tokio::select! {

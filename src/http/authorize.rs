@@ -27,7 +27,7 @@ use crate::token::{Refresher, ServiceValidator};
 const SECRET: HeaderName = HeaderName::from_static("x-forward-auth-secret");
 const METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const CLIENT: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
@@ -49,7 +49,7 @@ pub struct ForwardAuth {
     pub gateway: Arc<Gateway<ServiceValidator>>,
     /// Renews cookies.
     pub refresher: Arc<Refresher>,
-    /// The secret that the proxy must send; `None` admits every client of the port.
+    /// The secret that the proxy must send; `None` admits every caller of the port.
     pub secret: Option<SecretText>,
     /// Whether cookies are renewed.
     pub renews: bool,
@@ -90,7 +90,7 @@ impl ForwardAuth {
                 .and_then(|value| value.to_str().ok())
                 .unwrap_or_default()
         };
-        let address = text(CLIENT).split(',').next().unwrap_or_default().trim();
+        let address = text(FORWARDED_FOR).split(',').next().unwrap_or_default().trim();
         let all_headers = headers
             .iter()
             .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));

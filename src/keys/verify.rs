@@ -125,7 +125,7 @@ pub fn claimed(access_token: &str) -> Option<Claimed> {
 
 /// Reads the claims of `access_token` unverified, for a caller to whom the service has just said that the token is active.
 #[must_use]
-pub fn claims_on_trust(access_token: &str) -> Option<Claims> {
+pub fn unverified_claims(access_token: &str) -> Option<Claims> {
     let mut scratch = Scratch::new();
     let no_keys = VerifyingKeys::default();
     json::own_object(Jws::parse(access_token, &no_keys, &mut scratch)?.payload())

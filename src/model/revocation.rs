@@ -223,15 +223,18 @@ impl RevocationSubject {
             Target::Token(id) => self.tokens.contains(id),
             Target::Session(id) => self.sessions.contains(id),
             Target::Key(id) => self.key.as_ref() == Some(id),
-            Target::User { id, keep } => self.epochs.iter().any(|set| {
-                let is_kept = keep.is_some() && set.session == *keep;
-                set.user == Some(*id) && set.epochs.user < revocation.epoch && !is_kept
+            Target::User { id, keep } => self.epochs.iter().any(|epoch_set| {
+                let is_kept = keep.is_some() && epoch_set.session == *keep;
+                epoch_set.user == Some(*id) && epoch_set.epochs.user < revocation.epoch && !is_kept
             }),
             Target::Client(id) => self
                 .epochs
                 .iter()
-                .any(|set| set.client == *id && set.epochs.client < revocation.epoch),
-            Target::Global => self.epochs.iter().any(|set| set.epochs.global < revocation.epoch),
+                .any(|epoch_set| epoch_set.client == *id && epoch_set.epochs.client < revocation.epoch),
+            Target::Global => self
+                .epochs
+                .iter()
+                .any(|epoch_set| epoch_set.epochs.global < revocation.epoch),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::index::{Index, retained_until};
 use crate::clock::{Clock, UnixMillis, millis};
 use crate::config::{OnStale, Revocation as RevocationConfig};
 use crate::model::{Error, ErrorKind, Result, Revocation};
-use crate::store::{Announcements, Changes, Heard, RevocationStore, Snapshot};
+use crate::store::{AnnouncementEvent, Announcements, Changes, RevocationStore, Snapshot};
 
 /// How long one reconciliation may take before it counts as failed.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -122,7 +122,7 @@ impl Feed {
     /// that follows promises that.
     pub fn note(&self, revocation: &Revocation) {
         let _publishing = self.publishing.lock();
-        if retained_until(revocation) >= self.cautious_now() && self.index.insert(revocation) {
+        if retained_until(revocation) >= self.capped_now() && self.index.insert(revocation) {
             // An error only means that there are no watchers.
             drop(self.watchers.send(FeedEvent::Revocation(Arc::new(revocation.clone()))));
         }
@@ -234,8 +234,8 @@ impl Feed {
         let mut messages = announcements.listen();
         while let Some(message) = messages.recv().await {
             match message {
-                Heard::Revocations(revocations) => revocations.iter().for_each(|r| self.note(r)),
-                Heard::Gap => self.reconcile_now.notify_one(),
+                AnnouncementEvent::Revocations(revocations) => revocations.iter().for_each(|r| self.note(r)),
+                AnnouncementEvent::Gap => self.reconcile_now.notify_one(),
             }
         }
     }
@@ -243,14 +243,14 @@ impl Feed {
     async fn sweep_forever(&self) {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
-            self.index.sweep(self.cautious_now());
+            self.index.sweep(self.capped_now());
         }
     }
 
     /// The earlier of the wall clock and the time that has passed since the start: a wall clock that jumps ahead for a
     /// moment must not make a revocation that is still needed look expired.
     #[must_use]
-    pub fn cautious_now(&self) -> UnixMillis {
+    pub fn capped_now(&self) -> UnixMillis {
         let (wall, monotonic) = self.created;
         self.clock
             .now()

@@ -57,7 +57,7 @@ enum Stage {
     Keys { missed: Option<Vec<Revocation>> },
     Snapshot(usize),
     Missed(std::vec::IntoIter<Revocation>),
-    First,
+    FirstHeartbeat,
     Live,
 }
 
@@ -105,7 +105,7 @@ impl Watch {
                     *n += 1;
                     let last = *n == super::index::CHUNKS;
                     if last {
-                        self.stage = Stage::First;
+                        self.stage = Stage::FirstHeartbeat;
                     }
                     if last || !rows.is_empty() {
                         return Ok(WatchEvent::Snapshot { rows, last });
@@ -113,9 +113,9 @@ impl Watch {
                 }
                 Stage::Missed(rows) => match rows.find(|row| retained_until(row) >= clock.now()) {
                     Some(row) => return Ok(WatchEvent::Revocation(Arc::new(row))),
-                    None => self.stage = Stage::First,
+                    None => self.stage = Stage::FirstHeartbeat,
                 },
-                Stage::First => {
+                Stage::FirstHeartbeat => {
                     self.stage = Stage::Live;
                     return Ok(self.heartbeat(clock));
                 }

@@ -27,7 +27,7 @@ pub use accounts::{AuditQuery, AuditStore, ClientStore, Login, MachineLogin, Pag
 pub use keys::KeyStore;
 pub use migrate::SchemaState;
 pub use revocations::{
-    Announcements, Changes, Cursor, Expiry, Heard, NewRevocation, Recorded, RevocationStore, Snapshot,
+    AnnouncementEvent, Announcements, Changes, Cursor, Expiry, NewRevocation, Recorded, RevocationStore, Snapshot,
 };
 pub use sessions::SessionStore;
 pub use throttles::ThrottleStore;

@@ -70,7 +70,7 @@ pub(super) const PART: i64 = 20_000;
 /// * Rows of the same user are never merged, because each may keep another session.
 #[async_trait]
 pub trait RevocationStore: Send + Sync {
-    /// Records a revocation, with its audit event if the revocation is new. Once this answers, the caller may be told
+    /// Records a revocation, with its audit event if the revocation is new. Once this returns, the caller may be told
     /// that the revocation is acknowledged.
     async fn revoke(&self, new: &NewRevocation, audit: &AuditEvent) -> Result<Recorded>;
 
@@ -90,14 +90,14 @@ pub trait RevocationStore: Send + Sync {
     /// Every row after `cursor`. `RESUME_TOKEN_INVALID` if it is not a cursor.
     async fn revocations_since(&self, cursor: &Cursor) -> Result<Changes>;
 
-    /// Removes at most `limit` rows that have expired by the store's clock and answers how many.
+    /// Removes at most `limit` rows that have expired by the store's clock and returns how many.
     async fn purge_revocations(&self, limit: u32) -> Result<u32>;
 
     /// The era of the store of sessions, and the last stored values of its counters.
     async fn era(&self) -> Result<(i64, Vec<(String, i64)>)>;
 
     /// Stores counters, whose values only grow. With `lost`, which says that the store of sessions came back from an
-    /// old backup, it also raises the era if the era is still `seen`. Answers the era now.
+    /// old backup, it also raises the era if the era is still `seen`. Returns the era now.
     async fn store_counters(&self, counters: &[(String, i64)], lost: Option<&AuditEvent>, seen: i64) -> Result<i64>;
 
     /// Raises the high-water mark of session lives.
@@ -109,7 +109,7 @@ pub trait RevocationStore: Send + Sync {
 
 /// A message to a listener of the announcements.
 #[derive(Clone, Debug)]
-pub enum Heard {
+pub enum AnnouncementEvent {
     /// These revocations were announced. There may be others that were not.
     Revocations(Vec<Revocation>),
     /// An announcement may have been missed (after a reconnection, a trimmed stream or a restore): the listener must
@@ -123,6 +123,6 @@ pub trait Announcements: Send + Sync {
     /// Announces the revocations to every replica.
     async fn announce(&self, revocations: &[Revocation]) -> Result<()>;
 
-    /// Starts to listen. The channel is bounded; a slow listener gets [`Heard::Gap`].
-    fn listen(&self) -> mpsc::Receiver<Heard>;
+    /// Starts to listen. The channel is bounded; a slow listener gets [`AnnouncementEvent::Gap`].
+    fn listen(&self) -> mpsc::Receiver<AnnouncementEvent>;
 }

@@ -21,7 +21,7 @@ pub struct RevocationRecorder {
     pub store: Arc<dyn RevocationStore>,
     /// The live sessions.
     pub sessions: Arc<dyn SessionStore>,
-    /// What follows the record.
+    /// Ends live sessions and announces the revocation, after the record.
     pub publisher: Arc<RevocationPublisher>,
     /// This replica's index.
     pub feed: Arc<Feed>,
@@ -36,14 +36,14 @@ impl std::fmt::Debug for RevocationRecorder {
 }
 
 impl RevocationRecorder {
-    /// Records a revocation and publishes it if it is new; how many live sessions are known to have ended.
+    /// Records a revocation and publishes it if it is new. Returns how many live sessions are known to have ended.
     pub(super) async fn revoke(&self, target: Target, expires: Expiry, event: AuditEvent) -> Result<u32> {
         let recorded = self.record(target, expires, event).await?;
         Ok(if recorded.new { self.publish(&recorded).await } else { 0 })
     }
 
-    /// Records the end of one user's session, ends it and publishes that; whether it was alive until then.
-    pub(super) async fn revoke_session(
+    /// Records the end of one user's session, ends it and publishes that. Returns whether it was alive until then.
+    pub(super) async fn revoke_session_of_user(
         &self,
         subject: &RevocationSubject,
         (user, session): (UserId, SessionId),

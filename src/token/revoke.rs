@@ -86,7 +86,7 @@ impl Revoker {
             RevokeTarget::Token(token) => self.revoke_token(caller, may_revoke_all, &token, &reason).await,
             RevokeTarget::Session(id) => {
                 let id = SessionId::parse(&id, "session_id")?;
-                self.revoke_session(caller, may_revoke_all, id, &reason).await
+                self.revoke_session_by_id(caller, may_revoke_all, id, &reason).await
             }
             RevokeTarget::User { id, keep } => {
                 let id = UserId::parse(&id, "user_id")?;
@@ -149,7 +149,7 @@ impl Revoker {
             let subject = RevocationSubject::of_session(user, session, token.epochs.client_id, token.epochs.epochs);
             let ended = self
                 .recorder
-                .revoke_session(&subject, (user, session), token.expires, with_reason(event, reason))
+                .revoke_session_of_user(&subject, (user, session), token.expires, with_reason(event, reason))
                 .await?;
             return Ok(u32::from(ended));
         }
@@ -162,7 +162,13 @@ impl Revoker {
             .await
     }
 
-    async fn revoke_session(&self, caller: &Caller, may_revoke_all: bool, id: SessionId, reason: &str) -> Result<u32> {
+    async fn revoke_session_by_id(
+        &self,
+        caller: &Caller,
+        may_revoke_all: bool,
+        id: SessionId,
+        reason: &str,
+    ) -> Result<u32> {
         if !may_revoke_all {
             // A user revokes their own sessions only; the store of sessions knows which those are.
             let (user, _) = caller.person().ok_or_else(|| caller.refusal())?;

@@ -52,7 +52,7 @@ async fn a_second_signal_stops_the_server_at_once() {
     let call = tokio::spawn(async move { client.refresh(instruction("sleep 60000")).await });
     until("the work begins", || server.observed.begun() == 1).await;
     server.stop.drain();
-    server.stop.now();
+    server.stop.stop_now();
     tokio::time::timeout(Duration::from_secs(20), server.ended)
         .await
         .unwrap()

@@ -1,5 +1,5 @@
-//! The agent: Validate, `ValidateBatch` and Envoy's Check beside a service of any language, answered from memory. It
-//! follows the upstream as the client library does, and never issues, refreshes or revokes anything.
+//! The agent: a process on the machine of a calling service that serves Validate, `ValidateBatch` and Envoy's Check from
+//! memory. It follows the upstream as the client library does, and never issues, refreshes or revokes tokens itself.
 
 mod calls;
 mod edge;
@@ -26,7 +26,7 @@ use crate::grpc::connection::GrpcHandler;
 use crate::grpc::health::{ComponentHealth, Health};
 use crate::grpc::layers::{Deadlines, Pipeline, RequestIds};
 use crate::grpc::policy::Policy;
-use crate::keys::verify::claims_on_trust;
+use crate::keys::verify::unverified_claims;
 use crate::listener::{Limits, Security, connection_cap};
 use crate::model::scope::CallerScope;
 use crate::secret::SystemEntropy;
@@ -175,7 +175,7 @@ async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), St
         let refused = match client.own_token().await {
             Ok(token) => {
                 // The upstream's issuer, unless the configuration sets one: it need not be configured twice.
-                let issuer = token.and_then(|token| Some(claims_on_trust(token.expose())?.iss));
+                let issuer = token.and_then(|token| Some(unverified_claims(token.expose())?.iss));
                 let issuer = match issuer {
                     Some(issuer) if !config.is_set("tokens.issuer") => issuer,
                     Some(_) | None => config.tokens.issuer.clone(),

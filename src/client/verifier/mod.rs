@@ -10,7 +10,7 @@ use tonic::Status;
 
 pub use self::trust::TrustFollower;
 use super::calls::Client;
-use crate::keys::verify::claims_on_trust;
+use crate::keys::verify::unverified_claims;
 use crate::model::{Claims, InactiveReason};
 use crate::proto::convert;
 use crate::validator::{TokenValidator, ValidatorConfig};
@@ -149,7 +149,7 @@ impl Verifier {
             .map_err(Refused::Unavailable)?;
         if response.active {
             // The service has validated the token. Its claims are read from the token, which has more than the response.
-            return claims_on_trust(token)
+            return unverified_claims(token)
                 .map(Arc::new)
                 .ok_or_else(|| Refused::Unavailable(Status::internal("a token that this version cannot read")));
         }

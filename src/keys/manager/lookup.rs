@@ -88,7 +88,7 @@ impl Keys {
     /// `STORE_UNAVAILABLE` if the store cannot be reached, or if too many callers wait for a load.
     pub async fn look_up_kid(&self, claimed: &Claimed, asked: Duration) -> Result<bool> {
         let knows = || self.current().verifying().knows(&claimed.key);
-        let loaded_later = self.last_load.lock().wall > claimed.issued.plus(MAX_SKEW);
+        let loaded_later = self.last_loaded_at.lock().wall > claimed.issued.plus(MAX_SKEW);
         if knows() || loaded_later || self.lookup.was_not_found(&claimed.key, self.vault.clock.monotonic()) {
             return Ok(knows());
         }

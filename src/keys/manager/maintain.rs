@@ -47,7 +47,7 @@ impl Keys {
             &ring,
             self.config.algorithm,
             self.config.rotation_period,
-            self.cautious_now(),
+            self.capped_now(),
         );
         if due == RotationDue::No {
             return Ok(());
@@ -64,7 +64,7 @@ impl Keys {
     /// Adds a refresh key after each rotation period, and immediately if the newest one was tampered with. It tags tokens
     /// once it has been published for `keys.prepublish`.
     async fn rotate_refresh_key(&self, origin: &Origin) -> Result<()> {
-        let now = self.cautious_now();
+        let now = self.capped_now();
         let ring = self.current();
         let newest = refresh_rows(&ring).max_by_key(|row| row.id);
         let (id, due) = newest.map_or((0, true), |row| {
@@ -88,7 +88,7 @@ impl Keys {
 
     async fn remove_signing_keys(&self, origin: &Origin) -> Result<()> {
         let span = self.config.longest_access.saturating_add(REMOVAL_MARGIN);
-        for id in expired_keys(&self.current(), span, self.cautious_now()) {
+        for id in expired_keys(&self.current(), span, self.capped_now()) {
             let audit = self.audit(AuditType::KeyRemoved, &id, origin);
             if self.vault.store.remove_key(&id, &audit).await? {
                 tracing::info!(key_id = %id, "removed a signing key: all tokens that it signed have expired");
@@ -100,7 +100,7 @@ impl Keys {
     /// Removes the refresh keys whose youngest possible session has ended. A refresh key tags tokens until its successor has
     /// been published for `keys.prepublish` and each replica has reloaded.
     async fn remove_refresh_keys(&self, origin: &Origin) -> Result<()> {
-        let now = self.cautious_now();
+        let now = self.capped_now();
         let last_use = self.config.prepublish.saturating_add(REPLICA_TTL);
         let span = last_use
             .saturating_add(self.config.longest_session)

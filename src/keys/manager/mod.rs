@@ -72,7 +72,7 @@ pub struct Keys {
     reloading: Mutex<()>,
     started: ClockReading,
     /// When the last answer of the store was requested.
-    last_load: SyncMutex<ClockReading>,
+    last_loaded_at: SyncMutex<ClockReading>,
     version: watch::Sender<u64>,
     lookup: KeyLookup,
 }
@@ -123,7 +123,7 @@ impl Keys {
             version: watch::Sender::new(1),
             reloading: Mutex::new(()),
             started: requested,
-            last_load: SyncMutex::new(requested),
+            last_loaded_at: SyncMutex::new(requested),
             ring: ArcSwap::from_pointee(ring),
             vault,
             config,
@@ -147,7 +147,7 @@ impl Keys {
     /// A rotation does not wait for a replica that was frozen for longer. If such a replica signed with its old ring, its key
     /// may have retired meanwhile, and every verifier would refuse the token.
     pub async fn fresh(&self) -> Result<Arc<KeyRing>> {
-        if self.vault.clock.read().since(*self.last_load.lock()) > REPLICA_TTL {
+        if self.vault.clock.read().since(*self.last_loaded_at.lock()) > REPLICA_TTL {
             self.reload().await?;
         }
         Ok(self.current())
@@ -219,8 +219,8 @@ impl Keys {
 
     /// The time for decisions to retire or remove a key: a wall clock that leaps ahead for a moment must not end a key whose
     /// tokens are still valid.
-    fn cautious_now(&self) -> UnixMillis {
-        self.vault.clock.read().cautious_wall(self.started)
+    fn capped_now(&self) -> UnixMillis {
+        self.vault.clock.read().capped_wall(self.started)
     }
 
     fn audit(&self, kind: AuditType, subject: &impl ToString, origin: &Origin) -> AuditEvent {
@@ -231,7 +231,7 @@ impl Keys {
     async fn load(&self) -> Result<bool> {
         let requested = self.vault.clock.read();
         let rows = self.vault.store.load_keys().await?;
-        *self.last_load.lock() = requested;
+        *self.last_loaded_at.lock() = requested;
         let settled = self.vault.clock.now().minus(self.config.prepublish);
         let current = self.current();
         if current.matches(&rows, settled) {

@@ -74,7 +74,7 @@ impl Index {
         Self::default()
     }
 
-    /// Adds a revocation; whether it was new.
+    /// Adds a revocation; returns whether it was new.
     pub fn insert(&self, revocation: &Revocation) -> bool {
         let row = Row::of(revocation);
         let epoch = EpochRow {
@@ -123,7 +123,7 @@ impl Index {
         }
     }
 
-    /// Whether a revocation concerns `revocation_subject`: the same answer as [`RevocationSubject::is_revoked_by`] over all
+    /// Whether a revocation concerns `revocation_subject`. Returns the same as [`RevocationSubject::is_revoked_by`] over all
     /// revocations.
     #[must_use]
     pub fn is_revoked(&self, revocation_subject: &RevocationSubject) -> bool {
@@ -148,30 +148,30 @@ impl Index {
         self.keys_len.load(Ordering::Acquire) > 0 && self.keys.read().contains_key(id)
     }
 
-    fn is_epoch_revoked(&self, party: &EpochSet) -> bool {
-        if party.epochs.global < self.global_epoch.load(Ordering::Acquire) {
+    fn is_epoch_revoked(&self, epoch_set: &EpochSet) -> bool {
+        if epoch_set.epochs.global < self.global_epoch.load(Ordering::Acquire) {
             return true;
         }
         if self
             .clients
             .read()
-            .get(&party.client)
-            .is_some_and(|row| party.epochs.client < join(row.epoch))
+            .get(&epoch_set.client)
+            .is_some_and(|row| epoch_set.epochs.client < join(row.epoch))
         {
             return true;
         }
-        let Some(user) = party.user else { return false };
+        let Some(user) = epoch_set.user else { return false };
         if self
             .users
             .get(user.0)
-            .is_some_and(|row| party.epochs.user < join(row.epoch))
+            .is_some_and(|row| epoch_set.epochs.user < join(row.epoch))
         {
             return true;
         }
         self.kept_len.load(Ordering::Acquire) > 0
             && self.kept.read().get(&user.0).is_some_and(|rows| {
                 rows.iter()
-                    .any(|r| party.epochs.user < r.epoch && party.session.map(|s| s.0) != Some(r.keep))
+                    .any(|r| epoch_set.epochs.user < r.epoch && epoch_set.session.map(|s| s.0) != Some(r.keep))
             })
     }
 

@@ -13,7 +13,7 @@ pub(crate) enum PoolKind {
     /// Those for callers.
     Callers,
     /// Those for heartbeats, clean-up and the like, which callers cannot use up.
-    Upkeep,
+    Maintenance,
 }
 
 /// A database with users, clients, keys and the audit trail. Each of these stores is implemented for every `Backend`.
@@ -26,16 +26,16 @@ pub(crate) trait Backend: Send + Sync {
         read: Read<T>,
     ) -> impl Future<Output = Result<Vec<T>>> + Send;
 
-    /// Runs one statement and answers how many rows it changed. The statement may be sent twice.
+    /// Runs one statement and returns how many rows it changed. The statement may be sent twice.
     fn run(&self, pool: PoolKind, statement: Statement) -> impl Future<Output = Result<u64>> + Send;
 
-    /// Runs one statement and appends the event by its rule; answers whether the statement changed a row.
+    /// Runs one statement and appends the event by its rule; returns whether the statement changed a row.
     fn run_audited(&self, statement: Statement, event: &AuditEvent) -> impl Future<Output = Result<bool>> + Send;
 
     /// Runs a transition that only reads. All that it reads is of one moment.
     fn snapshot<T: Send + 'static>(&self, work: impl Transition<T>) -> impl Future<Output = Result<T>> + Send;
 
-    /// Runs a transition to its end, even if the caller goes away; answers its result and whether it wrote the event.
+    /// Runs a transition to its end, even if the caller goes away; returns its result and whether it wrote the event.
     fn transaction<T: Send + 'static>(
         &self,
         pool: PoolKind,

@@ -135,7 +135,7 @@ impl<B: Backend> ClientStore for B {
     }
 }
 
-/// Answers whether the id was free.
+/// Returns whether the id was free.
 async fn create(tx: &mut Transaction<'_>, client: Client, secret: Option<[u8; 32]>) -> Result<bool> {
     let create = sql!(
         "INSERT INTO clients (id, display_name, grants, audiences, scopes, access_token_ttl, refresh_idle_ttl,
@@ -157,7 +157,7 @@ async fn create(tx: &mut Transaction<'_>, client: Client, secret: Option<[u8; 32
     tx.audit_if(true).await
 }
 
-/// Locks the row of a client and answers it with the database's time.
+/// Locks the row of a client and returns it with the database's time.
 async fn lock(tx: &mut Transaction<'_>, id: &ClientId) -> Result<(Client, UnixMillis)> {
     let lock = sql!(
         "SELECT ",

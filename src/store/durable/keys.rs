@@ -82,7 +82,7 @@ impl<B: Backend> KeyStore for B {
 
     async fn heartbeat(&self, replica: Uuid, loaded: &[KeyId]) -> Result<()> {
         let loaded: Vec<String> = loaded.iter().map(ToString::to_string).collect();
-        let beat = self.transaction(PoolKind::Upkeep, None, move |tx| {
+        let beat = self.transaction(PoolKind::Maintenance, None, move |tx| {
             Box::pin(heartbeat(tx, replica, loaded.clone()))
         });
         beat.await.map(drop)
@@ -90,7 +90,7 @@ impl<B: Backend> KeyStore for B {
 
     async fn loaded_everywhere(&self, id: &KeyId, within_millis: i64) -> Result<bool> {
         let alive = sql!("SELECT loaded FROM replicas WHERE seen > ", now, " - $1").bind(within_millis);
-        let loaded: Vec<Vec<String>> = self.query(PoolKind::Upkeep, alive, one_column).await?;
+        let loaded: Vec<Vec<String>> = self.query(PoolKind::Maintenance, alive, one_column).await?;
         Ok(loaded.iter().all(|keys| keys.iter().any(|key| key == id.as_str())))
     }
 }
@@ -285,7 +285,7 @@ async fn begin_signing(tx: &mut Transaction<'_>, id: &KeyId, at: UnixMillis) -> 
     tx.run(begin.bind(id).bind(at)).await.map(drop)
 }
 
-/// Answers whether the id was free.
+/// Returns whether the id was free.
 async fn insert_signing(tx: &mut Transaction<'_>, key: &SigningRow) -> Result<bool> {
     let insert = sql!(
         "INSERT INTO signing_keys (id, algorithm, public_jwk, sealed, state, created, activated, retired, revoked)

@@ -103,7 +103,7 @@ pub(crate) trait RevocationBackend: Backend {
     /// The revocations after `cursor`.
     fn feed_since(&self, cursor: &Cursor) -> impl Future<Output = Result<Changes>> + Send;
 
-    /// Removes at most `limit` expired rows and answers how many.
+    /// Removes at most `limit` expired rows and returns how many.
     fn purge_expired(&self, limit: u32) -> impl Future<Output = Result<u32>> + Send;
 }
 
@@ -155,7 +155,7 @@ impl<B: RevocationBackend> RevocationStore for B {
             "SELECT meta.era, counters.name, counters.value FROM meta LEFT JOIN counters ON true ORDER BY counters.name",
             by_bytes
         );
-        let rows = self.query(PoolKind::Upkeep, read, |columns| {
+        let rows = self.query(PoolKind::Maintenance, read, |columns| {
             let (era, name) = (columns.take::<i64>()?, columns.maybe::<String>()?);
             Ok((era, name.zip(columns.maybe()?)))
         });
@@ -170,7 +170,7 @@ impl<B: RevocationBackend> RevocationStore for B {
         // In one order on every replica, so that two transactions do not wait for each other.
         counters.sort();
         let seen = lost.map(|_| seen);
-        let store = self.transaction(PoolKind::Upkeep, lost, move |tx| {
+        let store = self.transaction(PoolKind::Maintenance, lost, move |tx| {
             Box::pin(store_counters(tx, counters.clone(), seen))
         });
         let (era, raised) = store.await?;
@@ -182,17 +182,17 @@ impl<B: RevocationBackend> RevocationStore for B {
 
     async fn note_session_life(&self, life: Duration) -> Result<()> {
         let note = clients::note_session_life(life);
-        self.run(PoolKind::Upkeep, note).await.map(drop)
+        self.run(PoolKind::Maintenance, note).await.map(drop)
     }
 
     async fn ping(&self) -> Result<()> {
-        self.query(PoolKind::Upkeep, sql!("SELECT 1"), |_| Ok(()))
+        self.query(PoolKind::Maintenance, sql!("SELECT 1"), |_| Ok(()))
             .await
             .map(drop)
     }
 }
 
-/// Stores counters, and raises the era if it is still `lost_era`; answers the era.
+/// Stores counters, and raises the era if it is still `lost_era`; returns the era.
 async fn store_counters(tx: &mut Transaction<'_>, counters: Vec<(String, i64)>, lost_era: Option<i64>) -> Result<i64> {
     for (name, value) in &counters {
         let store = sql!(

@@ -231,7 +231,7 @@ fn list(prefix: &str, after: Option<UserId>, limit: u32) -> Statement {
     .bind(end)
 }
 
-/// Locks the row of a user and answers it with the database's time.
+/// Locks the row of a user and returns it with the database's time.
 pub(super) async fn lock(tx: &mut Transaction<'_>, id: UserId) -> Result<(User, UnixMillis)> {
     let lock = sql!(
         "SELECT ",

@@ -8,7 +8,7 @@ use super::PostgresStore;
 use super::error::{self, Failure};
 use super::pool::{Pool, RetryMode};
 use super::revoke::revoking;
-use super::statement::Session;
+use super::statement::StatementConnection;
 use crate::model::{AuditEvent, Error, Result, Revocation, Target};
 use crate::store::durable::{
     Backend, Driver, EachRow, EventRule, PoolKind, Read, Statement, Transaction, Transition, one_column, revocations,
@@ -19,7 +19,7 @@ impl PostgresStore {
     const fn pool(&self, kind: PoolKind) -> &Pool {
         match kind {
             PoolKind::Callers => &self.db,
-            PoolKind::Upkeep => &self.upkeep,
+            PoolKind::Maintenance => &self.maintenance,
         }
     }
 }
@@ -46,12 +46,12 @@ impl Backend for PostgresStore {
     async fn snapshot<T: Send + 'static>(&self, work: impl Transition<T>) -> Result<T> {
         const READ_ONLY: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
         let work = Arc::new(work);
-        self.upkeep
-            .with(RetryMode::Transaction, move |session| {
+        self.maintenance
+            .with(RetryMode::Transaction, move |connection| {
                 let work = Arc::clone(&work);
                 Box::pin(async move {
-                    session.run(&Statement::postgres(READ_ONLY)).await?;
-                    let (done, _) = run_to_end(session, None, &*work).await?;
+                    connection.run(&Statement::postgres(READ_ONLY)).await?;
+                    let (done, _) = run_to_end(connection, None, &*work).await?;
                     Ok(done)
                 })
             })
@@ -66,20 +66,23 @@ impl Backend for PostgresStore {
     ) -> Result<(T, bool)> {
         let shared = Arc::new((event.cloned(), work));
         self.pool(pool)
-            .with(RetryMode::Transaction, move |session| {
+            .with(RetryMode::Transaction, move |connection| {
                 let shared = Arc::clone(&shared);
-                Box::pin(async move { run_to_end(session, shared.0.as_ref(), &shared.1).await })
+                Box::pin(async move { run_to_end(connection, shared.0.as_ref(), &shared.1).await })
             })
             .await
     }
 }
 
 async fn run_to_end<T>(
-    session: &mut Session<'_>,
+    connection: &mut StatementConnection<'_>,
     event: Option<&AuditEvent>,
     work: &impl Transition<T>,
 ) -> error::Result<(T, bool)> {
-    let mut driver = SessionDriver { session, failure: None };
+    let mut driver = TransactionDriver {
+        connection,
+        failure: None,
+    };
     let mut transaction = Transaction::new(&mut driver, event);
     let done = work(&mut transaction).await;
     let audited = transaction.audited();
@@ -89,14 +92,14 @@ async fn run_to_end<T>(
     }
 }
 
-/// A session inside a transaction. A transition sees plain errors; the pool, which judges by what the database said
+/// A connection inside a transaction. A transition sees plain errors; the pool, which judges by what the database said
 /// whether to try again, finds the database's error in `failure`.
-struct SessionDriver<'s, 'c> {
-    session: &'s mut Session<'c>,
+struct TransactionDriver<'s, 'c> {
+    connection: &'s mut StatementConnection<'c>,
     failure: Option<Failure>,
 }
 
-impl SessionDriver<'_, '_> {
+impl TransactionDriver<'_, '_> {
     fn keep<T>(&mut self, done: error::Result<T>) -> Result<T> {
         done.map_err(|failure| {
             let error = failure.to_error();
@@ -107,22 +110,22 @@ impl SessionDriver<'_, '_> {
 }
 
 #[async_trait]
-impl Driver for SessionDriver<'_, '_> {
+impl Driver for TransactionDriver<'_, '_> {
     async fn run(&mut self, statement: Statement) -> Result<u64> {
-        match (self.session.run(&statement).await, statement.if_taken) {
+        match (self.connection.run(&statement).await, statement.if_taken) {
             (Err(failure), Some(taken)) if failure.is_duplicate() => Err(taken.into()),
             (done, _) => self.keep(done),
         }
     }
 
     async fn query(&mut self, statement: Statement, each: &mut EachRow<'_>) -> Result<()> {
-        let done = self.session.each(&statement, &mut |row| each(row)).await;
+        let done = self.connection.each(&statement, &mut |row| each(row)).await;
         self.keep(done)
     }
 
     async fn revoke(&mut self, target: &Target, event: &AuditEvent) -> Result<Revocation> {
         let statement = revoking(target, Expiry::LongestSession, event)?;
-        let recorded = self.session.all(&statement, revocations::read).await;
+        let recorded = self.connection.all(&statement, revocations::read).await;
         let recorded = self.keep(recorded)?.into_iter().next();
         recorded.ok_or_else(|| Error::internal("the row to revoke has gone"))
     }

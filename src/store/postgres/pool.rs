@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 
 use super::connect::{Endpoint, Limits, begin};
 use super::error::{Failure, Result};
-use super::statement::Session;
+use super::statement::StatementConnection;
 use crate::model::{self, Error, ErrorKind};
 use crate::spans::SPANS;
 use crate::store::durable::{Read, Statement};
@@ -113,7 +113,7 @@ impl Pool {
         }
     }
 
-    /// Runs a statement and answers how many rows it changed.
+    /// Runs a statement and returns how many rows it changed.
     pub(super) async fn run(&self, how: RetryMode, statement: Statement) -> model::Result<u64> {
         let statement = Arc::new(statement);
         self.with(how, move |session| {
@@ -155,7 +155,7 @@ impl Pool {
     pub(super) async fn with<T, W>(&self, how: RetryMode, work: W) -> model::Result<T>
     where
         T: Send + 'static,
-        W: for<'s> Fn(&'s mut Session<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync + 'static,
+        W: for<'s> Fn(&'s mut StatementConnection<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync + 'static,
     {
         let permits = Arc::clone(&self.0.permits);
         let permit = permits.try_acquire_owned().map_err(|_| ErrorKind::Overloaded)?;
@@ -182,7 +182,7 @@ impl Pool {
 impl Inner {
     async fn work<T, W>(&self, how: RetryMode, work: &W) -> Result<T>
     where
-        W: for<'s> Fn(&'s mut Session<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync,
+        W: for<'s> Fn(&'s mut StatementConnection<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync,
     {
         let mut first = true;
         loop {
@@ -216,25 +216,25 @@ impl Inner {
 
     async fn attempt<T, W>(&self, connection: &mut PgConnection, how: RetryMode, work: &W) -> Result<T, FailedAttempt>
     where
-        W: for<'s> Fn(&'s mut Session<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync,
+        W: for<'s> Fn(&'s mut StatementConnection<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync,
     {
         if self.direct && how != RetryMode::Transaction {
-            let mut session = Session {
+            let mut statements = StatementConnection {
                 connection,
                 named: true,
             };
-            return work(&mut session).await.map_err(FailedAttempt::at_commit);
+            return work(&mut statements).await.map_err(FailedAttempt::at_commit);
         }
         let begin = AssertSqlSafe(Arc::clone(&self.begin));
         let mut transaction = connection
             .begin_with(begin)
             .await
             .map_err(FailedAttempt::before_commit)?;
-        let mut session = Session {
+        let mut statements = StatementConnection {
             connection: &mut transaction,
             named: self.direct,
         };
-        match work(&mut session).await {
+        match work(&mut statements).await {
             Ok(done) => {
                 transaction.commit().await.map_err(FailedAttempt::at_commit)?;
                 Ok(done)

@@ -1,5 +1,4 @@
-//! What PostgreSQL does of its own for revocations: the statements of [`revoke`](super::revoke), [`revoked`] and
-//! [`feed`].
+//! The revocation backend of PostgreSQL. Its statements are in [`revoke`](super::revoke), [`revoked`] and [`feed`].
 
 use super::PostgresStore;
 use super::feed::{self, FeedPosition};
@@ -62,17 +61,25 @@ impl RevocationBackend for PostgresStore {
     }
 
     async fn feed_position(&self) -> Result<FeedReading> {
-        let rows = self.upkeep.all(Repeatable, feed::position(), feed::read_row).await?;
+        let rows = self
+            .maintenance
+            .all(Repeatable, feed::position(), feed::read_row)
+            .await?;
         Ok(feed::put_together(rows)?.1)
     }
 
     async fn feed_part(&self, since: UnixMillis, first: i64, end: i64) -> Result<Vec<Revocation>> {
-        self.upkeep.all(Repeatable, feed::part(since, first, end), read).await
+        self.maintenance
+            .all(Repeatable, feed::part(since, first, end), read)
+            .await
     }
 
     async fn feed_since(&self, cursor: &Cursor) -> Result<Changes> {
         let seen = FeedPosition::parse(cursor)?;
-        let rows = self.upkeep.all(Repeatable, feed::news(&seen), feed::read_row).await?;
+        let rows = self
+            .maintenance
+            .all(Repeatable, feed::news(&seen), feed::read_row)
+            .await?;
         feed::changes(&seen, rows)
     }
 
@@ -88,7 +95,7 @@ impl RevocationBackend for PostgresStore {
             " ORDER BY expires LIMIT $1))"
         );
         let purged = self
-            .upkeep
+            .maintenance
             .run(Repeatable, Statement::postgres(PURGE).bind(i64::from(limit)))
             .await?;
         u32::try_from(purged).map_err(unreadable)

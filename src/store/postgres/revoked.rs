@@ -6,7 +6,7 @@ use crate::model::revocation::{EpochSet, RevocationSubject};
 use crate::store::durable::Statement;
 use crate::store::durable::revocations::{is_revoked, is_revoked_by_epoch};
 
-/// Answers the indexes, from 0, of the subjects that a revocation concerns: [`RevocationSubject::is_revoked_by`] of
+/// Returns the indexes, from 0, of the subjects that a revocation concerns: [`RevocationSubject::is_revoked_by`] of
 /// every row, by way of the indexes of the table.
 pub(super) fn revoked(subjects: &[RevocationSubject]) -> Statement {
     const REVOKED: &str = concat!(
@@ -18,21 +18,21 @@ pub(super) fn revoked(subjects: &[RevocationSubject]) -> Statement {
         is_revoked!("key", "key.id"),
         " UNION SELECT n FROM unnest($7::bigint[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[],
                                      $13::bigint[])
-                          AS party (n, usr, client, session, user_epoch, client_epoch, global_epoch) WHERE ",
+                          AS epoch_set (n, usr, client, session, user_epoch, client_epoch, global_epoch) WHERE ",
         is_revoked_by_epoch!(
-            "party.usr",
-            "party.client",
-            "CAST(party.session AS uuid)",
-            "party.user_epoch",
-            "party.client_epoch",
-            "party.global_epoch"
+            "epoch_set.usr",
+            "epoch_set.client",
+            "CAST(epoch_set.session AS uuid)",
+            "epoch_set.user_epoch",
+            "epoch_set.client_epoch",
+            "epoch_set.global_epoch"
         )
     );
     let tokens = ids(subjects, |subject| texts(&subject.tokens));
     let sessions = ids(subjects, |subject| texts(&subject.sessions));
     let keys = ids(subjects, |subject| texts(&subject.key));
-    let parties: Vec<(i64, &EpochSet)> = numbered(subjects)
-        .flat_map(|(n, subject)| subject.epochs.iter().map(move |party| (n, party)))
+    let epoch_sets: Vec<(i64, &EpochSet)> = numbered(subjects)
+        .flat_map(|(n, subject)| subject.epochs.iter().map(move |epoch_set| (n, epoch_set)))
         .collect();
     Statement::postgres(REVOKED)
         .bind(tokens.0)
@@ -41,18 +41,18 @@ pub(super) fn revoked(subjects: &[RevocationSubject]) -> Statement {
         .bind(sessions.1)
         .bind(keys.0)
         .bind(keys.1)
-        .bind(column(&parties, |(n, _)| *n))
+        .bind(column(&epoch_sets, |(n, _)| *n))
         // No row has an empty id at the level of users, and none keeps the nil session.
-        .bind(column(&parties, |(_, party)| {
-            party.user.map(|id| id.to_string()).unwrap_or_default()
+        .bind(column(&epoch_sets, |(_, epoch_set)| {
+            epoch_set.user.map(|id| id.to_string()).unwrap_or_default()
         }))
-        .bind(column(&parties, |(_, party)| party.client.to_string()))
-        .bind(column(&parties, |(_, party)| {
-            party.session.map_or(Uuid::nil(), |id| id.0).to_string()
+        .bind(column(&epoch_sets, |(_, epoch_set)| epoch_set.client.to_string()))
+        .bind(column(&epoch_sets, |(_, epoch_set)| {
+            epoch_set.session.map_or(Uuid::nil(), |id| id.0).to_string()
         }))
-        .bind(column(&parties, |(_, party)| party.epochs.user))
-        .bind(column(&parties, |(_, party)| party.epochs.client))
-        .bind(column(&parties, |(_, party)| party.epochs.global))
+        .bind(column(&epoch_sets, |(_, epoch_set)| epoch_set.epochs.user))
+        .bind(column(&epoch_sets, |(_, epoch_set)| epoch_set.epochs.client))
+        .bind(column(&epoch_sets, |(_, epoch_set)| epoch_set.epochs.global))
 }
 
 /// The ids of one kind, each with the index of its subject.
@@ -66,8 +66,8 @@ fn texts<'i, T: ToString + 'i>(ids: impl IntoIterator<Item = &'i T>) -> Vec<Stri
     ids.into_iter().map(ToString::to_string).collect()
 }
 
-fn column<T>(parties: &[(i64, &EpochSet)], read: fn(&(i64, &EpochSet)) -> T) -> Vec<T> {
-    parties.iter().map(read).collect()
+fn column<T>(epoch_sets: &[(i64, &EpochSet)], read: fn(&(i64, &EpochSet)) -> T) -> Vec<T> {
+    epoch_sets.iter().map(read).collect()
 }
 
 fn numbered(subjects: &[RevocationSubject]) -> impl Iterator<Item = (i64, &RevocationSubject)> {

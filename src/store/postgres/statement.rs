@@ -15,14 +15,14 @@ use crate::spans::SPANS;
 use crate::store::durable::{Columns, Read, Row, Statement, Value};
 
 /// A connection, inside a transaction or free to run one statement.
-pub(super) struct Session<'c> {
+pub(super) struct StatementConnection<'c> {
     pub(super) connection: &'c mut PgConnection,
     /// Whether statements are prepared once and kept by name, which a pooler does not allow.
     pub(super) named: bool,
 }
 
-impl Session<'_> {
-    /// Runs a statement and answers how many rows it changed.
+impl StatementConnection<'_> {
+    /// Runs a statement and returns how many rows it changed.
     pub(super) async fn run(&mut self, statement: &Statement) -> Result<u64> {
         let query = self.query(statement)?.execute(&mut *self.connection);
         Ok(query.instrument(span(statement)).await?.rows_affected())

@@ -15,17 +15,17 @@ use crate::store::SchemaState;
 
 /// Connections for reconciliation, heartbeats and clean-up. They are apart from those of callers, so that callers which
 /// fill their pool do not make the revocations stale.
-const UPKEEP_CONNECTIONS: u32 = 2;
+const MAINTENANCE_CONNECTIONS: u32 = 2;
 
 /// The most background tasks that wait for those connections; there are fewer tasks.
-const UPKEEP_WAITING: u32 = 64;
+const MAINTENANCE_WAITING: u32 = 64;
 
 /// How to reach the database.
 #[derive(Clone, Debug)]
 pub struct PostgresConfig {
     /// `postgres://…`; may hold a password.
     pub url: SecretText,
-    /// The most connections for callers; two more are for upkeep.
+    /// The most connections for callers; two more are for maintenance.
     pub pool: u32,
     /// The longest wait for a connection.
     pub acquire_timeout: Duration,
@@ -38,8 +38,8 @@ pub struct PostgresConfig {
 pub struct PostgresStore {
     /// For callers.
     pub(super) db: Pool,
-    /// For upkeep.
-    pub(super) upkeep: Pool,
+    /// For heartbeats, clean-up and the feed of revocations.
+    pub(super) maintenance: Pool,
     endpoint: Endpoint,
     /// The longest that connecting may take.
     timeout: Duration,
@@ -66,19 +66,19 @@ impl PostgresStore {
         Ok(Self {
             // If more callers waited than there are connections, they would wait longer than callers do.
             db: Pool::new(&endpoint, limits, config.pool, config.pool, acquire),
-            upkeep: Pool::new(&endpoint, limits, UPKEEP_CONNECTIONS, UPKEEP_WAITING, acquire),
+            maintenance: Pool::new(&endpoint, limits, MAINTENANCE_CONNECTIONS, MAINTENANCE_WAITING, acquire),
             endpoint,
             timeout,
         })
     }
 
-    /// How busy the pool for callers and the pool for upkeep are.
+    /// How busy the pool for callers and the pool for maintenance are.
     #[must_use]
     pub fn usage(&self) -> [(&'static str, PoolUsage); 2] {
-        [("callers", self.db.usage()), ("upkeep", self.upkeep.usage())]
+        [("callers", self.db.usage()), ("upkeep", self.maintenance.usage())]
     }
 
-    /// Brings the schema up to date and answers how many steps were missing. If several replicas do this at once, one
+    /// Brings the schema up to date and returns how many steps were missing. If several replicas do this at once, one
     /// does it and the others wait. A schema that is newer than this program is refused.
     pub async fn migrate(&self) -> Result<usize> {
         let (endpoint, timeout) = (self.endpoint.clone(), self.timeout);

@@ -8,7 +8,7 @@ use super::script::args;
 use super::stream_reader::StreamReader;
 use super::{Redis, message, script};
 use crate::model::{Result, Revocation};
-use crate::store::{Announcements, Heard};
+use crate::store::{AnnouncementEvent, Announcements};
 
 /// About how many messages the stream keeps. A reader that is further behind loads from the database instead.
 const STREAM_MAX_LEN: &str = "10000";
@@ -34,7 +34,7 @@ impl Announcements for Redis {
         Ok(())
     }
 
-    fn listen(&self) -> mpsc::Receiver<Heard> {
+    fn listen(&self) -> mpsc::Receiver<AnnouncementEvent> {
         let (sender, receiver) = mpsc::channel(LISTENER_BUFFER);
         let reader = StreamReader {
             builder: self.reader.clone(),

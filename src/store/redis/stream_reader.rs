@@ -2,7 +2,7 @@
 //!
 //! Each message names the id of the message before it, so a stream that was trimmed, deleted, restored or restarted
 //! shows as a broken chain. While no message arrives, the end of the stream is compared with the last id that was read.
-//! Every irregularity becomes a [`Heard::Gap`]; the listener then loads the revocations from the database.
+//! Every irregularity becomes a [`AnnouncementEvent::Gap`]; the listener then loads the revocations from the database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use super::message;
 use super::reply::{Fields, Reply};
 use crate::model::{Result, Revocation};
 use crate::secret::{Entropy, random};
-use crate::store::Heard;
+use crate::store::AnnouncementEvent;
 
 /// How long a read waits for a message. A listener that was dropped is noticed after at most this time.
 const BLOCK: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ struct ListenerDropped;
 
 impl StreamReader {
     /// Reads until the listener is dropped, and connects again whenever the connection breaks.
-    pub(super) async fn follow(self, listener: mpsc::Sender<Heard>) {
+    pub(super) async fn follow(self, listener: mpsc::Sender<AnnouncementEvent>) {
         let mut pause = MIN_PAUSE;
         while !listener.is_closed() {
             match self.connect_and_read(&listener).await {
@@ -72,16 +72,23 @@ impl StreamReader {
     }
 
     /// Follows the stream on one connection. The error says whether the connection was established.
-    async fn connect_and_read(&self, listener: &mpsc::Sender<Heard>) -> Result<ListenerDropped, (FredError, bool)> {
+    async fn connect_and_read(
+        &self,
+        listener: &mpsc::Sender<AnnouncementEvent>,
+    ) -> Result<ListenerDropped, (FredError, bool)> {
         let client = self.builder.build().map_err(|error| (error, false))?;
         let _task = AbortOnDropHandle::new(client.init().await.map_err(|error| (error, false))?);
         self.read(&client, listener).await.map_err(|error| (error, true))
     }
 
-    async fn read(&self, client: &Client, listener: &mpsc::Sender<Heard>) -> Result<ListenerDropped, FredError> {
+    async fn read(
+        &self,
+        client: &Client,
+        listener: &mpsc::Sender<AnnouncementEvent>,
+    ) -> Result<ListenerDropped, FredError> {
         let mut last_id = self.last_generated_id(client).await?;
         // Whatever was announced before this id is in the database by now.
-        if listener.send(Heard::Gap).await.is_err() {
+        if listener.send(AnnouncementEvent::Gap).await.is_err() {
             return Ok(ListenerDropped);
         }
         let reading = client.with_options(&Options {
@@ -96,7 +103,7 @@ impl StreamReader {
             let (events, new_last_id) = match Reply::from(value) {
                 Reply::Nil => {
                     let end = self.last_generated_id(client).await?;
-                    let gap = (end != last_id).then_some(Heard::Gap);
+                    let gap = (end != last_id).then_some(AnnouncementEvent::Gap);
                     (gap.into_iter().collect(), end)
                 }
                 reply @ (Reply::Int(_) | Reply::Bytes(_) | Reply::List(_)) => parse(reply, &last_id),
@@ -113,7 +120,7 @@ impl StreamReader {
                             return Ok(ListenerDropped);
                         };
                         last_id = self.last_generated_id(client).await?;
-                        permit.send(Heard::Gap);
+                        permit.send(AnnouncementEvent::Gap);
                         break;
                     }
                 }
@@ -150,7 +157,7 @@ impl StreamReader {
 
 /// The events of one read, and the id of its last message. They include a gap if a message does not follow the one
 /// before it or cannot be read.
-fn parse(reply: Reply, last_id: &str) -> (Vec<Heard>, String) {
+fn parse(reply: Reply, last_id: &str) -> (Vec<AnnouncementEvent>, String) {
     let mut batch = Batch {
         last_id: last_id.to_owned(),
         revocations: Vec::new(),
@@ -162,10 +169,10 @@ fn parse(reply: Reply, last_id: &str) -> (Vec<Heard>, String) {
     }
     let mut events = Vec::new();
     if !batch.revocations.is_empty() {
-        events.push(Heard::Revocations(batch.revocations));
+        events.push(AnnouncementEvent::Revocations(batch.revocations));
     }
     if !batch.is_complete {
-        events.push(Heard::Gap);
+        events.push(AnnouncementEvent::Gap);
     }
     (events, batch.last_id)
 }

@@ -46,7 +46,7 @@ pub enum Mode {
     /// To serve. One process at a time can serve a folder.
     Serve,
     /// For a subcommand, which may run while another process serves the folder.
-    Beside,
+    Subcommand,
 }
 
 /// The database of a data folder. Cheap to clone; the last clone closes it.
@@ -71,7 +71,7 @@ impl Database {
         let path = folder::prepare(folder)?;
         let lock = match mode {
             Mode::Serve => Some(folder::lock(folder)?),
-            Mode::Beside => None,
+            Mode::Subcommand => None,
         };
         let mut connection = connect(&path)?;
         migrate(&mut connection)?;
@@ -92,7 +92,7 @@ impl Database {
         })))
     }
 
-    /// Opens the database in `folder`, if there is one, for reading only, and answers the state of its schema. Every
+    /// Opens the database in `folder`, if there is one, for reading only, and returns the state of its schema. Every
     /// change is refused. Blocks.
     pub fn look(folder: &Path, clock: Arc<dyn Clock>) -> Result<Option<(Self, SchemaState)>> {
         let Some(path) = folder::existing(folder) else {
@@ -118,7 +118,7 @@ impl Database {
         Ok(Some((database, SchemaState::of(MIGRATIONS, at))))
     }
 
-    /// Runs a closure in one transaction and answers once the transaction is on disk. An `Err` of the closure undoes
+    /// Runs a closure in one transaction and returns once the transaction is on disk. An `Err` of the closure undoes
     /// its changes. If the future is dropped before the closure has begun, it does not run; afterwards it runs to its
     /// end.
     ///
@@ -157,9 +157,9 @@ impl Database {
         self.0.time.clock()
     }
 
-    /// See [`StoreTime::cautious`].
-    pub(super) fn cautious_now(&self) -> UnixMillis {
-        self.0.time.cautious()
+    /// See [`StoreTime::capped`].
+    pub(super) fn capped_now(&self) -> UnixMillis {
+        self.0.time.capped()
     }
 }
 
@@ -190,7 +190,7 @@ impl<'c> Tx<'c> {
         self.now
     }
 
-    /// Runs a statement and answers how many rows it changed.
+    /// Runs a statement and returns how many rows it changed.
     pub fn run(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
         self.prepare(sql)?.execute(params)
     }

@@ -133,15 +133,15 @@ pub(super) fn is_revoked(tx: &Tx<'_>, subject: &RevocationSubject) -> Result<boo
     {
         return Ok(true);
     }
-    for party in &subject.epochs {
-        let session = party.session.map(|id| id.to_string());
-        if let Some(user) = party.user
-            && by_epoch(Level::User, &user.to_string(), party.epochs.user, session)?
+    for epoch_set in &subject.epochs {
+        let session = epoch_set.session.map(|id| id.to_string());
+        if let Some(user) = epoch_set.user
+            && by_epoch(Level::User, &user.to_string(), epoch_set.epochs.user, session)?
         {
             return Ok(true);
         }
-        if by_epoch(Level::Client, party.client.as_str(), party.epochs.client, None)?
-            || by_epoch(Level::Global, "", party.epochs.global, None)?
+        if by_epoch(Level::Client, epoch_set.client.as_str(), epoch_set.epochs.client, None)?
+            || by_epoch(Level::Global, "", epoch_set.epochs.global, None)?
         {
             return Ok(true);
         }

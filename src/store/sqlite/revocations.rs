@@ -1,4 +1,4 @@
-//! What SQLite does of its own for revocations: each call is one closure.
+//! The revocation backend of SQLite: each call is one closure on the worker thread.
 
 use rusqlite::params;
 
@@ -53,7 +53,7 @@ impl RevocationBackend for SqliteStore {
     async fn purge_expired(&self, limit: u32) -> Result<u32> {
         // Not by a clock that has leapt ahead: a token whose revocation is purged early would be valid again when the
         // clock is set back.
-        let now = self.db.cautious_now();
+        let now = self.db.capped_now();
         self.db
             .call(move |tx| {
                 let purged = tx.run(

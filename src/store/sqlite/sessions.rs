@@ -81,7 +81,7 @@ impl SessionStore for Database {
     }
 
     async fn purge_sessions(&self, limit: u32) -> Result<u32> {
-        let now = self.cautious_now();
+        let now = self.capped_now();
         self.call(move |tx| {
             let gone = tx.run(
                 "DELETE FROM sessions WHERE id IN

@@ -119,7 +119,7 @@ fn a_newer_schema_is_refused() {
         .unwrap()
         .pragma_update(None, "user_version", 999)
         .unwrap();
-    let error = open(folder.path(), Mode::Beside).unwrap_err();
+    let error = open(folder.path(), Mode::Subcommand).unwrap_err();
     assert!(error.message.contains("newer version"), "{error}");
 }
 
@@ -130,7 +130,7 @@ async fn one_serves_and_others_work_beside() {
     let error = open(folder.path(), Mode::Serve).unwrap_err();
     assert!(error.message.contains("another `serve`"), "{error}");
 
-    let beside = open(folder.path(), Mode::Beside).unwrap();
+    let beside = open(folder.path(), Mode::Subcommand).unwrap();
     beside.call(|tx| count(tx, 5)).await.unwrap();
     assert_eq!(serving.read(|tx| counted(tx)).await.unwrap(), 5);
 

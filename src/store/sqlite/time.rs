@@ -35,7 +35,7 @@ impl StoreTime {
     /// The earlier of the wall clock and the time of opening plus the time that has passed since. If the wall clock
     /// leaps ahead for a moment, rows that are still needed must not look expired, and later rows must not stay at that
     /// time.
-    pub(super) fn cautious(&self) -> UnixMillis {
+    pub(super) fn capped(&self) -> UnixMillis {
         let passed = self.clock.monotonic().saturating_sub(self.opened_monotonic);
         self.clock.now().min(self.opened.plus(passed))
     }

@@ -22,7 +22,7 @@ pub(super) trait Job: Send {
     /// Whether the caller has gone. Checked before the closure runs: it is then left out.
     fn is_abandoned(&self) -> bool;
 
-    /// Runs the closure and answers its error, in which case its changes must be undone.
+    /// Runs the closure and returns its error, in which case its changes must be undone.
     fn run(&mut self, tx: &mut Tx<'_>) -> Option<&Error>;
 
     /// Sends the result of the closure to the caller if the commit succeeded, else the error of the commit.
@@ -116,7 +116,7 @@ impl Worker {
         queue.map_or(0, |queue| queue.max_capacity() - queue.capacity())
     }
 
-    /// Queues a closure and answers the channel for its result.
+    /// Queues a closure and returns the channel for its result.
     pub(super) fn submit<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T>>>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
@@ -186,7 +186,7 @@ fn write_all(connection: &mut Connection, time: &StoreTime, group: &mut [Box<dyn
     if connection.total_changes() != before {
         connection
             .prepare_cached("UPDATE meta SET clock = ?1 WHERE clock < ?1")?
-            .execute([time.cautious().0])?;
+            .execute([time.capped().0])?;
     }
     Ok(connection.execute_batch("COMMIT")?)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use countersign::model::{Revocation, SessionId, Target};
 use countersign::secret::SystemEntropy;
-use countersign::store::{Announcements as _, Heard};
+use countersign::store::{AnnouncementEvent, Announcements as _};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -25,16 +25,16 @@ pub fn revocation() -> Revocation {
 }
 
 /// A listener that has received its first gap.
-pub struct StreamListener(mpsc::Receiver<Heard>);
+pub struct StreamListener(mpsc::Receiver<AnnouncementEvent>);
 
 impl StreamListener {
-    pub async fn new(receiver: mpsc::Receiver<Heard>) -> Self {
+    pub async fn new(receiver: mpsc::Receiver<AnnouncementEvent>) -> Self {
         let mut listener = Self(receiver);
         listener.gap("the first event is a gap").await;
         listener
     }
 
-    async fn next(&mut self) -> Heard {
+    async fn next(&mut self) -> AnnouncementEvent {
         timeout(Duration::from_secs(10), self.0.recv())
             .await
             .expect("an event arrives")
@@ -43,14 +43,14 @@ impl StreamListener {
 
     pub async fn revocations(&mut self) -> Vec<Revocation> {
         match self.next().await {
-            Heard::Revocations(revocations) => revocations,
-            Heard::Gap => panic!("a gap"),
+            AnnouncementEvent::Revocations(revocations) => revocations,
+            AnnouncementEvent::Gap => panic!("a gap"),
         }
     }
 
     /// Waits for a gap and ignores the revocations before it.
     pub async fn gap(&mut self, why: &str) {
-        while let Heard::Revocations(_) = timeout(Duration::from_secs(10), self.next()).await.expect(why) {}
+        while let AnnouncementEvent::Revocations(_) = timeout(Duration::from_secs(10), self.next()).await.expect(why) {}
     }
 }
 
@@ -132,7 +132,7 @@ async fn a_lost_connection_is_a_gap_and_later_announcements_arrive() {
     })
     .await;
     loop {
-        if let Heard::Revocations(heard) = listener.next().await
+        if let AnnouncementEvent::Revocations(heard) = listener.next().await
             && heard.contains(&announced)
         {
             break;
