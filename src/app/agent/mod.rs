@@ -70,7 +70,8 @@ pub async fn agent(
         Arc::new(LocalCallers::default()),
         Policy::serving(|method| {
             method.service == "grpc.health.v1.Health"
-                || method.service == "countersign.v1.TokenService" && method.name.starts_with("Validate")
+                || method.service == "countersign.v1.TokenService"
+                    && matches!(method.name, "Validate" | "ValidateBatch")
                 || method.service == "envoy.service.auth.v3.Authorization" && ext_authz
         }),
         Deadlines {
