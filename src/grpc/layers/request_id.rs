@@ -30,7 +30,7 @@ impl RequestIds {
     }
 
     /// The caller's id if it is valid, else a new one.
-    pub(super) fn from_headers_or_new(&self, headers: &HeaderMap) -> HeaderValue {
+    pub(super) fn accept_or_generate(&self, headers: &HeaderMap) -> HeaderValue {
         match headers.get(REQUEST_ID) {
             Some(id) if is_valid(id.as_bytes()) => id.clone(),
             _ => self.generate(),
@@ -74,7 +74,7 @@ mod tests {
         let ids = RequestIds::new(&SystemEntropy);
         let of = |id: &[u8]| {
             let headers = HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_bytes(id).unwrap())]);
-            ids.from_headers_or_new(&headers)
+            ids.accept_or_generate(&headers)
         };
         assert_eq!(of(b"abc-123"), "abc-123");
         assert_eq!(of(&[b'x'; 64]).len(), 64);
@@ -87,7 +87,7 @@ mod tests {
     fn generated_ids_differ() {
         let ids = RequestIds::new(&SystemEntropy);
         let generated: std::collections::HashSet<_> =
-            (0..1000).map(|_| ids.from_headers_or_new(&HeaderMap::new())).collect();
+            (0..1000).map(|_| ids.accept_or_generate(&HeaderMap::new())).collect();
         assert_eq!(generated.len(), 1000);
         assert!(generated.iter().all(|id| is_valid(id.as_bytes())));
     }

@@ -64,7 +64,7 @@ impl ServeCall {
     pub(super) fn begin(connection: Arc<ConnectionContext>, request: Request<Incoming>) -> Self {
         let mut call = Self {
             method: connection.pipeline.policy.method(request.uri().path()),
-            request_id: connection.pipeline.ids.from_headers_or_new(request.headers()),
+            request_id: connection.pipeline.ids.accept_or_generate(request.headers()),
             began: Instant::now(),
             deadline: None,
             timer: None,
