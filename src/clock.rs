@@ -63,6 +63,14 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
             monotonic: self.monotonic(),
         }
     }
+
+    /// The reading whose wall clock the caller has read already: the hot path reads each clock once.
+    fn reading_at(&self, wall: UnixMillis) -> ClockReading {
+        ClockReading {
+            wall,
+            monotonic: self.monotonic(),
+        }
+    }
 }
 
 /// What both clocks showed at one moment, for spans that neither clock measures reliably: the monotonic one may stand

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::freshness::Freshness;
 use super::index::{Index, retained_until};
-use crate::clock::{Clock, UnixMillis, millis};
+use crate::clock::{Clock, ClockReading, UnixMillis, millis};
 use crate::config::{OnStale, Revocation as RevocationConfig};
 use crate::model::{Error, ErrorKind, Result, Revocation};
 use crate::store::{AnnouncementEvent, Announcements, Changes, RevocationStore, Snapshot};
@@ -52,7 +52,7 @@ pub struct Feed {
     ready: watch::Sender<bool>,
     clock: Arc<dyn Clock>,
     /// When the feed was created, by both clocks.
-    created: (UnixMillis, Duration),
+    created: ClockReading,
     config: RevocationConfig,
 }
 
@@ -67,7 +67,7 @@ impl Feed {
             watchers: broadcast::channel(WATCH_BUFFER).0,
             publishing: Mutex::default(),
             ready: watch::channel(false).0,
-            created: (clock.now(), clock.monotonic()),
+            created: clock.read(),
             clock,
             config,
         })
@@ -104,7 +104,7 @@ impl Feed {
         match freshness.as_ref() {
             Some(freshness)
                 if self.config.on_stale == OnStale::Serve
-                    || freshness.age_at(now, self.clock.monotonic()) <= self.config.max_staleness =>
+                    || freshness.age_at(self.clock.reading_at(now)) <= self.config.max_staleness =>
             {
                 Ok(freshness.as_of)
             }
@@ -188,7 +188,7 @@ impl Feed {
 
     /// Reads the new revocations from the durable record once, or all of them.
     pub async fn reconcile(&self, store: &dyn RevocationStore) -> Result<()> {
-        let (sent, sent_wall) = (self.clock.monotonic(), self.clock.now());
+        let sent = self.clock.read();
         let known = self.freshness.load_full();
         let changes = match &known {
             Some(known) => tokio::time::timeout(RECONCILE_TIMEOUT, store.revocations_since(&known.cursor))
@@ -206,7 +206,7 @@ impl Feed {
                 }
                 // Without a timeout: the revocations are read in parts, and each part has the store's own timeout.
                 store
-                    .load_revocations(sent_wall.minus(super::index::LONGEST_TOKEN))
+                    .load_revocations(sent.wall.minus(super::index::LONGEST_TOKEN))
                     .await?
             }
         };
@@ -215,12 +215,11 @@ impl Feed {
         for row in &rows {
             self.note(row);
         }
-        let midpoint = UnixMillis(sent_wall.0.midpoint(self.clock.now().0));
+        let midpoint = UnixMillis(sent.wall.0.midpoint(self.clock.now().0));
         let freshness = Arc::new(Freshness {
             as_of,
             cursor,
             sent,
-            sent_wall,
             skew: midpoint.0.saturating_sub(as_of.0),
         });
         self.freshness.store(Some(freshness.clone()));
@@ -251,10 +250,7 @@ impl Feed {
     /// moment must not make a revocation that is still needed look expired.
     #[must_use]
     pub fn capped_now(&self) -> UnixMillis {
-        let (wall, monotonic) = self.created;
-        self.clock
-            .now()
-            .min(wall.plus(self.clock.monotonic().saturating_sub(monotonic)))
+        self.clock.read().capped_wall(self.created)
     }
 
     /// How far this machine's clock is from the store's, as of the last reconciliation.

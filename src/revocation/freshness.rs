@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::{Clock, UnixMillis};
+use crate::clock::{Clock, ClockReading, UnixMillis};
 use crate::store::Cursor;
 
 /// The last good reconciliation.
@@ -12,10 +12,8 @@ pub struct Freshness {
     pub as_of: UnixMillis,
     /// How far the feed was read: the resume token of watchers.
     pub cursor: Cursor,
-    /// When the reconciliation was *sent*, by the monotonic clock.
-    pub(super) sent: Duration,
-    /// When the reconciliation was sent, by the wall clock.
-    pub(super) sent_wall: UnixMillis,
+    /// When the reconciliation was *sent*.
+    pub(super) sent: ClockReading,
     /// How far this machine's clock was ahead of the store's then, in milliseconds.
     pub(super) skew: i64,
 }
@@ -25,12 +23,12 @@ impl Freshness {
     /// machine may stand still, and a wall clock that is set back would hide the age.
     #[must_use]
     pub fn age(&self, clock: &dyn Clock) -> Duration {
-        self.age_at(clock.now(), clock.monotonic())
+        self.age_at(clock.read())
     }
 
     /// Like [`Freshness::age`], at this moment of both clocks.
-    pub(super) fn age_at(&self, now: UnixMillis, monotonic: Duration) -> Duration {
-        monotonic.saturating_sub(self.sent).max(now.since(self.sent_wall))
+    pub(super) fn age_at(&self, now: ClockReading) -> Duration {
+        now.since(self.sent)
     }
 
     /// How far this machine's clock was ahead of the store's, in milliseconds; negative if behind.
@@ -62,8 +60,10 @@ mod tests {
         let fresh = Freshness {
             as_of: UnixMillis(0),
             cursor: Cursor(String::new()),
-            sent: Duration::from_millis(100),
-            sent_wall: UnixMillis(1_000),
+            sent: ClockReading {
+                wall: UnixMillis(1_000),
+                monotonic: Duration::from_millis(100),
+            },
             skew: 0,
         };
         assert_eq!(

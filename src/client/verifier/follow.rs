@@ -125,7 +125,6 @@ fn freshness(clock: &dyn Clock, heartbeat: &Heartbeat) -> Result<Freshness, Stat
     Ok(Freshness {
         as_of,
         age_on_arrival: at(heartbeat.now.as_ref())?.since(as_of),
-        arrived: clock.monotonic(),
-        arrived_wall: clock.now(),
+        arrived: clock.read(),
     })
 }

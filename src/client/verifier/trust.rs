@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::follow::follow;
 use crate::client::Client;
-use crate::clock::{Clock, UnixMillis};
+use crate::clock::{Clock, ClockReading, UnixMillis};
 use crate::keys::verifying::VerifyingKeys;
 use crate::model::{Error, ErrorKind, Result};
 use crate::revocation::Index;
@@ -61,7 +61,7 @@ impl TrustFollower {
     pub fn staleness(&self) -> Option<Duration> {
         let trust = &self.trust;
         let freshness = trust.freshness.load();
-        Some(freshness.as_ref()?.age(trust.clock.monotonic(), trust.clock.now()))
+        Some(freshness.as_ref()?.age(trust.clock.read()))
     }
 }
 
@@ -83,7 +83,7 @@ impl TrustState for TrustFollower {
     fn as_of(&self, now: UnixMillis) -> Result<UnixMillis> {
         let freshness = self.trust.freshness.load();
         match freshness.as_ref() {
-            Some(freshness) if freshness.age(self.trust.clock.monotonic(), now) <= self.trust.max_staleness => {
+            Some(freshness) if freshness.age(self.trust.clock.reading_at(now)) <= self.trust.max_staleness => {
                 Ok(freshness.as_of)
             }
             Some(_) => Err(stale().because("the last heartbeat is too old")),
@@ -126,16 +126,13 @@ pub(super) struct Freshness {
     pub(super) as_of: UnixMillis,
     /// Its age on arrival, by the service's clocks.
     pub(super) age_on_arrival: Duration,
-    /// When it arrived, by the monotonic clock.
-    pub(super) arrived: Duration,
-    /// When it arrived, by the wall clock: the monotonic clock of a suspended machine may stand still.
-    pub(super) arrived_wall: UnixMillis,
+    /// When it arrived.
+    pub(super) arrived: ClockReading,
 }
 
 impl Freshness {
-    fn age(&self, monotonic: Duration, now: UnixMillis) -> Duration {
-        let since = monotonic.saturating_sub(self.arrived).max(now.since(self.arrived_wall));
-        self.age_on_arrival + since
+    fn age(&self, now: ClockReading) -> Duration {
+        self.age_on_arrival + now.since(self.arrived)
     }
 }
 

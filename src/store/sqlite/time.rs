@@ -1,23 +1,20 @@
 //! The time that is written into rows.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::clock::{Clock, UnixMillis};
+use crate::clock::{Clock, ClockReading, UnixMillis};
 
 /// The clock, and the time at which the database was opened.
 #[derive(Clone, Debug)]
 pub(super) struct StoreTime {
     clock: Arc<dyn Clock>,
-    opened: UnixMillis,
-    opened_monotonic: Duration,
+    opened: ClockReading,
 }
 
 impl StoreTime {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
-            opened: clock.now(),
-            opened_monotonic: clock.monotonic(),
+            opened: clock.read(),
             clock,
         }
     }
@@ -36,7 +33,6 @@ impl StoreTime {
     /// leaps ahead for a moment, rows that are still needed must not look expired, and later rows must not stay at that
     /// time.
     pub(super) fn capped(&self) -> UnixMillis {
-        let passed = self.clock.monotonic().saturating_sub(self.opened_monotonic);
-        self.clock.now().min(self.opened.plus(passed))
+        self.clock.read().capped_wall(self.opened)
     }
 }
