@@ -142,5 +142,5 @@ fn every_kind_of_secret_is_compared_in_constant_time() {
     holds("keys/refresh.rs", "same(&self.tag(bytes), tag)");
     holds("model/record.rs", "same(&self.secret_hash, &presented.secret_hash)");
     holds("password/verify.rs", "same(&computed, tag)");
-    holds("token/machine.rs", "same(hash, &presented)");
+    holds("token/client_secret.rs", "same(hash, &presented)");
 }
