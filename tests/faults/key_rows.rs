@@ -124,10 +124,10 @@ async fn files_that_are_not_private_keys_are_refused() {
     for (content, why) in [
         (&b""[..], "neither PEM"),
         (b"\x00\xff\xfe", "neither PEM"),
-        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n", "damaged"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n", "malformed"),
         (
             b"-----BEGIN PRIVATE KEY-----\n!!!!\n-----END PRIVATE KEY-----\n",
-            "damaged",
+            "malformed",
         ),
         (b"{}", "JSON Web Key"),
         (
