@@ -10,6 +10,7 @@ use super::{Context, Failure, store};
 use crate::grpc::convert;
 use crate::model::KeyId;
 use crate::model::audit::Origin;
+use crate::model::text::check_reason;
 use crate::proto::{ListKeysResponse, RevokeKeyResponse, RotateKeyResponse};
 
 #[derive(Subcommand)]
@@ -70,6 +71,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         }
         Command::Revoke { id, reason } => {
             let id = KeyId::parse(&id, "key_id")?;
+            check_reason(&reason)?;
             let (key, revocation) = app.keys.revoke(&id, &reason, &origin).await?;
             if let Some(revocation) = revocation {
                 app.publisher.publish(&revocation).await;
