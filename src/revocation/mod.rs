@@ -14,7 +14,7 @@ mod watch;
 pub use feed::{Feed, FeedEvent};
 #[cfg(feature = "server")]
 pub use freshness::Freshness;
-pub use index::{CHUNKS, Index, retained_until};
+pub use index::{Index, SnapshotCursor, retained_until};
 #[cfg(feature = "server")]
 pub use publisher::RevocationPublisher;
 #[cfg(feature = "server")]

@@ -9,7 +9,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::feed::{Feed, FeedEvent};
 use super::freshness::Freshness;
-use super::index::retained_until;
+use super::index::{SnapshotCursor, retained_until};
 use crate::clock::{Clock, UnixMillis};
 use crate::model::{Error, ErrorKind, Result, Revocation};
 use crate::store::{Changes, Cursor, RevocationStore};
@@ -22,7 +22,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 pub enum WatchEvent {
     /// The key ring changed. Also the first event of a watcher.
     Keys,
-    /// A part of the snapshot of all revocations. With the last part the snapshot replaces what the watcher knew.
+    /// A part of the snapshot of all revocations, of at most 256 KiB as a message. With the last part the snapshot replaces
+    /// what the watcher knew.
     Snapshot {
         /// The revocations of this part.
         rows: Vec<Revocation>,
@@ -55,7 +56,7 @@ pub struct Watch {
 #[derive(Debug)]
 enum Stage {
     Keys { missed: Option<Vec<Revocation>> },
-    Snapshot(usize),
+    Snapshot(SnapshotCursor),
     Missed(std::vec::IntoIter<Revocation>),
     FirstHeartbeat,
     Live,
@@ -96,20 +97,17 @@ impl Watch {
                 Stage::Keys { missed } => {
                     self.stage = match missed.take() {
                         Some(rows) => Stage::Missed(rows.into_iter()),
-                        None => Stage::Snapshot(0),
+                        None => Stage::Snapshot(SnapshotCursor::default()),
                     };
                     return Ok(WatchEvent::Keys);
                 }
-                Stage::Snapshot(n) => {
-                    let rows = self.feed.index().chunk(*n);
-                    *n += 1;
-                    let last = *n == super::index::CHUNKS;
+                Stage::Snapshot(cursor) => {
+                    let rows = self.feed.index().snapshot_part(cursor);
+                    let last = cursor.is_at_end();
                     if last {
                         self.stage = Stage::FirstHeartbeat;
                     }
-                    if last || !rows.is_empty() {
-                        return Ok(WatchEvent::Snapshot { rows, last });
-                    }
+                    return Ok(WatchEvent::Snapshot { rows, last });
                 }
                 Stage::Missed(rows) => match rows.find(|row| retained_until(row) >= clock.now()) {
                     Some(row) => return Ok(WatchEvent::Revocation(Arc::new(row))),
@@ -153,3 +151,6 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

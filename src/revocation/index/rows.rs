@@ -1,12 +1,10 @@
-//! The packed form of the entries: a million of them must stay small.
-
-use std::collections::HashMap;
+//! The packed form of the entries, and how the revocations of one target merge.
 
 use uuid::Uuid;
 
 use super::LONGEST_TOKEN;
 use crate::clock::UnixMillis;
-use crate::model::{Revocation, Target};
+use crate::model::{Revocation, SessionId, Target, UserId};
 
 /// A 64-bit number in two halves: with an alignment of 4 bytes, rows pack without padding.
 pub(super) type Split = [u32; 2];
@@ -25,6 +23,24 @@ pub(super) const fn join(halves: Split) -> i64 {
     (((halves[0] as u64) << 32) | halves[1] as u64) as i64
 }
 
+/// An entry of the index: the merged revocations of one target.
+pub(super) trait Entry: Copy {
+    /// The largest number of revocations that one entry stands for in a snapshot.
+    const MAX_REVOCATIONS: usize = 1;
+
+    fn row(&self) -> &Row;
+
+    /// Merges another entry of the same target. The result revokes whatever either of the two revokes, for at least as long.
+    /// Returns whether the entry changed: merging one that it covers changes nothing.
+    fn merge(&mut self, other: &Self) -> bool;
+
+    fn is_needed(&self, now: UnixMillis) -> bool {
+        let expires = UnixMillis(i64::from(self.row().expires) * 60_000);
+        expires.min(UnixMillis(join(self.row().revoked)).plus(LONGEST_TOKEN)) >= now
+    }
+}
+
+/// When an entry is forgotten.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     /// Minutes since the Unix epoch, rounded up: good for eight thousand years.
@@ -34,7 +50,7 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn of(revocation: &Revocation) -> Self {
-        let minutes = revocation.expires.0.div_euclid(60_000).saturating_add(1);
+        let minutes = revocation.expires.0.saturating_add(59_999).div_euclid(60_000);
         Self {
             expires: u32::try_from(minutes).unwrap_or(if minutes < 0 { 0 } else { u32::MAX }),
             revoked: split(revocation.revoked.0),
@@ -51,75 +67,125 @@ impl Row {
     }
 }
 
+impl Entry for Row {
+    fn row(&self) -> &Row {
+        self
+    }
+
+    fn merge(&mut self, other: &Self) -> bool {
+        let extends = other.expires > self.expires || join(other.revoked) > join(self.revoked);
+        if extends {
+            self.expires = self.expires.max(other.expires);
+            self.revoked = split(join(self.revoked).max(join(other.revoked)));
+        }
+        extends
+    }
+}
+
+/// The revocations of a user (without a kept session), of a client or of the deployment. The largest epoch revokes what the
+/// smaller ones revoke.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EpochRow {
     pub(super) epoch: Split,
     pub(super) row: Row,
 }
 
-impl EpochRow {
-    pub(super) fn supersedes(&self, old: &Self) -> bool {
-        join(self.epoch) > join(old.epoch)
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct KeptRow {
-    pub(super) epoch: i64,
-    pub(super) keep: Uuid,
-    pub(super) row: Row,
-}
-
-pub(super) trait Expires {
-    fn row(&self) -> &Row;
-
-    fn is_needed(&self, now: UnixMillis) -> bool {
-        let expires = UnixMillis(i64::from(self.row().expires) * 60_000);
-        expires.min(UnixMillis(join(self.row().revoked)).plus(LONGEST_TOKEN)) >= now
-    }
-}
-
-impl Expires for Row {
-    fn row(&self) -> &Row {
-        self
-    }
-}
-
-impl Expires for EpochRow {
+impl Entry for EpochRow {
     fn row(&self) -> &Row {
         &self.row
     }
+
+    fn merge(&mut self, other: &Self) -> bool {
+        let supersedes = join(other.epoch) > join(self.epoch);
+        if supersedes {
+            self.epoch = other.epoch;
+        }
+        self.row.merge(&other.row) || supersedes
+    }
 }
 
-pub(super) fn put<K: std::hash::Hash + Eq, V: Copy, S: std::hash::BuildHasher>(
-    map: &mut HashMap<K, V, S>,
-    key: K,
-    value: V,
-    supersedes: impl FnOnce(&V, &V) -> bool,
-) -> bool {
-    match map.entry(key) {
-        std::collections::hash_map::Entry::Vacant(entry) => {
-            entry.insert(value);
-            true
+/// A revocation of a user that keeps a session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeptSession {
+    pub(super) keep: Uuid,
+    pub(super) epoch: Split,
+}
+
+/// All revocations of one user that keep a session. Two of them revoke what all of them revoke: the one with the largest
+/// epoch, and the one with the largest epoch among those that keep another session. A token of the session that the first
+/// one keeps is revoked by some row only if the second one revokes it; every other token only if the first one does.
+///
+/// Both stay until every revocation that they stand for has expired. Meanwhile they revoke only what was revoked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeptRow {
+    newest: KeptSession,
+    /// Keeps another session than `newest`; its epoch is not larger.
+    other: Option<KeptSession>,
+    row: Row,
+}
+
+impl KeptRow {
+    pub(super) fn new(keep: SessionId, epoch: i64, row: Row) -> Self {
+        let newest = KeptSession {
+            keep: keep.0,
+            epoch: split(epoch),
+        };
+        Self {
+            newest,
+            other: None,
+            row,
         }
-        std::collections::hash_map::Entry::Occupied(mut entry) => {
-            let new = supersedes(&value, entry.get());
-            if new {
-                entry.insert(value);
+    }
+
+    /// Whether the user's tokens with this epoch are revoked in this session, or outside of any session.
+    pub(super) fn revokes(&self, epoch: i64, session: Option<SessionId>) -> bool {
+        if session.map(|id| id.0) == Some(self.newest.keep) {
+            self.other.is_some_and(|other| epoch < join(other.epoch))
+        } else {
+            epoch < join(self.newest.epoch)
+        }
+    }
+
+    fn add(&mut self, added: KeptSession) -> bool {
+        let epoch = join(added.epoch);
+        if epoch > join(self.newest.epoch) {
+            if added.keep != self.newest.keep {
+                self.other = Some(self.newest);
             }
-            new
+            self.newest = added;
+            return true;
         }
+        let is_second = added.keep != self.newest.keep && self.other.is_none_or(|other| epoch > join(other.epoch));
+        if is_second {
+            self.other = Some(added);
+        }
+        is_second
+    }
+
+    pub(super) fn revocations(&self, user: UserId) -> impl Iterator<Item = Revocation> {
+        let row = self.row;
+        [Some(self.newest), self.other].into_iter().flatten().map(move |kept| {
+            let target = Target::User {
+                id: user,
+                keep: Some(SessionId(kept.keep)),
+            };
+            row.revocation(target, join(kept.epoch))
+        })
     }
 }
 
-pub(super) fn sweep<K: std::hash::Hash + Eq, V: Expires, S: std::hash::BuildHasher>(
-    map: &mut HashMap<K, V, S>,
-    now: UnixMillis,
-) -> usize {
-    let before = map.len();
-    map.retain(|_, value| value.is_needed(now));
-    if map.len() * 4 < map.capacity() {
-        map.shrink_to_fit();
+impl Entry for KeptRow {
+    const MAX_REVOCATIONS: usize = 2;
+
+    fn row(&self) -> &Row {
+        &self.row
     }
-    before - map.len()
+
+    fn merge(&mut self, other: &Self) -> bool {
+        let mut changed = self.row.merge(&other.row);
+        for kept in [Some(other.newest), other.other].into_iter().flatten() {
+            changed |= self.add(kept);
+        }
+        changed
+    }
 }
