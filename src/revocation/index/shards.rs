@@ -34,7 +34,6 @@ impl<K: Hash + Eq, V: Entry> Shards<K, V> {
     /// The shard of a hash. A table places its entries by the lowest bits and the highest seven, so the shard is chosen by
     /// others: else the entries of a shard would collide.
     fn shard(&self, hash: u64) -> &RwLock<Table<K, V>> {
-        #[expect(clippy::cast_possible_truncation, reason = "less than 64")]
         let n = (hash >> 50) as usize % SHARDS;
         &self.tables[n]
     }
