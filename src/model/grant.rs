@@ -116,9 +116,10 @@ pub fn narrow_audience(
 /// single spaces between the scopes (nothing if there are none), and each audience in quotes with commas between.
 ///
 /// The Lua script of the Redis store counts the same. [`parse_scopes`] and [`parse_audiences`] refuse quotes and
-/// backslashes, so no name needs an escape. Only a session from before audiences had this rule can hold such a character;
-/// the result is then one byte too small for each of them. That is safe, because the size of a token is checked again
-/// when it is signed: the refresh fails, and no token over the limit leaves the service.
+/// backslashes, so no name needs an escape. Only a session that was stored before this rule can hold such a character;
+/// the result is then one byte too small for each of them. No token over the limit leaves the service, because the size is
+/// checked again when the token is signed. But if the token is over the limit by no more than these bytes, the refresh
+/// fails after the session was rotated, and a retry after the grace counts as reuse and ends the session.
 #[must_use]
 pub fn json_len(scope: &[String], audience: &[String]) -> usize {
     let names = |list: &[String]| list.iter().map(String::len).sum::<usize>() + list.len().saturating_sub(1);

@@ -206,6 +206,10 @@ impl SessionRecord {
         }
     }
 
+    /// The scopes and audiences of the next access token. The token is signed after the record has changed, so its size is
+    /// checked here: a token that is too large must not rotate the session. Audiences that need escapes in JSON, from
+    /// before they were refused, are counted too small (see [`json_len`]); such a token fails when it is signed, after the
+    /// rotation.
     fn narrowed(&self, presented: &Presented) -> Result<(Vec<String>, Vec<String>), Refusal> {
         type NewRefusal = fn(String) -> Refusal;
         let names_or_refusal = |narrowed: Narrowing, wider: NewRefusal, lost: NewRefusal| match narrowed {

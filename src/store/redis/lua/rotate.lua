@@ -71,7 +71,7 @@ end
 
 -- model::grant::json_len: how many bytes scopes and audiences take in the payload of the access token. A session stored
 -- before audiences refused quotes and backslashes may hold some: each of them takes a byte more than is counted here.
--- That is safe, because the size is checked again when the token is signed.
+-- The size is checked again when the token is signed, so no token over the limit leaves the service.
 local function json_len(scope, audience)
   local scope_member = scope == '' and 0 or #',"scope":""' + #scope
   -- Each audience stands in quotes; the comma between two is as long as the space here.
@@ -127,7 +127,8 @@ audience, why, name = narrow_audience(audience_requested, r.audience, r.scope)
 if not audience then
   return { 'refused', 'audience', why, name }
 end
--- The access token is signed after this script. If that failed, the record would have moved on without a token.
+-- The access token is signed after this script. If that fails, the record has moved on without a token, and a retry after
+-- the grace ends the session. This check prevents it, except for the old sessions that json_len counts too small.
 if json_len(scope, audience) > max_claims_bytes then
   return { 'refused', 'token', 'large', '' }
 end
