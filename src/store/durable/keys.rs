@@ -82,10 +82,18 @@ impl<B: Backend> KeyStore for B {
 
     async fn heartbeat(&self, replica: Uuid, loaded: &[KeyId]) -> Result<()> {
         let loaded: Vec<String> = loaded.iter().map(ToString::to_string).collect();
-        let beat = self.transaction(PoolKind::Maintenance, None, move |tx| {
-            Box::pin(heartbeat(tx, replica, loaded.clone()))
-        });
-        beat.await.map(drop)
+        let beat = sql!(
+            "INSERT INTO replicas (id, seen, loaded) VALUES ($1, ",
+            now,
+            ", $2) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, loaded = excluded.loaded"
+        );
+        // Two single statements, which may be sent twice: the second one may as well happen at a later heartbeat.
+        self.run(PoolKind::Maintenance, beat.bind(replica).bind(loaded)).await?;
+        // After the heartbeat, so that a replica which comes back after a day does not forget itself.
+        let forget = sql!("DELETE FROM replicas WHERE seen < ", now, " - $1");
+        self.run(PoolKind::Maintenance, forget.bind(FORGET_REPLICA_AFTER))
+            .await
+            .map(drop)
     }
 
     async fn loaded_everywhere(&self, id: &KeyId, within_millis: i64) -> Result<bool> {
@@ -266,18 +274,6 @@ async fn reseal(tx: &mut Transaction<'_>, rows: KeyRows) -> Result<()> {
         insert_check(tx, check).await?;
     }
     tx.audit().await
-}
-
-async fn heartbeat(tx: &mut Transaction<'_>, replica: Uuid, loaded: Vec<String>) -> Result<()> {
-    let beat = sql!(
-        "INSERT INTO replicas (id, seen, loaded) VALUES ($1, ",
-        now,
-        ", $2) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, loaded = excluded.loaded"
-    );
-    tx.run(beat.bind(replica).bind(loaded)).await?;
-    // After the heartbeat, so that a replica which comes back after a day does not forget itself.
-    let forget = sql!("DELETE FROM replicas WHERE seen < ", now, " - $1");
-    tx.run(forget.bind(FORGET_REPLICA_AFTER)).await.map(drop)
 }
 
 async fn begin_signing(tx: &mut Transaction<'_>, id: &KeyId, at: UnixMillis) -> Result<()> {
