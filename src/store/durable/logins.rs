@@ -85,23 +85,24 @@ pub(super) fn read_machine_login(columns: &mut Columns<'_>) -> Result<MachineLog
             user: 0,
             client: columns.maybe()?.unwrap_or(0),
         },
-        secret_hashes: read_hashes(&columns.maybe::<String>()?.unwrap_or_default())?,
+        secret_hashes: read_hashes(columns.maybe::<String>()?.as_deref())?,
     })
 }
 
-/// Hashes of 32 bytes in hexadecimal digits, one after another.
-fn read_hashes(text: &str) -> Result<Vec<[u8; 32]>> {
-    text.as_bytes()
-        .chunks(64)
-        .map(|digits| {
-            let mut hash = [0; 32];
-            for (byte, pair) in hash.iter_mut().zip(digits.chunks(2)) {
-                let pair = std::str::from_utf8(pair).map_err(unreadable)?;
-                *byte = u8::from_str_radix(pair, 16).map_err(unreadable)?;
-            }
-            Ok(hash)
-        })
-        .collect()
+/// Reads hashes of 32 bytes: hexadecimal digits, with a comma between two hashes. `None` means that there is no row.
+fn read_hashes(text: Option<&str>) -> Result<Vec<[u8; 32]>> {
+    let read = |digits: &str| {
+        if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(unreadable("the hash of a client secret is not 64 hexadecimal digits"));
+        }
+        let mut hash = [0; 32];
+        for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks(2)) {
+            let pair = std::str::from_utf8(pair).map_err(unreadable)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(unreadable)?;
+        }
+        Ok(hash)
+    };
+    text.into_iter().flat_map(|text| text.split(',')).map(read).collect()
 }
 
 pub(super) fn refresh_view(user: UserId, client: &ClientId, session: SessionId, epochs: Epochs) -> Statement {
@@ -133,4 +134,38 @@ pub(super) fn read_refresh_view(columns: &mut Columns<'_>) -> Result<RefreshView
         active_key: columns.maybe()?,
         era: columns.take()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ErrorKind;
+
+    #[test]
+    fn each_hash_has_32_bytes() {
+        let (a, b) = ("0a".repeat(32), "FF".repeat(32));
+        assert_eq!(read_hashes(None).unwrap(), Vec::<[u8; 32]>::new());
+        assert_eq!(read_hashes(Some(&a)).unwrap(), [[0x0a; 32]]);
+        assert_eq!(
+            read_hashes(Some(&format!("{a},{b}"))).unwrap(),
+            [[0x0a; 32], [0xff; 32]]
+        );
+
+        let (short, long, odd) = ("0a".repeat(31), "0a".repeat(33), "0".repeat(63));
+        for bad in [
+            String::new(),
+            ",".to_owned(),
+            format!("{a},"),
+            format!("{a}{b}"),
+            // Both together have the digits of two hashes.
+            format!("{short},{long}"),
+            format!("{a},{odd}"),
+            format!("{}+a", "0a".repeat(31)),
+            format!("{}zz", "0a".repeat(31)),
+        ] {
+            let error = read_hashes(Some(&bad)).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Internal, "{bad}");
+            assert!(error.cause_text().starts_with("unreadable row: "), "{bad}: {error}");
+        }
+    }
 }
