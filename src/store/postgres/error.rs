@@ -1,5 +1,6 @@
 //! What PostgreSQL's errors mean to a caller, and when a statement may be sent again.
 
+use std::fmt;
 use std::sync::Arc;
 
 use sqlx::postgres::PgDatabaseError;
@@ -14,23 +15,36 @@ pub(super) enum Failure {
     Rule(#[from] Error),
     /// The database or the connection to it failed.
     #[error(transparent)]
-    Database(Arc<sqlx::Error>),
+    Database(DatabaseFailure),
 }
 
-/// What the database said, with its SQLSTATE.
-#[derive(Debug, thiserror::Error)]
-#[error("{error} ({code})")]
-struct Coded {
-    code: String,
-    #[source]
-    error: Arc<sqlx::Error>,
+/// An error of sqlx. It shows the primary message and the SQLSTATE, also as `Debug`, and has no source: the `Debug` of sqlx
+/// prints the error's DETAIL, in which PostgreSQL writes whole rows.
+#[derive(Clone)]
+pub(super) struct DatabaseFailure(Arc<sqlx::Error>);
+
+impl fmt::Display for DatabaseFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match code(&self.0) {
+            Some(code) => write!(f, "{} ({code})", self.0),
+            None => write!(f, "{}", self.0),
+        }
+    }
 }
+
+impl fmt::Debug for DatabaseFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseFailure({self})")
+    }
+}
+
+impl std::error::Error for DatabaseFailure {}
 
 pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        Self::Database(Arc::new(error))
+        Self::Database(DatabaseFailure(Arc::new(error)))
     }
 }
 
@@ -43,14 +57,14 @@ impl From<Failure> for Error {
 impl Failure {
     /// The error for the caller.
     pub(super) fn to_error(&self) -> Error {
-        let error = match self {
+        let cause = match self {
             Self::Rule(error) => return error.clone(),
-            Self::Database(error) => error,
+            Self::Database(cause) => cause.clone(),
         };
-        let Some(code) = code(error) else {
+        let Some(code) = self.code() else {
             // A value that cannot be encoded or decoded is a defect; every other error is one of the connection.
             let unreadable = matches!(
-                **error,
+                *cause.0,
                 sqlx::Error::ColumnDecode { .. }
                     | sqlx::Error::ColumnIndexOutOfBounds { .. }
                     | sqlx::Error::ColumnNotFound(_)
@@ -59,16 +73,11 @@ impl Failure {
                     | sqlx::Error::RowNotFound
                     | sqlx::Error::TypeNotFound { .. }
             );
-            let cause = Arc::clone(error);
             return if unreadable {
                 Error::internal(cause)
             } else {
                 Error::store_unavailable(cause)
             };
-        };
-        let cause = Coded {
-            code: code.to_owned(),
-            error: Arc::clone(error),
         };
         match code {
             // disk_full
@@ -92,17 +101,14 @@ impl Failure {
 
     /// Whether the statement would have made a second row of a unique key.
     pub(super) fn is_duplicate(&self) -> bool {
-        match self {
-            Self::Rule(_) => false,
-            Self::Database(error) => code(error) == Some("23505"),
-        }
+        self.code() == Some("23505")
     }
 
     /// Whether the connection is useless from now on: it is broken, or its server cannot write or shuts down.
     pub(super) fn is_of_connection(&self) -> bool {
         match self {
             Self::Rule(_) => false,
-            Self::Database(error) => match code(error) {
+            Self::Database(DatabaseFailure(error)) => match code(error) {
                 Some(code) => ["25006", "57P01", "57P02", "57P03", "57P05", "25P03"].contains(&code),
                 None => matches!(
                     **error,
@@ -117,11 +123,21 @@ impl Failure {
     /// A server process that is told to end (57P01) rolls back, unless it was waiting for a standby, which it does
     /// after its own commit. After a crash of the server (57P02) or a broken connection, the outcome is unknown.
     pub(super) fn is_certainly_rolled_back(&self) -> bool {
-        let Self::Database(error) = self else { return false };
+        let Self::Database(DatabaseFailure(error)) = self else {
+            return false;
+        };
         match code(error) {
             Some("25006" | "57P03") => true,
             Some("57P01") => routine(error) != Some("SyncRepWaitForLSN"),
             _ => false,
+        }
+    }
+
+    /// The SQLSTATE; none for a rule or an error that the database did not report.
+    fn code(&self) -> Option<&str> {
+        match self {
+            Self::Rule(_) => None,
+            Self::Database(DatabaseFailure(error)) => code(error),
         }
     }
 }
@@ -136,4 +152,65 @@ fn routine(error: &sqlx::Error) -> Option<&str> {
 
 fn database(error: &sqlx::Error) -> Option<&PgDatabaseError> {
     error.as_database_error()?.try_downcast_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as StdError;
+
+    use sqlx::error::DatabaseError;
+
+    use super::*;
+
+    /// Stands for the error of the driver, whose fields cannot be set from outside.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{message}")]
+    struct Reported {
+        message: &'static str,
+        detail: &'static str,
+    }
+
+    impl DatabaseError for Reported {
+        fn message(&self) -> &str {
+            self.message
+        }
+
+        fn as_error(&self) -> &(dyn StdError + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn StdError + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn StdError + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
+    }
+
+    #[test]
+    fn the_cause_hides_the_detail_of_the_database() {
+        let reported = Reported {
+            message: "violates a constraint",
+            detail: "Failing row contains (canary)",
+        };
+        assert!(format!("{reported:?}").contains("canary") && reported.detail.contains("canary"));
+        let failure = Failure::from(sqlx::Error::Database(Box::new(reported)));
+        let error = failure.to_error();
+        let cause = error.cause.clone().unwrap();
+        assert!(cause.source().is_none());
+        for text in [
+            format!("{failure:?}"),
+            format!("{cause:?}"),
+            format!("{error:?}"),
+            cause.to_string(),
+        ] {
+            assert!(text.contains("violates a constraint"), "{text}");
+            assert!(!text.contains("canary"), "{text}");
+        }
+    }
 }
