@@ -5,7 +5,7 @@
 //! * `Ok` means that the change is durable; `STORE_UNAVAILABLE` means that it may have been made.
 //! * Dropping the future MUST NOT leave a half-done transition, an open transaction or an unusable connection.
 //! * An [`AuditEvent`] argument MUST be written in the same transaction as the change. The structured log is told of it
-//!   after the commit.
+//!   after the commit. It may miss an event whose caller went away between the commit and the log; the row is there.
 //! * A store that does not answer MUST give `STORE_UNAVAILABLE` within its timeout, never "not found".
 //!
 //! `tests/conformance` runs one list of cases on every backend.

@@ -1,7 +1,7 @@
 //! The audit trail: the database table, and the copy of each event in the structured log.
 //!
-//! The log is told after the row is durable, so it never tells of a change that did not happen. The log may drop lines;
-//! the table may not: a change and its event are one transaction.
+//! The log is told after the row is durable, so it never tells of a change that did not happen. The log may miss an
+//! event, for example if the caller went away after the commit; the table may not: a change and its event are one transaction.
 
 use async_trait::async_trait;
 use uuid::Uuid;
