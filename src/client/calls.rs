@@ -167,7 +167,7 @@ impl Client {
         self.inner.bearer.token().await
     }
 
-    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.inner.clock
     }
 

@@ -160,6 +160,13 @@ impl Error {
             .retry_after(Duration::from_secs(1))
     }
 
+    /// Too little is known of revocations to answer. It allocates nothing: while knowledge is too old, every validation
+    /// gets it.
+    #[must_use]
+    pub fn revocations_stale() -> Self {
+        Self::from(ErrorKind::RevocationsStale).retry_after(Duration::from_secs(1))
+    }
+
     /// A defect of Countersign. `cause` goes to the log only.
     #[must_use]
     pub fn internal(cause: impl Into<Cause>) -> Self {

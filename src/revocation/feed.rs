@@ -12,7 +12,7 @@ use super::freshness::Freshness;
 use super::index::{Index, retained_until};
 use crate::clock::{Clock, ClockReading, UnixMillis, millis};
 use crate::config::{OnStale, Revocation as RevocationConfig};
-use crate::model::{Error, ErrorKind, Result, Revocation};
+use crate::model::{Error, Result, Revocation};
 use crate::store::{AnnouncementEvent, Announcements, Changes, RevocationStore, Snapshot};
 
 /// How long one reconciliation may take before it counts as failed.
@@ -85,14 +85,16 @@ impl Feed {
     /// `REVOCATIONS_STALE` if it is too old, unless `on_stale` is `serve`, and always before the first load.
     pub fn freshness(&self) -> Result<Arc<Freshness>> {
         let Some(freshness) = self.freshness.load_full() else {
-            return Err(stale().because("the index is not loaded yet"));
+            return Err(Error::revocations_stale().because("the index is not loaded yet"));
         };
         if self.config.on_stale == OnStale::Serve {
             return Ok(freshness);
         }
         let age = freshness.age(&*self.clock);
         if age > self.config.max_staleness {
-            return Err(stale().because(format!("the last reconciliation is {} ms old", age.as_millis())));
+            return Err(
+                Error::revocations_stale().because(format!("the last reconciliation is {} ms old", age.as_millis()))
+            );
         }
         Ok(freshness)
     }
@@ -272,10 +274,6 @@ impl Feed {
             _ => Ok(()),
         }
     }
-}
-
-fn stale() -> Error {
-    Error::from(ErrorKind::RevocationsStale).retry_after(Duration::from_secs(1))
 }
 
 #[cfg(test)]

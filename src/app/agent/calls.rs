@@ -41,7 +41,7 @@ impl AgentCalls {
             .upstream
             .get()
             .filter(|upstream| upstream.validator.trust().is_ready());
-        ready.ok_or_else(|| stale().because("the first snapshot is not complete"))
+        ready.ok_or_else(|| Error::revocations_stale().because("the first snapshot is not complete"))
     }
 }
 
@@ -90,13 +90,9 @@ impl ValidateToken for AgentCalls {
     }
 }
 
-fn stale() -> Error {
-    Error::from(ErrorKind::RevocationsStale).retry_after(Duration::from_secs(1))
-}
-
 /// The error where memory is too old and the upstream does not answer.
 pub(super) fn stale_without_upstream(status: &Status) -> Error {
-    stale().because(format!("the upstream answers {:?}", status.code()))
+    Error::revocations_stale().because(format!("the upstream answers {:?}", status.code()))
 }
 
 /// The error of the upstream about a request that only the upstream can answer. That it refuses the agent itself is not

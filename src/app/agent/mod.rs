@@ -19,7 +19,7 @@ use super::bind::Inherited;
 use super::error::StartError;
 use super::services::{TOKEN_CACHE_BYTES, gateway_config};
 use crate::client::{Client, Credential, RetryPolicy, TrustFollower};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::{Config, Listen, OnStale};
 use crate::gateway::Gateway;
 use crate::grpc::connection::GrpcHandler;
@@ -119,7 +119,8 @@ async fn follow(config: &Config, upstream: &str, calls: &AgentCalls, health: &He
         OnStale::FailClosed => config.revocation.max_staleness,
         OnStale::Serve => Duration::MAX,
     };
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    // The follower's clock: the age of its knowledge is compared with the validator's time.
+    let clock = Arc::clone(client.clock());
     let validator = TokenValidator::new(
         TrustFollower::start(client.clone(), max_staleness),
         clock,

@@ -1,5 +1,6 @@
 //! The keys and revocations of the service, as its feed tells them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,12 +13,11 @@ use super::follow::follow;
 use crate::client::Client;
 use crate::clock::{Clock, ClockReading, UnixMillis};
 use crate::keys::verifying::VerifyingKeys;
-use crate::model::{Error, ErrorKind, Result};
+use crate::model::{Error, Result};
 use crate::revocation::Index;
 use crate::validator::TrustState;
 
 /// Follows the keys and revocations of a service. Dropping it ends that.
-#[derive(Debug)]
 pub struct TrustFollower {
     trust: Arc<FollowedTrust>,
     _task: AbortOnDropHandle<()>,
@@ -65,6 +65,15 @@ impl TrustFollower {
     }
 }
 
+/// Without the keys and revocations, which may be many.
+impl fmt::Debug for TrustFollower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrustFollower")
+            .field("is_ready", &self.is_ready())
+            .finish_non_exhaustive()
+    }
+}
+
 impl TrustState for TrustFollower {
     fn keys_version(&self) -> u64 {
         self.trust.keys_version.load(Ordering::Acquire)
@@ -86,14 +95,13 @@ impl TrustState for TrustFollower {
             Some(freshness) if freshness.age(self.trust.clock.reading_at(now)) <= self.trust.max_staleness => {
                 Ok(freshness.as_of)
             }
-            Some(_) => Err(stale().because("the last heartbeat is too old")),
-            None => Err(stale().because("the first snapshot is not complete")),
+            // The last heartbeat is too old, or the first snapshot is not complete.
+            Some(_) | None => Err(Error::revocations_stale()),
         }
     }
 }
 
 /// What the feed has told so far.
-#[derive(Debug)]
 pub(super) struct FollowedTrust {
     pub(super) clock: Arc<dyn Clock>,
     max_staleness: Duration,
@@ -134,8 +142,4 @@ impl Freshness {
     fn age(&self, now: ClockReading) -> Duration {
         self.age_on_arrival + now.since(self.arrived)
     }
-}
-
-fn stale() -> Error {
-    Error::from(ErrorKind::RevocationsStale).retry_after(Duration::from_secs(1))
 }
