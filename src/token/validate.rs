@@ -1,5 +1,6 @@
 //! Validate: from memory. A store is asked only for a strong answer, or for a key that is unknown.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::store::RevocationStore;
 use crate::validator::{ReplicaTrust, TokenValidator, Validation};
 
 /// A request to validate an access token.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct ValidateRequest<'a> {
     /// The access token.
     pub access_token: &'a str,
@@ -23,6 +24,18 @@ pub struct ValidateRequest<'a> {
     pub strong: bool,
     /// When the request arrived, by the monotonic clock. Keys that were loaded later are not loaded again for it.
     pub asked: Duration,
+}
+
+/// Hides the token.
+impl fmt::Debug for ValidateRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ValidateRequest")
+            .field("audience", &self.audience)
+            .field("required_scopes", &self.required_scopes)
+            .field("strong", &self.strong)
+            .field("asked", &self.asked)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ValidateRequest<'_> {
@@ -43,8 +56,8 @@ pub struct ServiceValidator {
     clock: Arc<dyn Clock>,
 }
 
-impl std::fmt::Debug for ServiceValidator {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for ServiceValidator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServiceValidator")
             .field("validator", &self.validator)
             .finish_non_exhaustive()
@@ -141,4 +154,22 @@ impl ServiceValidator {
 
 fn is_unknown_key(validation: &Validation) -> bool {
     matches!(validation.token, Err(InactiveReason::UnknownKey))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_hides_the_access_token() {
+        let request = ValidateRequest {
+            access_token: "canary",
+            audience: "api",
+            required_scopes: &[],
+            strong: true,
+            asked: Duration::ZERO,
+        };
+        let debug = format!("{request:?}");
+        assert!(debug.contains("api") && !debug.contains("canary"), "{debug}");
+    }
 }
