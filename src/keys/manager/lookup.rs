@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_asked_for_not_found_is_asked_for_again_in_time() {
+    fn an_id_that_was_not_found_is_looked_up_again_later() {
         let lookup = KeyLookup::new();
         let ids = (0..10_000).map(|id| format!("{id:043}").parse::<KeyId>().unwrap());
         for id in ids {

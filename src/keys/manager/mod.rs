@@ -19,11 +19,9 @@ pub use self::admin::ResealReport;
 use self::lookup::KeyLookup;
 use super::ring::{KeyRing, ListedKey};
 use super::seal::{MasterKeyring, UnsealError};
-use super::verified::VerifiedToken;
-use super::verify::{Policy, claimed, verify};
 use crate::clock::{Clock, ClockReading, UnixMillis};
 use crate::model::audit::Origin;
-use crate::model::{Algorithm, AuditEvent, AuditType, Error, InactiveReason, KeyId, Result, new_uuid};
+use crate::model::{Algorithm, AuditEvent, AuditType, Error, KeyId, Result, new_uuid};
 use crate::secret::Entropy;
 use crate::store::KeyStore;
 use crate::store::keys::KeyRows;
@@ -182,27 +180,6 @@ impl Keys {
             self.load().await?;
         }
         Ok(())
-    }
-
-    /// Verifies a token under the current ring. Looks up an unknown key in the store first; see [`Keys::look_up_kid`].
-    ///
-    /// # Errors
-    /// `STORE_UNAVAILABLE` if the key is unknown and the store cannot be reached: the token may be valid.
-    pub async fn verify(&self, token: &str, policy: &Policy) -> Result<Result<VerifiedToken, InactiveReason>> {
-        let asked = self.vault.clock.monotonic();
-        let verdict = verify(token, self.current().verifying(), policy, self.vault.clock.now());
-        if verdict == Err(InactiveReason::UnknownKey)
-            && let Some(claimed) = claimed(token)
-            && self.look_up_kid(&claimed, asked).await?
-        {
-            return Ok(verify(
-                token,
-                self.current().verifying(),
-                policy,
-                self.vault.clock.now(),
-            ));
-        }
-        Ok(verdict)
     }
 
     /// All signing keys, for `ListKeys` and `GetKeys`.
