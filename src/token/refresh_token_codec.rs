@@ -7,7 +7,8 @@ use crate::keys::manager::Keys;
 use crate::model::{Error, Result};
 use crate::secret::SecretText;
 
-/// How far a key id may be past the newest known one and still be looked up: another replica makes one key at a time.
+/// A key id that is past the newest known one by less than this is looked up: another replica may have made the key, and
+/// replicas make one key at a time.
 const MAX_UNKNOWN_KEYS: u32 = 8;
 
 /// Reads and writes refresh tokens with the keys of this replica.
