@@ -70,7 +70,10 @@ fn trim_spaces(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// `token68 = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="` (RFC 9110 §11.2).
-#[expect(clippy::needless_bitwise_bool, reason = "lazy operators would add branches to the loop")]
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "lazy operators would add branches to the loop"
+)]
 fn is_token68(token: &[u8]) -> bool {
     let padding = token.iter().rev().take_while(|byte| **byte == b'=').count();
     let text = &token[..token.len() - padding];

@@ -146,6 +146,12 @@ async fn create_client(app: &App, client: &super::machine::Client) {
         created: now,
         updated: now,
     };
-    let event = AuditEvent::new(AuditType::ClientCreated, &row.id, &Origin::system(), now, &*app.stores.entropy);
+    let event = AuditEvent::new(
+        AuditType::ClientCreated,
+        &row.id,
+        &Origin::system(),
+        now,
+        &*app.stores.entropy,
+    );
     app.stores.durable.create_client(&row, None, &event).await.unwrap();
 }
