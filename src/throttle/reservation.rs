@@ -88,7 +88,7 @@ impl Throttle {
                 continue;
             };
             match self.count(counter, limit, wait).await? {
-                Ok(counted) => reservation.counted.push(counted),
+                Ok(attempt) => reservation.counted.push(attempt),
                 Err(wait) => return Err(Error::from(ErrorKind::Throttled).retry_after(wait)),
             }
         }
@@ -107,8 +107,8 @@ impl Throttle {
         ];
         for (counter, limit, locks) in limits {
             let waits = locks && reservation.limit_state == LimitState::Open;
-            if let Ok(counted) = self.count(counter, limit, wait.filter(|_| waits)).await? {
-                reservation.counted.push(counted);
+            if let Ok(attempt) = self.count(counter, limit, wait.filter(|_| waits)).await? {
+                reservation.counted.push(attempt);
                 continue;
             }
             reservation.exceeded.push((counter, limit));
