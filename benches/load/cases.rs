@@ -1,4 +1,4 @@
-//! Validate, ValidateBatch and the local verifier.
+//! Validate, `ValidateBatch` and the local verifier.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

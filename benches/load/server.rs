@@ -18,7 +18,7 @@ use crate::support::{Countersign, PASSWORD};
 
 /// The server, a client, and the key and claims of its tokens.
 pub struct Server {
-    server: Countersign,
+    process: Countersign,
     pub client: Client,
     caller: String,
     key: Arc<SigningKey>,
@@ -48,7 +48,7 @@ impl Server {
         let own = client.own_token().await.unwrap().unwrap();
         Self {
             caller: format!("Bearer {}", own.expose()),
-            server,
+            process: server,
             client,
             key: Arc::new(key),
             claims,
@@ -76,10 +76,10 @@ impl Server {
     /// The target of calls to a method of this server.
     pub fn target(&self, path: &'static str) -> Target {
         Target {
-            address: self.server.grpc(),
+            address: self.process.grpc(),
             path,
             bearer: self.caller.clone(),
-            pid: self.server.pid(),
+            pid: self.process.pid(),
             alone: true,
         }
     }
@@ -121,7 +121,7 @@ impl Server {
 
     /// The resident memory of the server, in KiB.
     pub fn resident_kib(&self) -> u64 {
-        self.server.resident_kib()
+        self.process.resident_kib()
     }
 }
 

@@ -101,15 +101,15 @@ pub async fn serve(
         reflection: config.server.reflection(),
         ext_authz: config.gateway.ext_authz,
     };
-    let services = grpc::services(&app, health_service, optional)?;
+    let deadlines = Deadlines {
+        default: config.server.default_deadline,
+        max: config.server.max_deadline,
+    };
     let pipeline = Arc::new(Pipeline::new(
-        Box::new(services),
+        Box::new(grpc::services(&app, health_service, optional)?),
         Arc::new(CallerAuthenticator::new(&app, &config.server)?),
         Policy::new(optional),
-        Deadlines {
-            default: config.server.default_deadline,
-            max: config.server.max_deadline,
-        },
+        deadlines,
         RequestIds::new(&*app.stores.entropy),
         stop.clone(),
     ));
@@ -120,33 +120,9 @@ pub async fn serve(
         halt.clone(),
     ));
     let grpc_server = Arc::new(GrpcHandler::new(pipeline, app.stores.entropy.clone()));
-    let metadata = Metadata {
-        issuer: config.tokens.issuer.clone(),
-    };
-    let data = Arc::new(SidePort {
-        app: app.clone(),
-        metrics: metrics.clone(),
-        stop: stop.clone(),
-    });
-    let http = HttpHandler::new(data, &metadata, config.keys.jwks_max_age);
-    let http = Arc::new(match forward_auth(config, &app) {
-        Some(auth) => http.with_forward_auth(auth),
-        None => http,
-    });
+    let http = Arc::new(http_handler(config, &app, metrics.clone(), stop.clone()));
 
-    let limits = Limits {
-        max_connections: connection_cap(config.server.max_connections),
-        drain_timeout: config.server.drain_timeout,
-    };
-    let side = Limits {
-        // A proxy may ask about each request on a connection of its own.
-        max_connections: if config.gateway.forward_auth {
-            http::MAX_CONNECTIONS.max(limits.max_connections / 4)
-        } else {
-            http::MAX_CONNECTIONS
-        },
-        drain_timeout: SHUTDOWN_GRACE,
-    };
+    let (limits, side_limits) = limits(config);
     if let Some(path) = &ready_file {
         write_ready_file(path, &addresses)
             .map_err(|error| StartError::Other(format!("{}: {error}", path.display())))?;
@@ -171,19 +147,64 @@ pub async fn serve(
             .await;
             side_stop.drain();
         },
-        listener::serve(http_listener, tls.security(tls::HTTP), side, http, side_stop.clone()),
+        listener::serve(
+            http_listener,
+            tls.security(tls::HTTP),
+            side_limits,
+            http,
+            side_stop.clone()
+        ),
     );
     halt.cancel();
     background.close();
     background.wait().await;
     app.hashing.stop();
     if let Some(path) = &ready_file {
-        // A process that waits for the file must not find that of a process that has ended.
-        if let Err(error) = std::fs::remove_file(path) {
-            tracing::warn!(%error, path = %path.display(), "cannot remove the ready file");
-        }
+        remove_ready_file(path);
     }
     Ok(())
+}
+
+/// A process that waits for the file must not find that of a process that has ended.
+fn remove_ready_file(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::warn!(%error, path = %path.display(), "cannot remove the ready file");
+    }
+}
+
+/// What answers on the side port.
+fn http_handler(config: &Config, app: &Arc<App>, metrics: Metrics, stop: Stop) -> HttpHandler {
+    let metadata = Metadata {
+        issuer: config.tokens.issuer.clone(),
+    };
+    let data = Arc::new(SidePort {
+        app: app.clone(),
+        metrics,
+        stop,
+    });
+    let handler = HttpHandler::new(data, &metadata, config.keys.jwks_max_age);
+    match forward_auth(config, app) {
+        Some(auth) => handler.with_forward_auth(auth),
+        None => handler,
+    }
+}
+
+/// The limits of the gRPC port and of the side port.
+fn limits(config: &Config) -> (Limits, Limits) {
+    let limits = Limits {
+        max_connections: connection_cap(config.server.max_connections),
+        drain_timeout: config.server.drain_timeout,
+    };
+    let side_limits = Limits {
+        // A proxy may ask about each request on a connection of its own.
+        max_connections: if config.gateway.forward_auth {
+            http::MAX_CONNECTIONS.max(limits.max_connections / 4)
+        } else {
+            http::MAX_CONNECTIONS
+        },
+        drain_timeout: SHUTDOWN_GRACE,
+    };
+    (limits, side_limits)
 }
 
 /// The settings of `/authorize`, if it is served. With a secret configured, every proxy that knows it may have cookies

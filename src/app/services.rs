@@ -82,6 +82,10 @@ impl std::fmt::Debug for App {
 impl App {
     /// Puts the service together over opened stores. Checks the master key before anything is written, then creates what a
     /// first start needs: keys, and the client `default`.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "a list without branches: each object, in the order in which it is needed"
+    )]
     pub async fn build(config: &Config, stores: Stores) -> Result<Arc<Self>, StartError> {
         let fresh = stores.durable.load_keys().await?.checks.is_empty();
         let master = Arc::new(master_key::load_or_create(config, fresh, &*stores.entropy)?);

@@ -83,7 +83,7 @@ async fn embedded(
     Ok(Stores {
         access,
         update_gauges: Arc::new(move || {
-            metrics::gauge!("countersign_sqlite_queue_length").set(number(measured.queued()))
+            metrics::gauge!("countersign_sqlite_queue_length").set(number(measured.queued()));
         }),
         durable: Arc::new(SqliteStore::new(database.clone())),
         sessions: Arc::new(database),

@@ -208,12 +208,11 @@ impl Revoker {
         let Ok(claims) = verify_any_age(token, self.keys.current().verifying(), &self.policy) else {
             return Ok(None);
         };
-        let (target, expires) = match claims.sid {
-            Some(session) => (Target::Session(session), Expiry::LongestSession),
-            None => {
-                let expires = UnixMillis::from_secs(claims.exp).plus(self.policy.leeway);
-                (Target::Token(claims.jti), Expiry::At(expires))
-            }
+        let (target, expires) = if let Some(session) = claims.sid {
+            (Target::Session(session), Expiry::LongestSession)
+        } else {
+            let expires = UnixMillis::from_secs(claims.exp).plus(self.policy.leeway);
+            (Target::Token(claims.jti), Expiry::At(expires))
         };
         Ok(Some(RevocableToken {
             user: claims.sub.parse().ok(),

@@ -87,13 +87,13 @@ impl ServiceValidator {
     /// a store is needed and cannot be asked.
     pub async fn validate(&self, request: ValidateRequest<'_>) -> Result<Validation> {
         request.check()?;
-        let mut validation = self.from_memory(request)?;
+        let mut validation = self.validate_in_memory(request)?;
         // Another replica may have made the key a moment ago; the ring limits how often it is loaded for this.
         if is_unknown_key(&validation)
             && let Some(claimed) = claimed(request.access_token)
             && self.keys.look_up_kid(&claimed, request.asked).await?
         {
-            validation = self.from_memory(request)?;
+            validation = self.validate_in_memory(request)?;
         }
         match &validation.token {
             Ok(token) if request.strong && self.store.is_revoked(&token.revocation_subject).await? => {
@@ -146,7 +146,7 @@ impl ServiceValidator {
         self.validator.cache_size()
     }
 
-    fn from_memory(&self, request: ValidateRequest<'_>) -> Result<Validation> {
+    fn validate_in_memory(&self, request: ValidateRequest<'_>) -> Result<Validation> {
         self.validator
             .validate(request.access_token, request.audience, request.required_scopes)
     }

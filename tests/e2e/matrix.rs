@@ -177,7 +177,7 @@ async fn each_method_lets_through_only_the_callers_of_its_row() {
         let answer = call(request(&ada.id, &own), own.access_token.clone()).await;
         match access {
             Access::ScopeOrOwn(_) | Access::ScopeOrOwnElseNotFound(_) => {
-                assert!(passed_authorization(&answer), "{path} by ada: {answer:?}")
+                assert!(passed_authorization(&answer), "{path} by ada: {answer:?}");
             }
             Access::Scope(_) => assert_denied(path, "ada", &answer, "CALLER_NOT_ALLOWED"),
             Access::Anyone => {}

@@ -53,7 +53,7 @@ fn every_test_that_the_page_names_exists() {
 #[test]
 fn every_module_of_the_folder_is_named() {
     let names = named();
-    let named: BTreeSet<&str> = names
+    let modules: BTreeSet<&str> = names
         .iter()
         .filter_map(|name| name.strip_prefix("faults::")?.split("::").next())
         .collect();
@@ -61,7 +61,7 @@ fn every_module_of_the_folder_is_named() {
         let path = entry.unwrap().path();
         let module = path.file_stem().unwrap().to_str().unwrap();
         assert!(
-            HELPERS.contains(&module) || named.contains(module),
+            HELPERS.contains(&module) || modules.contains(module),
             "docs/faults.md does not name faults::{module}"
         );
     }

@@ -68,7 +68,7 @@ fn client(server: &Countersign) -> HealthClient<Channel> {
     HealthClient::new(Endpoint::from_shared(server.grpc_url()).unwrap().connect_lazy())
 }
 
-/// Waits until exactly the services of these parts are NOT_SERVING.
+/// Waits until exactly the services of these parts are `NOT_SERVING`.
 async fn until_down(health: &HealthClient<Channel>, parts: &[Part]) {
     let wanted: BTreeSet<&str> = NAMES
         .into_iter()

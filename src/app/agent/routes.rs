@@ -6,7 +6,7 @@ use super::calls::AgentCalls;
 use super::edge::AgentChecks;
 use crate::grpc::layers::{Authentication, Authenticator, Credential, RequestBody, ResponseFuture, Routes};
 use crate::grpc::policy::Method;
-use crate::grpc::services::{Boxed, authorization, boxed, validate};
+use crate::grpc::services::{Boxed, authorization, boxed, not_routed, validate};
 use crate::model::audit::Origin;
 use crate::model::scope::CallerScope;
 use crate::model::{Caller, Identity};
@@ -37,7 +37,8 @@ impl Routes for AgentRoutes {
         match method.service {
             "grpc.health.v1.Health" => (self.health)(request),
             "envoy.service.auth.v3.Authorization" => authorization::serve(&self.checks, method, request),
-            _ => validate::serve(&self.calls, method, request),
+            "countersign.v1.TokenService" => validate::serve(&self.calls, method, request),
+            _ => not_routed(method),
         }
     }
 }

@@ -69,7 +69,7 @@ async fn follow_once(client: &Client, trust: &FollowedTrust, position: &mut Posi
             Some(Message::Keys(keys)) => match verifying(&keys) {
                 Ok(keys) => trust.set_keys(keys),
                 Err(error) => {
-                    tracing::warn!(%error, "cannot read the service's key set; the previous one stays in use")
+                    tracing::warn!(%error, "cannot read the service's key set; the previous one stays in use");
                 }
             },
             Some(Message::Snapshot(part)) => {

@@ -77,9 +77,16 @@ impl Routes for Services {
             "envoy.service.auth.v3.Authorization" => authorization::serve(&self.authorization, method, request),
             "grpc.health.v1.Health" => (self.health)(request),
             "grpc.reflection.v1.ServerReflection" => (self.reflection)(request),
-            _ => (self.reflection_alpha)(request),
+            "grpc.reflection.v1alpha.ServerReflection" => (self.reflection_alpha)(request),
+            _ => not_routed(method),
         }
     }
+}
+
+/// The response for a method of the policy table that no service implements: a defect, which tests would find.
+pub fn not_routed(method: &'static Method) -> ResponseFuture {
+    tracing::error!(method = method.path, "no service is routed for this method");
+    Box::pin(async { Ok(tonic::Status::unimplemented("this method is not implemented").into_http()) })
 }
 
 /// Erases the type of a generated service.
