@@ -3,7 +3,7 @@
 //!
 //! * Every call runs in a task of its own, as one statement or as one transaction on locked rows. If the caller goes
 //!   away, the task still ends what it began, so no connection is left in the middle of a transaction.
-//! * Behind a pooler in transaction mode (pgbouncer) two messages on one connection may reach two servers. [`connect`]
+//! * Behind a pooler in transaction mode (pgbouncer) two messages on one connection may reach two servers. `connect`
 //!   finds out at the start whether the server itself answers. If a pooler answers, every statement runs in a
 //!   transaction, is prepared without a name and sets its own time limits.
 
