@@ -18,6 +18,8 @@ pub mod record;
 pub mod revocation;
 pub mod scope;
 pub mod session;
+#[cfg(feature = "server")]
+pub mod source;
 pub mod text;
 #[cfg(feature = "server")]
 pub mod user;
@@ -36,5 +38,7 @@ pub use key::{Algorithm, KeyState};
 pub use revocation::{Level, Revocation, Target};
 pub use scope::CallerScope;
 pub use session::{Rotation, SessionContext};
+#[cfg(feature = "server")]
+pub use source::Source;
 #[cfg(feature = "server")]
 pub use user::{User, Username};
