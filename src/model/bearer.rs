@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+/// The scheme, in lower case. Schemes have no case.
+const SCHEME: &[u8] = b"bearer";
+
 /// What the `authorization` headers of a request hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Authorization<'a> {
@@ -12,7 +15,8 @@ pub enum Authorization<'a> {
     OtherScheme,
     /// One well-formed bearer token. It is not verified.
     Bearer(&'a str),
-    /// The scheme is `Bearer`, but what follows is not one token of `token68` characters.
+    /// Not one well-formed bearer token, but a lenient reader could find one: another separator than a space, other
+    /// characters than those of `token68`, or a bearer token in a list of credentials.
     Malformed,
     /// There are several such headers. Which of them counts is ambiguous: a proxy may have read another one.
     Repeated,
@@ -23,17 +27,25 @@ impl<'a> Authorization<'a> {
     ///
     /// `credentials = auth-scheme 1*SP token68` (RFC 9110 §11.4): the scheme in any case, one or more spaces, then the
     /// token. Spaces at the end do not belong to the value (RFC 9110 §5.5).
+    ///
+    /// A value that is not well-formed and names the scheme `Bearer` is [`Self::Malformed`], not [`Self::OtherScheme`]. A
+    /// gateway forwards other schemes unverified, and services that split the value at any white space, or search it for
+    /// `Bearer`, would take the token in it for verified.
     #[must_use]
     pub fn parse(value: &'a [u8]) -> Self {
         let scheme_len = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
         let (scheme, token) = value.split_at(scheme_len);
-        if !scheme.eq_ignore_ascii_case(b"bearer") {
-            return Self::OtherScheme;
+        if scheme.eq_ignore_ascii_case(SCHEME) {
+            let token = trim_spaces(token);
+            return match std::str::from_utf8(token) {
+                Ok(text) if is_token68(token) => Self::Bearer(text),
+                _ => Self::Malformed,
+            };
         }
-        let token = trim_spaces(token);
-        match std::str::from_utf8(token) {
-            Ok(text) if is_token68(token) => Self::Bearer(text),
-            _ => Self::Malformed,
+        if value.split(|byte| *byte == b',').any(names_bearer) {
+            Self::Malformed
+        } else {
+            Self::OtherScheme
         }
     }
 
@@ -60,6 +72,19 @@ impl fmt::Debug for Authorization<'_> {
             Self::Repeated => "Repeated",
         })
     }
+}
+
+/// Whether an element of a list of credentials begins with the scheme `Bearer`, or with a word that begins so. Before it,
+/// white space, quotation marks and other characters that no scheme begins with are skipped, because lenient readers skip
+/// them too.
+fn names_bearer(element: &[u8]) -> bool {
+    let start = element
+        .iter()
+        .position(u8::is_ascii_alphanumeric)
+        .unwrap_or(element.len());
+    element[start..]
+        .get(..SCHEME.len())
+        .is_some_and(|word| word.eq_ignore_ascii_case(SCHEME))
 }
 
 fn trim_spaces(mut bytes: &[u8]) -> &[u8] {
@@ -106,9 +131,19 @@ mod tests {
             (&["Basic abc"], OtherScheme),
             (&["abc"], OtherScheme),
             (&[""], OtherScheme),
-            (&[" Bearer abc"], OtherScheme),
-            (&["Bearer\tabc"], OtherScheme),
-            (&["Bearerabc"], OtherScheme),
+            (&["Basic Bearer"], OtherScheme),
+            (&["Digest realm=\"bearer of news\", a=b"], OtherScheme),
+            (&[" Bearer abc"], Malformed),
+            (&["\tBearer abc"], Malformed),
+            (&["\u{a0}bearer abc"], Malformed),
+            (&["Bearer\tabc"], Malformed),
+            (&["Bearer\u{b}abc"], Malformed),
+            (&["Bearer:abc"], Malformed),
+            (&["Bearer=abc"], Malformed),
+            (&["\"Bearer\" abc"], Malformed),
+            (&["Bearerabc"], Malformed),
+            (&["Basic abc,Bearer def"], Malformed),
+            (&["Basic abc,\t beaRER:def"], Malformed),
             (&["Bearer"], Malformed),
             (&["Bearer "], Malformed),
             (&["Bearer   "], Malformed),
