@@ -48,7 +48,7 @@ impl RefreshTokenCodec {
     }
 
     /// Reads a refresh token of ours; none if it is not ours. For a token that names a key just past the newest known one
-    /// the keys are loaded once: another replica may have made the key.
+    /// the keys are loaded, unless they were loaded so recently that they would contain it.
     pub(super) async fn decode(&self, text: &str) -> Result<Option<RefreshToken>> {
         let ring = self.keys.current();
         if let Some(token) = RefreshToken::decode(text, |id| ring.refresh_key(id)) {
@@ -60,7 +60,7 @@ impl RefreshTokenCodec {
         let Some(id) = claimed.filter(|id| ring.refresh_key(*id).is_none()) else {
             return Ok(None);
         };
-        if !self.keys.look_up_refresh_key(id).await? {
+        if !self.keys.look_up_presented_refresh_key(id).await? {
             return Ok(None);
         }
         let ring = self.keys.current();

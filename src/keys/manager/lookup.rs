@@ -3,7 +3,9 @@
 //! One load answers all callers that asked before it began (single flight), and at most one load begins in each
 //! [`MIN_LOAD_INTERVAL`]. A load that began before a caller asked never tells that caller that its key is unknown: otherwise
 //! one random id a second could hide a new key. Two kinds of callers need not wait: those with an id that was not found a
-//! short while ago, and those with a token issued well before the last load, which would have found its key.
+//! short while ago, and those with a token issued well before the last load, which would have found its key. A refresh key is
+//! published for `keys.prepublish` before it tags tokens, so a presented refresh token needs no load while the last one is
+//! younger than that.
 
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ const NOT_FOUND_TTL: Duration = Duration::from_secs(30);
 /// How many such ids are cached. Random ids of an attacker displace one another.
 const NOT_FOUND_CAPACITY: usize = 1024;
 
-/// The largest number of callers that wait for a load.
+/// The largest number of callers that wait for a load: those with access tokens, and as many with refresh tokens.
 const MAX_WAITING: usize = 256;
 
 /// How far the clock of the issuing replica may be behind ours, plus the second by which `iat` may be rounded down.
@@ -36,6 +38,8 @@ pub(super) struct KeyLookup {
     load_lock: AsyncMutex<()>,
     last_load: Mutex<Option<Load>>,
     waiting: Semaphore,
+    /// Apart from `waiting`: the ids of refresh keys are small numbers, so names of keys to come are easy to make up.
+    waiting_for_refresh_key: Semaphore,
     /// Ids that the store did not have, with the time of the lookup.
     not_found: Cache<KeyId, Duration>,
 }
@@ -54,6 +58,7 @@ impl KeyLookup {
             load_lock: AsyncMutex::new(()),
             last_load: Mutex::new(None),
             waiting: Semaphore::new(MAX_WAITING),
+            waiting_for_refresh_key: Semaphore::new(MAX_WAITING),
             not_found: Cache::new(NOT_FOUND_CAPACITY),
         }
     }
@@ -92,7 +97,7 @@ impl Keys {
         if knows() || loaded_later || self.lookup.was_not_found(&claimed.key, self.vault.clock.monotonic()) {
             return Ok(knows());
         }
-        self.load_since(asked).await?;
+        self.load_since(asked, &self.lookup.waiting).await?;
         if !knows() {
             let now = self.vault.clock.monotonic();
             self.lookup.not_found.insert(claimed.key.clone(), now);
@@ -107,16 +112,32 @@ impl Keys {
     pub async fn look_up_refresh_key(&self, id: u32) -> Result<bool> {
         let asked = self.vault.clock.monotonic();
         if self.current().refresh_key(id).is_none() {
-            self.load_since(asked).await?;
+            self.load_since(asked, &self.lookup.waiting_for_refresh_key).await?;
         }
         Ok(self.current().refresh_key(id).is_some())
     }
 
+    /// Like [`Keys::look_up_refresh_key`], for a number that a presented token names, which may be made up. Nothing is loaded
+    /// if the last load would have found the key: it tags tokens only after it has been published for `keys.prepublish`. The
+    /// ring is loaded every few seconds, so made-up numbers cost no load and no wait, and hide no new key.
+    ///
+    /// # Errors
+    /// As [`Keys::look_up_kid`].
+    pub async fn look_up_presented_refresh_key(&self, id: u32) -> Result<bool> {
+        let ring = self.current();
+        let age = self.vault.clock.read().since(*self.last_loaded_at.lock());
+        // Without any usable key, the next one tags at once.
+        let is_published_first = ring.newest_refresh().is_some();
+        if is_published_first && age.saturating_add(MAX_SKEW) < self.config.prepublish {
+            return Ok(ring.refresh_key(id).is_some());
+        }
+        self.look_up_refresh_key(id).await
+    }
+
     /// Waits for a load that began at `asked` or later; runs it if there is none.
-    async fn load_since(&self, asked: Duration) -> Result<()> {
+    async fn load_since(&self, asked: Duration, waiting: &Semaphore) -> Result<()> {
         let lookup = &self.lookup;
-        let _permit = lookup
-            .waiting
+        let _permit = waiting
             .try_acquire()
             .map_err(|_| Error::store_unavailable("too many callers wait for a lookup of unknown keys"))?;
         let _load_lock = lookup.load_lock.lock().await;

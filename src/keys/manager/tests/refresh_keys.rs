@@ -44,3 +44,35 @@ async fn a_refresh_key_that_is_not_known_is_asked_for_once_in_an_interval() {
     assert!(other.look_up_refresh_key(2).await.unwrap());
     assert!(!other.look_up_refresh_key(3).await.unwrap());
 }
+
+#[tokio::test]
+async fn a_made_up_refresh_key_costs_no_load_and_hides_no_new_key() {
+    let deployment = Deployment::new();
+    let (one, other) = (deployment.replica().await, deployment.replica().await);
+    deployment.clock.advance(Duration::from_secs(3));
+    let loaded = *other.last_loaded_at.lock();
+    for made_up in 2..=8 {
+        assert!(!other.look_up_presented_refresh_key(made_up).await.unwrap());
+    }
+    assert_eq!(*other.last_loaded_at.lock(), loaded, "no load");
+
+    // `one` rotates and, once the key is published for long enough, tags with it. A replica that has not loaded since then,
+    // because it was frozen, loads now.
+    deployment.run_for(MINUTE * 70, &[&one]).await;
+    assert_eq!(newest(&one), 2);
+    assert!(other.look_up_presented_refresh_key(2).await.unwrap());
+    assert!(!other.look_up_presented_refresh_key(3).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_published_refresh_key_is_loaded_before_it_tags() {
+    let deployment = Deployment::new();
+    let (one, other) = (deployment.replica().await, deployment.replica().await);
+    // However often unknown keys are asked for, the key is known wherever a token with its tag may be presented.
+    for _ in 0..80 {
+        deployment.run_for(MINUTE, &[&one, &other]).await;
+        assert!(other.look_up_presented_refresh_key(newest(&one)).await.unwrap());
+        assert!(!other.look_up_presented_refresh_key(9).await.unwrap());
+    }
+    assert_eq!(newest(&one), 2);
+}
