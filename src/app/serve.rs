@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -218,8 +217,8 @@ fn forward_auth(config: &Config, app: &App) -> Option<ForwardAuth> {
         secret: gateway.forward_auth_secret.clone(),
         renews: gateway.forward_auth_secret.is_some()
             || anonymous.iter().any(|scope| scope == CallerScope::Refresh.as_str()),
+        trusted_hops: gateway.trusted_hops,
         deadline: config.server.default_deadline,
-        renewals: AtomicUsize::new(0),
     })
 }
 

@@ -37,6 +37,8 @@ pub struct Gateway {
     /// The secret that the proxy must send.
     #[serde(default, with = "secret")]
     pub forward_auth_secret: Option<SecretText>,
+    /// How many proxies add an address to `X-Forwarded-For` before `/authorize` is asked.
+    pub trusted_hops: usize,
     /// Whether the token is removed from the forwarded request.
     pub strip_token: bool,
 }
@@ -83,6 +85,7 @@ impl Gateway {
         for scope in &self.scopes {
             check::name("gateway.scopes", scope)?;
         }
+        check::number("gateway.trusted_hops", self.trusted_hops, 1..=16)?;
         if self.cookies && !self.ext_authz && !self.forward_auth {
             let problem = "needs gateway.ext_authz or gateway.forward_auth: nothing else reads cookies";
             return Err(ConfigError::at("gateway.cookies", problem));
@@ -128,6 +131,8 @@ mod tests {
             ("gateway.client_id", "no such id"),
             ("gateway.audience", "two words"),
             ("gateway.forward_auth_secret", "short"),
+            ("gateway.trusted_hops", "0"),
+            ("gateway.trusted_hops", "17"),
         ] {
             assert!(!problem(&[(key, value)]).is_empty(), "{key}={value}");
         }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::model::{Caller, Result};
+use crate::model::{Caller, Result, UserId};
+use crate::secret::SecretText;
 use crate::token::{RefreshRequest, Refreshed, Refresher, ServiceValidator, ValidateRequest};
 use crate::validator::Validation;
 
@@ -33,23 +34,42 @@ impl ValidateToken for ServiceValidator {
 
 /// Renews sessions for the gateway.
 pub trait RenewSession: Send + Sync {
+    /// The user of a refresh token, after its tag was checked; like [`Refresher::verify`].
+    fn verify(&self, refresh_token: &SecretText) -> impl Future<Output = Result<UserId>> + Send;
+
     /// Like [`Refresher::refresh`].
     fn renew(&self, request: RefreshRequest) -> impl Future<Output = Result<Refreshed>> + Send;
 }
 
-/// Renews sessions at this service, and holds the permit `P` meanwhile.
-#[derive(Debug)]
-pub struct Renewal<P> {
+/// Renews sessions at this service. `A` gives the permit to work, which is held while a session is refreshed.
+pub struct Renewal<A> {
     /// Refreshes the session.
     pub refresher: Arc<Refresher>,
     /// The caller on whose behalf it is refreshed.
     pub caller: Caller,
-    /// The permit to work.
-    pub permit: P,
+    /// Takes the permit. An error, such as `OVERLOADED`, becomes the result of the renewal.
+    pub admit: A,
 }
 
-impl<P: Send + Sync> RenewSession for Renewal<P> {
+impl<A> std::fmt::Debug for Renewal<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Renewal")
+            .field("caller", &self.caller)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<A, P> RenewSession for Renewal<A>
+where
+    A: Fn() -> Result<P> + Send + Sync,
+    P: Send,
+{
+    async fn verify(&self, refresh_token: &SecretText) -> Result<UserId> {
+        Ok(self.refresher.verify(refresh_token).await?.user)
+    }
+
     async fn renew(&self, request: RefreshRequest) -> Result<Refreshed> {
+        let _permit = (self.admit)()?;
         self.refresher.refresh(&self.caller, request).await
     }
 }

@@ -7,12 +7,14 @@ use std::time::Duration;
 use super::backend::{RenewSession, ValidateToken};
 use super::cookie::{CookieNames, Cookies, DuplicateCookie, SetCookie};
 use super::decision::{Admitted, Decision, Refusal, RefusalReason};
+use super::renewals::RenewalLimit;
 use super::request::{ProxiedRequest, Route};
 use crate::clock::{Clock, UnixMillis};
 use crate::keys::verified::VerifiedToken;
 use crate::model::bearer::Authorization;
 use crate::model::{ClientId, ErrorKind, InactiveReason, Result, SessionContext};
 use crate::secret::SecretText;
+use crate::token::refresh_token::RefreshToken;
 use crate::token::{IssuedTokens, RefreshRequest};
 
 /// The configuration of a [`Gateway`].
@@ -36,11 +38,12 @@ pub struct Gateway<V> {
     validator: Arc<V>,
     clock: Arc<dyn Clock>,
     config: GatewayConfig,
+    renewals: RenewalLimit,
 }
 
 /// Gives the means to renew cookies; `None` if the caller may not have them renewed. It is called only when there are
-/// cookies to renew. An error, such as `OVERLOADED`, becomes the result of the check.
-pub type Renewer<'a, R> = &'a (dyn Fn() -> Result<Option<R>> + Sync);
+/// cookies to renew.
+pub type Renewer<'a, R> = &'a (dyn Fn() -> Option<R> + Sync);
 
 /// What a route demands of a token, with the defaults of the configuration.
 struct Requirements<'a> {
@@ -82,6 +85,7 @@ impl<V: ValidateToken> Gateway<V> {
             validator,
             clock,
             config,
+            renewals: RenewalLimit::default(),
         }
     }
 
@@ -136,6 +140,25 @@ impl<V: ValidateToken> Gateway<V> {
     pub fn wants(&self, route: Route<'_>) -> (String, String) {
         let requirements = self.requirements(route);
         (requirements.audience.to_owned(), requirements.scopes.join(" "))
+    }
+
+    /// Whether the session of the request's refresh cookie may be renewed here, as far as its client is concerned. A request
+    /// without such a cookie has no session of another client.
+    #[must_use]
+    pub fn may_renew(&self, request: &ProxiedRequest<'_>) -> bool {
+        let names = self.config.cookies.as_ref();
+        let cookies = names.and_then(|names| names.read(request.cookie()).ok());
+        let refresh = cookies.and_then(|cookies| cookies.refresh());
+        refresh.is_none_or(|refresh| self.is_of_accepted_client(refresh))
+    }
+
+    /// Whether a refresh token is of a client whose tokens are accepted. The token names its client, and its tag, which is
+    /// checked before anything is renewed, covers that name. So a token of another client is refused before its session
+    /// changes, and the agent, which has no keys for the tag, can refuse it too. Text that is no token belongs to no other
+    /// client.
+    fn is_of_accepted_client(&self, refresh_token: &str) -> bool {
+        let Some(client) = &self.config.client else { return true };
+        RefreshToken::unverified(refresh_token).is_none_or(|token| token.client == *client)
     }
 
     /// The configuration.
@@ -222,33 +245,24 @@ impl<V: ValidateToken> Gateway<V> {
         let Some(refresh) = refresh else {
             return Ok(CheckOutcome::of(Err(refusal)).with_cookies(self.cleared_cookies()));
         };
+        if !self.is_of_accepted_client(refresh) {
+            // The cookies stay: the session goes on at its own client.
+            let refusal = RefusalReason::BadToken("the session is not for this service");
+            return Ok(CheckOutcome::of(Err(refusal)));
+        }
         if requirements.streaming {
             return Ok(CheckOutcome::of(Err(refusal)));
         }
-        let Some(renewal) = renewer()? else {
+        let Some(renewal) = renewer() else {
             return Ok(CheckOutcome::of(Err(refusal)));
         };
-        let refresh_request = RefreshRequest {
-            refresh_token: SecretText::new(refresh),
-            audience: Vec::new(),
-            scope: Vec::new(),
-            attempt_id: String::new(),
-            context: SessionContext {
-                user_agent: request.user_agent().to_owned(),
-                ip_address: request.address().to_owned(),
-                device_name: String::new(),
-            },
-            by_cookie: true,
-        };
-        match renewal.renew(refresh_request).await {
-            Ok(refreshed) => {
+        match self.renew(&renewal, refresh, request).await {
+            Ok(issued) => {
                 // The browser gets the new cookies even if this request is refused, because the old ones no longer
                 // work.
-                let validated = self
-                    .validate(refreshed.issued.access.token.expose(), requirements)
-                    .await?;
+                let validated = self.validate(issued.access.token.expose(), requirements).await?;
                 let token = validated.map_err(|reason| explain(reason, requirements));
-                Ok(CheckOutcome::of(token).with_cookies(self.renewed_cookies(&refreshed.issued)))
+                Ok(CheckOutcome::of(token).with_cookies(self.renewed_cookies(&issued)))
             }
             Err(error) => match session_over(error.kind) {
                 Some(description) => Ok(
@@ -257,6 +271,33 @@ impl<V: ValidateToken> Gateway<V> {
                 None => Err(error),
             },
         }
+    }
+
+    /// Renews the session of a refresh cookie. A forged token takes no place of those for renewals in progress.
+    async fn renew(
+        &self,
+        renewal: &impl RenewSession,
+        refresh_token: &str,
+        request: &ProxiedRequest<'_>,
+    ) -> Result<IssuedTokens> {
+        let refresh_token = SecretText::new(refresh_token);
+        let user = renewal.verify(&refresh_token).await?;
+        let _place = self.renewals.enter(user).await?;
+        let refresh_request = RefreshRequest {
+            refresh_token,
+            audience: Vec::new(),
+            scope: Vec::new(),
+            // A browser keeps none. The requests of one page present the same token at once and get the same successor.
+            attempt_id: String::new(),
+            context: SessionContext {
+                user_agent: request.user_agent().to_owned(),
+                ip_address: request
+                    .address()
+                    .map_or_else(String::new, |address| address.to_string()),
+                device_name: String::new(),
+            },
+        };
+        Ok(renewal.renew(refresh_request).await?.issued)
     }
 
     async fn validate(

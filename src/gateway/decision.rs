@@ -9,7 +9,7 @@ use super::cookie::SetCookie;
 use crate::keys::verified::VerifiedToken;
 
 /// The identity headers, which tell the service behind the proxy about the caller. A client cannot set them: the proxy
-/// overwrites or removes each.
+/// overwrites or removes each. Other headers of the form `x-auth-…` do not reach the service at all.
 pub const IDENTITY: [&str; 5] = [
     "x-auth-subject",
     "x-auth-session",
@@ -36,7 +36,7 @@ pub struct Admitted {
     pub cookie: Option<String>,
     /// Whether `authorization` is removed.
     pub strip_authorization: bool,
-    /// Headers to remove because some servers cannot tell them from [`IDENTITY`].
+    /// Headers to remove because a service could take them for those of [`IDENTITY`].
     pub lookalikes: Vec<String>,
     /// Cookies to set in the browser.
     pub set_cookies: Vec<SetCookie>,

@@ -13,6 +13,8 @@ mod check;
 #[cfg(feature = "server")]
 mod decision;
 #[cfg(feature = "server")]
+mod renewals;
+#[cfg(feature = "server")]
 mod request;
 
 #[cfg(feature = "server")]
@@ -22,4 +24,4 @@ pub use check::{Gateway, GatewayConfig, Renewer};
 #[cfg(feature = "server")]
 pub use decision::{Admitted, Decision, IDENTITY, Refusal};
 #[cfg(feature = "server")]
-pub use request::{ProxiedRequest, Route};
+pub use request::{ProxiedRequest, Route, parse_address};

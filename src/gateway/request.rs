@@ -1,6 +1,7 @@
 //! The request that a proxy asks about, and what its route demands.
 
 use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 
 use super::decision::IDENTITY;
 use super::origin::RequestOrigin;
@@ -17,20 +18,20 @@ pub struct ProxiedRequest<'a> {
     fetch_site: Option<Cow<'a, str>>,
     origin: Option<Cow<'a, str>>,
     upgrade: bool,
-    /// Headers that some servers cannot tell from the identity headers that we set.
+    /// Headers that a service could take for identity headers, and that the proxy does not overwrite.
     lookalikes: Vec<&'a str>,
     user_agent: Cow<'a, str>,
-    address: &'a str,
+    address: Option<IpAddr>,
 }
 
 impl<'a> ProxiedRequest<'a> {
     /// Reads a request. Header names may be in any case; each value is one item, in the order of the request. An empty
-    /// `method` or `host` means that the proxy did not send it.
+    /// `method` or `host` means that the proxy did not send it. `address` is that of the client; see [`parse_address`].
     #[must_use]
     pub fn new(
         method: &'a str,
         host: &'a str,
-        address: &'a str,
+        address: Option<IpAddr>,
         headers: impl IntoIterator<Item = (&'a str, Cow<'a, str>)>,
     ) -> Self {
         let non_empty = |text: &'a str| (!text.is_empty()).then_some(text);
@@ -69,7 +70,7 @@ impl<'a> ProxiedRequest<'a> {
             self.upgrade = true;
         } else if is("user-agent") {
             self.user_agent = value;
-        } else if !IDENTITY.contains(&name) && IDENTITY.iter().any(|ours| is_lookalike(name, ours)) {
+        } else if is_lookalike(name) {
             self.lookalikes.push(name);
         }
     }
@@ -100,8 +101,10 @@ impl<'a> ProxiedRequest<'a> {
         }
     }
 
-    /// Names of headers that some servers cannot tell from the identity headers that we set.
-    pub(super) fn lookalikes(&self) -> &[&'a str] {
+    /// Names of headers that a service could take for identity headers, and that the proxy does not overwrite. Such a header
+    /// must not reach the service.
+    #[must_use]
+    pub fn lookalikes(&self) -> &[&'a str] {
         &self.lookalikes
     }
 
@@ -111,7 +114,8 @@ impl<'a> ProxiedRequest<'a> {
     }
 
     /// The address of the client, as the proxy sees it.
-    pub(super) fn address(&self) -> &str {
+    #[must_use]
+    pub const fn address(&self) -> Option<IpAddr> {
         self.address
     }
 }
@@ -154,11 +158,29 @@ fn join<'a>(joined: &mut Option<Cow<'a, str>>, value: Cow<'a, str>) {
     });
 }
 
-/// Whether a server that maps headers to environment variables, as CGI does, confuses `name` with `ours`: it cannot
-/// tell `_` from `-`.
-fn is_lookalike(name: &str, ours: &str) -> bool {
-    let normalized = |b: u8| if b == b'_' { b'-' } else { b.to_ascii_lowercase() };
-    name.len() == ours.len() && name.bytes().map(normalized).eq(ours.bytes())
+/// Whether a service could take `name` for an identity header that the proxy does not overwrite: every name of the form
+/// `x-auth-…`, except those of [`IDENTITY`] themselves. Servers that map headers to environment variables, as CGI does,
+/// cannot tell `_` from `-`, and some of them map other signs to `_` too. So every sign counts as `-`.
+fn is_lookalike(name: &str) -> bool {
+    const PREFIX: &[u8] = b"x-auth-";
+    let same = |byte: u8, ours: u8| {
+        if byte.is_ascii_alphanumeric() {
+            byte.eq_ignore_ascii_case(&ours)
+        } else {
+            ours == b'-'
+        }
+    };
+    let starts_so = name.len() >= PREFIX.len() && name.bytes().zip(PREFIX).all(|(byte, ours)| same(byte, *ours));
+    starts_so && !IDENTITY.iter().any(|ours| name.eq_ignore_ascii_case(ours))
+}
+
+/// Reads the address of a client: an IP address, with or without a port. An IPv4 address that is mapped into IPv6 is
+/// returned as the IPv4 address.
+#[must_use]
+pub fn parse_address(text: &str) -> Option<IpAddr> {
+    let with_port = |text: &str| text.parse().ok().map(|address: SocketAddr| address.ip());
+    let address = text.parse().ok().or_else(|| with_port(text))?;
+    Some(address.to_canonical())
 }
 
 #[cfg(test)]
@@ -169,7 +191,7 @@ mod tests {
 
     fn with(method: &'static str, headers: &'static Headers) -> ProxiedRequest<'static> {
         let headers = headers.iter().map(|(name, value)| (*name, Cow::Borrowed(*value)));
-        ProxiedRequest::new(method, "", "192.0.2.1", headers)
+        ProxiedRequest::new(method, "", parse_address("192.0.2.1"), headers)
     }
 
     fn bearer(values: &'static Headers) -> String {
@@ -208,12 +230,37 @@ mod tests {
             ("x_auth_subject", "root"),
             ("x-auth-subject", "root"),
             ("X-Auth_Roles", "admin"),
-            ("x-auth-subject2", "fine"),
+            ("X-AUTH-ROLES", "overwritten"),
+            ("x-auth-user", "root"),
+            ("X.Auth.Scopes", "admin"),
+            ("x-authorization", "fine"),
+            ("x-auth", "fine"),
         ];
         let request = with("POST", headers);
         assert_eq!(request.cookie(), "a=b; c=d");
         assert!(!request.origin().is_trusted() && request.origin().upgrade);
-        assert_eq!(request.lookalikes(), ["x_auth_subject", "X-Auth_Roles"]);
-        assert_eq!((request.host, request.address()), (None, "192.0.2.1"));
+        assert_eq!(
+            request.lookalikes(),
+            ["x_auth_subject", "X-Auth_Roles", "x-auth-user", "X.Auth.Scopes"]
+        );
+        assert_eq!((request.host, request.address()), (None, "192.0.2.1".parse().ok()));
+    }
+
+    #[test]
+    fn addresses_have_one_form() {
+        for (text, address) in [
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("192.0.2.1:4711", Some("192.0.2.1")),
+            ("::ffff:192.0.2.1", Some("192.0.2.1")),
+            ("2001:DB8:0::1", Some("2001:db8::1")),
+            ("[2001:db8::1]:4711", Some("2001:db8::1")),
+            ("", None),
+            ("unknown", None),
+            ("192.0.2.1, 192.0.2.2", None),
+            ("<script>", None),
+        ] {
+            let parsed = parse_address(text).map(|address| address.to_string());
+            assert_eq!(parsed.as_deref(), address, "{text}");
+        }
     }
 }

@@ -4,11 +4,11 @@
 //! The proxy sends the headers of the request, its method in `X-Forwarded-Method`, its host in `X-Forwarded-Host`, and
 //! what the route demands in the query: `?audience=api&scopes=read+write&streaming=true`. The response is 200 with
 //! headers for the service behind the proxy (`X-Auth-…`, `Cookie`) and for the browser (`Set-Cookie`), a refusal, or
-//! 503.
+//! 503. Refusals are 401 and 403 wherever possible: nginx turns every other status into 500.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use serde_json::json;
 
 use crate::gateway::cookie::SetCookie;
-use crate::gateway::{Admitted, Decision, Gateway, IDENTITY, ProxiedRequest, Refusal, Renewal, Route};
+use crate::gateway::{Admitted, Decision, Gateway, IDENTITY, ProxiedRequest, Refusal, Renewal, Route, parse_address};
 use crate::model::audit::Origin;
 use crate::model::{Caller, ErrorKind, Identity, Result};
 use crate::secret::{SecretText, same};
@@ -39,9 +39,6 @@ const EACH_COOKIE: [HeaderName; 2] = [
     HeaderName::from_static("x-set-refresh-cookie"),
 ];
 
-/// Limit on renewals in progress. More would not finish before the proxies time out.
-const MAX_RENEWALS: usize = 256;
-
 /// The state of `/authorize`.
 #[derive(Debug)]
 pub struct ForwardAuth {
@@ -53,10 +50,10 @@ pub struct ForwardAuth {
     pub secret: Option<SecretText>,
     /// Whether cookies are renewed.
     pub renews: bool,
+    /// How many proxies add an address to `X-Forwarded-For`, the one that asks included.
+    pub trusted_hops: usize,
     /// Time limit of a request.
     pub deadline: Duration,
-    /// Number of renewals in progress.
-    pub renewals: AtomicUsize,
 }
 
 pub(super) async fn authorize(State(auth): State<Arc<ForwardAuth>>, uri: Uri, headers: HeaderMap) -> Response {
@@ -84,17 +81,18 @@ impl ForwardAuth {
     }
 
     async fn answer(&self, route: &RouteQuery<'_>, headers: &HeaderMap) -> Response {
-        let text = |name: HeaderName| {
-            headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default()
-        };
-        let address = text(FORWARDED_FOR).split(',').next().unwrap_or_default().trim();
+        let address = client_address(headers, self.trusted_hops);
         let all_headers = headers
             .iter()
             .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));
-        let request = ProxiedRequest::new(text(METHOD), text(HOST), address, all_headers);
+        let (method, host) = (single(headers, &METHOD), single(headers, &HOST));
+        let request = ProxiedRequest::new(method, host, address, all_headers);
+        if !request.lookalikes().is_empty() {
+            // Here, no answer makes every proxy remove a header of any name.
+            let description =
+                "headers of the form x-auth-... are set by the proxy alone; this request must not have them";
+            return refuse(StatusCode::FORBIDDEN, "reserved_header", description);
+        }
         let route = Route {
             audience: &route.audience,
             scopes: &route.scopes,
@@ -121,39 +119,43 @@ impl ForwardAuth {
         }
     }
 
-    fn renewer(&self, address: &str) -> Result<Option<Renewal<RenewalPermit<'_>>>> {
-        if !self.renews {
-            return Ok(None);
-        }
-        // Made before the count goes up: a refused renewal gives its place back, too.
-        let permit = RenewalPermit(&self.renewals);
-        if self.renewals.fetch_add(1, Ordering::Relaxed) >= MAX_RENEWALS {
-            return Err(ErrorKind::Overloaded.into());
-        }
-        let caller = Caller {
+    /// The means to renew cookies. The gateway limits renewals in progress, so no further permit is needed.
+    fn renewer(&self, address: Option<IpAddr>) -> Option<Renewal<impl Fn() -> Result<()> + use<>>> {
+        let caller = || Caller {
             identity: Identity::Anonymous,
             scopes: Vec::new(),
             origin: Origin {
                 actor: "forward-auth".to_owned(),
-                ip_address: address.to_owned(),
+                ip_address: address.map_or_else(String::new, |address| address.to_string()),
                 ..Origin::default()
             },
         };
-        Ok(Some(Renewal {
+        self.renews.then(|| Renewal {
             refresher: Arc::clone(&self.refresher),
-            caller,
-            permit,
-        }))
+            caller: caller(),
+            admit: || Ok(()),
+        })
     }
 }
 
-/// The right to one renewal; given back when dropped.
-struct RenewalPermit<'a>(&'a AtomicUsize);
-
-impl Drop for RenewalPermit<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+/// The value of a header that has one; empty if it is absent, or repeated: nothing says which value the proxy set.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().unwrap_or_default(),
+        _ => "",
     }
+}
+
+/// The address of the client, from `X-Forwarded-For`. Each proxy adds an address at the right end, and a client can send
+/// anything to the left of them. So the address is the one that is `trusted_hops` entries from the right, or the first one
+/// if fewer proxies added theirs. `None` if that entry is no address.
+fn client_address(headers: &HeaderMap, trusted_hops: usize) -> Option<IpAddr> {
+    let values = headers.get_all(FORWARDED_FOR).iter();
+    let entries = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
+    let entries: Vec<&str> = entries.map(str::trim).collect();
+    let index = entries.len().saturating_sub(trusted_hops);
+    parse_address(entries.get(index)?)
 }
 
 /// What the route demands, from the query that the proxy's configuration holds.
@@ -267,5 +269,39 @@ mod tests {
         for bad in ["scope=read", "audience=a&audience=b", "streaming=yes", "x", "Scopes=a"] {
             assert!(parse_query(bad).is_err(), "{bad}");
         }
+    }
+
+    fn with(name: &HeaderName, values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn the_clients_address_is_counted_from_the_right() {
+        for (values, hops, expected) in [
+            (&[][..], 1, None),
+            (&["192.0.2.1"], 1, Some("192.0.2.1")),
+            (&["10.0.0.1, 192.0.2.1"], 1, Some("192.0.2.1")),
+            (&["10.0.0.1", "10.0.0.2,192.0.2.1"], 1, Some("192.0.2.1")),
+            (&["10.0.0.1, 192.0.2.1", "198.51.100.7"], 2, Some("192.0.2.1")),
+            (&["192.0.2.1"], 2, Some("192.0.2.1")),
+            (&["10.0.0.1, ::ffff:192.0.2.1"], 1, Some("192.0.2.1")),
+            (&["10.0.0.1, [2001:DB8::1]:443"], 1, Some("2001:db8::1")),
+            (&["10.0.0.1, nonsense"], 1, None),
+            (&["10.0.0.1,"], 1, None),
+        ] {
+            let address = client_address(&with(&FORWARDED_FOR, values), hops);
+            assert_eq!(address, expected.map(|text| text.parse().unwrap()), "{values:?} {hops}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_method_is_no_method() {
+        assert_eq!(single(&with(&METHOD, &["GET"]), &METHOD), "GET");
+        assert_eq!(single(&with(&METHOD, &["GET", "POST"]), &METHOD), "");
+        assert_eq!(single(&with(&METHOD, &[]), &METHOD), "");
     }
 }

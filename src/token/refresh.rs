@@ -1,7 +1,6 @@
 //! Refresh: one round trip to the durable store, one script on the store of sessions, one signature.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tracing::Instrument as _;
 
@@ -17,17 +16,12 @@ use crate::config::Tokens as TokenConfig;
 use crate::keys::manager::Keys;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
 use crate::model::session::{Presented, Rotated};
-use crate::model::{
-    Caller, Client, Error, ErrorKind, Result, ReusePolicy, Rotation, SessionContext, TokenEpochs, User,
-};
+use crate::model::{Caller, Client, Error, ErrorKind, Result, Rotation, SessionContext, TokenEpochs, User};
 use crate::secret::SecretText;
 use crate::store::{RefreshView, SessionStore, UserStore};
 
 /// The longest `attempt_id`, in bytes.
 const MAX_ATTEMPT_ID: usize = 64;
-
-/// How long the previous token of a cookie is accepted again: as long as a page may take to load with all of its parts.
-const COOKIE_GRACE: Duration = Duration::from_mins(5);
 
 /// A presented refresh token.
 #[derive(Debug)]
@@ -42,9 +36,6 @@ pub struct RefreshRequest {
     pub attempt_id: String,
     /// The device, for the list of sessions; empty fields leave what is recorded.
     pub context: SessionContext,
-    /// Whether the token came in a browser's cookie. The requests of one page send it at the same time, some of them late,
-    /// and a browser keeps no `attempt_id`. All get the same successor, for 300 s unless the client has its own grace.
-    pub by_cookie: bool,
 }
 
 /// The answer to a refresh.
@@ -83,6 +74,15 @@ impl std::fmt::Debug for Refresher {
 }
 
 impl Refresher {
+    /// Reads a refresh token and checks its tag. No store is asked about a token that is not ours.
+    ///
+    /// # Errors
+    /// `REFRESH_TOKEN_MALFORMED` if it is not ours. `STORE_UNAVAILABLE` if it names a key that cannot be loaded.
+    pub async fn verify(&self, refresh_token: &SecretText) -> Result<RefreshToken> {
+        let token = self.refresh_tokens.decode(refresh_token.expose()).await?;
+        token.ok_or_else(|| ErrorKind::RefreshTokenMalformed.into())
+    }
+
     /// Exchanges a refresh token for its successor and a new access token, by the table in `ARCHITECTURE.md`.
     pub async fn refresh(self: &Arc<Self>, caller: &Caller, request: RefreshRequest) -> Result<Refreshed> {
         if request.refresh_token.is_empty() {
@@ -93,9 +93,7 @@ impl Refresher {
         }
         let scope = parse_scopes(&request.scope, "scope")?;
         let audience = parse_audiences(&request.audience, "audience")?;
-        // No store is asked about a token that is not ours.
-        let token = self.refresh_tokens.decode(request.refresh_token.expose()).await?;
-        let token = token.ok_or(ErrorKind::RefreshTokenMalformed)?;
+        let token = self.verify(&request.refresh_token).await?;
         self.signer.check_skew()?;
 
         let view = self
@@ -106,12 +104,6 @@ impl Refresher {
         let (user, client, era) = admit(view)?;
 
         let limits = ClientLimits::of(&client, &self.config);
-        let (grace, policy) = if request.by_cookie {
-            (client.refresh_grace.unwrap_or(COOKIE_GRACE), ReusePolicy::Tolerant)
-        } else {
-            (limits.refresh_grace, limits.reuse_policy)
-        };
-
         let token_input = self.token_input(&user, &client, &token, self.clock.now());
         let max_claims_bytes = self.signer.max_claims_bytes(token_input).await?;
         let presented = Presented {
@@ -120,8 +112,8 @@ impl Refresher {
             secret_hash: token.secret_hash(),
             generation: token.generation,
             attempt_id: request.attempt_id,
-            grace,
-            policy,
+            grace: limits.refresh_grace,
+            policy: limits.reuse_policy,
             idle_ttl: limits.idle_ttl,
             refresh_key: self.refresh_tokens.newest_key_id()?,
             era,

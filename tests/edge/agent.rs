@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use countersign::proto::RefreshOutcome;
 use countersign::proto::envoy::service::auth::v3::CheckRequest;
 use countersign::proto::envoy::service::auth::v3::CheckResponse;
 use countersign::proto::envoy::service::auth::v3::authorization_client::AuthorizationClient;
@@ -142,6 +143,20 @@ async fn route_requirements_hold_for_answers_of_the_upstream() {
         drop(demanding);
         site.storage.run(&["client", "delete", "agent"]).succeed();
     }
+    let tokens = site.login("api", &["read"]).await;
+    let page = request("GET", &[("cookie", &cookies("", &tokens.refresh_token))], &[]);
+    let demanding = agent(&site, &rights, &[("COUNTERSIGN_GATEWAY__CLIENT_ID", "another")]).await;
+    let (status, refusal) = denied(check(&demanding, page.clone()).await.unwrap());
+    assert_eq!((status, values(&refusal.headers, "set-cookie").len()), (401, 0));
+    drop(demanding);
+    site.storage.run(&["client", "delete", "agent"]).succeed();
+    let (_, outcome) = site.caller.refresh(&tokens.refresh_token).await.unwrap();
+    assert_eq!(
+        outcome,
+        RefreshOutcome::Rotated,
+        "the upstream was not asked to renew it"
+    );
+
     let stripping = agent(&site, &rights, &[("COUNTERSIGN_GATEWAY__STRIP_TOKEN", "true")]).await;
     let ok = allowed(check(&stripping, page).await.unwrap());
     assert!(ok.headers_to_remove.contains(&"authorization".to_owned()));

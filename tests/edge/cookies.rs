@@ -48,7 +48,7 @@ async fn an_expired_cookie_is_renewed_once_for_all_requests_of_a_page() {
         ("tokens.access_jitter", "0"),
         ("tokens.leeway", "0s"),
         ("tokens.reuse_policy", "strict"),
-        ("tokens.refresh_grace", "0s"),
+        ("tokens.refresh_grace", "5m"),
     ]);
     let tokens = site.login("api", &[]).await;
     let old = cookies(&tokens.access_token, &tokens.refresh_token);
@@ -76,6 +76,47 @@ async fn an_expired_cookie_is_renewed_once_for_all_requests_of_a_page() {
     successors.dedup();
     assert_eq!(successors.len(), 1, "all requests get one successor");
     assert_eq!(generation(&successors[0]), generation(&tokens.refresh_token) + 1);
+}
+
+#[tokio::test]
+async fn renewals_follow_the_policy_of_the_client() {
+    let site = Site::start();
+    let client = |id: &'static str, policy: &[&str]| {
+        let add = ["client", "add", id, "--grant", "password", "--audience", "api"];
+        site.storage.run(&[&add[..], policy].concat()).succeed();
+    };
+    client("once", &["--refresh-grace", "0s"]);
+    client("strict", &["--reuse-policy", "strict", "--refresh-grace", "5m"]);
+    client("tolerant", &["--reuse-policy", "tolerant", "--refresh-grace", "5m"]);
+    // The application refreshed the session itself, with an attempt id; a browser tab still has the previous cookie.
+    for (id, attempt, is_accepted) in [
+        ("once", "", false),
+        ("strict", "", true),
+        ("strict", "attempt", false),
+        ("tolerant", "attempt", true),
+    ] {
+        let tokens = site.caller.login_at(id, "ada").await;
+        let next = site.caller.refresh_as(&tokens.refresh_token, attempt).await.unwrap();
+        let next = next.tokens.unwrap().refresh_token;
+        let cookie = format!("{REFRESH}={}", tokens.refresh_token);
+        let answer = site.check("GET", &[("cookie", &cookie)], &[]).await.unwrap();
+        if is_accepted {
+            let ok = allowed(answer);
+            assert_eq!(
+                set_cookie(&ok.response_headers_to_add, REFRESH),
+                Some(next),
+                "{id} {attempt}"
+            );
+        } else {
+            let (status, refusal) = denied(answer);
+            let cleared = (401, Some(String::new()));
+            assert_eq!(
+                (status, set_cookie(&refusal.headers, REFRESH)),
+                cleared,
+                "{id} {attempt}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use countersign::proto::revoke_request::Target;
 use http::StatusCode;
 
 use crate::application::{Response, send, start};
+use crate::hostile::MALFORMED_BEARERS;
 use crate::proxies::{RunningProxy, envoy};
 use crate::site::{ACCESS, REFRESH, SECRET, Site, cookies};
 
@@ -87,6 +88,9 @@ async fn identity_headers_cannot_be_forged() {
         ("x-auth-scopes", "root"),
         ("x-auth-roles", "root"),
         ("X_Auth_Roles", "root"),
+        ("x-auth_roles", "root"),
+        ("x-auth-user", "root"),
+        ("X.Auth.Roles", "root"),
     ];
     let as_delivered = Edge::start(|text| text).await;
     // Without Envoy's own header mutation, only Countersign's answer protects the application.
@@ -115,6 +119,28 @@ async fn identity_headers_cannot_be_forged() {
         open.status == StatusCode::OK && !open.body.contains("root"),
         "{}",
         open.body
+    );
+}
+
+#[tokio::test]
+async fn a_malformed_bearer_beside_a_good_cookie_is_refused() {
+    let edge = Edge::start(|text| text).await;
+    let tokens = edge.site.login("api", &[]).await;
+    let cookie = cookies(&tokens.access_token, &tokens.refresh_token);
+    for value in MALFORMED_BEARERS {
+        let headers = [("cookie", cookie.as_str()), ("authorization", value)];
+        assert_eq!(
+            edge.send("GET", "/", &headers).await.status,
+            StatusCode::UNAUTHORIZED,
+            "{value:?}"
+        );
+    }
+    let other = [("cookie", cookie.as_str()), ("authorization", "Basic YTpi")];
+    let other = edge.send("GET", "/", &other).await;
+    assert_eq!(
+        other.received_header("authorization"),
+        ["Basic YTpi"],
+        "for the application"
     );
 }
 

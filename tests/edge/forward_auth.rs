@@ -6,11 +6,12 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::application::{Response, send, start};
+use crate::hostile::{LOOKALIKES, MALFORMED_BEARERS};
 use crate::proxies::{RunningProxy, caddy, nginx, traefik};
 use crate::site::{ACCESS, REFRESH, SECRET, Site, cookies};
-use crate::support::eventually;
+use crate::support::{Admin, eventually};
 
-fn side_port(site: &Site) -> SocketAddr {
+pub(crate) fn side_port(site: &Site) -> SocketAddr {
     site.server.http_url().trim_start_matches("http://").parse().unwrap()
 }
 
@@ -166,6 +167,39 @@ async fn assert_proxy(site: &Site, proxy: &RunningProxy) {
         StatusCode::FORBIDDEN
     );
     assert_eq!(send("POST", origin("https://app.example")).await.status, StatusCode::OK);
+
+    for name in LOOKALIKES {
+        let answer = send("GET", vec![("cookie", fresh.clone()), (name, "root".to_owned())]).await;
+        let is_refused = (answer.status, answer.body.contains("reserved_header")) == (StatusCode::FORBIDDEN, true);
+        // The proxy removed the header, or it does not pass on the answer's body.
+        let is_removed = answer.status == StatusCode::OK && !answer.body.contains("root");
+        let is_nginx = answer.status == StatusCode::FORBIDDEN && answer.header("server").starts_with("nginx");
+        assert!(is_refused || is_removed || is_nginx, "{name}: {answer:?}");
+    }
+    for value in MALFORMED_BEARERS {
+        let answer = send(
+            "GET",
+            vec![("cookie", fresh.clone()), ("authorization", value.to_owned())],
+        )
+        .await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{value:?}: {answer:?}");
+    }
+    let basic = vec![("cookie", fresh.clone()), ("authorization", "Basic YTpi".to_owned())];
+    let basic = send("GET", basic).await;
+    assert_eq!(
+        basic.received_header("authorization"),
+        ["Basic YTpi"],
+        "for the application"
+    );
+
+    // Two generations old, so it is a reuse, which is in the audit trail with the address that the proxy saw.
+    let newer = send("GET", vec![("cookie", cookies("", &refresh))]).await;
+    assert!(newer.cookie(REFRESH).is_some());
+    let spoofed = vec![("cookie", stale), ("x-forwarded-for", "10.9.9.9".to_owned())];
+    assert_eq!(send("GET", spoofed).await.status, StatusCode::UNAUTHORIZED);
+    let events = Admin::of(&site.server).events("token.refresh.reused").await;
+    let addresses: Vec<&str> = events.iter().map(|event| event.ip_address.as_str()).collect();
+    assert_eq!(addresses, ["127.0.0.1"]);
 }
 
 /// A configuration file of `deploy/`, with these addresses.

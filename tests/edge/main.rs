@@ -12,6 +12,7 @@ mod check;
 mod cookies;
 mod envoy;
 mod forward_auth;
+mod hostile;
 mod outage;
 mod proxies;
 mod site;

@@ -201,7 +201,6 @@ impl System {
             scope: Vec::new(),
             attempt_id: attempt.to_owned(),
             context: SessionContext::default(),
-            by_cookie: false,
         };
         let refreshed = self.app.refresher.refresh(&self.caller, request).await;
         let refreshed = refreshed.map_err(|error| refusal_reason(&error))?;

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tonic::{Code, Request, Status};
 
 use super::calls::{AgentCalls, pass_on, stale_without_upstream};
-use crate::gateway::{Gateway, IDENTITY, RenewSession};
+use crate::gateway::{Gateway, IDENTITY, ProxiedRequest, RenewSession};
 use crate::grpc::convert::check_request::EncodedCheckRequest;
 use crate::grpc::services::authorization::{AnswerCheck, CheckAnswer};
-use crate::model::{ErrorKind, Result};
+use crate::model::{ErrorKind, Result, UserId};
 use crate::proto::envoy::service::auth::v3::CheckResponse;
 use crate::proto::envoy::service::auth::v3::check_response::HttpResponse;
+use crate::secret::SecretText;
 use crate::token::{RefreshRequest, Refreshed};
 
 /// Check, by the agent's gateway.
@@ -29,16 +30,21 @@ impl AgentChecks {
     /// inner error is the status of the upstream.
     async fn forward(
         &self,
-        request: EncodedCheckRequest,
+        encoded: EncodedCheckRequest,
+        proxied: &ProxiedRequest<'_>,
         requirements: (String, String),
     ) -> Result<Result<CheckAnswer, Status>> {
-        let mut request = request.decode()?;
+        let mut request = encoded.decode()?;
         let upstream = &self.calls.upstream()?.client;
         let (audience, scopes) = requirements;
         if let Some(attributes) = &mut request.attributes {
             let extensions = &mut attributes.context_extensions;
             extensions.insert("audience".to_owned(), audience);
             extensions.insert("scopes".to_owned(), scopes);
+            // The upstream may accept every client. It renews no cookie of a streaming route.
+            if !self.gateway.may_renew(proxied) {
+                extensions.insert("streaming".to_owned(), "true".to_owned());
+            }
         }
         let response = match upstream.check(request).await {
             Ok(response) => response,
@@ -83,6 +89,10 @@ const CLIENT: &str = IDENTITY[2];
 enum NoRenewal {}
 
 impl RenewSession for NoRenewal {
+    async fn verify(&self, _: &SecretText) -> Result<UserId> {
+        match *self {}
+    }
+
     async fn renew(&self, _: RefreshRequest) -> Result<Refreshed> {
         match *self {}
     }
@@ -94,7 +104,7 @@ impl AnswerCheck for AgentChecks {
         let needs_renewal = AtomicBool::new(false);
         let renewer = || {
             needs_renewal.store(true, Ordering::Relaxed);
-            Ok(None::<NoRenewal>)
+            None::<NoRenewal>
         };
         let (proxied, route) = request.read()?;
         let requirements = self.gateway.wants(route);
@@ -102,7 +112,7 @@ impl AnswerCheck for AgentChecks {
         match decision {
             // Only the upstream renews, if the agent itself has `countersign:refresh`.
             Ok(decision) if needs_renewal.load(Ordering::Relaxed) => {
-                match self.forward(request.clone(), requirements).await? {
+                match self.forward(request.clone(), &proxied, requirements).await? {
                     Ok(answer) => Ok(answer),
                     // The upstream does not serve Check, or not to this agent: no cookie is renewed.
                     Err(status) if matches!(status.code(), Code::PermissionDenied | Code::Unimplemented) => {
@@ -113,7 +123,7 @@ impl AnswerCheck for AgentChecks {
             }
             Ok(decision) => Ok(CheckAnswer::Local(Box::new(decision))),
             Err(error) if error.kind == ErrorKind::RevocationsStale => self
-                .forward(request.clone(), requirements)
+                .forward(request.clone(), &proxied, requirements)
                 .await?
                 .map_err(|status| stale_without_upstream(&status)),
             Err(error) => Err(error),

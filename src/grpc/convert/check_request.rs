@@ -12,7 +12,7 @@ use prost::Message as _;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use super::required;
-use crate::gateway::{ProxiedRequest, Route};
+use crate::gateway::{ProxiedRequest, Route, parse_address};
 use crate::model::{Error, Result};
 use crate::proto::envoy::service::auth::v3::CheckRequest;
 
@@ -55,7 +55,8 @@ impl EncodedCheckRequest {
             scopes: fields.scopes,
             streaming,
         };
-        let request = ProxiedRequest::new(fields.method, fields.host, fields.source, fields.headers);
+        let address = parse_address(fields.source);
+        let request = ProxiedRequest::new(fields.method, fields.host, address, fields.headers);
         Ok((request, route))
     }
 

@@ -94,7 +94,6 @@ pub fn refresh(request: proto::RefreshRequest) -> RefreshRequest {
         scope: request.scope,
         attempt_id: request.attempt_id,
         context: context(request.context),
-        by_cookie: false,
     }
 }
 

@@ -85,14 +85,11 @@ impl AnswerCheck for AuthorizationCalls {
         // An answer from memory is never refused for load; a renewal needs the stores, and a permit.
         let renewer = || {
             let caller = call.caller();
-            let renewal = || {
-                Ok(Renewal {
-                    refresher: self.refresher.clone(),
-                    caller: call.caller(),
-                    permit: self.admission.permit()?,
-                })
-            };
-            caller.has(CallerScope::Refresh).then(renewal).transpose()
+            caller.has(CallerScope::Refresh).then(|| Renewal {
+                refresher: self.refresher.clone(),
+                caller,
+                admit: || self.admission.permit(),
+            })
         };
         let (asked, route) = request.get_ref().read()?;
         let verdict = self.gateway.check(&asked, route, &renewer).await?;
