@@ -10,7 +10,7 @@ use crate::secret::{Entropy, SystemEntropy};
 use crate::store::local::LocalThrottles;
 use crate::store::postgres::{PostgresConfig, PostgresStore};
 use crate::store::redis::{ConnectError, Redis, Settings as RedisSettings};
-use crate::store::sqlite::{Database, Mode as FolderMode, SqliteStore};
+use crate::store::sqlite::{Database, Mode as FolderMode};
 use crate::store::{Announcements, DurableStore, SessionStore, ThrottleStore};
 
 /// The purpose for which the stores are opened.
@@ -85,7 +85,7 @@ async fn embedded(
         update_gauges: Arc::new(move || {
             metrics::gauge!("countersign_sqlite_queue_length").set(number(measured.queued()));
         }),
-        durable: Arc::new(SqliteStore::new(database.clone())),
+        durable: Arc::new(database.clone()),
         sessions: Arc::new(database),
         announcements: None,
         throttles: None,

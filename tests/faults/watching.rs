@@ -12,7 +12,7 @@ use countersign::proto::revoke_request::Target;
 use countersign::proto::watch_revocations_response::Message;
 use countersign::revocation::{Feed, Watch, WatchEvent};
 use countersign::secret::SystemEntropy;
-use countersign::store::sqlite::{Database, Mode, SqliteStore};
+use countersign::store::sqlite::{Database, Mode};
 use nix::sys::signal::Signal;
 use tokio::time::timeout;
 use tonic::{Code, Status};
@@ -195,7 +195,7 @@ fn revocation(now: UnixMillis) -> Revocation {
 async fn a_slow_watcher_is_disconnected_and_the_others_are_not() {
     let folder = tempfile::tempdir().unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let store = SqliteStore::new(Database::open(folder.path(), Mode::Serve, clock.clone()).unwrap());
+    let store = Database::open(folder.path(), Mode::Serve, clock.clone()).unwrap();
     let feed = Feed::new(
         clock.clone(),
         RevocationConfig {

@@ -19,7 +19,7 @@ use crate::password::{Peppers, Pool};
 use crate::revocation::{Feed, RevocationPublisher};
 use crate::secret::{Entropy, SecretText, SystemEntropy};
 use crate::store::local::LocalThrottles;
-use crate::store::sqlite::{Database, Mode, SqliteStore};
+use crate::store::sqlite::{Database, Mode};
 use crate::store::throttles::Rate;
 use crate::store::{RevocationStore, UserStore};
 use crate::throttle::{Throttle, ThrottleConfig};
@@ -29,7 +29,7 @@ const BETTER: &str = "an even longer sentence of words";
 
 /// Users, clients and the audit trail on a fresh embedded store.
 struct Fixture {
-    store: SqliteStore,
+    store: Database,
     users: Users,
     clients: Clients,
     trail: AuditTrail,
@@ -47,7 +47,7 @@ impl Fixture {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let database = Database::open(&folder.path().join("data"), Mode::Serve, clock.clone()).unwrap();
-        let store = SqliteStore::new(database.clone());
+        let store = database.clone();
         let feed = Feed::new(
             clock.clone(),
             RevocationConfig {

@@ -9,7 +9,7 @@ use crate::model::{Error, ErrorKind, Result};
 use crate::store::keys::KeyRows;
 use crate::store::postgres::{PostgresConfig, PostgresStore};
 use crate::store::redis::{Examination, Redis, Settings};
-use crate::store::sqlite::{Database, SqliteStore};
+use crate::store::sqlite::Database;
 use crate::store::{KeyStore as _, SchemaState};
 
 const DATABASE: &str = "database";
@@ -35,7 +35,7 @@ pub(super) async fn embedded(config: &Config, found: &mut Findings) -> Option<Ke
     if !fits(schema, found) {
         return None;
     }
-    rows(SqliteStore::new(database).load_keys().await, found)
+    rows(database.load_keys().await, found)
 }
 
 /// The cluster's key rows, if they can be read.

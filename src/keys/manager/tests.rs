@@ -16,7 +16,7 @@ use crate::keys::fixtures::{SetClock, claims, policy};
 use crate::keys::verify::{Claimed, claimed, verify};
 use crate::model::{Claims, ErrorKind, InactiveReason, KeyState};
 use crate::secret::{SecretText, SystemEntropy};
-use crate::store::sqlite::{Database, Mode, SqliteStore};
+use crate::store::sqlite::{Database, Mode};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -42,7 +42,7 @@ impl Deployment {
 
     fn vault(&self, master: &SecretText) -> KeyVault {
         KeyVault {
-            store: Arc::new(SqliteStore::new(self.db.clone())),
+            store: Arc::new(self.db.clone()),
             master: Arc::new(MasterKeyring::parse(master).unwrap()),
             clock: self.clock.clone(),
             entropy: Arc::new(SystemEntropy),
@@ -58,7 +58,7 @@ impl Deployment {
     }
 
     async fn rows(&self) -> KeyRows {
-        SqliteStore::new(self.db.clone()).load_keys().await.unwrap()
+        self.db.load_keys().await.unwrap()
     }
 
     /// Changes rows, as an attacker with access to the database could.

@@ -4,7 +4,7 @@ use crate::config::{OnStale, Revocation as RevocationConfig};
 use crate::model::{SessionId, Target};
 use crate::revocation::Index;
 use crate::secret::SystemEntropy;
-use crate::store::sqlite::{Database, Mode, SqliteStore};
+use crate::store::sqlite::{Database, Mode};
 
 fn revocation(now: UnixMillis, hours: u64) -> Revocation {
     Revocation {
@@ -21,7 +21,7 @@ async fn a_snapshot_in_parts_misses_no_revocation() {
     const ROWS: usize = 6_000;
     let folder = tempfile::tempdir().unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let store = SqliteStore::new(Database::open(folder.path(), Mode::Serve, clock.clone()).unwrap());
+    let store = Database::open(folder.path(), Mode::Serve, clock.clone()).unwrap();
     let feed = Feed::new(
         clock.clone(),
         RevocationConfig {

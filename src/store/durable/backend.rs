@@ -2,10 +2,12 @@
 
 use super::audit;
 use super::columns::{Read, unreadable};
+use super::revocations::FeedReading;
 use super::statement::Statement;
 use super::transaction::Transition;
-use crate::model::{AuditEvent, Result};
+use crate::model::{AuditEvent, Result, Revocation};
 use crate::store::change::storable_event;
+use crate::store::{Changes, Cursor, NewRevocation};
 
 /// The connections that a piece of work uses. SQLite makes no difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +18,7 @@ pub(crate) enum PoolKind {
     Maintenance,
 }
 
-/// A database with users, clients, keys and the audit trail. Each of these stores is implemented for every `Backend`.
+/// A database with users, clients, keys, revocations and the audit trail. Each of these stores is implemented for every `Backend`.
 pub(crate) trait Backend: Send + Sync {
     /// The rows of one statement that only reads.
     fn query<T: Send + 'static>(
@@ -42,6 +44,20 @@ pub(crate) trait Backend: Send + Sync {
         event: Option<&AuditEvent>,
         work: impl Transition<T>,
     ) -> impl Future<Output = Result<(T, bool)>> + Send;
+
+    /// Records a revocation with its event, and returns its row. `None`, and no event, if the user or client does not
+    /// exist, or if the token, session or key was revoked before.
+    fn record(
+        &self,
+        new: &NewRevocation,
+        event: &AuditEvent,
+    ) -> impl Future<Output = Result<Option<Revocation>>> + Send;
+
+    /// The position of the feed now, without rows.
+    fn feed_position(&self) -> impl Future<Output = Result<FeedReading>> + Send;
+
+    /// The revocations after `cursor`.
+    fn feed_since(&self, cursor: &Cursor) -> impl Future<Output = Result<Changes>> + Send;
 
     /// The first row of one statement that only reads, if there is one.
     fn first<T: Send + 'static>(

@@ -190,14 +190,14 @@ async fn update(
     if let Some(life) = changed.row.session_ttl {
         tx.run(note_session_life(life)).await?;
     }
-    let revocation = tx.audit_or_revoke(changed.lost, &Target::Client(id)).await?;
+    let revocation = tx.audit_or_revoke(changed.lost, Target::Client(id)).await?;
     Ok((changed.row, revocation))
 }
 
 async fn delete(tx: &mut Transaction<'_>, id: ClientId, callable: Option<Vec<String>>) -> Result<Revocation> {
     let (client, _) = lock(tx, &id).await?;
     change::may_call(&client, callable.as_deref())?;
-    let revocation = tx.revoke(&Target::Client(id.clone())).await?;
+    let revocation = tx.revoke(Target::Client(id.clone())).await?;
     tx.run(sql!("DELETE FROM clients WHERE id = $1").bind(&id)).await?;
     Ok(revocation)
 }
@@ -221,7 +221,7 @@ async fn rotate_secret(
     );
     tx.run(shorten.bind(&id).bind(ends)).await?;
     add_secret(tx, &id, hash).await?;
-    let revocation = tx.audit_or_revoke(overlap.is_zero(), &Target::Client(id)).await?;
+    let revocation = tx.audit_or_revoke(overlap.is_zero(), Target::Client(id)).await?;
     Ok((ends, revocation))
 }
 

@@ -223,7 +223,7 @@ async fn revoke(
     if let Some(successor) = successor {
         begin_signing(tx, successor, at).await?;
     }
-    let revocation = tx.revoke(&Target::Key(id)).await?;
+    let revocation = tx.revoke(Target::Key(id)).await?;
     key.state = KeyState::Revoked;
     key.revoked = Some(at);
     Ok((key, Some(revocation)))

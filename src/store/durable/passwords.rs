@@ -100,5 +100,5 @@ async fn write(
     .bind(now)
     .bind(change::later(user.updated, now));
     tx.run(set).await?;
-    tx.revoke(&Target::User { id: user.id, keep }).await
+    tx.revoke(Target::User { id: user.id, keep }).await
 }

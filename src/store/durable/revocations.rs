@@ -5,12 +5,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::columns::{Columns, one_column, unreadable};
-use super::statement::sql;
+use super::statement::{Statement, json, sql};
 use super::transaction::Transaction;
 use super::{Backend, PoolKind, audit, clients};
 use crate::clock::UnixMillis;
-use crate::model::revocation::RevocationSubject;
-use crate::model::{AuditEvent, Level, Result, Revocation, Target};
+use crate::model::revocation::{EpochSet, RevocationSubject};
+use crate::model::{AuditEvent, Error, Level, Result, Revocation, SessionId, Target};
 use crate::store::change::storable_event;
 use crate::store::revocations::PART;
 use crate::store::{Changes, Cursor, NewRevocation, Recorded, RevocationStore, Snapshot};
@@ -76,35 +76,61 @@ macro_rules! is_revoked_by_epoch {
 }
 pub(crate) use is_revoked_by_epoch;
 
-/// What differs between the databases: how a revocation is recorded, and the feed.
-pub(crate) trait RevocationBackend: Backend {
-    /// Records a revocation, with the event if the revocation is new.
-    fn record(&self, new: &NewRevocation, event: &AuditEvent) -> impl Future<Output = Result<Recorded>> + Send;
+/// The revocation of a token, session or key, which is revoked once.
+fn in_force(target: &Target) -> Statement {
+    sql!(
+        "SELECT ",
+        revocation_columns!(),
+        " FROM revocations WHERE level = $1 AND id = $2 AND epoch = 0"
+    )
+    .bind(target.level().as_str())
+    .bind(target.id())
+}
 
-    /// Whether each of the subjects is revoked, in one round trip.
-    fn which_revoked(&self, subjects: &[RevocationSubject]) -> impl Future<Output = Result<Vec<bool>>> + Send;
-
-    /// The position of the feed now.
-    fn feed_position(&self) -> impl Future<Output = Result<FeedReading>> + Send;
-
-    /// The revocations numbered from `first` to `end`, without `end`, that were recorded after `since` and have not
-    /// expired.
-    ///
-    /// Parts are read one after another, each at its own moment. A row that could be seen when the position was noted
-    /// can still be seen later, so the parts together hold all rows of the position. The rows that they hold beyond it
-    /// are told again by the next reading.
-    fn feed_part(
-        &self,
-        since: UnixMillis,
-        first: i64,
-        end: i64,
-    ) -> impl Future<Output = Result<Vec<Revocation>>> + Send;
-
-    /// The revocations after `cursor`.
-    fn feed_since(&self, cursor: &Cursor) -> impl Future<Output = Result<Changes>> + Send;
-
-    /// Removes at most `limit` expired rows and returns how many.
-    fn purge_expired(&self, limit: u32) -> impl Future<Output = Result<u32>> + Send;
+/// Returns the indexes of the subjects that a revocation concerns: [`RevocationSubject::is_revoked_by`] of every row, by
+/// way of the indexes of the table.
+fn revoked(subjects: &[RevocationSubject]) -> Result<Statement> {
+    // Rows of a token, session or key have the epoch 0; all others have a larger one.
+    let revoked = sql!(
+        "SELECT CAST(asked.value ->> 0 AS bigint) FROM ",
+        json_elements,
+        "($1) AS asked
+         WHERE EXISTS (SELECT 1 FROM revocations AS r
+                       WHERE r.level = asked.value ->> 1 AND r.id = asked.value ->> 2 AND r.epoch = 0)
+            OR EXISTS (SELECT 1 FROM revocations AS r
+                       WHERE r.level = asked.value ->> 1 AND r.id = asked.value ->> 2 AND r.epoch > 0
+                             AND r.epoch > CAST(asked.value ->> 3 AS bigint)
+                             AND (r.keep IS NULL OR CAST(r.keep AS text) IS DISTINCT FROM asked.value ->> 4))"
+    );
+    let mut asked = Vec::new();
+    for (n, subject) in subjects.iter().enumerate() {
+        let mut ask = |level: Level, id: String, epoch: i64, session: Option<SessionId>| {
+            asked.push((n, level.as_str(), id, epoch, session));
+        };
+        for token in &subject.tokens {
+            ask(Level::Token, token.to_string(), 0, None);
+        }
+        for session in &subject.sessions {
+            ask(Level::Session, session.to_string(), 0, None);
+        }
+        if let Some(key) = &subject.key {
+            ask(Level::Key, key.to_string(), 0, None);
+        }
+        for EpochSet {
+            user,
+            client,
+            session,
+            epochs,
+        } in &subject.epochs
+        {
+            if let Some(user) = user {
+                ask(Level::User, user.to_string(), epochs.user, *session);
+            }
+            ask(Level::Client, client.to_string(), epochs.client, None);
+            ask(Level::Global, String::new(), epochs.global, None);
+        }
+    }
+    Ok(revoked.bind(json(&asked)?))
 }
 
 /// A reading of the feed.
@@ -115,18 +141,34 @@ pub(crate) struct FeedReading {
 }
 
 #[async_trait]
-impl<B: RevocationBackend> RevocationStore for B {
+impl<B: Backend> RevocationStore for B {
     async fn revoke(&self, new: &NewRevocation, audit: &AuditEvent) -> Result<Recorded> {
         storable_event(audit)?;
-        let recorded = self.record(new, audit).await?;
-        if recorded.new {
+        if let Some(revocation) = self.record(new, audit).await? {
             audit::log(audit);
+            return Ok(Recorded {
+                revocation: Some(revocation),
+                new: true,
+            });
         }
-        Ok(recorded)
+        // The transaction that wrote the row in force is over, because the insertion waited for it.
+        Ok(Recorded {
+            revocation: self.first(in_force(&new.target), read).await?,
+            new: false,
+        })
     }
 
     async fn revoked(&self, subjects: &[RevocationSubject]) -> Result<Vec<bool>> {
-        self.which_revoked(subjects).await
+        let mut flags = vec![false; subjects.len()];
+        if subjects.is_empty() {
+            return Ok(flags);
+        }
+        let indexes = self.query(PoolKind::Callers, revoked(subjects)?, one_column::<i64>);
+        for index in indexes.await? {
+            let flag = usize::try_from(index).ok().and_then(|index| flags.get_mut(index));
+            *flag.ok_or_else(|| Error::internal("the database answered for a subject that was not asked for"))? = true;
+        }
+        Ok(flags)
     }
 
     async fn load_revocations(&self, since: UnixMillis) -> Result<Snapshot> {
@@ -136,7 +178,23 @@ impl<B: RevocationBackend> RevocationStore for B {
         };
         while first <= last {
             let end = first.saturating_add(PART);
-            snapshot.rows.extend(self.feed_part(since, first, end).await?);
+            // Parts are read one after another, each at its own moment. A row that could be seen when the position was
+            // noted can still be seen later, so the parts together hold all rows of the position. The rows that they
+            // hold beyond it are told again by the next reading.
+            let part = sql!(
+                "SELECT ",
+                revocation_columns!(),
+                " FROM revocations WHERE seq >= $1 AND seq < $2 AND ",
+                without_index,
+                "revoked > $3 AND ",
+                without_index,
+                "expires > ",
+                now
+            );
+            let part = part.bind(first).bind(end).bind(since);
+            snapshot
+                .rows
+                .extend(self.query(PoolKind::Maintenance, part, read).await?);
             first = end;
         }
         Ok(snapshot)
@@ -147,7 +205,18 @@ impl<B: RevocationBackend> RevocationStore for B {
     }
 
     async fn purge_revocations(&self, limit: u32) -> Result<u32> {
-        self.purge_expired(limit).await
+        let purge = sql!(
+            "DELETE FROM revocations WHERE seq",
+            in_subquery,
+            "SELECT seq FROM revocations WHERE ",
+            one_replica,
+            "expires < ",
+            earliest_now,
+            " ORDER BY expires LIMIT $1",
+            end_subquery
+        );
+        let purged = self.run(PoolKind::Maintenance, purge.bind(i64::from(limit))).await?;
+        u32::try_from(purged).map_err(unreadable)
     }
 
     async fn era(&self) -> Result<(i64, Vec<(String, i64)>)> {

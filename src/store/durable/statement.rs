@@ -45,8 +45,6 @@ pub(crate) enum Value {
     Json(String),
     /// PostgreSQL: `text[]`. SQLite: a JSON list.
     List(Vec<String>),
-    /// `bigint[]`, on PostgreSQL only.
-    Integers(Vec<i64>),
 }
 
 impl Statement {
@@ -149,6 +147,17 @@ macro_rules! part {
     // The sorting of SQLite, by bytes.
     (postgres by_bytes) => { " COLLATE \"C\"" };
     (sqlite by_bytes) => { "" };
+    // The time before which rows have certainly expired. SQLite's is not one to which the clock has leapt for a moment: a
+    // token whose revocation is removed early would be valid again when the clock is set back.
+    (postgres earliest_now) => { "countersign_ms(clock_timestamp())" };
+    (sqlite earliest_now) => { "$earliest_now" };
+    // One replica at a time: no other statement uses the number of the lock, which is held until the statement ends. A
+    // replica that does not get it finds no row.
+    (postgres one_replica) => { "(SELECT pg_try_advisory_xact_lock(7235421170339)) AND " };
+    (sqlite one_replica) => { "" };
+    // Lists the elements of a JSON list, in the column `value`.
+    (postgres json_elements) => { "json_array_elements" };
+    (sqlite json_elements) => { "json_each" };
     // Before a column: SQLite does not walk its index, which is not in the order of the listing.
     (postgres without_index) => { "" };
     (sqlite without_index) => { "+" };
@@ -193,5 +202,4 @@ values! {
     Option<SessionId>: value => Self::Uuid(value.map(|id| id.0));
     &Vec<String>: value => Self::List(value.clone());
     Vec<String>: value => Self::List(value);
-    Vec<i64>: value => Self::Integers(value);
 }

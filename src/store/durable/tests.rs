@@ -14,7 +14,7 @@ use crate::secret::{SecretText, SystemEntropy, random};
 use crate::store::accounts::{AuditQuery, AuditStore, Authority, ClientStore, NewUser, UserStore};
 use crate::store::keys::{CheckRow, KeyRows, KeyStore, SecretPurpose, SecretRow};
 use crate::store::revocations::{Expiry, NewRevocation, RevocationStore};
-use crate::store::sqlite::{Database, Mode, SqliteStore};
+use crate::store::sqlite::{Database, Mode};
 
 /// The ids of the events in the log.
 #[derive(Clone, Default)]
@@ -112,8 +112,7 @@ async fn the_log_holds_the_events_of_the_table_and_no_others() {
     let subscriber = tracing_subscriber::registry().with(logged.clone());
     let _guard = tracing::subscriber::set_default(subscriber);
     let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(&folder.path().join("data"), Mode::Serve, Arc::new(SystemClock::new())).unwrap();
-    let store = SqliteStore::new(database);
+    let store = Database::open(&folder.path().join("data"), Mode::Serve, Arc::new(SystemClock::new())).unwrap();
 
     let ada = user("ada");
     store

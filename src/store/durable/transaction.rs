@@ -8,6 +8,7 @@ use super::columns::{Columns, Read, Row, one_column};
 use super::statement::{Statement, sql};
 use crate::clock::UnixMillis;
 use crate::model::{AuditEvent, Error, Result, Revocation, Target};
+use crate::store::{Expiry, NewRevocation};
 
 /// What a database does inside an open transaction.
 #[async_trait]
@@ -18,9 +19,8 @@ pub(crate) trait Driver: Send {
     /// Runs a query and hands each row to `each`.
     async fn query(&mut self, statement: Statement, each: &mut EachRow<'_>) -> Result<()>;
 
-    /// Records a revocation of a row that the transaction has locked, and the event. The revocation is kept for as long
-    /// as any session can last.
-    async fn revoke(&mut self, target: &Target, event: &AuditEvent) -> Result<Revocation>;
+    /// Like [`super::Backend::record`].
+    async fn record(&mut self, new: &NewRevocation, event: &AuditEvent) -> Result<Option<Revocation>>;
 }
 
 /// Receives the rows of a query.
@@ -102,16 +102,20 @@ impl<'t> Transaction<'t> {
         Ok(done)
     }
 
-    /// Records a revocation of a row that this transaction has locked, and appends the event.
-    pub(crate) async fn revoke(&mut self, target: &Target) -> Result<Revocation> {
-        let event = self.event()?;
-        let revocation = self.driver.revoke(target, event).await?;
+    /// Records a revocation of a row that this transaction has locked, and appends the event. The revocation is kept for
+    /// as long as any session can last.
+    pub(crate) async fn revoke(&mut self, target: Target) -> Result<Revocation> {
+        let new = NewRevocation {
+            target,
+            expires: Expiry::LongestSession,
+        };
+        let revocation = self.driver.record(&new, self.event()?).await?;
         self.audited = true;
-        Ok(revocation)
+        revocation.ok_or_else(|| Error::internal("the row to revoke has gone"))
     }
 
     /// Appends the event; if `due`, together with a revocation of `target`.
-    pub(crate) async fn audit_or_revoke(&mut self, due: bool, target: &Target) -> Result<Option<Revocation>> {
+    pub(crate) async fn audit_or_revoke(&mut self, due: bool, target: Target) -> Result<Option<Revocation>> {
         if due {
             return self.revoke(target).await.map(Some);
         }

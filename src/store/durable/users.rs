@@ -269,7 +269,7 @@ async fn update(
     if changed.promoted {
         passwords::void_reset(tx, id).await?;
     }
-    let revocation = tx.audit_or_revoke(changed.lost, &everything_of(id)).await?;
+    let revocation = tx.audit_or_revoke(changed.lost, everything_of(id)).await?;
     Ok((changed.row, revocation))
 }
 
@@ -283,13 +283,13 @@ async fn set_disabled(
     user.disabled = disabled;
     user.updated = change::later(user.updated, now);
     store(tx, &user).await?;
-    let revocation = tx.audit_or_revoke(disabled, &everything_of(id)).await?;
+    let revocation = tx.audit_or_revoke(disabled, everything_of(id)).await?;
     Ok((user, revocation))
 }
 
 async fn delete(tx: &mut Transaction<'_>, id: UserId, authority: Authority) -> Result<Revocation> {
     lock_changeable(tx, id, authority).await?;
-    let revocation = tx.revoke(&everything_of(id)).await?;
+    let revocation = tx.revoke(everything_of(id)).await?;
     tx.run(sql!("DELETE FROM users WHERE id = $1").bind(id)).await?;
     Ok(revocation)
 }

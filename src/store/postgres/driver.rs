@@ -6,14 +6,16 @@ use async_trait::async_trait;
 
 use super::PostgresStore;
 use super::error::{self, Failure};
+use super::feed::{self, FeedPosition};
 use super::pool::{Pool, RetryMode};
 use super::revoke::revoking;
 use super::statement::StatementConnection;
-use crate::model::{AuditEvent, Error, Result, Revocation, Target};
+use crate::model::{AuditEvent, Result, Revocation};
+use crate::store::durable::revocations::{self, FeedReading};
 use crate::store::durable::{
-    Backend, Driver, EachRow, EventRule, PoolKind, Read, Statement, Transaction, Transition, one_column, revocations,
+    Backend, Driver, EachRow, EventRule, PoolKind, Read, Statement, Transaction, Transition, one_column,
 };
-use crate::store::revocations::Expiry;
+use crate::store::{Changes, Cursor, NewRevocation};
 
 impl PostgresStore {
     const fn pool(&self, kind: PoolKind) -> &Pool {
@@ -72,6 +74,22 @@ impl Backend for PostgresStore {
             })
             .await
     }
+
+    async fn record(&self, new: &NewRevocation, event: &AuditEvent) -> Result<Option<Revocation>> {
+        let statement = revoking(new, event)?;
+        self.db.first(RetryMode::Once, statement, revocations::read).await
+    }
+
+    async fn feed_position(&self) -> Result<FeedReading> {
+        let rows = self.query(PoolKind::Maintenance, feed::position(), feed::read_row);
+        Ok(feed::put_together(rows.await?)?.1)
+    }
+
+    async fn feed_since(&self, cursor: &Cursor) -> Result<Changes> {
+        let seen = FeedPosition::parse(cursor)?;
+        let rows = self.query(PoolKind::Maintenance, feed::news(&seen), feed::read_row);
+        feed::changes(&seen, rows.await?)
+    }
 }
 
 async fn run_to_end<T>(
@@ -123,10 +141,9 @@ impl Driver for TransactionDriver<'_, '_> {
         self.keep(done)
     }
 
-    async fn revoke(&mut self, target: &Target, event: &AuditEvent) -> Result<Revocation> {
-        let statement = revoking(target, Expiry::LongestSession, event)?;
+    async fn record(&mut self, new: &NewRevocation, event: &AuditEvent) -> Result<Option<Revocation>> {
+        let statement = revoking(new, event)?;
         let recorded = self.connection.all(&statement, revocations::read).await;
-        let recorded = self.keep(recorded)?.into_iter().next();
-        recorded.ok_or_else(|| Error::internal("the row to revoke has gone"))
+        Ok(self.keep(recorded)?.into_iter().next())
     }
 }

@@ -122,17 +122,6 @@ pub(super) fn position() -> Statement {
     Statement::postgres(reading!("false"))
 }
 
-/// The revocations numbered from `first` to `last`, without `last`, that were recorded after `since` and have not
-/// expired.
-pub(super) fn part(since: UnixMillis, first: i64, last: i64) -> Statement {
-    const ROWS: &str = concat!(
-        "SELECT ",
-        revocation_columns!(),
-        " FROM revocations WHERE seq >= $2 AND seq < $3 AND revoked > $1 AND expires > countersign_ms(now())"
-    );
-    Statement::postgres(ROWS).bind(since).bind(first).bind(last)
-}
-
 /// The revocations after the position `seen`, if it is one of this server: at most one more than [`PART`].
 pub(super) fn news(seen: &FeedPosition) -> Statement {
     // As text, because that is the form which the type xid8 reads in every version.

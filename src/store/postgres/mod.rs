@@ -13,9 +13,7 @@ mod error;
 mod feed;
 mod migrate;
 mod pool;
-mod revocations;
 mod revoke;
-mod revoked;
 mod statement;
 mod store;
 

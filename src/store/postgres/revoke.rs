@@ -2,12 +2,12 @@
 
 use crate::clock::millis;
 use crate::model::session::EXPIRED_RECORD_TTL;
-use crate::model::{AuditEvent, Level, Result, Target};
+use crate::model::{AuditEvent, Level, Result};
 use crate::store::durable::Statement;
 use crate::store::durable::audit::{bind_event, insert_event};
 use crate::store::durable::revocations::revocation_columns;
 use crate::store::durable::statement::part;
-use crate::store::revocations::Expiry;
+use crate::store::{Expiry, NewRevocation};
 
 /// A statement that raises the epoch (`$epoch`), inserts the row and its event, and returns the row.
 macro_rules! revoke_sql {
@@ -37,7 +37,8 @@ macro_rules! revoke_sql {
 
 /// The statement that records a revocation with its event. It returns the row; none if the user or client does not
 /// exist, or if the token, session or key was revoked before.
-pub(super) fn revoking(target: &Target, expires: Expiry, event: &AuditEvent) -> Result<Statement> {
+pub(super) fn revoking(new: &NewRevocation, event: &AuditEvent) -> Result<Statement> {
+    let target = &new.target;
     macro_rules! raise {
         ($table:literal, $where:literal) => {
             concat!(
@@ -68,7 +69,7 @@ pub(super) fn revoking(target: &Target, expires: Expiry, event: &AuditEvent) -> 
         Level::Client => revoke_sql!(raise!("clients", "id = $12"), "'client'", ""),
         Level::Global => revoke_sql!(raise!("meta", "$12 = ''"), "'global'", ""),
     };
-    let at = match expires {
+    let at = match new.expires {
         Expiry::At(moment) => Some(moment),
         Expiry::LongestSession => None,
     };

@@ -66,7 +66,6 @@ impl StatementConnection<'_> {
                 Value::Uuid(value) => arguments.add(value),
                 Value::Json(value) => arguments.add(JsonText(value)),
                 Value::List(value) => arguments.add(value),
-                Value::Integers(value) => arguments.add(value),
             };
             added.map_err(model::Error::internal)?;
         }

@@ -49,7 +49,8 @@ pub enum Mode {
     Subcommand,
 }
 
-/// The database of a data folder. Cheap to clone; the last clone closes it.
+/// The database of a data folder: users, clients, keys, revocations, the audit trail and live sessions. Cheap to clone; the
+/// last clone closes it.
 #[derive(Clone, Debug)]
 pub struct Database(Arc<Inner>);
 
@@ -156,11 +157,6 @@ impl Database {
     pub fn clock(&self) -> &dyn Clock {
         self.0.time.clock()
     }
-
-    /// See [`StoreTime::capped`].
-    pub(super) fn capped_now(&self) -> UnixMillis {
-        self.0.time.capped()
-    }
 }
 
 async fn wait<T>(answer: tokio::sync::oneshot::Receiver<Result<T>>) -> Result<T> {
@@ -177,17 +173,23 @@ pub struct Tx<'c> {
     // Exclusive, so that a `Tx` is `Send`: a `Connection` may move to another thread, but not be shared between two.
     connection: &'c mut Connection,
     now: UnixMillis,
+    time: &'c StoreTime,
 }
 
 impl<'c> Tx<'c> {
-    pub(super) const fn new(connection: &'c mut Connection, now: UnixMillis) -> Self {
-        Self { connection, now }
+    pub(super) const fn new(connection: &'c mut Connection, now: UnixMillis, time: &'c StoreTime) -> Self {
+        Self { connection, now, time }
     }
 
     /// The clock's time, but never before the time of the newest row.
     #[must_use]
     pub const fn now(&self) -> UnixMillis {
         self.now
+    }
+
+    /// See [`StoreTime::capped`].
+    pub(super) fn earliest_now(&self) -> UnixMillis {
+        self.time.capped()
     }
 
     /// Runs a statement and returns how many rows it changed.

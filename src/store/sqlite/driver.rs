@@ -9,40 +9,41 @@ use rusqlite::{CachedStatement, Row as SqliteRow};
 use uuid::Uuid;
 
 use super::error::is_duplicate;
+use super::feed::{self, FeedPosition};
 use super::revoke::revoke;
-use super::{SqliteStore, Tx};
-use crate::model::{AuditEvent, Error, Result, Revocation, Target};
+use super::{Database, Tx};
+use crate::model::{AuditEvent, Error, Result, Revocation};
 use crate::store::durable::audit::append;
+use crate::store::durable::revocations::FeedReading;
 use crate::store::durable::{
     Backend, Columns, Driver, EachRow, EventRule, PoolKind, Read, Row, Statement, Transaction, Transition, Value,
     unreadable,
 };
-use crate::store::revocations::Expiry;
+use crate::store::{Changes, Cursor, NewRevocation};
 
-impl Backend for SqliteStore {
+impl Backend for Database {
     async fn query<T: Send + 'static>(&self, _: PoolKind, statement: Statement, read: Read<T>) -> Result<Vec<T>> {
-        self.db.read(move |tx| tx.all_of(&statement, read)).await
+        self.read(move |tx| tx.all_of(&statement, read)).await
     }
 
     async fn run(&self, _: PoolKind, statement: Statement) -> Result<u64> {
-        self.db.call(move |tx| tx.execute(&statement)).await
+        self.call(move |tx| tx.execute(&statement)).await
     }
 
     async fn run_audited(&self, statement: Statement, event: &AuditEvent) -> Result<bool> {
         let append = append(event)?;
-        self.db
-            .call(move |tx| {
-                let changed = tx.execute(&statement)? > 0;
-                if changed || statement.event_rule == EventRule::Always {
-                    tx.execute(&append)?;
-                }
-                Ok(changed)
-            })
-            .await
+        self.call(move |tx| {
+            let changed = tx.execute(&statement)? > 0;
+            if changed || statement.event_rule == EventRule::Always {
+                tx.execute(&append)?;
+            }
+            Ok(changed)
+        })
+        .await
     }
 
     async fn snapshot<T: Send + 'static>(&self, work: impl Transition<T>) -> Result<T> {
-        let (done, _) = self.db.read(move |tx| run_to_end(tx, None, &work)).await?;
+        let (done, _) = self.read(move |tx| run_to_end(tx, None, &work)).await?;
         Ok(done)
     }
 
@@ -53,7 +54,23 @@ impl Backend for SqliteStore {
         work: impl Transition<T>,
     ) -> Result<(T, bool)> {
         let event = event.cloned();
-        self.db.call(move |tx| run_to_end(tx, event.as_ref(), &work)).await
+        self.call(move |tx| run_to_end(tx, event.as_ref(), &work)).await
+    }
+
+    async fn record(&self, new: &NewRevocation, event: &AuditEvent) -> Result<Option<Revocation>> {
+        let (new, append) = (new.clone(), append(event)?);
+        self.call(move |tx| revoke(tx, &new, &append)).await
+    }
+
+    async fn feed_position(&self) -> Result<FeedReading> {
+        // Before the read, because a revocation that is acknowledged after this moment may be missing.
+        let as_of = self.clock().now();
+        self.read(move |tx| feed::position(tx, as_of)).await
+    }
+
+    async fn feed_since(&self, cursor: &Cursor) -> Result<Changes> {
+        let (seen, as_of) = (FeedPosition::parse(cursor)?, self.clock().now());
+        self.read(move |tx| feed::since(tx, &seen, as_of)).await
     }
 }
 
@@ -74,12 +91,8 @@ impl Driver for Tx<'_> {
         self.each_of(&statement, each)
     }
 
-    async fn revoke(&mut self, target: &Target, event: &AuditEvent) -> Result<Revocation> {
-        let recorded = revoke(self, target, Expiry::LongestSession)?;
-        self.execute(&append(event)?)?;
-        recorded
-            .revocation
-            .ok_or_else(|| Error::internal("the row to revoke has gone"))
+    async fn record(&mut self, new: &NewRevocation, event: &AuditEvent) -> Result<Option<Revocation>> {
+        revoke(self, new, &append(event)?)
     }
 }
 
@@ -117,8 +130,13 @@ impl Tx<'_> {
         let mut prepared = self.prepare(statement.sqlite)?;
         for index in 1..=prepared.parameter_count() {
             let name = prepared.parameter_name(index).unwrap_or_default();
-            if name == "$now" {
-                prepared.raw_bind_parameter(index, self.now().0)?;
+            let time = match name {
+                "$now" => Some(self.now()),
+                "$earliest_now" => Some(self.earliest_now()),
+                _ => None,
+            };
+            if let Some(time) = time {
+                prepared.raw_bind_parameter(index, time.0)?;
                 continue;
             }
             let number: Option<usize> = name.strip_prefix('$').and_then(|number| number.parse().ok());
@@ -145,7 +163,6 @@ impl ToSql for Value {
                 let json = serde_json::to_string(value);
                 Ok(json.map_err(|error| ToSqlConversionFailure(error.into()))?.into())
             }
-            Self::Integers(_) => Err(ToSqlConversionFailure("SQLite has no arrays".into())),
         }
     }
 }

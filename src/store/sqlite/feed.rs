@@ -1,11 +1,8 @@
 //! The feed of revocations. The rows are numbered in the order of their commits, because there is one writer.
 
-use rusqlite::params;
-
 use super::Tx;
 use crate::clock::UnixMillis;
-use crate::model::revocation::RevocationSubject;
-use crate::model::{ErrorKind, Level, Result, Revocation};
+use crate::model::{ErrorKind, Result};
 use crate::store::durable::revocations::{FeedReading, read, revocation_columns};
 use crate::store::durable::{Columns, unreadable};
 use crate::store::revocations::PART;
@@ -65,20 +62,7 @@ pub(super) fn position(tx: &Tx<'_>, as_of: UnixMillis) -> Result<FeedReading> {
     })
 }
 
-/// The revocations numbered from `first` to `last`, without `last`, that were recorded after `since` and have not
-/// expired.
-pub(super) fn part(tx: &Tx<'_>, since: UnixMillis, first: i64, last: i64) -> Result<Vec<Revocation>> {
-    tx.all(
-        concat!(
-            "SELECT ",
-            revocation_columns!(),
-            " FROM revocations WHERE seq >= ?3 AND seq < ?4 AND +revoked > ?1 AND +expires > ?2"
-        ),
-        [since.0, tx.now().0, first, last],
-        |row| read(&mut Columns::new(row)),
-    )
-}
-
+/// The changes after the position `seen`.
 pub(super) fn since(tx: &Tx<'_>, seen: &FeedPosition, as_of: UnixMillis) -> Result<Changes> {
     let now = FeedPosition::now(tx)?;
     // A number smaller than `seen` means that the file was replaced by an older copy. A number much larger means that
@@ -99,54 +83,6 @@ pub(super) fn since(tx: &Tx<'_>, seen: &FeedPosition, as_of: UnixMillis) -> Resu
         cursor: now.cursor(),
         as_of,
     }))
-}
-
-/// Whether a revocation concerns the subject: [`RevocationSubject::is_revoked_by`] of every row, by way of the indexes.
-pub(super) fn is_revoked(tx: &Tx<'_>, subject: &RevocationSubject) -> Result<bool> {
-    let by_id = |level: Level, id: &dyn ToString| {
-        let sql = "SELECT 1 FROM revocations WHERE level = ?1 AND id = ?2 AND epoch = 0";
-        Ok::<_, crate::model::Error>(
-            tx.first(sql, params![level.as_str(), id.to_string()], |_| Ok(()))?
-                .is_some(),
-        )
-    };
-    let by_epoch = |level: Level, id: &str, epoch: i64, session: Option<String>| {
-        let sql = "SELECT 1 FROM revocations WHERE level = ?1 AND id = ?2 AND epoch > 0 AND epoch > ?3
-                   AND (keep IS NULL OR keep IS NOT ?4)";
-        Ok::<_, crate::model::Error>(
-            tx.first(sql, params![level.as_str(), id, epoch, session], |_| Ok(()))?
-                .is_some(),
-        )
-    };
-    for token in &subject.tokens {
-        if by_id(Level::Token, token)? {
-            return Ok(true);
-        }
-    }
-    for session in &subject.sessions {
-        if by_id(Level::Session, session)? {
-            return Ok(true);
-        }
-    }
-    if let Some(key) = &subject.key
-        && by_id(Level::Key, key)?
-    {
-        return Ok(true);
-    }
-    for epoch_set in &subject.epochs {
-        let session = epoch_set.session.map(|id| id.to_string());
-        if let Some(user) = epoch_set.user
-            && by_epoch(Level::User, &user.to_string(), epoch_set.epochs.user, session)?
-        {
-            return Ok(true);
-        }
-        if by_epoch(Level::Client, epoch_set.client.as_str(), epoch_set.epochs.client, None)?
-            || by_epoch(Level::Global, "", epoch_set.epochs.global, None)?
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 #[cfg(test)]

@@ -9,15 +9,12 @@ mod driver;
 mod error;
 mod feed;
 mod folder;
-mod revocations;
 mod revoke;
 mod sessions;
-mod store;
 mod time;
 mod worker;
 
 pub use database::{Database, Mode, Tx};
-pub use store::SqliteStore;
 
 #[cfg(test)]
 mod tests;

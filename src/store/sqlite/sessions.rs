@@ -81,12 +81,11 @@ impl SessionStore for Database {
     }
 
     async fn purge_sessions(&self, limit: u32) -> Result<u32> {
-        let now = self.capped_now();
         self.call(move |tx| {
             let gone = tx.run(
                 "DELETE FROM sessions WHERE id IN
                  (SELECT id FROM sessions WHERE idle_expires <= ?1 ORDER BY idle_expires LIMIT ?2)",
-                params![now.minus(EXPIRED_RECORD_TTL).0, limit],
+                params![tx.earliest_now().minus(EXPIRED_RECORD_TTL).0, limit],
             )?;
             u32::try_from(gone).map_err(Error::internal)
         })

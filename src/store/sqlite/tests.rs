@@ -287,8 +287,7 @@ async fn a_load_of_many_rows_is_read_in_parts() {
     use crate::store::{Changes, RevocationStore as _};
     let folder = tempfile::tempdir().unwrap();
     let db = open(folder.path(), Mode::Serve).unwrap();
-    let store = super::SqliteStore::new(db.clone());
-    let begun = store.load_revocations(UnixMillis(0)).await.unwrap().cursor;
+    let begun = db.load_revocations(UnixMillis(0)).await.unwrap().cursor;
     db.call(|tx| {
         let rows = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 45000)
                     INSERT INTO revocations (level, id, epoch, expires, revoked)
@@ -297,12 +296,12 @@ async fn a_load_of_many_rows_is_read_in_parts() {
     })
     .await
     .unwrap();
-    let loaded = store.load_revocations(UnixMillis(10)).await.unwrap();
+    let loaded = db.load_revocations(UnixMillis(10)).await.unwrap();
     assert_eq!(loaded.rows.len(), 44_990);
-    let reload = store.revocations_since(&begun).await.unwrap();
+    let reload = db.revocations_since(&begun).await.unwrap();
     assert!(matches!(reload, Changes::Reload), "more is new than one look tells");
     assert!(matches!(
-        store.revocations_since(&loaded.cursor).await.unwrap(),
+        db.revocations_since(&loaded.cursor).await.unwrap(),
         Changes::Since(_)
     ));
 }

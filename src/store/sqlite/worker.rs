@@ -173,7 +173,7 @@ fn write_all(connection: &mut Connection, time: &StoreTime, group: &mut [Box<dyn
     for job in group {
         connection.execute_batch("SAVEPOINT one")?;
         *ran += 1;
-        if let Some(error) = job.run(&mut Tx::new(connection, now)) {
+        if let Some(error) = job.run(&mut Tx::new(connection, now, time)) {
             // After some errors (a full disk) SQLite has rolled back the whole transaction, with the work of other
             // jobs.
             if connection.is_autocommit() {
@@ -196,7 +196,7 @@ fn read(connection: &mut Connection, time: &StoreTime, job: &mut dyn Job) -> Res
     connection.execute_batch("BEGIN")?;
     let now = now(connection, time);
     if let Ok(now) = now {
-        job.run(&mut Tx::new(connection, now));
+        job.run(&mut Tx::new(connection, now, time));
     }
     connection.execute_batch("ROLLBACK")?;
     now.map(|_| ())

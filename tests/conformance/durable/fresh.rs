@@ -9,7 +9,7 @@ use countersign::clock::SystemClock;
 use countersign::secret::SecretText;
 use countersign::store::DurableStore;
 use countersign::store::postgres::{PostgresConfig, PostgresStore};
-use countersign::store::sqlite::{Database, Mode, SqliteStore};
+use countersign::store::sqlite::{Database, Mode};
 
 use crate::support;
 
@@ -41,7 +41,7 @@ impl Deref for TestStore {
 pub(super) async fn sqlite() -> TestStore {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(folder.path(), Mode::Serve, Arc::new(SystemClock::new())).unwrap();
-    TestStore::new(SqliteStore::new(database), Arc::new(folder))
+    TestStore::new(database, Arc::new(folder))
 }
 
 pub(super) async fn postgres() -> TestStore {
