@@ -16,7 +16,7 @@ use crate::keys::verify::Policy;
 use crate::model::audit::Origin;
 use crate::model::claims::MAX_ACCESS_TOKEN_TTL;
 use crate::model::session::MAX_SESSION_TTL;
-use crate::model::{AuditEvent, AuditType, Client, ClientId, Grant, Result};
+use crate::model::{AuditEvent, AuditType, Client, ClientId, ErrorKind, Grant, Result};
 use crate::password::{Peppers, Pool};
 use crate::revocation::{Feed, RevocationPublisher};
 use crate::store::throttles::Rate;
@@ -326,11 +326,12 @@ async fn ensure_default_client(stores: &Stores) -> Result<()> {
         now,
         &*stores.entropy,
     );
-    stores
-        .durable
-        .ensure_default_client(&client, &event.with_client(&client.id))
-        .await?;
-    Ok(())
+    let event = event.with_client(&client.id);
+    match stores.durable.create_client(&client, None, &event).await {
+        // It exists already; of several replicas that start at once, one creates it.
+        Err(error) if error.kind == ErrorKind::ClientExists => Ok(()),
+        done => done,
+    }
 }
 
 /// The gateway's part of the configuration.

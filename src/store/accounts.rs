@@ -69,6 +69,7 @@ pub struct UserChange {
     pub display_name: Option<String>,
     pub roles: Option<Vec<String>>,
     pub attributes: Option<Map<String, Value>>,
+    pub disabled: Option<bool>,
 }
 
 /// The rights of the caller that changes a user. They are checked inside the transaction, against the locked row.
@@ -156,23 +157,14 @@ pub trait UserStore: Send + Sync {
     /// id.
     async fn list_users(&self, prefix: &str, after: Option<UserId>, limit: u32) -> Result<Page<User>>;
 
-    /// Changes a user. With `expected`, only if `updated` still has that value (`STALE_UPDATE`). Taking the role
-    /// `admin` away raises the epoch and records a revocation in the same transaction; giving it voids an outstanding
-    /// reset token.
+    /// Changes a user. With `expected`, only if `updated` still has that value (`STALE_UPDATE`). Disabling the user or
+    /// taking the role `admin` away raises the epoch and records a revocation in the same transaction; giving that role
+    /// voids an outstanding reset token.
     async fn update_user(
         &self,
         id: UserId,
         change: &UserChange,
         expected: Option<UnixMillis>,
-        authority: Authority,
-        audit: &AuditEvent,
-    ) -> Result<(User, Option<Revocation>)>;
-
-    /// Disables or enables a user. Disabling revokes all sessions and tokens of the user.
-    async fn set_user_disabled(
-        &self,
-        id: UserId,
-        disabled: bool,
         authority: Authority,
         audit: &AuditEvent,
     ) -> Result<(User, Option<Revocation>)>;
@@ -216,10 +208,6 @@ pub trait ClientStore: Send + Sync {
     /// Creates a client. `CLIENT_EXISTS` if the id is taken. The epoch starts at the largest that was recorded for that
     /// id. `session_ttl` raises the high-water mark of session lives.
     async fn create_client(&self, client: &Client, secret_hash: Option<[u8; 32]>, audit: &AuditEvent) -> Result<()>;
-
-    /// Creates the client `default` if it does not exist; returns whether it did. Of several replicas that start at
-    /// once, one creates it.
-    async fn ensure_default_client(&self, client: &Client, audit: &AuditEvent) -> Result<bool>;
 
     /// Reads one client.
     async fn client(&self, id: &ClientId) -> Result<Option<Client>>;

@@ -6,7 +6,7 @@ use super::keys::{KeyRows, SigningRow};
 use crate::clock::UnixMillis;
 use crate::model::scope::CALLER_SCOPE_PREFIX;
 use crate::model::user::ADMIN;
-use crate::model::{AuditEvent, Client, ClientChange, Error, ErrorKind, KeyId, KeyState, Result, User};
+use crate::model::{Client, ClientChange, Error, ErrorKind, KeyId, KeyState, Result, User};
 
 /// The result of a change.
 #[derive(Debug)]
@@ -20,12 +20,7 @@ pub(super) struct Changed<T> {
     pub(super) promoted: bool,
 }
 
-/// Checks that `authority` suffices to change this user.
-pub(super) fn may_change(user: &User, authority: Authority) -> Result<()> {
-    may_hold(&user.roles, authority)
-}
-
-/// Checks that `authority` suffices to give these roles.
+/// Checks that `authority` suffices to give these roles, or to change a user that has them.
 pub(super) fn may_hold(roles: &[String], authority: Authority) -> Result<()> {
     if authority == Authority::Ordinary && roles.iter().any(|role| role == ADMIN) {
         return Err(ErrorKind::CallerNotAllowed.into());
@@ -41,7 +36,7 @@ pub(super) fn user(
     authority: Authority,
     now: UnixMillis,
 ) -> Result<Changed<User>> {
-    may_change(&user, authority)?;
+    may_hold(&user.roles, authority)?;
     fresh(expected, user.updated)?;
     let was_admin = user.is_admin();
     set(&mut user.username, change.username.as_ref());
@@ -49,10 +44,11 @@ pub(super) fn user(
     set(&mut user.display_name, change.display_name.as_ref());
     set(&mut user.roles, change.roles.as_ref());
     set(&mut user.attributes, change.attributes.as_ref());
-    may_change(&user, authority)?;
+    set(&mut user.disabled, change.disabled.as_ref());
+    may_hold(&user.roles, authority)?;
     user.updated = later(user.updated, now);
     Ok(Changed {
-        lost: was_admin && !user.is_admin(),
+        lost: was_admin && !user.is_admin() || change.disabled == Some(true),
         promoted: !was_admin && user.is_admin(),
         row: user,
     })
@@ -168,57 +164,11 @@ fn set<T: Clone>(field: &mut T, value: Option<&T>) {
     }
 }
 
-/// Refuses text with a NUL, which PostgreSQL cannot store. Checked on every backend, before a statement is sent.
-pub(super) fn storable<'t>(field: &'static str, texts: impl IntoIterator<Item = &'t str>) -> Result<()> {
-    if texts.into_iter().any(|text| text.contains('\0')) {
+/// Refuses a filter with a NUL, by the name of its field. [`Statement::check_storable`](super::durable::Statement) does
+/// the same for every argument, without the name.
+pub(super) fn check_filter(field: &'static str, filter: &str) -> Result<()> {
+    if filter.contains('\0') {
         return Err(Error::invalid(field, "must not hold NUL"));
     }
     Ok(())
-}
-
-/// [`storable`] for a user's texts.
-pub(super) fn storable_user(user: &User) -> Result<()> {
-    storable("user.username", [user.username.as_str()])?;
-    storable("user.email", [user.email.as_str()])?;
-    storable("user.display_name", [user.display_name.as_str()])?;
-    storable("user.roles", user.roles.iter().map(String::as_str))
-}
-
-/// [`storable`] for a client's texts.
-pub(super) fn storable_client(client: &Client) -> Result<()> {
-    storable("client.display_name", [client.display_name.as_str()])?;
-    storable("client.audiences", client.audiences.iter().map(String::as_str))?;
-    storable("client.scopes", client.scopes.iter().map(String::as_str))
-}
-
-/// [`storable`] for a change of a user.
-pub(super) fn storable_change(change: &UserChange) -> Result<()> {
-    storable("user.email", change.email.as_deref())?;
-    storable("user.display_name", change.display_name.as_deref())?;
-    storable("user.roles", change.roles.iter().flatten().map(String::as_str))
-}
-
-/// [`storable`] for a change of a client.
-pub(super) fn storable_client_change(change: &ClientChange) -> Result<()> {
-    storable("client.display_name", change.display_name.as_deref())?;
-    storable(
-        "client.audiences",
-        change.audiences.iter().flatten().map(String::as_str),
-    )?;
-    storable("client.scopes", change.scopes.iter().flatten().map(String::as_str))
-}
-
-/// [`storable`] for an event's texts.
-pub(super) fn storable_event(event: &AuditEvent) -> Result<()> {
-    let origin = &event.origin;
-    let texts = [
-        &event.kind,
-        &origin.actor,
-        &origin.ip_address,
-        &origin.request_id,
-        &event.subject,
-        &event.client_id,
-        &event.outcome,
-    ];
-    storable("audit", texts.map(String::as_str))
 }

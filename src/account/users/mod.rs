@@ -21,7 +21,7 @@ use crate::password::Pool;
 use crate::revocation::RevocationPublisher;
 use crate::secret::{Entropy, SecretText};
 use crate::store::UserStore;
-use crate::store::accounts::{Authority, NewUser};
+use crate::store::accounts::{Authority, NewUser, UserChange};
 use crate::throttle::Throttle;
 
 /// Creating, reading, changing and deleting users, and their passwords.
@@ -171,7 +171,11 @@ impl Users {
         };
         let (id, audit) = self.authorize(principal, id, kind)?;
         let authority = principal.authority();
-        let (user, revocation) = self.store.set_user_disabled(id, disabled, authority, &audit).await?;
+        let change = UserChange {
+            disabled: Some(disabled),
+            ..UserChange::default()
+        };
+        let (user, revocation) = self.store.update_user(id, &change, None, authority, &audit).await?;
         self.publish(revocation.as_ref()).await;
         Ok(user)
     }

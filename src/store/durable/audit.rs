@@ -13,7 +13,7 @@ use super::statement::{Statement, json, sql};
 use crate::clock::UnixMillis;
 use crate::model::audit::{LOG_TARGET, Origin};
 use crate::model::{AuditEvent, Result};
-use crate::store::change::{storable, storable_event};
+use crate::store::change::check_filter;
 use crate::store::{AuditQuery, AuditStore, Page};
 
 /// Inserts the event of the first eleven arguments, `FROM` or `WHERE` the given clause has a row. A second insertion of
@@ -73,15 +73,14 @@ pub(crate) fn log(event: &AuditEvent) {
 #[async_trait]
 impl<B: Backend> AuditStore for B {
     async fn append_audit(&self, event: &AuditEvent) -> Result<()> {
-        storable_event(event)?;
         self.run(PoolKind::Callers, append(event)?).await?;
         log(event);
         Ok(())
     }
 
     async fn list_audit(&self, query: &AuditQuery, before: Option<Uuid>, limit: u32) -> Result<Page<AuditEvent>> {
-        storable("subject", [query.subject.as_str()])?;
-        storable("type", [query.kind.as_str()])?;
+        check_filter("subject", &query.subject)?;
+        check_filter("type", &query.kind)?;
         let found = self.query(PoolKind::Callers, list(query, before, limit), read).await?;
         Ok(Page::of(found, limit, |event| event.id.to_string()))
     }

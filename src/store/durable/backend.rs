@@ -6,7 +6,6 @@ use super::revocations::FeedReading;
 use super::statement::Statement;
 use super::transaction::Transition;
 use crate::model::{AuditEvent, Result, Revocation};
-use crate::store::change::storable_event;
 use crate::store::{Changes, Cursor, NewRevocation};
 
 /// The connections that a piece of work uses. SQLite makes no difference.
@@ -35,14 +34,15 @@ pub(crate) trait Backend: Send + Sync {
     fn run_audited(&self, statement: Statement, event: &AuditEvent) -> impl Future<Output = Result<bool>> + Send;
 
     /// Runs a transition that only reads. All that it reads is of one moment.
-    fn snapshot<T: Send + 'static>(&self, work: impl Transition<T>) -> impl Future<Output = Result<T>> + Send;
+    fn snapshot<T: Send + 'static>(&self, work: Transition<(), T>) -> impl Future<Output = Result<T>> + Send;
 
     /// Runs a transition to its end, even if the caller goes away; returns its result and whether it wrote the event.
-    fn transaction<T: Send + 'static>(
+    fn transaction<A: Send + Sync + 'static, T: Send + 'static>(
         &self,
         pool: PoolKind,
         event: Option<&AuditEvent>,
-        work: impl Transition<T>,
+        arguments: A,
+        work: Transition<A, T>,
     ) -> impl Future<Output = Result<(T, bool)>> + Send;
 
     /// Records a revocation with its event, and returns its row. `None`, and no event, if the user or client does not
@@ -80,14 +80,16 @@ pub(crate) trait Backend: Send + Sync {
     }
 
     /// Runs a transition for a caller, with its audit event. The log is told of the event after the commit.
-    fn transition<T: Send + 'static>(
+    fn transition<A: Send + Sync + 'static, T: Send + 'static>(
         &self,
         event: &AuditEvent,
-        work: impl Transition<T>,
+        arguments: A,
+        work: Transition<A, T>,
     ) -> impl Future<Output = Result<T>> + Send {
         async move {
-            storable_event(event)?;
-            let (done, audited) = self.transaction(PoolKind::Callers, Some(event), work).await?;
+            let (done, audited) = self
+                .transaction(PoolKind::Callers, Some(event), arguments, work)
+                .await?;
             if audited {
                 audit::log(event);
             }

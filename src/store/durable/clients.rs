@@ -12,7 +12,7 @@ use crate::clock::{UnixMillis, millis};
 use crate::model::{
     AuditEvent, Client, ClientChange, ClientId, ErrorKind, Grant, Result, ReusePolicy, Revocation, Target,
 };
-use crate::store::change::{self, storable_client, storable_client_change};
+use crate::store::change;
 use crate::store::{ClientStore, MachineLogin, Page};
 
 /// The columns that [`read`] reads.
@@ -59,20 +59,28 @@ impl<B: Backend> ClientStore for B {
     }
 
     async fn create_client(&self, client: &Client, secret_hash: Option<[u8; 32]>, audit: &AuditEvent) -> Result<()> {
-        storable_client(client)?;
-        let client = client.clone();
-        let created = self.transition(audit, move |tx| Box::pin(create(tx, client.clone(), secret_hash)));
-        if created.await? {
-            return Ok(());
-        }
-        Err(ErrorKind::ClientExists.into())
-    }
-
-    async fn ensure_default_client(&self, client: &Client, audit: &AuditEvent) -> Result<bool> {
-        storable_client(client)?;
-        let client = client.clone();
-        self.transition(audit, move |tx| Box::pin(create(tx, client.clone(), None)))
-            .await
+        self.transition(audit, (client.clone(), secret_hash), |tx, (client, secret_hash)| {
+            Box::pin(async move {
+                let create = sql!(
+                    "INSERT INTO clients (id, display_name, grants, audiences, scopes, access_token_ttl,
+                                          refresh_idle_ttl, session_ttl, refresh_grace, reuse_policy,
+                                          max_sessions_per_user, disabled, updated, created, epoch)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+                             (SELECT coalesce(max(epoch), 0) FROM revocations
+                              WHERE level = 'client' AND id = $1 AND epoch > 0))
+                     ON CONFLICT DO NOTHING"
+                );
+                if tx.run(bind(create, client).bind(client.created)).await? == 0 {
+                    return Err(ErrorKind::ClientExists.into());
+                }
+                if let Some(hash) = secret_hash {
+                    add_secret(tx, &client.id, *hash).await?;
+                }
+                raise_session_life(tx, client).await?;
+                tx.audit().await
+            })
+        })
+        .await
     }
 
     async fn client(&self, id: &ClientId) -> Result<Option<Client>> {
@@ -100,10 +108,23 @@ impl<B: Backend> ClientStore for B {
         callable: Option<&[String]>,
         audit: &AuditEvent,
     ) -> Result<(Client, Option<Revocation>)> {
-        storable_client_change(change)?;
-        let (id, change, callable) = (id.clone(), change.clone(), callable.map(<[String]>::to_vec));
-        self.transition(audit, move |tx| {
-            Box::pin(update(tx, id.clone(), change.clone(), expected, callable.clone()))
+        let arguments = (id.clone(), change.clone(), expected, callable.map(<[String]>::to_vec));
+        self.transition(audit, arguments, |tx, (id, change, expected, callable)| {
+            Box::pin(async move {
+                let (client, now) = lock(tx, id).await?;
+                let changed = change::client(client, change, *expected, callable.as_deref(), now)?;
+                let store = sql!(
+                    "UPDATE clients SET display_name = $2, grants = $3, audiences = $4, scopes = $5,
+                                        access_token_ttl = $6, refresh_idle_ttl = $7, session_ttl = $8,
+                                        refresh_grace = $9, reuse_policy = $10, max_sessions_per_user = $11,
+                                        disabled = $12, updated = $13
+                     WHERE id = $1"
+                );
+                tx.run(bind(store, &changed.row)).await?;
+                raise_session_life(tx, &changed.row).await?;
+                let revocation = tx.audit_or_revoke(changed.lost, Target::Client(id.clone())).await?;
+                Ok((changed.row, revocation))
+            })
         })
         .await
     }
@@ -114,9 +135,17 @@ impl<B: Backend> ClientStore for B {
         callable: Option<&[String]>,
         audit: &AuditEvent,
     ) -> Result<Revocation> {
-        let (id, callable) = (id.clone(), callable.map(<[String]>::to_vec));
-        self.transition(audit, move |tx| Box::pin(delete(tx, id.clone(), callable.clone())))
-            .await
+        let arguments = (id.clone(), callable.map(<[String]>::to_vec));
+        self.transition(audit, arguments, |tx, (id, callable)| {
+            Box::pin(async move {
+                let (client, _) = lock(tx, id).await?;
+                change::may_call(&client, callable.as_deref())?;
+                let revocation = tx.revoke(Target::Client(id.clone())).await?;
+                tx.run(sql!("DELETE FROM clients WHERE id = $1").bind(id)).await?;
+                Ok(revocation)
+            })
+        })
+        .await
     }
 
     async fn rotate_client_secret(
@@ -127,34 +156,28 @@ impl<B: Backend> ClientStore for B {
         callable: Option<&[String]>,
         audit: &AuditEvent,
     ) -> Result<(UnixMillis, Option<Revocation>)> {
-        let (id, callable) = (id.clone(), callable.map(<[String]>::to_vec));
-        self.transition(audit, move |tx| {
-            Box::pin(rotate_secret(tx, id.clone(), secret_hash, overlap, callable.clone()))
+        let arguments = (id.clone(), secret_hash, overlap, callable.map(<[String]>::to_vec));
+        self.transition(audit, arguments, |tx, (id, secret_hash, overlap, callable)| {
+            Box::pin(async move {
+                let (client, now) = lock(tx, id).await?;
+                change::may_call(&client, callable.as_deref())?;
+                let ends = now.plus(*overlap);
+                let forget = sql!("DELETE FROM client_secrets WHERE client_id = $1 AND expires <= $2");
+                tx.run(forget.bind(id).bind(now)).await?;
+                let shorten = sql!(
+                    "UPDATE client_secrets SET expires = ",
+                    least,
+                    "(coalesce(expires, $2), $2) WHERE client_id = $1"
+                );
+                tx.run(shorten.bind(id).bind(ends)).await?;
+                add_secret(tx, id, *secret_hash).await?;
+                let everything = Target::Client(id.clone());
+                let revocation = tx.audit_or_revoke(overlap.is_zero(), everything).await?;
+                Ok((ends, revocation))
+            })
         })
         .await
     }
-}
-
-/// Returns whether the id was free.
-async fn create(tx: &mut Transaction<'_>, client: Client, secret: Option<[u8; 32]>) -> Result<bool> {
-    let create = sql!(
-        "INSERT INTO clients (id, display_name, grants, audiences, scopes, access_token_ttl, refresh_idle_ttl,
-                              session_ttl, refresh_grace, reuse_policy, max_sessions_per_user, disabled, updated,
-                              created, epoch)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
-                 (SELECT coalesce(max(epoch), 0) FROM revocations WHERE level = 'client' AND id = $1 AND epoch > 0))
-         ON CONFLICT DO NOTHING"
-    );
-    if tx.run(bind(create, &client).bind(client.created)).await? == 0 {
-        return Ok(false);
-    }
-    if let Some(hash) = secret {
-        add_secret(tx, &client.id, hash).await?;
-    }
-    if let Some(life) = client.session_ttl {
-        tx.run(note_session_life(life)).await?;
-    }
-    tx.audit_if(true).await
 }
 
 /// Locks the row of a client and returns it with the database's time.
@@ -171,63 +194,16 @@ async fn lock(tx: &mut Transaction<'_>, id: &ClientId) -> Result<(Client, UnixMi
     Ok(found.await?.ok_or(ErrorKind::ClientNotFound)?)
 }
 
-async fn update(
-    tx: &mut Transaction<'_>,
-    id: ClientId,
-    wanted: ClientChange,
-    expected: Option<UnixMillis>,
-    callable: Option<Vec<String>>,
-) -> Result<(Client, Option<Revocation>)> {
-    let (client, now) = lock(tx, &id).await?;
-    let changed = change::client(client, &wanted, expected, callable.as_deref(), now)?;
-    let store = sql!(
-        "UPDATE clients SET display_name = $2, grants = $3, audiences = $4, scopes = $5, access_token_ttl = $6,
-                            refresh_idle_ttl = $7, session_ttl = $8, refresh_grace = $9, reuse_policy = $10,
-                            max_sessions_per_user = $11, disabled = $12, updated = $13
-         WHERE id = $1"
-    );
-    tx.run(bind(store, &changed.row)).await?;
-    if let Some(life) = changed.row.session_ttl {
-        tx.run(note_session_life(life)).await?;
-    }
-    let revocation = tx.audit_or_revoke(changed.lost, Target::Client(id)).await?;
-    Ok((changed.row, revocation))
-}
-
-async fn delete(tx: &mut Transaction<'_>, id: ClientId, callable: Option<Vec<String>>) -> Result<Revocation> {
-    let (client, _) = lock(tx, &id).await?;
-    change::may_call(&client, callable.as_deref())?;
-    let revocation = tx.revoke(Target::Client(id.clone())).await?;
-    tx.run(sql!("DELETE FROM clients WHERE id = $1").bind(&id)).await?;
-    Ok(revocation)
-}
-
-async fn rotate_secret(
-    tx: &mut Transaction<'_>,
-    id: ClientId,
-    hash: [u8; 32],
-    overlap: Duration,
-    callable: Option<Vec<String>>,
-) -> Result<(UnixMillis, Option<Revocation>)> {
-    let (client, now) = lock(tx, &id).await?;
-    change::may_call(&client, callable.as_deref())?;
-    let ends = now.plus(overlap);
-    let forget = sql!("DELETE FROM client_secrets WHERE client_id = $1 AND expires <= $2");
-    tx.run(forget.bind(&id).bind(now)).await?;
-    let shorten = sql!(
-        "UPDATE client_secrets SET expires = ",
-        least,
-        "(coalesce(expires, $2), $2) WHERE client_id = $1"
-    );
-    tx.run(shorten.bind(&id).bind(ends)).await?;
-    add_secret(tx, &id, hash).await?;
-    let revocation = tx.audit_or_revoke(overlap.is_zero(), Target::Client(id)).await?;
-    Ok((ends, revocation))
-}
-
 async fn add_secret(tx: &mut Transaction<'_>, id: &ClientId, hash: [u8; 32]) -> Result<()> {
     let add = sql!("INSERT INTO client_secrets (client_id, hash) VALUES ($1, $2)");
     tx.run(add.bind(id).bind(hash)).await.map(drop)
+}
+
+async fn raise_session_life(tx: &mut Transaction<'_>, client: &Client) -> Result<()> {
+    if let Some(life) = client.session_ttl {
+        tx.run(note_session_life(life)).await?;
+    }
+    Ok(())
 }
 
 /// Raises the high-water mark of session lives.

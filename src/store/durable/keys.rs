@@ -20,31 +20,71 @@ const FORGET_REPLICA_AFTER: i64 = 24 * 60 * 60 * 1000;
 #[async_trait]
 impl<B: Backend> KeyStore for B {
     async fn load_keys(&self) -> Result<KeyRows> {
-        self.snapshot(|tx| Box::pin(load(tx))).await
+        self.snapshot(|tx, ()| Box::pin(load(tx))).await
     }
 
     async fn ensure_keys(&self, proposed: &KeyRows, audit: &AuditEvent) -> Result<KeyRows> {
-        let proposed = proposed.clone();
-        self.transition(audit, move |tx| Box::pin(ensure(tx, proposed.clone())))
-            .await
+        self.transition(audit, proposed.clone(), |tx, proposed| {
+            Box::pin(async move {
+                let stored = lock(tx).await?;
+                let lacking = change::lacking(&stored, proposed);
+                if lacking == KeyRows::default() {
+                    return Ok(stored);
+                }
+                for key in &lacking.signing {
+                    insert_signing(tx, key).await?;
+                }
+                for secret in &lacking.secrets {
+                    insert_secret(tx, secret).await?;
+                }
+                for check in &lacking.checks {
+                    insert_check(tx, check).await?;
+                }
+                tx.audit().await?;
+                load(tx).await
+            })
+        })
+        .await
     }
 
     async fn add_pending_key(&self, key: &SigningRow, audit: &AuditEvent) -> Result<bool> {
-        let key = key.clone();
-        self.transition(audit, move |tx| Box::pin(add_pending(tx, key.clone())))
-            .await
+        let mut key = key.clone();
+        key.state = KeyState::Pending;
+        self.transition(audit, key, |tx, key| {
+            Box::pin(async move {
+                let stored = lock(tx).await?.signing;
+                let is_next = |row: &SigningRow| row.algorithm == key.algorithm && row.state == KeyState::Pending;
+                let added = !stored.iter().any(is_next) && insert_signing(tx, key).await?;
+                tx.audit_if(added).await
+            })
+        })
+        .await
     }
 
     async fn import_key(&self, key: &SigningRow, audit: &AuditEvent) -> Result<bool> {
-        let key = key.clone();
-        self.transition(audit, move |tx| Box::pin(import(tx, key.clone())))
-            .await
+        self.transition(audit, key.clone(), |tx, key| {
+            Box::pin(async move {
+                let added = insert_signing(tx, key).await?;
+                tx.audit_if(added).await
+            })
+        })
+        .await
     }
 
     async fn activate_key(&self, id: &KeyId, active: Option<&KeyId>, audit: &AuditEvent) -> Result<bool> {
-        let (id, active) = (id.clone(), active.cloned());
-        self.transition(audit, move |tx| Box::pin(activate(tx, id.clone(), active.clone())))
-            .await
+        self.transition(audit, (id.clone(), active.cloned()), |tx, (id, active)| {
+            Box::pin(async move {
+                if !change::may_activate(&lock(tx).await?.signing, id, active.as_ref()) {
+                    return Ok(false);
+                }
+                let at = tx.now().await?;
+                let retire = sql!("UPDATE signing_keys SET state = 'retired', retired = $1 WHERE state = 'active'");
+                tx.run(retire.bind(at)).await?;
+                begin_signing(tx, id, at).await?;
+                tx.audit_if(true).await
+            })
+        })
+        .await
     }
 
     async fn revoke_key(
@@ -53,31 +93,95 @@ impl<B: Backend> KeyStore for B {
         standby: Option<&KeyId>,
         audit: &AuditEvent,
     ) -> Result<(SigningRow, Option<Revocation>)> {
-        let (id, standby) = (id.clone(), standby.cloned());
-        self.transition(audit, move |tx| Box::pin(revoke(tx, id.clone(), standby.clone())))
-            .await
+        self.transition(audit, (id.clone(), standby.cloned()), |tx, (id, standby)| {
+            Box::pin(async move {
+                let signing = lock(tx).await?.signing;
+                let key = signing.iter().find(|key| key.id == *id);
+                let mut key = key.ok_or(ErrorKind::KeyNotFound)?.clone();
+                if key.state == KeyState::Revoked {
+                    return Ok((key, None));
+                }
+                let successor = change::successor(&signing, &key, standby.as_ref())?;
+                let at = tx.now().await?;
+                let end = sql!("UPDATE signing_keys SET state = 'revoked', revoked = $2 WHERE id = $1");
+                tx.run(end.bind(id).bind(at)).await?;
+                if let Some(successor) = successor {
+                    begin_signing(tx, successor, at).await?;
+                }
+                let revocation = tx.revoke(Target::Key(id.clone())).await?;
+                key.state = KeyState::Revoked;
+                key.revoked = Some(at);
+                Ok((key, Some(revocation)))
+            })
+        })
+        .await
     }
 
     async fn remove_key(&self, id: &KeyId, audit: &AuditEvent) -> Result<bool> {
-        let id = id.clone();
-        self.transition(audit, move |tx| Box::pin(remove(tx, id.clone()))).await
+        self.transition(audit, id.clone(), |tx, id| {
+            Box::pin(async move {
+                let remove = sql!("DELETE FROM signing_keys WHERE id = $1 AND state IN ('retired', 'revoked')");
+                let removed = tx.run(remove.bind(id)).await?;
+                tx.audit_if(removed == 1).await
+            })
+        })
+        .await
     }
 
     async fn add_secret(&self, secret: &SecretRow, newest: u32, audit: &AuditEvent) -> Result<bool> {
-        let secret = secret.clone();
-        self.transition(audit, move |tx| Box::pin(add_secret(tx, secret.clone(), newest)))
-            .await
+        if secret.id.checked_sub(1) != Some(newest) {
+            return Err(Error::internal("a secret's id must be the next one"));
+        }
+        self.transition(audit, (secret.clone(), newest), |tx, (secret, newest)| {
+            Box::pin(async move {
+                let stored = lock(tx).await?.secrets;
+                let of_purpose = stored.iter().filter(|row| row.purpose == secret.purpose);
+                if of_purpose.map(|row| row.id).max().unwrap_or(0) != *newest {
+                    return Ok(false);
+                }
+                insert_secret(tx, secret).await?;
+                tx.audit_if(true).await
+            })
+        })
+        .await
     }
 
     async fn remove_secret(&self, purpose: SecretPurpose, id: u32, audit: &AuditEvent) -> Result<bool> {
-        self.transition(audit, move |tx| Box::pin(remove_secret(tx, purpose, id)))
-            .await
+        self.transition(audit, (purpose, id), |tx, &(purpose, id)| {
+            Box::pin(async move {
+                let remove = sql!(
+                    "DELETE FROM secrets WHERE purpose = $1 AND id = $2
+                     AND id < (SELECT max(id) FROM secrets WHERE purpose = $1)"
+                );
+                let removed = tx.run(remove.bind(purpose.as_str()).bind(i64::from(id))).await?;
+                tx.audit_if(removed == 1).await
+            })
+        })
+        .await
     }
 
     async fn reseal_keys(&self, rows: &KeyRows, audit: &AuditEvent) -> Result<()> {
-        let rows = rows.clone();
-        self.transition(audit, move |tx| Box::pin(reseal(tx, rows.clone())))
-            .await
+        self.transition(audit, rows.clone(), |tx, rows| {
+            Box::pin(async move {
+                lock(tx).await?;
+                for key in &rows.signing {
+                    let seal = sql!("UPDATE signing_keys SET sealed = $2 WHERE id = $1");
+                    tx.run(seal.bind(&key.id).bind(&key.sealed)).await?;
+                }
+                for secret in &rows.secrets {
+                    let seal = sql!("UPDATE secrets SET sealed = $3 WHERE purpose = $1 AND id = $2")
+                        .bind(secret.purpose.as_str())
+                        .bind(i64::from(secret.id))
+                        .bind(&secret.sealed);
+                    tx.run(seal).await?;
+                }
+                for check in &rows.checks {
+                    insert_check(tx, check).await?;
+                }
+                tx.audit().await
+            })
+        })
+        .await
     }
 
     async fn heartbeat(&self, replica: Uuid, loaded: &[KeyId]) -> Result<()> {
@@ -156,124 +260,6 @@ async fn load(tx: &mut Transaction<'_>) -> Result<KeyRows> {
             })
             .await?,
     })
-}
-
-async fn ensure(tx: &mut Transaction<'_>, proposed: KeyRows) -> Result<KeyRows> {
-    let stored = lock(tx).await?;
-    let lacking = change::lacking(&stored, &proposed);
-    if lacking == KeyRows::default() {
-        return Ok(stored);
-    }
-    for key in &lacking.signing {
-        insert_signing(tx, key).await?;
-    }
-    for secret in &lacking.secrets {
-        insert_secret(tx, secret).await?;
-    }
-    for check in &lacking.checks {
-        insert_check(tx, check).await?;
-    }
-    tx.audit().await?;
-    load(tx).await
-}
-
-async fn add_pending(tx: &mut Transaction<'_>, key: SigningRow) -> Result<bool> {
-    let stored = lock(tx).await?.signing;
-    if stored
-        .iter()
-        .any(|row| row.algorithm == key.algorithm && row.state == KeyState::Pending)
-    {
-        return Ok(false);
-    }
-    let state = KeyState::Pending;
-    import(tx, SigningRow { state, ..key }).await
-}
-
-async fn import(tx: &mut Transaction<'_>, key: SigningRow) -> Result<bool> {
-    let added = insert_signing(tx, &key).await?;
-    tx.audit_if(added).await
-}
-
-async fn activate(tx: &mut Transaction<'_>, id: KeyId, active: Option<KeyId>) -> Result<bool> {
-    if !change::may_activate(&lock(tx).await?.signing, &id, active.as_ref()) {
-        return Ok(false);
-    }
-    let at = tx.now().await?;
-    let retire = sql!("UPDATE signing_keys SET state = 'retired', retired = $1 WHERE state = 'active'");
-    tx.run(retire.bind(at)).await?;
-    begin_signing(tx, &id, at).await?;
-    tx.audit_if(true).await
-}
-
-async fn revoke(
-    tx: &mut Transaction<'_>,
-    id: KeyId,
-    standby: Option<KeyId>,
-) -> Result<(SigningRow, Option<Revocation>)> {
-    let signing = lock(tx).await?.signing;
-    let key = signing.iter().find(|key| key.id == id);
-    let mut key = key.ok_or(ErrorKind::KeyNotFound)?.clone();
-    if key.state == KeyState::Revoked {
-        return Ok((key, None));
-    }
-    let successor = change::successor(&signing, &key, standby.as_ref())?;
-    let at = tx.now().await?;
-    let end = sql!("UPDATE signing_keys SET state = 'revoked', revoked = $2 WHERE id = $1");
-    tx.run(end.bind(&id).bind(at)).await?;
-    if let Some(successor) = successor {
-        begin_signing(tx, successor, at).await?;
-    }
-    let revocation = tx.revoke(Target::Key(id)).await?;
-    key.state = KeyState::Revoked;
-    key.revoked = Some(at);
-    Ok((key, Some(revocation)))
-}
-
-async fn remove(tx: &mut Transaction<'_>, id: KeyId) -> Result<bool> {
-    let remove = sql!("DELETE FROM signing_keys WHERE id = $1 AND state IN ('retired', 'revoked')");
-    let removed = tx.run(remove.bind(&id)).await?;
-    tx.audit_if(removed == 1).await
-}
-
-async fn add_secret(tx: &mut Transaction<'_>, secret: SecretRow, newest: u32) -> Result<bool> {
-    if secret.id.checked_sub(1) != Some(newest) {
-        return Err(Error::internal("a secret's id must be the next one"));
-    }
-    let stored = lock(tx).await?.secrets;
-    let of_purpose = stored.iter().filter(|row| row.purpose == secret.purpose);
-    if of_purpose.map(|row| row.id).max().unwrap_or(0) != newest {
-        return Ok(false);
-    }
-    insert_secret(tx, &secret).await?;
-    tx.audit_if(true).await
-}
-
-async fn remove_secret(tx: &mut Transaction<'_>, purpose: SecretPurpose, id: u32) -> Result<bool> {
-    let remove = sql!(
-        "DELETE FROM secrets WHERE purpose = $1 AND id = $2
-         AND id < (SELECT max(id) FROM secrets WHERE purpose = $1)"
-    );
-    let removed = tx.run(remove.bind(purpose.as_str()).bind(i64::from(id))).await?;
-    tx.audit_if(removed == 1).await
-}
-
-async fn reseal(tx: &mut Transaction<'_>, rows: KeyRows) -> Result<()> {
-    lock(tx).await?;
-    for key in &rows.signing {
-        let seal = sql!("UPDATE signing_keys SET sealed = $2 WHERE id = $1");
-        tx.run(seal.bind(&key.id).bind(&key.sealed)).await?;
-    }
-    for secret in &rows.secrets {
-        let seal = sql!("UPDATE secrets SET sealed = $3 WHERE purpose = $1 AND id = $2")
-            .bind(secret.purpose.as_str())
-            .bind(i64::from(secret.id))
-            .bind(&secret.sealed);
-        tx.run(seal).await?;
-    }
-    for check in &rows.checks {
-        insert_check(tx, check).await?;
-    }
-    tx.audit().await
 }
 
 async fn begin_signing(tx: &mut Transaction<'_>, id: &KeyId, at: UnixMillis) -> Result<()> {

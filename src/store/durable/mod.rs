@@ -11,14 +11,10 @@ mod clients;
 mod columns;
 mod keys;
 mod logins;
-mod passwords;
 pub(super) mod revocations;
 pub(super) mod statement;
 mod transaction;
 mod users;
-
-#[cfg(test)]
-mod tests;
 
 pub(super) use backend::{Backend, PoolKind};
 pub(super) use columns::{Columns, Read, Row, one_column, unreadable};

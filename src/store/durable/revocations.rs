@@ -11,7 +11,6 @@ use super::{Backend, PoolKind, audit, clients};
 use crate::clock::UnixMillis;
 use crate::model::revocation::{EpochSet, RevocationSubject};
 use crate::model::{AuditEvent, Error, Level, Result, Revocation, SessionId, Target};
-use crate::store::change::storable_event;
 use crate::store::revocations::PART;
 use crate::store::{Changes, Cursor, NewRevocation, Recorded, RevocationStore, Snapshot};
 
@@ -143,7 +142,6 @@ pub(crate) struct FeedReading {
 #[async_trait]
 impl<B: Backend> RevocationStore for B {
     async fn revoke(&self, new: &NewRevocation, audit: &AuditEvent) -> Result<Recorded> {
-        storable_event(audit)?;
         if let Some(revocation) = self.record(new, audit).await? {
             audit::log(audit);
             return Ok(Recorded {
@@ -239,8 +237,8 @@ impl<B: Backend> RevocationStore for B {
         // In one order on every replica, so that two transactions do not wait for each other.
         counters.sort();
         let seen = lost.map(|_| seen);
-        let store = self.transaction(PoolKind::Maintenance, lost, move |tx| {
-            Box::pin(store_counters(tx, counters.clone(), seen))
+        let store = self.transaction(PoolKind::Maintenance, lost, (counters, seen), |tx, (counters, seen)| {
+            Box::pin(store_counters(tx, counters, *seen))
         });
         let (era, raised) = store.await?;
         if let Some(event) = lost.filter(|_| raised) {
@@ -262,8 +260,8 @@ impl<B: Backend> RevocationStore for B {
 }
 
 /// Stores counters, and raises the era if it is still `lost_era`; returns the era.
-async fn store_counters(tx: &mut Transaction<'_>, counters: Vec<(String, i64)>, lost_era: Option<i64>) -> Result<i64> {
-    for (name, value) in &counters {
+async fn store_counters(tx: &mut Transaction<'_>, counters: &[(String, i64)], lost_era: Option<i64>) -> Result<i64> {
+    for (name, value) in counters {
         let store = sql!(
             "INSERT INTO counters (name, value) VALUES ($1, $2)
              ON CONFLICT (name) DO UPDATE SET value = ",

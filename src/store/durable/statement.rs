@@ -71,6 +71,19 @@ impl Statement {
         self
     }
 
+    /// Refuses text with a NUL, which PostgreSQL cannot store. Every backend calls this before it sends a statement.
+    pub(crate) fn check_storable(&self) -> Result<()> {
+        let has_nul = |value: &Value| match value {
+            Value::Text(text) => text.iter().any(|text| text.contains('\0')),
+            Value::List(texts) => texts.iter().any(|text| text.contains('\0')),
+            Value::Boolean(_) | Value::Integer(_) | Value::Bytes(_) | Value::Uuid(_) | Value::Json(_) => false,
+        };
+        if self.arguments.iter().any(has_nul) {
+            return Err(Error::new(ErrorKind::InvalidRequest, "a text must not hold NUL"));
+        }
+        Ok(())
+    }
+
     /// Makes PostgreSQL plan the statement each time: the best plan of a listing depends on its arguments.
     pub(crate) const fn planned_afresh(mut self) -> Self {
         self.planned_afresh = true;

@@ -26,17 +26,9 @@ pub(crate) trait Driver: Send {
 /// Receives the rows of a query.
 pub(crate) type EachRow<'e> = dyn FnMut(&dyn Row) -> Result<()> + Send + 'e;
 
-/// A transition: it runs in one transaction, and an `Err` of it leaves nothing behind. PostgreSQL runs it a second time
-/// if the connection broke and nothing was committed.
-pub(crate) trait Transition<T>:
-    for<'t> Fn(&'t mut Transaction<'_>) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static
-{
-}
-
-impl<T, W> Transition<T> for W where
-    W: for<'t> Fn(&'t mut Transaction<'_>) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static
-{
-}
+/// A transition: it runs in one transaction, and an `Err` of it leaves nothing behind. It borrows its arguments because
+/// PostgreSQL runs it a second time if the connection broke and nothing was committed.
+pub(crate) type Transition<A, T> = for<'t> fn(&'t mut Transaction<'_>, &'t A) -> BoxFuture<'t, Result<T>>;
 
 /// An open transaction, with the audit event of the transition.
 pub(crate) struct Transaction<'t> {

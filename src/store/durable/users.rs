@@ -1,18 +1,18 @@
-//! Users: their columns and their transitions.
+//! Users: their columns and their transitions, with those of passwords and of the one-time tokens that reset them.
 
 use async_trait::async_trait;
 
-use super::columns::Columns;
+use super::columns::{Columns, one_column};
 use super::statement::{Statement, json, sql, sql_with_event};
 use super::transaction::Transaction;
-use super::{Backend, PoolKind, audit, logins, passwords};
+use super::{Backend, PoolKind, audit, logins};
 use crate::clock::UnixMillis;
 use crate::model::{
     AuditEvent, ClientId, Epochs, ErrorKind, Result, Revocation, SessionId, Target, User, UserId, Username,
 };
 use crate::secret::SecretText;
 use crate::store::accounts::{Authority, NewPassword, NewUser, UserChange};
-use crate::store::change::{self, may_hold, storable, storable_change, storable_event, storable_user};
+use crate::store::change::{self, check_filter, may_hold};
 use crate::store::{Login, Page, RefreshView, UserStore};
 
 /// The columns that [`read`] reads.
@@ -67,7 +67,6 @@ impl<B: Backend> UserStore for B {
         rehash: Option<(SecretText, SecretText)>,
         audit: &AuditEvent,
     ) -> Result<()> {
-        storable_event(audit)?;
         let statement = logins::logged_in(user, at, rehash.as_ref(), audit)?;
         self.run_audited(statement, audit).await?;
         audit::log(audit);
@@ -75,8 +74,6 @@ impl<B: Backend> UserStore for B {
     }
 
     async fn create_user(&self, new: &NewUser, authority: Authority, audit: &AuditEvent) -> Result<()> {
-        storable_user(&new.user)?;
-        storable_event(audit)?;
         may_hold(&new.user.roles, authority)?;
         if !self.run_audited(create(new, audit)?, audit).await? {
             return Err(ErrorKind::UserExists.into());
@@ -96,11 +93,11 @@ impl<B: Backend> UserStore for B {
     }
 
     async fn password_hash(&self, id: UserId) -> Result<Option<(User, SecretText)>> {
-        self.first(passwords::hash(id), passwords::read_hash).await
+        self.first(password_hash(id), read_password_hash).await
     }
 
     async fn list_users(&self, prefix: &str, after: Option<UserId>, limit: u32) -> Result<Page<User>> {
-        storable("query", [prefix])?;
+        check_filter("query", prefix)?;
         let found = self.query(PoolKind::Callers, list(prefix, after, limit), read).await?;
         Ok(Page::of(found, limit, |user| user.id.to_string()))
     }
@@ -113,34 +110,51 @@ impl<B: Backend> UserStore for B {
         authority: Authority,
         audit: &AuditEvent,
     ) -> Result<(User, Option<Revocation>)> {
-        storable_change(change)?;
-        let change = change.clone();
-        self.transition(audit, move |tx| {
-            Box::pin(update(tx, id, change.clone(), expected, authority))
+        let arguments = (id, change.clone(), expected, authority);
+        self.transition(audit, arguments, |tx, &(id, ref change, expected, authority)| {
+            Box::pin(async move {
+                let (user, now) = lock(tx, id).await?;
+                let changed = change::user(user, change, expected, authority, now)?;
+                store(tx, &changed.row).await?;
+                if changed.promoted {
+                    let void = sql!("UPDATE users SET reset_hash = NULL, reset_expires = NULL WHERE id = $1");
+                    tx.run(void.bind(id)).await?;
+                }
+                let everything = Target::User { id, keep: None };
+                let revocation = tx.audit_or_revoke(changed.lost, everything).await?;
+                Ok((changed.row, revocation))
+            })
         })
         .await
     }
 
-    async fn set_user_disabled(
-        &self,
-        id: UserId,
-        disabled: bool,
-        authority: Authority,
-        audit: &AuditEvent,
-    ) -> Result<(User, Option<Revocation>)> {
-        self.transition(audit, move |tx| Box::pin(set_disabled(tx, id, disabled, authority)))
-            .await
-    }
-
     async fn delete_user(&self, id: UserId, authority: Authority, audit: &AuditEvent) -> Result<Revocation> {
-        self.transition(audit, move |tx| Box::pin(delete(tx, id, authority)))
-            .await
+        self.transition(audit, (id, authority), |tx, &(id, authority)| {
+            Box::pin(async move {
+                lock_changeable(tx, id, authority).await?;
+                let revocation = tx.revoke(Target::User { id, keep: None }).await?;
+                tx.run(sql!("DELETE FROM users WHERE id = $1").bind(id)).await?;
+                Ok(revocation)
+            })
+        })
+        .await
     }
 
     async fn set_password(&self, new: &NewPassword, authority: Authority, audit: &AuditEvent) -> Result<Revocation> {
-        let new = new.clone();
-        self.transition(audit, move |tx| Box::pin(passwords::set(tx, new.clone(), authority)))
-            .await
+        self.transition(audit, (new.clone(), authority), |tx, (new, authority)| {
+            Box::pin(async move {
+                let (user, now) = lock_changeable(tx, new.user, *authority).await?;
+                if let Some(verified) = &new.verified {
+                    let stored = tx.first(password_hash(new.user), read_password_hash).await?;
+                    let (_, stored) = stored.ok_or(ErrorKind::UserNotFound)?;
+                    if stored != *verified {
+                        return Err(ErrorKind::InvalidCredentials.into());
+                    }
+                }
+                store_password(tx, &user, &new.hash, new.keep, now).await
+            })
+        })
+        .await
     }
 
     async fn begin_password_reset(
@@ -151,14 +165,20 @@ impl<B: Backend> UserStore for B {
         authority: Authority,
         audit: &AuditEvent,
     ) -> Result<()> {
-        self.transition(audit, move |tx| {
-            Box::pin(passwords::begin_reset(tx, id, token_hash, expires, authority))
+        let arguments = (id, token_hash, expires, authority);
+        self.transition(audit, arguments, |tx, &(id, token_hash, expires, authority)| {
+            Box::pin(async move {
+                lock_changeable(tx, id, authority).await?;
+                let note = sql!("UPDATE users SET reset_hash = $2, reset_expires = $3 WHERE id = $1");
+                tx.run(note.bind(id).bind(token_hash).bind(expires)).await?;
+                tx.audit().await
+            })
         })
         .await
     }
 
     async fn password_reset_user(&self, token_hash: [u8; 32], now: UnixMillis) -> Result<Option<User>> {
-        self.first(passwords::reset_user(token_hash, now), read).await
+        self.first(reset_user(token_hash, now), read).await
     }
 
     async fn complete_password_reset(
@@ -167,9 +187,15 @@ impl<B: Backend> UserStore for B {
         hash: &SecretText,
         audit: &AuditEvent,
     ) -> Result<Revocation> {
-        let hash = hash.clone();
-        self.transition(audit, move |tx| {
-            Box::pin(passwords::complete_reset(tx, token_hash, hash.clone()))
+        self.transition(audit, (token_hash, hash.clone()), |tx, (token_hash, hash)| {
+            Box::pin(async move {
+                let holder = sql!("SELECT id FROM users WHERE reset_hash = $1").bind(*token_hash);
+                let holder = tx.first(holder, one_column).await?;
+                let (_, now) = lock(tx, holder.ok_or(ErrorKind::ResetTokenInvalid)?).await?;
+                // Asked again under the lock: of two calls that use the token at once, the second finds it gone.
+                let user = tx.first(reset_user(*token_hash, now), read).await?;
+                store_password(tx, &user.ok_or(ErrorKind::ResetTokenInvalid)?, hash, None, now).await
+            })
         })
         .await
     }
@@ -231,8 +257,31 @@ fn list(prefix: &str, after: Option<UserId>, limit: u32) -> Statement {
     .bind(end)
 }
 
+fn password_hash(id: UserId) -> Statement {
+    sql!(
+        "SELECT ",
+        user_columns!(),
+        ", users.password_hash FROM users WHERE id = $1"
+    )
+    .bind(id)
+}
+
+fn read_password_hash(columns: &mut Columns<'_>) -> Result<(User, SecretText)> {
+    Ok((read(columns)?, SecretText::new(columns.take::<String>()?)))
+}
+
+fn reset_user(token_hash: [u8; 32], now: UnixMillis) -> Statement {
+    sql!(
+        "SELECT ",
+        user_columns!(),
+        " FROM users WHERE reset_hash = $1 AND reset_expires > $2"
+    )
+    .bind(token_hash)
+    .bind(now)
+}
+
 /// Locks the row of a user and returns it with the database's time.
-pub(super) async fn lock(tx: &mut Transaction<'_>, id: UserId) -> Result<(User, UnixMillis)> {
+async fn lock(tx: &mut Transaction<'_>, id: UserId) -> Result<(User, UnixMillis)> {
     let lock = sql!(
         "SELECT ",
         user_columns!(),
@@ -246,56 +295,10 @@ pub(super) async fn lock(tx: &mut Transaction<'_>, id: UserId) -> Result<(User, 
 }
 
 /// Like [`lock`], for a user that `authority` suffices to change.
-pub(super) async fn lock_changeable(
-    tx: &mut Transaction<'_>,
-    id: UserId,
-    authority: Authority,
-) -> Result<(User, UnixMillis)> {
+async fn lock_changeable(tx: &mut Transaction<'_>, id: UserId, authority: Authority) -> Result<(User, UnixMillis)> {
     let (user, now) = lock(tx, id).await?;
-    change::may_change(&user, authority)?;
+    may_hold(&user.roles, authority)?;
     Ok((user, now))
-}
-
-async fn update(
-    tx: &mut Transaction<'_>,
-    id: UserId,
-    wanted: UserChange,
-    expected: Option<UnixMillis>,
-    authority: Authority,
-) -> Result<(User, Option<Revocation>)> {
-    let (user, now) = lock(tx, id).await?;
-    let changed = change::user(user, &wanted, expected, authority, now)?;
-    store(tx, &changed.row).await?;
-    if changed.promoted {
-        passwords::void_reset(tx, id).await?;
-    }
-    let revocation = tx.audit_or_revoke(changed.lost, everything_of(id)).await?;
-    Ok((changed.row, revocation))
-}
-
-async fn set_disabled(
-    tx: &mut Transaction<'_>,
-    id: UserId,
-    disabled: bool,
-    authority: Authority,
-) -> Result<(User, Option<Revocation>)> {
-    let (mut user, now) = lock_changeable(tx, id, authority).await?;
-    user.disabled = disabled;
-    user.updated = change::later(user.updated, now);
-    store(tx, &user).await?;
-    let revocation = tx.audit_or_revoke(disabled, everything_of(id)).await?;
-    Ok((user, revocation))
-}
-
-async fn delete(tx: &mut Transaction<'_>, id: UserId, authority: Authority) -> Result<Revocation> {
-    lock_changeable(tx, id, authority).await?;
-    let revocation = tx.revoke(everything_of(id)).await?;
-    tx.run(sql!("DELETE FROM users WHERE id = $1").bind(id)).await?;
-    Ok(revocation)
-}
-
-const fn everything_of(id: UserId) -> Target {
-    Target::User { id, keep: None }
 }
 
 async fn store(tx: &mut Transaction<'_>, user: &User) -> Result<()> {
@@ -314,4 +317,25 @@ async fn store(tx: &mut Transaction<'_>, user: &User) -> Result<()> {
     .bind(user.disabled)
     .bind(user.updated);
     tx.run(store).await.map(drop)
+}
+
+/// Stores the hash, voids an outstanding reset token and revokes everything of the user except the session `keep`.
+async fn store_password(
+    tx: &mut Transaction<'_>,
+    user: &User,
+    hash: &SecretText,
+    keep: Option<SessionId>,
+    now: UnixMillis,
+) -> Result<Revocation> {
+    let set = sql!(
+        "UPDATE users SET password_hash = $2, password_changed = $3, updated = $4, reset_hash = NULL,
+                          reset_expires = NULL
+         WHERE id = $1"
+    )
+    .bind(user.id)
+    .bind(hash.expose())
+    .bind(now)
+    .bind(change::later(user.updated, now));
+    tx.run(set).await?;
+    tx.revoke(Target::User { id: user.id, keep }).await
 }

@@ -45,32 +45,31 @@ impl Backend for PostgresStore {
         Ok(changed == Some(true))
     }
 
-    async fn snapshot<T: Send + 'static>(&self, work: impl Transition<T>) -> Result<T> {
+    async fn snapshot<T: Send + 'static>(&self, work: Transition<(), T>) -> Result<T> {
         const READ_ONLY: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-        let work = Arc::new(work);
         self.maintenance
             .with(RetryMode::Transaction, move |connection| {
-                let work = Arc::clone(&work);
                 Box::pin(async move {
                     connection.run(&Statement::postgres(READ_ONLY)).await?;
-                    let (done, _) = run_to_end(connection, None, &*work).await?;
+                    let (done, _) = run_to_end(connection, None, &(), work).await?;
                     Ok(done)
                 })
             })
             .await
     }
 
-    async fn transaction<T: Send + 'static>(
+    async fn transaction<A: Send + Sync + 'static, T: Send + 'static>(
         &self,
         pool: PoolKind,
         event: Option<&AuditEvent>,
-        work: impl Transition<T>,
+        arguments: A,
+        work: Transition<A, T>,
     ) -> Result<(T, bool)> {
-        let shared = Arc::new((event.cloned(), work));
+        let shared = Arc::new((event.cloned(), arguments));
         self.pool(pool)
             .with(RetryMode::Transaction, move |connection| {
                 let shared = Arc::clone(&shared);
-                Box::pin(async move { run_to_end(connection, shared.0.as_ref(), &shared.1).await })
+                Box::pin(async move { run_to_end(connection, shared.0.as_ref(), &shared.1, work).await })
             })
             .await
     }
@@ -92,17 +91,18 @@ impl Backend for PostgresStore {
     }
 }
 
-async fn run_to_end<T>(
+async fn run_to_end<A, T>(
     connection: &mut StatementConnection<'_>,
     event: Option<&AuditEvent>,
-    work: &impl Transition<T>,
+    arguments: &A,
+    work: Transition<A, T>,
 ) -> error::Result<(T, bool)> {
     let mut driver = TransactionDriver {
         connection,
         failure: None,
     };
     let mut transaction = Transaction::new(&mut driver, event);
-    let done = work(&mut transaction).await;
+    let done = work(&mut transaction, arguments).await;
     let audited = transaction.audited();
     match done {
         Ok(done) => Ok((done, audited)),

@@ -56,6 +56,7 @@ impl StatementConnection<'_> {
     }
 
     fn query(&self, statement: &Statement) -> Result<sqlx::query::Query<'static, Postgres, PgArguments>> {
+        statement.check_storable()?;
         let mut arguments = PgArguments::default();
         for value in &statement.arguments {
             let added = match value {

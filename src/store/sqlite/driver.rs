@@ -42,19 +42,21 @@ impl Backend for Database {
         .await
     }
 
-    async fn snapshot<T: Send + 'static>(&self, work: impl Transition<T>) -> Result<T> {
-        let (done, _) = self.read(move |tx| run_to_end(tx, None, &work)).await?;
+    async fn snapshot<T: Send + 'static>(&self, work: Transition<(), T>) -> Result<T> {
+        let (done, _) = self.read(move |tx| run_to_end(tx, None, &(), work)).await?;
         Ok(done)
     }
 
-    async fn transaction<T: Send + 'static>(
+    async fn transaction<A: Send + Sync + 'static, T: Send + 'static>(
         &self,
         _: PoolKind,
         event: Option<&AuditEvent>,
-        work: impl Transition<T>,
+        arguments: A,
+        work: Transition<A, T>,
     ) -> Result<(T, bool)> {
         let event = event.cloned();
-        self.call(move |tx| run_to_end(tx, event.as_ref(), &work)).await
+        self.call(move |tx| run_to_end(tx, event.as_ref(), &arguments, work))
+            .await
     }
 
     async fn record(&self, new: &NewRevocation, event: &AuditEvent) -> Result<Option<Revocation>> {
@@ -74,9 +76,14 @@ impl Backend for Database {
     }
 }
 
-fn run_to_end<T>(tx: &mut Tx<'_>, event: Option<&AuditEvent>, work: &impl Transition<T>) -> Result<(T, bool)> {
+fn run_to_end<A, T>(
+    tx: &mut Tx<'_>,
+    event: Option<&AuditEvent>,
+    arguments: &A,
+    work: Transition<A, T>,
+) -> Result<(T, bool)> {
     let mut transaction = Transaction::new(tx, event);
-    let done = work(&mut transaction).now_or_never();
+    let done = work(&mut transaction, arguments).now_or_never();
     let done = done.ok_or_else(|| Error::internal("a transition waited for something other than SQLite"))?;
     Ok((done?, transaction.audited()))
 }
@@ -127,6 +134,7 @@ impl Tx<'_> {
 
     /// The prepared statement with its arguments, which it uses by name (`$1`, `$now`) and in any order.
     fn bound(&self, statement: &Statement) -> Result<CachedStatement<'_>> {
+        statement.check_storable()?;
         let mut prepared = self.prepare(statement.sqlite)?;
         for index in 1..=prepared.parameter_count() {
             let name = prepared.parameter_name(index).unwrap_or_default();

@@ -71,7 +71,7 @@ async fn a_change_and_its_event_are_stored_together_or_not_at_all(fresh: TestSto
     let mut unwritable = event.clone();
     unwritable.origin.request_id = "r\0".into();
     let error = fresh
-        .set_user_disabled(user.id, true, Authority::Admin, &unwritable)
+        .update_user(user.id, &disabled(true), None, Authority::Admin, &unwritable)
         .await
         .unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidRequest);

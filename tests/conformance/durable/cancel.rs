@@ -21,7 +21,8 @@ async fn a_cancelled_call_takes_effect_completely_or_not_at_all(fresh: TestStore
     let user = make_user(&fresh, "ada").await;
     for micros in (0..1_500).step_by(25) {
         let event = event(AuditType::UserDisabled, &user.id);
-        let call = fresh.set_user_disabled(user.id, true, Authority::Admin, &event);
+        let change = disabled(true);
+        let call = fresh.update_user(user.id, &change, None, Authority::Admin, &event);
         let _ = timeout(Duration::from_micros(micros), call).await;
     }
     // Cancelled calls may still complete; a part that is missing would stay missing.

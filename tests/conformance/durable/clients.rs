@@ -60,10 +60,9 @@ async fn the_default_client_is_created_once(fresh: TestStore) {
         let fresh = fresh.clone();
         async move {
             let event = event(AuditType::ClientCreated, &"default");
-            fresh
-                .ensure_default_client(&new_client("default"), &event)
-                .await
-                .unwrap()
+            let done = fresh.create_client(&new_client("default"), None, &event).await;
+            done.map_err(|error| assert_eq!(error.kind, ErrorKind::ClientExists))
+                .is_ok()
         }
     });
     let made = futures_util::future::join_all(racers).await;

@@ -1,6 +1,7 @@
 //! `DurableStore`: users, clients, keys, revocations and the audit trail.
 
 mod audit;
+mod audit_log;
 mod cancel;
 mod clients;
 mod feed;

@@ -10,7 +10,7 @@ use countersign::model::{
     SessionId, Target, User, UserId, Username, new_uuid,
 };
 use countersign::secret::{SecretText, SystemEntropy, random};
-use countersign::store::accounts::{Authority, NewUser};
+use countersign::store::accounts::{Authority, NewUser, UserChange};
 use countersign::store::keys::{SecretPurpose, SecretRow, SigningRow};
 use countersign::store::{Expiry, NewRevocation};
 use uuid::Uuid;
@@ -81,6 +81,14 @@ pub(crate) fn new_admin(username: &str) -> NewUser {
     let mut new = new_user(username);
     new.user.roles = vec!["admin".into(), "reader".into()];
     new
+}
+
+/// A change that disables or enables a user.
+pub(crate) fn disabled(disabled: bool) -> UserChange {
+    UserChange {
+        disabled: Some(disabled),
+        ..UserChange::default()
+    }
 }
 
 /// Creates a user.

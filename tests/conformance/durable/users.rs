@@ -168,11 +168,11 @@ async fn only_an_admin_changes_an_admin(fresh: TestStore) {
             .await
             .unwrap_err(),
         fresh
-            .set_user_disabled(admin.id, true, ordinary, &refused)
+            .update_user(admin.id, &disabled(true), None, ordinary, &refused)
             .await
             .unwrap_err(),
         fresh
-            .set_user_disabled(admin.id, false, ordinary, &refused)
+            .update_user(admin.id, &disabled(false), None, ordinary, &refused)
             .await
             .unwrap_err(),
         fresh.delete_user(admin.id, ordinary, &refused).await.unwrap_err(),
@@ -207,21 +207,21 @@ async fn losing_admin_ends_older_sessions(fresh: TestStore) {
 
 async fn disabling_ends_older_sessions_and_enabling_does_not(fresh: TestStore) {
     let user = make_user(&fresh, "ada").await;
-    let set = async |disabled| {
+    let set = async |yes| {
         fresh
-            .set_user_disabled(user.id, disabled, Authority::Ordinary, &some_event())
+            .update_user(user.id, &disabled(yes), None, Authority::Ordinary, &some_event())
             .await
             .unwrap()
     };
-    let (disabled, revocation) = set(true).await;
-    assert!(disabled.disabled && disabled.updated > user.updated);
+    let (changed, revocation) = set(true).await;
+    assert!(changed.disabled && changed.updated > user.updated);
     let epoch = revocation.unwrap().epoch;
     assert_eq!(epochs(&fresh, &user, "default").await.user, epoch);
     let (enabled, revocation) = set(false).await;
     assert!(!enabled.disabled && revocation.is_none());
     assert_eq!(epochs(&fresh, &user, "default").await.user, epoch);
     let error = fresh
-        .set_user_disabled(UserId(uuid()), true, Authority::Admin, &some_event())
+        .update_user(UserId(uuid()), &disabled(true), None, Authority::Admin, &some_event())
         .await
         .unwrap_err();
     assert_eq!(error.kind, ErrorKind::UserNotFound);

@@ -20,7 +20,7 @@ async fn works(fresh: &TestStore) -> Result<(), ErrorKind> {
     fresh.login(&name("ada"), &client_id("web")).await.map_err(kind)?;
     let id = countersign::model::UserId(uuid());
     let missing = fresh
-        .set_user_disabled(id, true, Authority::Admin, &some_event())
+        .update_user(id, &disabled(true), None, Authority::Admin, &some_event())
         .await
         .unwrap_err();
     if missing.kind != ErrorKind::UserNotFound {

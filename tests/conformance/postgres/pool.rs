@@ -32,7 +32,9 @@ async fn calls_beyond_the_queue_of_the_pool_are_rejected_at_once() {
     let attempts = (0..10).map(|_| {
         let (fresh, id) = (fresh.clone(), user.id);
         async move {
-            let done = fresh.set_user_disabled(id, true, Authority::Admin, &some_event()).await;
+            let done = fresh
+                .update_user(id, &disabled(true), None, Authority::Admin, &some_event())
+                .await;
             (done.unwrap_err().kind, started.elapsed())
         }
     });
@@ -57,7 +59,7 @@ async fn calls_beyond_the_queue_of_the_pool_are_rejected_at_once() {
 
     holding.rollback().await.unwrap();
     fresh
-        .set_user_disabled(user.id, true, Authority::Admin, &some_event())
+        .update_user(user.id, &disabled(true), None, Authority::Admin, &some_event())
         .await
         .unwrap();
 }
