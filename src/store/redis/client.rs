@@ -132,7 +132,7 @@ impl RedisClient {
                 let node = client.connections[index].client.with_options(&options);
                 node.ping::<Value>(None).await?;
             }
-            Ok(Reply::Nil)
+            Ok(Reply(Value::Null))
         };
         self.complete(index, permit, call).await.map(drop)
     }
@@ -238,7 +238,7 @@ impl RedisClient {
                 Err(error) if was_redirected(&error) && tries <= MAX_REDIRECTIONS && left > pause => {
                     tokio::time::sleep(pause).await;
                 }
-                result => return result.map(|value: Value| Reply::from(value)),
+                result => return result.map(Reply),
             }
         }
     }

@@ -8,7 +8,7 @@ use fred::clients::Client;
 use fred::error::Error as FredError;
 use fred::interfaces::{ClientLike, ClusterInterface as _, EventInterface as _};
 use fred::types::config::{Options, Server};
-use fred::types::{Builder, ClusterHash, CustomCommand, InfoKind, Value};
+use fred::types::{Builder, ClusterHash, CustomCommand, Value};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
@@ -33,14 +33,7 @@ pub(super) struct MasterChecks {
     pub(super) not_persistent: Option<String>,
 }
 
-/// Checks the masters over temporary connections. Fails at once if Redis cannot be reached.
-pub(super) async fn check_once(builder: &Builder, settings: &Settings) -> Result<MasterChecks, FredError> {
-    let client = builder.build()?;
-    let _task = AbortOnDropHandle::new(client.init().await?);
-    check_masters(&client, settings.connect_timeout()).await
-}
-
-/// Checks the masters over temporary connections, and reads the time of a server.
+/// Checks the masters over temporary connections, and reads the time of a server. Fails at once if Redis cannot be reached.
 pub(super) async fn examine(builder: &Builder, settings: &Settings) -> Result<Examination, FredError> {
     let client = builder.build()?;
     let _task = AbortOnDropHandle::new(client.init().await?);
@@ -151,22 +144,20 @@ async fn check_masters(client: &Client, timeout: Duration) -> Result<MasterCheck
             timeout: Some(timeout),
             ..Options::default()
         });
-        let server: String = client.info(Some(InfoKind::Server)).await?;
-        let version = info_field(&server, "redis_version").unwrap_or_default();
+        let info: String = client.info(None).await?;
+        let version = info_field(&info, "redis_version").unwrap_or_default();
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         if major.is_some_and(|major| major < MIN_MAJOR_VERSION) {
             checks.unusable = Some(format!("{name} is version {version}; 7.0 or later is needed"));
         }
-        let memory: String = client.info(Some(InfoKind::Memory)).await?;
-        let policy = info_field(&memory, "maxmemory_policy").unwrap_or("unknown");
+        let policy = info_field(&info, "maxmemory_policy").unwrap_or("unknown");
         if policy != "noeviction" {
             checks.unusable = Some(format!(
                 "{name} has maxmemory-policy {policy}; set it to noeviction, or live sessions are dropped when memory \
                  is full"
             ));
         }
-        let persistence: String = client.info(Some(InfoKind::Persistence)).await?;
-        if info_field(&persistence, "aof_enabled") == Some("0") && !takes_snapshots(&client).await {
+        if info_field(&info, "aof_enabled") == Some("0") && !takes_snapshots(&client).await {
             checks.not_persistent = Some(name);
         }
     }

@@ -81,7 +81,7 @@ impl Redis {
     ) -> Result<Self, ConnectError> {
         let mut builder = settings.builder().map_err(ConnectError::Settings)?;
         let reader = Settings::read_only_builder(&builder);
-        let checks = health::check_once(&reader, &settings).await;
+        let checks = health::examine(&reader, &settings).await;
         match &checks {
             Ok(checks) => {
                 if let Some(reason) = &checks.unusable {

@@ -1,4 +1,5 @@
-//! Replies of Redis, independent of the client library, and readers of their fields.
+//! Replies of Redis, and readers of their fields. They are stricter than the conversions of the client library, which read
+//! one type as another and cut off large numbers.
 
 use bytes::Bytes;
 use fred::types::Value;
@@ -8,48 +9,32 @@ use crate::clock::UnixMillis;
 use crate::model::{Error, Result};
 
 /// One reply.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Reply {
-    Nil,
-    Int(i64),
-    Bytes(Bytes),
-    List(Vec<Self>),
-}
-
-impl From<Value> for Reply {
-    fn from(value: Value) -> Self {
-        match value {
-            Value::Integer(number) => Self::Int(number),
-            Value::Boolean(yes) => Self::Int(yes.into()),
-            Value::String(text) => Self::Bytes(text.into_inner()),
-            Value::Bytes(bytes) => Self::Bytes(bytes),
-            Value::Array(list) => Self::List(list.into_iter().map(Self::from).collect()),
-            Value::Null | Value::Queued | Value::Double(_) | Value::Map(_) => Self::Nil,
-        }
-    }
-}
+pub(super) struct Reply(pub(super) Value);
 
 impl Reply {
     /// A reader of the elements of a list.
     pub(super) fn fields(self) -> Result<Fields> {
-        match self {
-            Self::List(list) => Ok(Fields(list.into_iter())),
-            Self::Nil | Self::Int(_) | Self::Bytes(_) => Err(self.unexpected("a list")),
-        }
+        let Value::Array(list) = self.0 else {
+            return Err(self.unexpected("a list"));
+        };
+        Ok(Fields(list.into_iter()))
     }
 
     pub(super) fn int(&self) -> Result<i64> {
-        match self {
-            Self::Int(number) => Ok(*number),
-            Self::Nil | Self::Bytes(_) | Self::List(_) => Err(self.unexpected("a number")),
-        }
+        let Value::Integer(number) = self.0 else {
+            return Err(self.unexpected("a number"));
+        };
+        Ok(number)
     }
 
     pub(super) fn bytes(self) -> Result<Bytes> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            Self::Nil | Self::Int(_) | Self::List(_) => Err(self.unexpected("a string")),
+        if let Value::String(text) = self.0 {
+            return Ok(text.into_inner());
         }
+        let Value::Bytes(bytes) = self.0 else {
+            return Err(self.unexpected("a string"));
+        };
+        Ok(bytes)
     }
 
     pub(super) fn text(self) -> Result<String> {
@@ -58,24 +43,17 @@ impl Reply {
     }
 
     fn unexpected(&self, expected: &str) -> Error {
-        let actual = match self {
-            Self::Nil => "nothing",
-            Self::Int(_) => "a number",
-            Self::Bytes(_) => "a string",
-            Self::List(_) => "a list",
-        };
-        Error::internal(format!("Redis answered {actual} instead of {expected}"))
+        Error::internal(format!("Redis answered {:?} instead of {expected}", self.0.kind()))
     }
 }
 
 /// The elements of a list, read one after another.
-pub(super) struct Fields(std::vec::IntoIter<Reply>);
+pub(super) struct Fields(std::vec::IntoIter<Value>);
 
 impl Fields {
     pub(super) fn next(&mut self) -> Result<Reply> {
-        self.0
-            .next()
-            .ok_or_else(|| Error::internal("Redis answered a list that is too short"))
+        let next = self.0.next().map(Reply);
+        next.ok_or_else(|| Error::internal("Redis answered a list that is too short"))
     }
 
     pub(super) fn int(&mut self) -> Result<i64> {
@@ -117,13 +95,13 @@ impl Fields {
     pub(super) fn into_pairs(mut self) -> Result<Vec<(Bytes, Bytes)>> {
         let mut pairs = Vec::new();
         while let Some(name) = self.0.next() {
-            pairs.push((name.bytes()?, self.next()?.bytes()?));
+            pairs.push((Reply(name).bytes()?, self.next()?.bytes()?));
         }
         Ok(pairs)
     }
 
     /// The remaining elements, each of which is a list.
     pub(super) fn into_lists(self) -> Result<Vec<Self>> {
-        self.0.map(Reply::fields).collect()
+        self.0.map(|list| Reply(list).fields()).collect()
     }
 }

@@ -4,14 +4,15 @@
 //! shows as a broken chain. While no message arrives, the end of the stream is compared with the last id that was read.
 //! Every irregularity becomes a [`AnnouncementEvent::Gap`]; the listener then loads the revocations from the database.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fred::clients::Client;
+use fred::clients::{Client, WithOptions};
 use fred::error::Error as FredError;
 use fred::interfaces::{ClientLike as _, StreamsInterface as _};
 use fred::types::config::Options;
-use fred::types::{Builder, ClusterHash, CustomCommand, Value};
+use fred::types::{Builder, Value};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::task::AbortOnDropHandle;
@@ -78,12 +79,16 @@ impl StreamReader {
     ) -> Result<ListenerDropped, (FredError, bool)> {
         let client = self.builder.build().map_err(|error| (error, false))?;
         let _task = AbortOnDropHandle::new(client.init().await.map_err(|error| (error, false))?);
+        let client = client.with_options(&Options {
+            timeout: Some(READ_TIMEOUT),
+            ..Options::default()
+        });
         self.read(&client, listener).await.map_err(|error| (error, true))
     }
 
     async fn read(
         &self,
-        client: &Client,
+        client: &WithOptions<Client>,
         listener: &mpsc::Sender<AnnouncementEvent>,
     ) -> Result<ListenerDropped, FredError> {
         let mut last_id = self.last_generated_id(client).await?;
@@ -91,22 +96,17 @@ impl StreamReader {
         if listener.send(AnnouncementEvent::Gap).await.is_err() {
             return Ok(ListenerDropped);
         }
-        let reading = client.with_options(&Options {
-            timeout: Some(READ_TIMEOUT),
-            ..Options::default()
-        });
         let block = u64::try_from(BLOCK.as_millis()).unwrap_or(u64::MAX);
         while !listener.is_closed() {
-            let value: Value = reading
+            let value: Value = client
                 .xread(Some(COUNT), Some(block), self.stream.as_str(), last_id.as_str())
                 .await?;
-            let (events, new_last_id) = match Reply::from(value) {
-                Reply::Nil => {
-                    let end = self.last_generated_id(client).await?;
-                    let gap = (end != last_id).then_some(AnnouncementEvent::Gap);
-                    (gap.into_iter().collect(), end)
-                }
-                reply @ (Reply::Int(_) | Reply::Bytes(_) | Reply::List(_)) => parse(reply, &last_id),
+            let (events, new_last_id) = if value.is_null() {
+                let end = self.last_generated_id(client).await?;
+                let gap = (end != last_id).then_some(AnnouncementEvent::Gap);
+                (gap.into_iter().collect(), end)
+            } else {
+                parse(Reply(value), &last_id)
             };
             last_id = new_last_id;
             for event in events {
@@ -130,28 +130,14 @@ impl StreamReader {
     }
 
     /// The id of the newest message, even if that message was deleted since.
-    async fn last_generated_id(&self, client: &Client) -> Result<String, FredError> {
-        let info = CustomCommand::new_static(
-            "XINFO",
-            ClusterHash::Custom(fred::util::redis_keyslot(self.stream.as_bytes())),
-            false,
-        );
-        let options = Options {
-            timeout: Some(READ_TIMEOUT),
-            ..Options::default()
-        };
-        let client = client.with_options(&options);
-        let info: Result<Value, FredError> = client.custom(info, vec!["STREAM", self.stream.as_str()]).await;
-        let fields = match info {
-            Ok(value) => value.into_array(),
-            Err(error) if error.details() == "ERR no such key" => return Ok(START.to_owned()),
+    async fn last_generated_id(&self, client: &WithOptions<Client>) -> Result<String, FredError> {
+        let info: Result<HashMap<String, Value>, FredError> = client.xinfo_stream(&self.stream, false, None).await;
+        let last = match info {
+            Ok(info) => info.get("last-generated-id").and_then(Value::as_string),
+            Err(error) if error.details() == "ERR no such key" => None,
             Err(error) => return Err(error),
         };
-        let mut pairs = fields.chunks_exact(2);
-        let last = pairs.find(|pair| pair[0].as_str().as_deref() == Some("last-generated-id"));
-        Ok(last
-            .and_then(|pair| pair[1].as_string())
-            .unwrap_or_else(|| START.to_owned()))
+        Ok(last.unwrap_or_else(|| START.to_owned()))
     }
 }
 
