@@ -55,7 +55,12 @@ pub(super) fn read(columns: &mut Columns<'_>) -> Result<Client> {
 #[async_trait]
 impl<B: Backend> ClientStore for B {
     async fn machine_login(&self, id: &ClientId) -> Result<MachineLogin> {
-        self.only(logins::machine_login(id), logins::read_machine_login).await
+        let rows = self.query(PoolKind::Callers, logins::machine_login(id), logins::read_machine_login);
+        let login = rows.await?.into_iter().reduce(|mut login, row| {
+            login.secret_hashes.extend(row.secret_hashes);
+            login
+        });
+        login.ok_or_else(|| unreadable("meta is empty"))
     }
 
     async fn create_client(&self, client: &Client, secret_hash: Option<[u8; 32]>, audit: &AuditEvent) -> Result<()> {

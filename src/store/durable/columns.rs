@@ -123,6 +123,7 @@ columns! {
     i64: |row, column| row.integer(column);
     String: |row, column| Ok(row.text(column)?.map(str::to_owned));
     Vec<u8>: |row, column| Ok(row.bytes(column)?.map(<[u8]>::to_vec));
+    [u8; 32]: |row, column| row.bytes(column)?.map(<[u8; 32]>::try_from).transpose().map_err(unreadable);
     Uuid: |row, column| row.uuid(column);
     Vec<String>: |row, column| row.list(column);
     u32: |row, column| row.integer(column)?.map(u32::try_from).transpose().map_err(unreadable);

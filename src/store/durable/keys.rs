@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::columns::one_column;
 use super::statement::sql;
 use super::transaction::Transaction;
-use super::{Backend, PoolKind};
+use super::{Backend, PoolKind, WorkMode};
 use crate::clock::UnixMillis;
 use crate::model::{Algorithm, AuditEvent, Error, ErrorKind, KeyId, KeyState, Result, Revocation, Target};
 use crate::store::KeyStore;
@@ -20,7 +20,10 @@ const FORGET_REPLICA_AFTER: i64 = 24 * 60 * 60 * 1000;
 #[async_trait]
 impl<B: Backend> KeyStore for B {
     async fn load_keys(&self) -> Result<KeyRows> {
-        self.snapshot(|tx, ()| Box::pin(load(tx))).await
+        self.perform(PoolKind::Maintenance, WorkMode::Snapshot, None, (), |tx, ()| {
+            Box::pin(load(tx))
+        })
+        .await
     }
 
     async fn ensure_keys(&self, proposed: &KeyRows, audit: &AuditEvent) -> Result<KeyRows> {

@@ -2,7 +2,7 @@
 
 use super::audit;
 use super::clients::{self, CLIENT_COLUMNS, client_columns};
-use super::columns::{Columns, unreadable};
+use super::columns::Columns;
 use super::revocations::{is_revoked, is_revoked_by_epoch};
 use super::statement::{Statement, sql, sql_with_event};
 use super::users::{self, USER_COLUMNS, user_columns};
@@ -62,21 +62,22 @@ pub(super) fn logged_in(
         .bind(rehash.map(|(_, new)| new.expose())))
 }
 
+/// Returns one row for each valid secret; one row if there is none.
 pub(super) fn machine_login(id: &ClientId) -> Statement {
     sql!(
         "SELECT ",
         client_columns!(),
-        ", meta.epoch, clients.epoch,
-           (SELECT ",
-        hashes_as_text,
-        " FROM client_secrets WHERE client_id = $1 AND (expires IS NULL OR expires > ",
+        ", meta.epoch, clients.epoch, secrets.hash
+         FROM meta LEFT JOIN clients ON clients.id = $1
+         LEFT JOIN client_secrets AS secrets
+              ON secrets.client_id = clients.id AND (secrets.expires IS NULL OR secrets.expires > ",
         now,
-        "))
-         FROM meta LEFT JOIN clients ON clients.id = $1"
+        ")"
     )
     .bind(id)
 }
 
+/// Reads the login with the secret of one row.
 pub(super) fn read_machine_login(columns: &mut Columns<'_>) -> Result<MachineLogin> {
     Ok(MachineLogin {
         client: columns.joined(CLIENT_COLUMNS, clients::read)?,
@@ -85,24 +86,8 @@ pub(super) fn read_machine_login(columns: &mut Columns<'_>) -> Result<MachineLog
             user: 0,
             client: columns.maybe()?.unwrap_or(0),
         },
-        secret_hashes: read_hashes(columns.maybe::<String>()?.as_deref())?,
+        secret_hashes: columns.maybe()?.into_iter().collect(),
     })
-}
-
-/// Reads hashes of 32 bytes: hexadecimal digits, with a comma between two hashes. `None` means that there is no row.
-fn read_hashes(text: Option<&str>) -> Result<Vec<[u8; 32]>> {
-    let read = |digits: &str| {
-        if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(unreadable("the hash of a client secret is not 64 hexadecimal digits"));
-        }
-        let mut hash = [0; 32];
-        for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks(2)) {
-            let pair = std::str::from_utf8(pair).map_err(unreadable)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(unreadable)?;
-        }
-        Ok(hash)
-    };
-    text.into_iter().flat_map(|text| text.split(',')).map(read).collect()
 }
 
 pub(super) fn refresh_view(user: UserId, client: &ClientId, session: SessionId, epochs: Epochs) -> Statement {
@@ -134,38 +119,4 @@ pub(super) fn read_refresh_view(columns: &mut Columns<'_>) -> Result<RefreshView
         active_key: columns.maybe()?,
         era: columns.take()?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::ErrorKind;
-
-    #[test]
-    fn each_hash_has_32_bytes() {
-        let (a, b) = ("0a".repeat(32), "FF".repeat(32));
-        assert_eq!(read_hashes(None).unwrap(), Vec::<[u8; 32]>::new());
-        assert_eq!(read_hashes(Some(&a)).unwrap(), [[0x0a; 32]]);
-        assert_eq!(
-            read_hashes(Some(&format!("{a},{b}"))).unwrap(),
-            [[0x0a; 32], [0xff; 32]]
-        );
-
-        let (short, long, odd) = ("0a".repeat(31), "0a".repeat(33), "0".repeat(63));
-        for bad in [
-            String::new(),
-            ",".to_owned(),
-            format!("{a},"),
-            format!("{a}{b}"),
-            // Both together have the digits of two hashes.
-            format!("{short},{long}"),
-            format!("{a},{odd}"),
-            format!("{}+a", "0a".repeat(31)),
-            format!("{}zz", "0a".repeat(31)),
-        ] {
-            let error = read_hashes(Some(&bad)).unwrap_err();
-            assert_eq!(error.kind, ErrorKind::Internal, "{bad}");
-            assert!(error.cause_text().starts_with("unreadable row: "), "{bad}: {error}");
-        }
-    }
 }

@@ -16,7 +16,7 @@ pub(super) mod statement;
 mod transaction;
 mod users;
 
-pub(super) use backend::{Backend, PoolKind};
+pub(super) use backend::{Backend, PoolKind, WorkMode};
 pub(super) use columns::{Columns, Read, Row, one_column, unreadable};
 pub(super) use statement::{EventRule, Statement, Value};
 pub(super) use transaction::{Driver, EachRow, Transaction, Transition};

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::columns::{Columns, one_column, unreadable};
 use super::statement::{Statement, json, sql};
 use super::transaction::Transaction;
-use super::{Backend, PoolKind, audit, clients};
+use super::{Backend, PoolKind, WorkMode, clients};
 use crate::clock::UnixMillis;
 use crate::model::revocation::{EpochSet, RevocationSubject};
 use crate::model::{AuditEvent, Error, Level, Result, Revocation, SessionId, Target};
@@ -143,7 +143,6 @@ pub(crate) struct FeedReading {
 impl<B: Backend> RevocationStore for B {
     async fn revoke(&self, new: &NewRevocation, audit: &AuditEvent) -> Result<Recorded> {
         if let Some(revocation) = self.record(new, audit).await? {
-            audit::log(audit);
             return Ok(Recorded {
                 revocation: Some(revocation),
                 new: true,
@@ -237,14 +236,11 @@ impl<B: Backend> RevocationStore for B {
         // In one order on every replica, so that two transactions do not wait for each other.
         counters.sort();
         let seen = lost.map(|_| seen);
-        let store = self.transaction(PoolKind::Maintenance, lost, (counters, seen), |tx, (counters, seen)| {
+        let (pool, mode) = (PoolKind::Maintenance, WorkMode::Transaction);
+        self.perform(pool, mode, lost, (counters, seen), |tx, (counters, seen)| {
             Box::pin(store_counters(tx, counters, *seen))
-        });
-        let (era, raised) = store.await?;
-        if let Some(event) = lost.filter(|_| raised) {
-            audit::log(event);
-        }
-        Ok(era)
+        })
+        .await
     }
 
     async fn note_session_life(&self, life: Duration) -> Result<()> {

@@ -178,9 +178,6 @@ macro_rules! part {
     (sqlite greatest) => { "max" };
     (postgres least) => { "least" };
     (sqlite least) => { "min" };
-    // Aggregates the column `hash` into one text: hexadecimal digits, with a comma between two hashes. NULL without rows.
-    (postgres hashes_as_text) => { "string_agg(encode(hash, 'hex'), ',')" };
-    (sqlite hashes_as_text) => { "group_concat(hex(hash), ',')" };
 }
 pub(crate) use part;
 

@@ -1,11 +1,13 @@
 //! A transaction as a transition sees it, on either database.
 
+use std::borrow::Borrow;
+
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 use super::audit;
 use super::columns::{Columns, Read, Row, one_column};
-use super::statement::{Statement, sql};
+use super::statement::{EventRule, Statement, sql};
 use crate::clock::UnixMillis;
 use crate::model::{AuditEvent, Error, Result, Revocation, Target};
 use crate::store::{Expiry, NewRevocation};
@@ -14,10 +16,13 @@ use crate::store::{Expiry, NewRevocation};
 #[async_trait]
 pub(crate) trait Driver: Send {
     /// Runs a statement and returns how many rows it changed.
-    async fn run(&mut self, statement: Statement) -> Result<u64>;
+    async fn run(&mut self, statement: &Statement) -> Result<u64>;
 
     /// Runs a query and hands each row to `each`.
-    async fn query(&mut self, statement: Statement, each: &mut EachRow<'_>) -> Result<()>;
+    async fn query(&mut self, statement: &Statement, each: &mut EachRow<'_>) -> Result<()>;
+
+    /// Runs a statement of [`super::statement::sql_with_event`] and returns whether it changed a row.
+    async fn run_audited(&mut self, statement: &Statement, event: &AuditEvent) -> Result<bool>;
 
     /// Like [`super::Backend::record`].
     async fn record(&mut self, new: &NewRevocation, event: &AuditEvent) -> Result<Option<Revocation>>;
@@ -52,18 +57,30 @@ impl<'t> Transaction<'t> {
     }
 
     /// Runs a statement and returns how many rows it changed.
-    pub(crate) async fn run(&mut self, statement: Statement) -> Result<u64> {
-        self.driver.run(statement).await
+    pub(crate) async fn run(&mut self, statement: impl Borrow<Statement> + Send + Sync) -> Result<u64> {
+        self.driver.run(statement.borrow()).await
+    }
+
+    /// Like [`super::Backend::run_audited`].
+    pub(crate) async fn run_audited(&mut self, statement: &Statement) -> Result<bool> {
+        let event = self.event()?;
+        let changed = self.driver.run_audited(statement, event).await?;
+        self.audited = changed || statement.event_rule == EventRule::Always;
+        Ok(changed)
     }
 
     /// The rows of a query.
-    pub(crate) async fn all<T: Send>(&mut self, statement: Statement, read: Read<T>) -> Result<Vec<T>> {
+    pub(crate) async fn all<T: Send>(
+        &mut self,
+        statement: impl Borrow<Statement> + Send + Sync,
+        read: Read<T>,
+    ) -> Result<Vec<T>> {
         let mut all = Vec::new();
         let mut each = |row: &dyn Row| {
             all.push(read(&mut Columns::new(row))?);
             Ok(())
         };
-        self.driver.query(statement, &mut each).await?;
+        self.driver.query(statement.borrow(), &mut each).await?;
         Ok(all)
     }
 
@@ -81,7 +98,7 @@ impl<'t> Transaction<'t> {
     /// Appends the event to the audit trail.
     pub(crate) async fn audit(&mut self) -> Result<()> {
         let event = self.event()?;
-        self.driver.run(audit::append(event)?).await?;
+        self.driver.run(&audit::append(event)?).await?;
         self.audited = true;
         Ok(())
     }
@@ -94,6 +111,14 @@ impl<'t> Transaction<'t> {
         Ok(done)
     }
 
+    /// Like [`super::Backend::record`].
+    pub(crate) async fn record(&mut self, new: &NewRevocation) -> Result<Option<Revocation>> {
+        let event = self.event()?;
+        let recorded = self.driver.record(new, event).await?;
+        self.audited = recorded.is_some();
+        Ok(recorded)
+    }
+
     /// Records a revocation of a row that this transaction has locked, and appends the event. The revocation is kept for
     /// as long as any session can last.
     pub(crate) async fn revoke(&mut self, target: Target) -> Result<Revocation> {
@@ -101,9 +126,8 @@ impl<'t> Transaction<'t> {
             target,
             expires: Expiry::LongestSession,
         };
-        let revocation = self.driver.record(&new, self.event()?).await?;
-        self.audited = true;
-        revocation.ok_or_else(|| Error::internal("the row to revoke has gone"))
+        let recorded = self.record(&new).await?;
+        recorded.ok_or_else(|| Error::internal("the row to revoke has gone"))
     }
 
     /// Appends the event; if `due`, together with a revocation of `target`.

@@ -68,9 +68,7 @@ impl<B: Backend> UserStore for B {
         audit: &AuditEvent,
     ) -> Result<()> {
         let statement = logins::logged_in(user, at, rehash.as_ref(), audit)?;
-        self.run_audited(statement, audit).await?;
-        audit::log(audit);
-        Ok(())
+        self.run_audited(statement, audit).await.map(drop)
     }
 
     async fn create_user(&self, new: &NewUser, authority: Authority, audit: &AuditEvent) -> Result<()> {
@@ -78,7 +76,6 @@ impl<B: Backend> UserStore for B {
         if !self.run_audited(create(new, audit)?, audit).await? {
             return Err(ErrorKind::UserExists.into());
         }
-        audit::log(audit);
         Ok(())
     }
 

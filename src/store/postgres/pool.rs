@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgPool};
 use tokio::sync::Semaphore;
@@ -13,9 +12,9 @@ use tracing::Instrument as _;
 use super::connect::{Endpoint, Limits, begin};
 use super::error::{Failure, Result};
 use super::statement::StatementConnection;
-use crate::model::{self, Error, ErrorKind};
+use crate::model::{self, AuditEvent, Error, ErrorKind};
 use crate::spans::SPANS;
-use crate::store::durable::{Read, Statement};
+use crate::store::durable::{Statement, Transaction, Transition, WorkMode};
 
 /// A connection that was idle for longer is pinged before it is used.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -23,17 +22,6 @@ const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 tokio::task_local! {
     /// Set during a retry: forces a new connection, because pooled ones probably broke together.
     static NEW_CONNECTION: ();
-}
-
-/// How a piece of work runs, and when it is tried a second time, on a new connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RetryMode {
-    /// One statement that reads, or whose second run changes nothing. A second time if the connection broke.
-    Repeatable,
-    /// One statement. A second time only if the first certainly did not take effect.
-    Once,
-    /// A transaction. A second time if the connection broke before the commit, or the commit certainly failed.
-    Transaction,
 }
 
 /// How busy a pool is.
@@ -113,62 +101,39 @@ impl Pool {
         }
     }
 
-    /// Runs a statement and returns how many rows it changed.
-    pub(super) async fn run(&self, how: RetryMode, statement: Statement) -> model::Result<u64> {
-        let statement = Arc::new(statement);
-        self.with(how, move |session| {
-            let statement = Arc::clone(&statement);
-            Box::pin(async move { session.run(&statement).await })
-        })
-        .await
-    }
-
-    /// The first row, if there is one.
-    pub(super) async fn first<T: Send + 'static>(
-        &self,
-        how: RetryMode,
-        statement: Statement,
-        read: Read<T>,
-    ) -> model::Result<Option<T>> {
-        Ok(self.all(how, statement, read).await?.into_iter().next())
-    }
-
-    /// All rows.
-    pub(super) async fn all<T: Send + 'static>(
-        &self,
-        how: RetryMode,
-        statement: Statement,
-        read: Read<T>,
-    ) -> model::Result<Vec<T>> {
-        let statement = Arc::new(statement);
-        self.with(how, move |session| {
-            let statement = Arc::clone(&statement);
-            Box::pin(async move { session.all(&statement, read).await })
-        })
-        .await
-    }
-
-    /// Runs `work` on a connection, in a task of its own, which ends even if the caller goes away. An `Err` of `work`
+    /// Runs `transition` on a connection, in a task of its own, which ends even if the caller goes away. An `Err` of it
     /// leaves no change behind.
     ///
     /// `OVERLOADED` at once if the most callers wait already; `STORE_UNAVAILABLE` if a time limit passes.
-    pub(super) async fn with<T, W>(&self, how: RetryMode, work: W) -> model::Result<T>
+    pub(super) async fn execute<A, T>(
+        &self,
+        mode: WorkMode,
+        event: Option<&AuditEvent>,
+        arguments: A,
+        transition: Transition<A, T>,
+    ) -> model::Result<(T, bool)>
     where
+        A: Send + Sync + 'static,
         T: Send + 'static,
-        W: for<'s> Fn(&'s mut StatementConnection<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync + 'static,
     {
         let permits = Arc::clone(&self.0.permits);
         let permit = permits.try_acquire_owned().map_err(|_| ErrorKind::Overloaded)?;
         let inner = Arc::clone(&self.0);
         let span = tracing::info_span!(target: SPANS, "postgres", otel.kind = "internal",
-            db.system.name = "postgresql", how = ?how);
+            db.system.name = "postgresql", how = ?mode);
+        let work = Work {
+            mode,
+            event: event.cloned(),
+            arguments,
+            transition,
+        };
         // Boxed because the future has several kilobytes and is moved before it runs.
-        let work = Box::pin(async move {
-            let done = inner.work(how, &work).await;
+        let run = Box::pin(async move {
+            let done = inner.work(&work).await;
             drop(permit);
             done.map_err(Error::from)
         });
-        let task = tokio::spawn(work.instrument(span));
+        let task = tokio::spawn(run.instrument(span));
         task.await.unwrap_or_else(|gone| {
             Err(if gone.is_panic() {
                 Error::internal("a transaction panicked")
@@ -180,10 +145,7 @@ impl Pool {
 }
 
 impl Inner {
-    async fn work<T, W>(&self, how: RetryMode, work: &W) -> Result<T>
-    where
-        W: for<'s> Fn(&'s mut StatementConnection<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync,
-    {
+    async fn work<A: Sync, T>(&self, work: &Work<A, T>) -> Result<(T, bool)> {
         let mut first = true;
         loop {
             let acquire = self.pool.acquire();
@@ -192,7 +154,7 @@ impl Inner {
             } else {
                 NEW_CONNECTION.scope((), acquire).await
             }?;
-            let done = timeout(self.timeout, self.attempt(&mut connection, how, work)).await;
+            let done = timeout(self.timeout, self.attempt(&mut connection, work)).await;
             let Ok(done) = done else {
                 // The server may still be busy with the statement, so this connection is not used again.
                 drop(connection.detach());
@@ -206,7 +168,7 @@ impl Inner {
                 return Err(failure);
             }
             drop(connection.detach());
-            if !first || !(undone || how == RetryMode::Repeatable) {
+            if !first || !(undone || matches!(work.mode, WorkMode::Read | WorkMode::Repeatable)) {
                 return Err(failure);
             }
             first = false;
@@ -214,27 +176,20 @@ impl Inner {
         }
     }
 
-    async fn attempt<T, W>(&self, connection: &mut PgConnection, how: RetryMode, work: &W) -> Result<T, FailedAttempt>
-    where
-        W: for<'s> Fn(&'s mut StatementConnection<'_>) -> BoxFuture<'s, Result<T>> + Send + Sync,
-    {
-        if self.direct && how != RetryMode::Transaction {
-            let mut statements = StatementConnection {
-                connection,
-                named: true,
-            };
-            return work(&mut statements).await.map_err(FailedAttempt::at_commit);
+    async fn attempt<A: Sync, T>(
+        &self,
+        connection: &mut PgConnection,
+        work: &Work<A, T>,
+    ) -> Result<(T, bool), FailedAttempt> {
+        if self.direct && !matches!(work.mode, WorkMode::Snapshot | WorkMode::Transaction) {
+            return work.run(connection, true).await.map_err(FailedAttempt::at_commit);
         }
         let begin = AssertSqlSafe(Arc::clone(&self.begin));
         let mut transaction = connection
             .begin_with(begin)
             .await
             .map_err(FailedAttempt::before_commit)?;
-        let mut statements = StatementConnection {
-            connection: &mut transaction,
-            named: self.direct,
-        };
-        match work(&mut statements).await {
+        match work.run(&mut transaction, self.direct).await {
             Ok(done) => {
                 transaction.commit().await.map_err(FailedAttempt::at_commit)?;
                 Ok(done)
@@ -245,6 +200,36 @@ impl Inner {
                 }
                 Err(FailedAttempt::before_commit(failure))
             }
+        }
+    }
+}
+
+/// A piece of work, which is kept for a second attempt.
+struct Work<A, T> {
+    mode: WorkMode,
+    event: Option<AuditEvent>,
+    arguments: A,
+    transition: Transition<A, T>,
+}
+
+impl<A: Sync, T> Work<A, T> {
+    /// Runs the transition; returns its result and whether it wrote the event.
+    async fn run(&self, connection: &mut PgConnection, named: bool) -> Result<(T, bool)> {
+        const READ_ONLY: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+        let mut driver = StatementConnection {
+            connection,
+            named,
+            failure: None,
+        };
+        if self.mode == WorkMode::Snapshot {
+            driver.execute(&Statement::postgres(READ_ONLY)).await?;
+        }
+        let mut transaction = Transaction::new(&mut driver, self.event.as_ref());
+        let done = (self.transition)(&mut transaction, &self.arguments).await;
+        let audited = transaction.audited();
+        match done {
+            Ok(done) => Ok((done, audited)),
+            Err(error) => Err(driver.failure.unwrap_or(Failure::Rule(error))),
         }
     }
 }

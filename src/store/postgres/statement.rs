@@ -12,40 +12,27 @@ use uuid::Uuid;
 use super::error::{Failure, Result};
 use crate::model;
 use crate::spans::SPANS;
-use crate::store::durable::{Columns, Read, Row, Statement, Value};
+use crate::store::durable::{EachRow, Row, Statement, Value};
 
-/// A connection, inside a transaction or free to run one statement.
+/// A connection, inside a transaction or free to run one statement. A transition sees plain errors; the pool, which judges
+/// by what the database said whether to try again, finds the database's error in `failure`.
 pub(super) struct StatementConnection<'c> {
     pub(super) connection: &'c mut PgConnection,
     /// Whether statements are prepared once and kept by name, which a pooler does not allow.
     pub(super) named: bool,
+    pub(super) failure: Option<Failure>,
 }
 
 impl StatementConnection<'_> {
     /// Runs a statement and returns how many rows it changed.
-    pub(super) async fn run(&mut self, statement: &Statement) -> Result<u64> {
-        let query = self.query(statement)?.execute(&mut *self.connection);
+    pub(super) async fn execute(&mut self, statement: &Statement) -> Result<u64> {
+        let query = self.prepare(statement)?.execute(&mut *self.connection);
         Ok(query.instrument(span(statement)).await?.rows_affected())
     }
 
-    /// All rows.
-    pub(super) async fn all<T>(&mut self, statement: &Statement, read: Read<T>) -> Result<Vec<T>> {
-        let mut all = Vec::new();
-        let mut each = |row: &dyn Row| {
-            all.push(read(&mut Columns::new(row))?);
-            Ok(())
-        };
-        self.each(statement, &mut each).await?;
-        Ok(all)
-    }
-
     /// Hands each row to `each` as it arrives, so that a load of all revocations is not in memory twice.
-    pub(super) async fn each(
-        &mut self,
-        statement: &Statement,
-        each: &mut impl FnMut(&dyn Row) -> model::Result<()>,
-    ) -> Result<()> {
-        let mut rows = self.query(statement)?.fetch(&mut *self.connection);
+    pub(super) async fn each(&mut self, statement: &Statement, each: &mut EachRow<'_>) -> Result<()> {
+        let mut rows = self.prepare(statement)?.fetch(&mut *self.connection);
         let read = async {
             while let Some(row) = rows.try_next().await? {
                 each(&row)?;
@@ -55,7 +42,7 @@ impl StatementConnection<'_> {
         read.instrument(span(statement)).await
     }
 
-    fn query(&self, statement: &Statement) -> Result<sqlx::query::Query<'static, Postgres, PgArguments>> {
+    fn prepare(&self, statement: &Statement) -> Result<sqlx::query::Query<'static, Postgres, PgArguments>> {
         statement.check_storable()?;
         let mut arguments = PgArguments::default();
         for value in &statement.arguments {

@@ -16,52 +16,30 @@ use crate::model::{AuditEvent, Error, Result, Revocation};
 use crate::store::durable::audit::append;
 use crate::store::durable::revocations::FeedReading;
 use crate::store::durable::{
-    Backend, Columns, Driver, EachRow, EventRule, PoolKind, Read, Row, Statement, Transaction, Transition, Value,
-    unreadable,
+    Backend, Driver, EachRow, EventRule, PoolKind, Row, Statement, Transaction, Transition, Value, WorkMode, unreadable,
 };
 use crate::store::{Changes, Cursor, NewRevocation};
 
 impl Backend for Database {
-    async fn query<T: Send + 'static>(&self, _: PoolKind, statement: Statement, read: Read<T>) -> Result<Vec<T>> {
-        self.read(move |tx| tx.all_of(&statement, read)).await
-    }
-
-    async fn run(&self, _: PoolKind, statement: Statement) -> Result<u64> {
-        self.call(move |tx| tx.execute(&statement)).await
-    }
-
-    async fn run_audited(&self, statement: Statement, event: &AuditEvent) -> Result<bool> {
-        let append = append(event)?;
-        self.call(move |tx| {
-            let changed = tx.execute(&statement)? > 0;
-            if changed || statement.event_rule == EventRule::Always {
-                tx.execute(&append)?;
-            }
-            Ok(changed)
-        })
-        .await
-    }
-
-    async fn snapshot<T: Send + 'static>(&self, work: Transition<(), T>) -> Result<T> {
-        let (done, _) = self.read(move |tx| run_to_end(tx, None, &(), work)).await?;
-        Ok(done)
-    }
-
-    async fn transaction<A: Send + Sync + 'static, T: Send + 'static>(
+    async fn execute<A: Send + Sync + 'static, T: Send + 'static>(
         &self,
         _: PoolKind,
+        mode: WorkMode,
         event: Option<&AuditEvent>,
         arguments: A,
         work: Transition<A, T>,
     ) -> Result<(T, bool)> {
         let event = event.cloned();
-        self.call(move |tx| run_to_end(tx, event.as_ref(), &arguments, work))
-            .await
-    }
-
-    async fn record(&self, new: &NewRevocation, event: &AuditEvent) -> Result<Option<Revocation>> {
-        let (new, append) = (new.clone(), append(event)?);
-        self.call(move |tx| revoke(tx, &new, &append)).await
+        let run = move |tx: &mut Tx<'_>| -> Result<(T, bool)> {
+            let mut transaction = Transaction::new(tx, event.as_ref());
+            let done = work(&mut transaction, &arguments).now_or_never();
+            let done = done.ok_or_else(|| Error::internal("a transition waited for something other than SQLite"))?;
+            Ok((done?, transaction.audited()))
+        };
+        match mode {
+            WorkMode::Read | WorkMode::Snapshot => self.read(run).await,
+            WorkMode::Repeatable | WorkMode::Once | WorkMode::Transaction => self.call(run).await,
+        }
     }
 
     async fn feed_position(&self) -> Result<FeedReading> {
@@ -76,26 +54,27 @@ impl Backend for Database {
     }
 }
 
-fn run_to_end<A, T>(
-    tx: &mut Tx<'_>,
-    event: Option<&AuditEvent>,
-    arguments: &A,
-    work: Transition<A, T>,
-) -> Result<(T, bool)> {
-    let mut transaction = Transaction::new(tx, event);
-    let done = work(&mut transaction, arguments).now_or_never();
-    let done = done.ok_or_else(|| Error::internal("a transition waited for something other than SQLite"))?;
-    Ok((done?, transaction.audited()))
-}
-
 #[async_trait]
 impl Driver for Tx<'_> {
-    async fn run(&mut self, statement: Statement) -> Result<u64> {
-        self.execute(&statement)
+    async fn run(&mut self, statement: &Statement) -> Result<u64> {
+        self.execute(statement)
     }
 
-    async fn query(&mut self, statement: Statement, each: &mut EachRow<'_>) -> Result<()> {
-        self.each_of(&statement, each)
+    async fn query(&mut self, statement: &Statement, each: &mut EachRow<'_>) -> Result<()> {
+        let mut bound = self.bound(statement)?;
+        let mut rows = bound.raw_query();
+        while let Some(row) = rows.next()? {
+            each(row)?;
+        }
+        Ok(())
+    }
+
+    async fn run_audited(&mut self, statement: &Statement, event: &AuditEvent) -> Result<bool> {
+        let changed = self.execute(statement)? > 0;
+        if changed || statement.event_rule == EventRule::Always {
+            self.execute(&append(event)?)?;
+        }
+        Ok(changed)
     }
 
     async fn record(&mut self, new: &NewRevocation, event: &AuditEvent) -> Result<Option<Revocation>> {
@@ -111,25 +90,6 @@ impl Tx<'_> {
             (Err(error), Some(taken)) if is_duplicate(&error) => Err(taken.into()),
             (Err(error), _) => Err(error.into()),
         }
-    }
-
-    /// The rows of a shared statement.
-    pub(super) fn all_of<T>(&self, statement: &Statement, read: Read<T>) -> Result<Vec<T>> {
-        let mut all = Vec::new();
-        self.each_of(statement, &mut |row| {
-            all.push(read(&mut Columns::new(row))?);
-            Ok(())
-        })?;
-        Ok(all)
-    }
-
-    fn each_of(&self, statement: &Statement, each: &mut dyn FnMut(&dyn Row) -> Result<()>) -> Result<()> {
-        let mut bound = self.bound(statement)?;
-        let mut rows = bound.raw_query();
-        while let Some(row) = rows.next()? {
-            each(row)?;
-        }
-        Ok(())
     }
 
     /// The prepared statement with its arguments, which it uses by name (`$1`, `$now`) and in any order.
