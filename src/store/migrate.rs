@@ -21,8 +21,7 @@ pub const GENERATION: u32 = 100;
 ///
 /// A store of a later generation is refused, because this program could damage it.
 pub fn pending(all: &'static [Migration], at: u32) -> Result<&'static [Migration]> {
-    let newest = newest(all);
-    if at / GENERATION > newest / GENERATION {
+    if let SchemaState::Newer { at, newest } = SchemaState::of(all, at) {
         return Err(Error::new(
             ErrorKind::Internal,
             "the store was made by a newer version of this program; run that version",
@@ -31,10 +30,6 @@ pub fn pending(all: &'static [Migration], at: u32) -> Result<&'static [Migration
     }
     let done = all.partition_point(|step| step.version <= at);
     Ok(all.get(done..).unwrap_or_default())
-}
-
-fn newest(all: &[Migration]) -> u32 {
-    all.last().map_or(0, |step| step.version)
 }
 
 /// The state of a store's schema, compared with the newest version that this program knows.
@@ -69,7 +64,7 @@ impl SchemaState {
     /// The state of a store at version `at`.
     #[must_use]
     pub fn of(all: &[Migration], at: u32) -> Self {
-        let newest = newest(all);
+        let newest = all.last().map_or(0, |step| step.version);
         match at.cmp(&newest) {
             std::cmp::Ordering::Equal => Self::Current(at),
             std::cmp::Ordering::Less => Self::Older { at, newest },
@@ -98,12 +93,21 @@ mod tests {
 
     const STEPS: &[Migration] = &[Migration { version: 1, sql: "a" }, Migration { version: 2, sql: "b" }];
 
+    const LATER: &[Migration] = &[Migration { version: 1, sql: "a" }, Migration { version: 101, sql: "b" }];
+
     #[test]
-    fn only_what_is_missing_is_applied() {
-        let versions = |at| pending(STEPS, at).map(|steps| steps.iter().map(|s| s.version).collect::<Vec<_>>());
-        assert_eq!(versions(0).unwrap(), [1, 2]);
-        assert_eq!(versions(1).unwrap(), [2]);
-        assert!(versions(2).unwrap().is_empty());
+    fn only_what_is_missing_is_applied_from_any_version_of_the_generation_before() {
+        for (all, at, missing) in [
+            (STEPS, 0, &[1, 2][..]),
+            (STEPS, 1, &[2]),
+            (STEPS, 2, &[]),
+            (LATER, 0, &[1, 101]),
+            (LATER, 1, &[101]),
+            (LATER, 101, &[]),
+        ] {
+            let versions: Vec<u32> = pending(all, at).unwrap().iter().map(|step| step.version).collect();
+            assert_eq!(versions, missing, "{at}");
+        }
     }
 
     #[test]
@@ -130,14 +134,5 @@ mod tests {
         };
         assert!(numbered(&[1, 2, 101, 102, 201]));
         assert!(!numbered(&[1, 3]) && !numbered(&[1, 100]) && !numbered(&[1, 2, 103]));
-    }
-
-    #[test]
-    fn a_generation_is_reached_from_any_place_in_the_one_before() {
-        const LATER: &[Migration] = &[Migration { version: 1, sql: "a" }, Migration { version: 101, sql: "b" }];
-        let versions = |at| pending(LATER, at).map(|steps| steps.iter().map(|s| s.version).collect::<Vec<_>>());
-        assert_eq!(versions(0).unwrap(), [1, 101]);
-        assert_eq!(versions(1).unwrap(), [101]);
-        assert!(versions(101).unwrap().is_empty());
     }
 }

@@ -33,12 +33,7 @@ pub(crate) struct Columns<'r> {
 impl<'r> Columns<'r> {
     /// Reads `row` from its first column on.
     pub(crate) const fn new(row: &'r dyn Row) -> Self {
-        Self::starting_at(row, 0)
-    }
-
-    /// Reads `row` from this column on; the first column is 0.
-    pub(crate) const fn starting_at(row: &'r dyn Row, next: usize) -> Self {
-        Self { row, next }
+        Self { row, next: 0 }
     }
 
     /// The next column, which is never NULL.

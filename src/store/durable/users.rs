@@ -90,7 +90,13 @@ impl<B: Backend> UserStore for B {
     }
 
     async fn password_hash(&self, id: UserId) -> Result<Option<(User, SecretText)>> {
-        self.first(password_hash(id), read_password_hash).await
+        let by_id = sql!(
+            "SELECT ",
+            user_columns!(),
+            ", users.password_hash FROM users WHERE id = $1"
+        );
+        self.first(by_id.bind(id), |columns| Ok((read(columns)?, read_hash(columns)?)))
+            .await
     }
 
     async fn list_users(&self, prefix: &str, after: Option<UserId>, limit: u32) -> Result<Page<User>> {
@@ -110,7 +116,7 @@ impl<B: Backend> UserStore for B {
         let arguments = (id, change.clone(), expected, authority);
         self.transition(audit, arguments, |tx, &(id, ref change, expected, authority)| {
             Box::pin(async move {
-                let (user, now) = lock(tx, id).await?;
+                let (user, _, now) = lock(tx, id).await?;
                 let changed = change::user(user, change, expected, authority, now)?;
                 store(tx, &changed.row).await?;
                 if changed.promoted {
@@ -140,13 +146,9 @@ impl<B: Backend> UserStore for B {
     async fn set_password(&self, new: &NewPassword, authority: Authority, audit: &AuditEvent) -> Result<Revocation> {
         self.transition(audit, (new.clone(), authority), |tx, (new, authority)| {
             Box::pin(async move {
-                let (user, now) = lock_changeable(tx, new.user, *authority).await?;
-                if let Some(verified) = &new.verified {
-                    let stored = tx.first(password_hash(new.user), read_password_hash).await?;
-                    let (_, stored) = stored.ok_or(ErrorKind::UserNotFound)?;
-                    if stored != *verified {
-                        return Err(ErrorKind::InvalidCredentials.into());
-                    }
+                let (user, stored, now) = lock_changeable(tx, new.user, *authority).await?;
+                if new.verified.as_ref().is_some_and(|verified| *verified != stored) {
+                    return Err(ErrorKind::InvalidCredentials.into());
                 }
                 store_password(tx, &user, &new.hash, new.keep, now).await
             })
@@ -188,7 +190,7 @@ impl<B: Backend> UserStore for B {
             Box::pin(async move {
                 let holder = sql!("SELECT id FROM users WHERE reset_hash = $1").bind(*token_hash);
                 let holder = tx.first(holder, one_column).await?;
-                let (_, now) = lock(tx, holder.ok_or(ErrorKind::ResetTokenInvalid)?).await?;
+                let (_, _, now) = lock(tx, holder.ok_or(ErrorKind::ResetTokenInvalid)?).await?;
                 // Asked again under the lock: of two calls that use the token at once, the second finds it gone.
                 let user = tx.first(reset_user(*token_hash, now), read).await?;
                 store_password(tx, &user.ok_or(ErrorKind::ResetTokenInvalid)?, hash, None, now).await
@@ -254,19 +256,6 @@ fn list(prefix: &str, after: Option<UserId>, limit: u32) -> Statement {
     .bind(end)
 }
 
-fn password_hash(id: UserId) -> Statement {
-    sql!(
-        "SELECT ",
-        user_columns!(),
-        ", users.password_hash FROM users WHERE id = $1"
-    )
-    .bind(id)
-}
-
-fn read_password_hash(columns: &mut Columns<'_>) -> Result<(User, SecretText)> {
-    Ok((read(columns)?, SecretText::new(columns.take::<String>()?)))
-}
-
 fn reset_user(token_hash: [u8; 32], now: UnixMillis) -> Statement {
     sql!(
         "SELECT ",
@@ -277,25 +266,35 @@ fn reset_user(token_hash: [u8; 32], now: UnixMillis) -> Statement {
     .bind(now)
 }
 
-/// Locks the row of a user and returns it with the database's time.
-async fn lock(tx: &mut Transaction<'_>, id: UserId) -> Result<(User, UnixMillis)> {
+fn read_hash(columns: &mut Columns<'_>) -> Result<SecretText> {
+    Ok(SecretText::new(columns.take::<String>()?))
+}
+
+/// Locks the row of a user and returns it with the stored password hash and the database's time.
+async fn lock(tx: &mut Transaction<'_>, id: UserId) -> Result<(User, SecretText, UnixMillis)> {
     let lock = sql!(
         "SELECT ",
         user_columns!(),
-        ", ",
+        ", users.password_hash, ",
         now,
         " FROM users WHERE id = $1",
         for_update
     );
-    let found = tx.first(lock.bind(id), |columns| Ok((read(columns)?, columns.take()?)));
+    let found = tx.first(lock.bind(id), |columns| {
+        Ok((read(columns)?, read_hash(columns)?, columns.take()?))
+    });
     Ok(found.await?.ok_or(ErrorKind::UserNotFound)?)
 }
 
 /// Like [`lock`], for a user that `authority` suffices to change.
-async fn lock_changeable(tx: &mut Transaction<'_>, id: UserId, authority: Authority) -> Result<(User, UnixMillis)> {
-    let (user, now) = lock(tx, id).await?;
-    may_hold(&user.roles, authority)?;
-    Ok((user, now))
+async fn lock_changeable(
+    tx: &mut Transaction<'_>,
+    id: UserId,
+    authority: Authority,
+) -> Result<(User, SecretText, UnixMillis)> {
+    let locked = lock(tx, id).await?;
+    may_hold(&locked.0.roles, authority)?;
+    Ok(locked)
 }
 
 async fn store(tx: &mut Transaction<'_>, user: &User) -> Result<()> {

@@ -20,25 +20,15 @@ pub(super) enum Failure {
 
 /// An error of sqlx. It shows the primary message and the SQLSTATE, also as `Debug`, and has no source: the `Debug` of sqlx
 /// prints the error's DETAIL, in which PostgreSQL writes whole rows.
-#[derive(Clone)]
+#[derive(Clone, thiserror::Error)]
+#[error("{}{}", .0, code(.0).map(|code| format!(" ({code})")).unwrap_or_default())]
 pub(super) struct DatabaseFailure(Arc<sqlx::Error>);
-
-impl fmt::Display for DatabaseFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match code(&self.0) {
-            Some(code) => write!(f, "{} ({code})", self.0),
-            None => write!(f, "{}", self.0),
-        }
-    }
-}
 
 impl fmt::Debug for DatabaseFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "DatabaseFailure({self})")
     }
 }
-
-impl std::error::Error for DatabaseFailure {}
 
 pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
 
