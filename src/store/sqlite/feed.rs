@@ -84,35 +84,3 @@ pub(super) fn since(tx: &Tx<'_>, seen: &FeedPosition, as_of: UnixMillis) -> Resu
         as_of,
     }))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_was_given_out_is_a_cursor() {
-        let position = FeedPosition {
-            instance: "0123456789abcdef0123456789abcdef".into(),
-            last: 7,
-        };
-        assert_eq!(FeedPosition::parse(&position.cursor()).unwrap(), position);
-        for bad in [
-            "",
-            "s1",
-            "s1..",
-            "s1.0123456789abcdef0123456789abcdef.",
-            "s1.0123456789abcdef0123456789abcdef.-1",
-            "s1.0123456789abcdef0123456789abcdef.+7",
-            "s1.0123456789abcdef0123456789abcdef.07",
-            "s1.0123456789abcdef0123456789abcdef.7 ",
-            "s1.0123456789abcdef0123456789abcdef.99999999999999999999",
-            "s1.0123456789ABCDEF0123456789abcdef.7",
-            "s1.0123.7",
-            "p1.0123456789abcdef0123456789abcdef.7",
-            "\0",
-        ] {
-            let error = FeedPosition::parse(&Cursor(bad.into())).unwrap_err();
-            assert_eq!(error.kind, ErrorKind::ResumeTokenInvalid, "{bad:?}");
-        }
-    }
-}

@@ -140,8 +140,42 @@ async fn other_text_is_not_a_cursor(fresh: TestStore) {
         format!("{good};DROP TABLE users"),
         "1".repeat(1_000_000),
     ]);
+    // Almost a cursor of SQLite or of PostgreSQL: a store writes each position in one form only.
+    bad.extend(MALFORMED.iter().map(ToString::to_string));
     for text in bad {
         let error = fresh.revocations_since(&Cursor(text.clone())).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::ResumeTokenInvalid, "{text:?}");
     }
 }
+
+const MALFORMED: [&str; 29] = [
+    "s1",
+    "s1..",
+    "s1.0123456789abcdef0123456789abcdef.",
+    "s1.0123456789abcdef0123456789abcdef.-1",
+    "s1.0123456789abcdef0123456789abcdef.+7",
+    "s1.0123456789abcdef0123456789abcdef.07",
+    "s1.0123456789abcdef0123456789abcdef.7 ",
+    "s1.0123456789abcdef0123456789abcdef.99999999999999999999",
+    "s1.0123456789ABCDEF0123456789abcdef.7",
+    "s1.0123.7",
+    "p1.0123456789abcdef0123456789abcdef.7",
+    "p1",
+    "p1.1.00000001.5.741:741",
+    "p1.1.00000001.5.741:741::",
+    "p1.1.00000001.741:741:",
+    "p1.1.00000001.5.6.741:741:",
+    "p1.1.0000000a.5.741:741:",
+    "p1.1.1.5.741:741:",
+    "p1.01.00000001.5.741:741:",
+    "p1.1.00000001.-5.741:741:",
+    "p1.1.00000001.5.742:741:",
+    "p1.1.00000001.5.741:745:745",
+    "p1.1.00000001.5.741:745:740",
+    "p1.1.00000001.5.741:745:743,741",
+    "p1.1.00000001.5.741:745:741,741",
+    "p1.1.00000001.5.+741:745:",
+    "p1.1.00000001.5.741:745:,",
+    "p1.1.00000001.5.741:18446744073709551616:",
+    "\0",
+];

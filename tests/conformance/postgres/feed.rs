@@ -1,5 +1,5 @@
 use countersign::clock::UnixMillis;
-use countersign::model::{Revocation, SessionId, Target};
+use countersign::model::{ErrorKind, Revocation, SessionId, Target};
 use countersign::store::{Changes, Cursor, Snapshot};
 use nix::sys::signal::Signal;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -122,6 +122,24 @@ async fn after_a_change_of_timeline_everything_is_loaded_again() {
     let loaded = fresh.load_revocations(UnixMillis(0)).await.unwrap();
     assert_eq!(loaded.rows, [row]);
     assert!(since(&fresh, &loaded.cursor).await.rows.is_empty());
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_server_means_reload_however_many_transactions_it_names() {
+    let (_database, fresh) = fresh().await;
+    let longest = (0..1_000).map(|n| (18_446_744_073_709_550_000_u64 + n).to_string());
+    let longest = longest.collect::<Vec<_>>().join(",");
+    for cursor in [
+        "p1.7512345678901234567.00000001.16384.741:741:",
+        "p1.1.0000000A.5.741:745:741,743",
+        &format!("p1.1.00000001.5.18446744073709550000:18446744073709551615:{longest}"),
+    ] {
+        let changes = fresh.revocations_since(&Cursor(cursor.to_owned())).await.unwrap();
+        assert!(matches!(changes, Changes::Reload), "{cursor}: {changes:?}");
+    }
+    let of_sqlite = Cursor("s1.0123456789abcdef0123456789abcdef.7".to_owned());
+    let error = fresh.revocations_since(&of_sqlite).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ResumeTokenInvalid);
 }
 
 /// Full size: `COUNTERSIGN_TEST_REVOCATIONS=1000000 cargo test --all-features --test conformance -- of_any_number`.
