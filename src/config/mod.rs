@@ -51,7 +51,8 @@ pub use values::redact_url;
 use crate::model::CallerScope;
 
 /// Which stores the service uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// One SQLite file, used by one server process.
     Embedded,
@@ -93,13 +94,11 @@ impl Config {
         Ok(config)
     }
 
-    /// Which stores the service uses: clustered if `storage.database_url` is set.
+    /// Which stores the service uses: clustered if `storage.database_url` is set. The checks make sure that `storage.mode`,
+    /// if it is set, says the same.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        match &self.storage.database_url {
-            Some(_) => Mode::Clustered,
-            None => Mode::Embedded,
-        }
+        self.storage.mode_of_urls()
     }
 
     /// The effective configuration as TOML, with redacted secrets and the source of each value.

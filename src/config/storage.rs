@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Mode;
 use super::check::{self, CheckResult};
 use super::error::ConfigError;
-use super::values::{duration, secret_url};
+use super::values::{duration, optional_keyword, redact_url, secret_url};
 use crate::secret::SecretText;
 
 const POSTGRES_SCHEMES: [&str; 2] = ["postgres", "postgresql"];
@@ -25,6 +26,9 @@ pub const REDIS_SCHEMES: [&str; 6] = [
 /// The section `[storage]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Storage {
+    /// Which stores are meant. Set, it keeps a missing URL from silently selecting the embedded store.
+    #[serde(default, deserialize_with = "optional_keyword")]
+    pub mode: Option<Mode>,
     /// The folder of the embedded store.
     pub data_dir: PathBuf,
     /// The URL of Postgres; it may contain a password.
@@ -51,6 +55,46 @@ pub struct Storage {
 }
 
 impl Storage {
+    /// The mode that the URLs select.
+    pub(super) fn mode_of_urls(&self) -> Mode {
+        match &self.database_url {
+            Some(_) => Mode::Clustered,
+            None => Mode::Embedded,
+        }
+    }
+
+    /// Names the stores for the operator, without passwords.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let url = |url: &Option<SecretText>| url.as_ref().map(|url| redact_url(url.expose())).unwrap_or_default();
+        match self.mode_of_urls() {
+            Mode::Clustered => format!(
+                "the clustered store at {} and {} with the prefix {}",
+                url(&self.database_url),
+                url(&self.redis_url),
+                self.redis_prefix
+            ),
+            Mode::Embedded => {
+                let folder = std::path::absolute(&self.data_dir);
+                let folder = folder.as_deref().unwrap_or(&self.data_dir);
+                format!("the embedded store in {}", folder.display())
+            }
+        }
+    }
+
+    /// Checks that the URLs fit `storage.mode`.
+    fn check_mode(&self) -> CheckResult {
+        let problem = match (self.mode, &self.database_url, &self.redis_url) {
+            (Some(Mode::Clustered), None, _) => "is clustered, but storage.database_url is not set",
+            (Some(Mode::Clustered), _, None) => "is clustered, but storage.redis_url is not set",
+            (Some(Mode::Embedded), Some(_), _) => "is embedded, but storage.database_url is set",
+            (Some(Mode::Embedded), _, Some(_)) => "is embedded, but storage.redis_url is set",
+            (Some(_) | None, _, _) => return Ok(()),
+        };
+        let cure = "set the URLs (usually in the environment of the service) and the mode alike";
+        Err(ConfigError::at("storage.mode", format!("{problem}: {cure}")))
+    }
+
     pub(super) fn check(&self) -> CheckResult {
         let (millisecond, minute) = (Duration::from_millis(1), Duration::from_mins(1));
         if self.data_dir.as_os_str().is_empty() {
@@ -58,6 +102,7 @@ impl Storage {
         }
         check_scheme("storage.database_url", self.database_url.as_ref(), &POSTGRES_SCHEMES)?;
         check_scheme("storage.redis_url", self.redis_url.as_ref(), &REDIS_SCHEMES)?;
+        self.check_mode()?;
         match (&self.database_url, &self.redis_url) {
             (Some(_), None) => {
                 let problem = "is set without storage.redis_url: set both (clustered) or neither (embedded)";
