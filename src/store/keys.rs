@@ -91,6 +91,17 @@ pub struct KeyRows {
     pub checks: Vec<CheckRow>,
 }
 
+/// The keys that a running replica holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaKeys {
+    /// One running process.
+    pub replica: Uuid,
+    /// The signing keys that it has loaded.
+    pub signing: Vec<KeyId>,
+    /// The names of its master keys. Empty for a version that does not report them.
+    pub master: Vec<String>,
+}
+
 /// The store of keys.
 #[async_trait]
 pub trait KeyStore: Send + Sync {
@@ -134,10 +145,9 @@ pub trait KeyStore: Send + Sync {
     /// Replaces the sealed halves (the same keys under another master key) and adds check values, in one transaction.
     async fn reseal_keys(&self, rows: &KeyRows, audit: &AuditEvent) -> Result<()>;
 
-    /// Records that this replica is alive and has loaded these signing keys. Removes replicas without a heartbeat for a
-    /// day.
-    async fn heartbeat(&self, replica: Uuid, loaded: &[KeyId]) -> Result<()>;
+    /// Records that this replica is alive and which keys it holds. Removes replicas without a heartbeat for a day.
+    async fn heartbeat(&self, replica: &ReplicaKeys) -> Result<()>;
 
-    /// Whether every replica with a heartbeat in the last `within_millis` (by the database's time) has loaded this key.
-    async fn loaded_everywhere(&self, id: &KeyId, within_millis: i64) -> Result<bool>;
+    /// The replicas with a heartbeat in the last `within_millis` (by the database's time).
+    async fn live_replicas(&self, within_millis: i64) -> Result<Vec<ReplicaKeys>>;
 }

@@ -205,7 +205,19 @@ async fn the_master_key_can_be_replaced_while_sessions_go_on() {
     let storage = deployment.storage.clone().set("keys.master_key", &both);
     let during = storage.serve(&[]);
     Caller::of(&during).assert_active(&session.access_token).await;
-    storage.run(&["key", "reseal"]).succeed();
+    // A replica without the new master key could open nothing after a reseal.
+    let behind = deployment.storage.serve(&[]);
+    let refused = storage.run(&["key", "reseal"]).finish();
+    assert_eq!(refused.code(), Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("live replicas"), "{refused:?}");
+    assert_eq!(behind.stop().code(), Some(0));
+    // A replica counts as live until its heartbeat is ten seconds old.
+    eventually(
+        "all live replicas hold the new key",
+        Duration::from_mins(1),
+        || async { (storage.run(&["key", "reseal"]).finish().code() == Some(0)).then_some(()) },
+    )
+    .await;
     // The old master key opens nothing any more, and is not needed.
     let after = deployment.storage.clone().set("keys.master_key", &new).serve(&[]);
     let caller = Caller::of(&after);

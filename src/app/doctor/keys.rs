@@ -35,19 +35,22 @@ pub(super) fn look(config: &Config, rows: Option<KeyRows>, found: &mut Findings)
         found.add(MASTER, State::Misconfigured, error.to_string());
         return;
     }
-    found.good(
-        MASTER,
-        if sealed {
-            "opens the stored keys"
-        } else {
-            "can be read; nothing is sealed yet"
-        },
-    );
     if !sealed {
+        found.good(MASTER, "can be read; nothing is sealed yet");
         return;
     }
     let settled = found.clock.now().minus(config.keys.prepublish);
     let ring = KeyRing::open(rows, &master, settled);
+    let unusable = ring.unusable_rows().len();
+    if unusable == 0 {
+        found.good(MASTER, "opens the stored keys");
+    } else {
+        let message = format!(
+            "does not open {unusable} of the stored keys: add the master key that sealed them to keys.master_key, or run \
+             `countersign key reseal` where all master keys are set"
+        );
+        found.add(MASTER, State::Bad, message);
+    }
     for unusable in ring.unusable_rows() {
         found.add(
             RING,

@@ -99,7 +99,12 @@ impl Keys {
     }
 
     /// Seals all private keys and secrets under the first master key, so that the other ones can be removed from the keyring.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` at `keys.master_key`, and nothing is changed, if a live replica does not hold the first master key:
+    /// it could open no key after the next restart or reload.
     pub async fn reseal(&self, origin: &Origin) -> Result<ResealReport> {
+        self.check_first_master_is_everywhere().await?;
         self.reload().await?;
         let ring = self.current();
         let (mut rows, unusable) = reseal_rows(&ring, &self.vault.master, &*self.vault.entropy)?;
@@ -114,6 +119,28 @@ impl Keys {
             self.reload().await?;
         }
         Ok(ResealReport { rows: count, unusable })
+    }
+
+    async fn check_first_master_is_everywhere(&self) -> Result<()> {
+        let first = self.vault.master.names().next().unwrap_or_default();
+        let live = self.vault.store.live_replicas(millis(REPLICA_TTL)).await?;
+        let lacking: Vec<String> = live
+            .iter()
+            .filter(|replica| !replica.master.iter().any(|name| name == first))
+            .map(|replica| replica.replica.to_string())
+            .collect();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let problem = format!(
+            "{} of {} live replicas do not hold the first master key {first} ({}): put it in keys.master_key of every \
+             replica, restart them, and run the command again (a stopped replica counts for {} s)",
+            lacking.len(),
+            live.len(),
+            lacking.join(", "),
+            REPLICA_TTL.as_secs()
+        );
+        Err(Error::invalid("keys.master_key", problem))
     }
 
     /// Makes `id` the ACTIVE key if `active` still is the ACTIVE one; returns the ACTIVE key after that.
@@ -136,7 +163,8 @@ impl Keys {
     /// Whether a key has been published for `keys.prepublish` and each live replica has loaded it.
     pub(super) async fn is_loaded_everywhere(&self, key: &ListedKey) -> Result<bool> {
         let published = key.created.plus(self.config.prepublish) <= self.vault.clock.now();
-        Ok(published && self.vault.store.loaded_everywhere(&key.id, millis(REPLICA_TTL)).await?)
+        let live = self.vault.store.live_replicas(millis(REPLICA_TTL)).await?;
+        Ok(published && live.iter().all(|replica| replica.signing.contains(&key.id)))
     }
 
     /// Publishes a standby of the configured algorithm if there is none.

@@ -24,7 +24,7 @@ use crate::model::audit::Origin;
 use crate::model::{Algorithm, AuditEvent, AuditType, Error, KeyId, Result, new_uuid};
 use crate::secret::Entropy;
 use crate::store::KeyStore;
-use crate::store::keys::KeyRows;
+use crate::store::keys::{KeyRows, ReplicaKeys};
 
 /// How long a replica counts as live after its last heartbeat. A frozen replica thus cannot block a rotation for ever.
 const REPLICA_TTL: Duration = Duration::from_secs(10);
@@ -191,7 +191,12 @@ impl Keys {
     /// Tells the store that this replica is live, and which keys it has loaded.
     pub async fn heartbeat(&self) -> Result<()> {
         let loaded: Vec<KeyId> = self.current().verifying().ids().cloned().collect();
-        self.vault.store.heartbeat(self.replica, &loaded).await
+        let replica = ReplicaKeys {
+            replica: self.replica,
+            signing: loaded,
+            master: self.vault.master.names().map(str::to_owned).collect(),
+        };
+        self.vault.store.heartbeat(&replica).await
     }
 
     /// The time for decisions to retire or remove a key: a wall clock that leaps ahead for a moment must not end a key whose

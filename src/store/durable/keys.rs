@@ -2,9 +2,8 @@
 //! at a time.
 
 use async_trait::async_trait;
-use uuid::Uuid;
 
-use super::columns::one_column;
+use super::columns::{Columns, one_column};
 use super::statement::sql;
 use super::transaction::Transaction;
 use super::{Backend, PoolKind, WorkMode};
@@ -12,7 +11,7 @@ use crate::clock::UnixMillis;
 use crate::model::{Algorithm, AuditEvent, Error, ErrorKind, KeyId, KeyState, Result, Revocation, Target};
 use crate::store::KeyStore;
 use crate::store::change;
-use crate::store::keys::{CheckRow, KeyRows, SecretPurpose, SecretRow, SigningRow};
+use crate::store::keys::{CheckRow, KeyRows, ReplicaKeys, SecretPurpose, SecretRow, SigningRow};
 
 /// A replica that sends no heartbeat for this long is forgotten, in milliseconds.
 const FORGET_REPLICA_AFTER: i64 = 24 * 60 * 60 * 1000;
@@ -187,15 +186,19 @@ impl<B: Backend> KeyStore for B {
         .await
     }
 
-    async fn heartbeat(&self, replica: Uuid, loaded: &[KeyId]) -> Result<()> {
-        let loaded: Vec<String> = loaded.iter().map(ToString::to_string).collect();
+    async fn heartbeat(&self, replica: &ReplicaKeys) -> Result<()> {
+        let loaded: Vec<String> = replica.signing.iter().map(ToString::to_string).collect();
         let beat = sql!(
-            "INSERT INTO replicas (id, seen, loaded) VALUES ($1, ",
+            "INSERT INTO replicas (id, seen, loaded, master_keys) VALUES ($1, ",
             now,
-            ", $2) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, loaded = excluded.loaded"
-        );
+            ", $2, $3) ON CONFLICT (id) DO UPDATE SET
+             seen = excluded.seen, loaded = excluded.loaded, master_keys = excluded.master_keys"
+        )
+        .bind(replica.replica)
+        .bind(loaded)
+        .bind(replica.master.clone());
         // Two single statements, which may be sent twice: the second one may as well happen at a later heartbeat.
-        self.run(PoolKind::Maintenance, beat.bind(replica).bind(loaded)).await?;
+        self.run(PoolKind::Maintenance, beat).await?;
         // After the heartbeat, so that a replica which comes back after a day does not forget itself.
         let forget = sql!("DELETE FROM replicas WHERE seen < ", now, " - $1");
         self.run(PoolKind::Maintenance, forget.bind(FORGET_REPLICA_AFTER))
@@ -203,10 +206,24 @@ impl<B: Backend> KeyStore for B {
             .map(drop)
     }
 
-    async fn loaded_everywhere(&self, id: &KeyId, within_millis: i64) -> Result<bool> {
-        let alive = sql!("SELECT loaded FROM replicas WHERE seen > ", now, " - $1").bind(within_millis);
-        let loaded: Vec<Vec<String>> = self.query(PoolKind::Maintenance, alive, one_column).await?;
-        Ok(loaded.iter().all(|keys| keys.iter().any(|key| key == id.as_str())))
+    async fn live_replicas(&self, within_millis: i64) -> Result<Vec<ReplicaKeys>> {
+        let alive = sql!(
+            "SELECT id, loaded, master_keys FROM replicas WHERE seen > ",
+            now,
+            " - $1 ORDER BY id"
+        );
+        let read = |columns: &mut Columns<'_>| {
+            let (replica, loaded): (_, Vec<String>) = (columns.take()?, columns.take()?);
+            // A name that this version cannot read is no key that it could ask for.
+            let signing = loaded.iter().filter_map(|id| id.parse().ok()).collect();
+            let master = columns.take()?;
+            Ok(ReplicaKeys {
+                replica,
+                signing,
+                master,
+            })
+        };
+        self.query(PoolKind::Maintenance, alive.bind(within_millis), read).await
     }
 }
 

@@ -6,10 +6,16 @@ use sqlx::{Connection as _, Row as _};
 use super::error::Result;
 use crate::store::migrate::{self, Migration};
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    sql: include_str!("../../../migrations/postgres/0001_durable.sql"),
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        sql: include_str!("../../../migrations/postgres/0001_durable.sql"),
+    },
+    Migration {
+        version: 2,
+        sql: include_str!("../../../migrations/postgres/0002_master_keys_of_replicas.sql"),
+    },
+];
 
 /// Applies the missing steps and returns how many there were. Without a missing step nothing is written, so that a
 /// `serve` whose database role may not change the schema starts on one that is up to date.

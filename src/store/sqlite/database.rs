@@ -26,6 +26,10 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         version: 2,
         sql: include_str!("../../../migrations/sqlite/0002_sessions.sql"),
     },
+    Migration {
+        version: 3,
+        sql: include_str!("../../../migrations/sqlite/0003_master_keys_of_replicas.sql"),
+    },
 ];
 
 /// Marks the file as one of this program, in its header: "CSGN".
@@ -65,6 +69,12 @@ struct Inner {
 }
 
 impl Database {
+    /// Whether `folder` has a database.
+    #[must_use]
+    pub fn exists(folder: &Path) -> bool {
+        folder::has_database(folder)
+    }
+
     /// Opens the database in `folder`, creates it if it is absent, and brings its schema up to date. Blocks.
     ///
     /// `STORE_UNAVAILABLE` if the folder cannot be used or another process serves it.

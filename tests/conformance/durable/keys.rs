@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use countersign::model::{Algorithm, AuditType, ErrorKind, KeyState, Target};
-use countersign::store::keys::{CheckRow, KeyRows, SecretPurpose, SigningRow};
+use countersign::store::keys::{CheckRow, KeyRows, ReplicaKeys, SecretPurpose, SigningRow};
 
 use super::fresh::{self, TestStore};
 use super::samples::*;
@@ -18,7 +18,7 @@ on_each!([sqlite, postgres, pooled] [
     secrets_are_added_one_after_the_other,
     the_newest_secret_cannot_be_removed,
     resealing_keeps_the_keys,
-    a_key_is_loaded_everywhere_when_every_live_replica_reports_it,
+    a_live_replica_reports_the_keys_that_it_holds,
 ]);
 
 fn proposal() -> KeyRows {
@@ -242,19 +242,22 @@ async fn resealing_keeps_the_keys(fresh: TestStore) {
     assert_eq!(fresh.load_keys().await.unwrap(), resealed);
 }
 
-async fn a_key_is_loaded_everywhere_when_every_live_replica_reports_it(fresh: TestStore) {
-    let (old, new) = (key_id(), key_id());
-    let loaded = async |key| fresh.loaded_everywhere(key, 60_000).await.unwrap();
-    assert!(loaded(&new).await, "there is no replica without it");
-    let (first, second) = (uuid(), uuid());
-    fresh.heartbeat(first, &[old.clone(), new.clone()]).await.unwrap();
-    assert!(loaded(&new).await);
-    fresh.heartbeat(second, std::slice::from_ref(&old)).await.unwrap();
-    assert!(!loaded(&new).await && loaded(&old).await);
-    assert!(
-        fresh.loaded_everywhere(&new, -60_000).await.unwrap(),
-        "no replica has sent a heartbeat that recently"
-    );
-    fresh.heartbeat(second, std::slice::from_ref(&new)).await.unwrap();
-    assert!(loaded(&new).await && !loaded(&old).await);
+async fn a_live_replica_reports_the_keys_that_it_holds(fresh: TestStore) {
+    let live = async |within| fresh.live_replicas(within).await.unwrap();
+    assert_eq!(live(60_000).await, []);
+    let mut replicas = [uuid(), uuid()].map(|replica| ReplicaKeys {
+        replica,
+        signing: vec![key_id(), key_id()],
+        master: vec!["0123456789abcdef".to_owned()],
+    });
+    replicas.sort_by_key(|keys| keys.replica);
+    for keys in &replicas {
+        fresh.heartbeat(keys).await.unwrap();
+    }
+    assert_eq!(live(60_000).await, replicas);
+    assert_eq!(live(-60_000).await, [], "no replica has sent a heartbeat that recently");
+    replicas[1].signing.pop();
+    replicas[1].master.insert(0, "fedcba9876543210".to_owned());
+    fresh.heartbeat(&replicas[1]).await.unwrap();
+    assert_eq!(live(60_000).await, replicas, "the newest heartbeat counts");
 }

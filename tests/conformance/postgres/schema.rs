@@ -21,7 +21,8 @@ async fn of_many_migrations_at_once_one_runs() {
         });
         let mut steps = join_all(migrations).await;
         steps.sort_unstable();
-        assert_eq!(steps, [0, 0, 0, 0, 0, 1]);
+        assert_eq!(steps[..5], [0; 5]);
+        assert!(steps[5] > 0, "one applies all steps");
     }
 }
 
