@@ -290,7 +290,7 @@ async fn open_keys(config: &Config, stores: &Stores, master: Arc<MasterKeyring>)
     match stores.access {
         Access::Serve => Keys::start(vault, keys).await,
         // A command is not a replica: it signs nothing, no caller waits for it, and its configuration may differ.
-        Access::Subcommand => Keys::open(vault, keys).await,
+        Access::Migrate | Access::Subcommand => Keys::open(vault, keys).await,
     }
 }
 

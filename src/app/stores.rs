@@ -11,14 +11,16 @@ use crate::store::local::LocalThrottles;
 use crate::store::postgres::{PostgresConfig, PostgresStore};
 use crate::store::redis::{ConnectError, Redis, Settings as RedisSettings};
 use crate::store::sqlite::{Database, Mode as FolderMode};
-use crate::store::{Announcements, DurableStore, SessionStore, ThrottleStore};
+use crate::store::{Announcements, DurableStore, SchemaState, SessionStore, ThrottleStore};
 
 /// The purpose for which the stores are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// To serve. An embedded store has one server at a time.
+    /// To serve; creates the store if it does not exist. An embedded store has one server at a time.
     Serve,
-    /// For a subcommand, with or without a server running.
+    /// To bring the schema up to date; creates the store if it does not exist. A server may run.
+    Migrate,
+    /// For a subcommand. The store must exist; a server may run.
     Subcommand,
 }
 
@@ -74,9 +76,12 @@ async fn embedded(
 ) -> Result<Stores, StartError> {
     let mode = match access {
         Access::Serve => FolderMode::Serve,
-        Access::Subcommand => FolderMode::Subcommand,
+        Access::Migrate | Access::Subcommand => FolderMode::Subcommand,
     };
     let (folder, opening) = (config.storage.data_dir.clone(), clock.clone());
+    if access == Access::Subcommand && !Database::exists(&folder) {
+        return Err(no_store(config));
+    }
     let opened = tokio::task::spawn_blocking(move || Database::open(&folder, mode, opening)).await;
     let database = opened.map_err(|error| StartError::Other(error.to_string()))??;
     let measured = database.clone();
@@ -123,6 +128,12 @@ async fn clustered(
         }
     };
     let durable = PostgresStore::connect(&settings).await.map_err(unusable)?;
+    if access == Access::Subcommand {
+        let (schema, _) = durable.look().await.map_err(unusable)?;
+        if matches!(schema, SchemaState::Older { at: 0, .. }) {
+            return Err(no_store(config));
+        }
+    }
     durable.migrate().await.map_err(unusable)?;
     let settings = RedisSettings {
         url: redis.clone(),
@@ -150,6 +161,16 @@ async fn clustered(
         clock,
         entropy,
     })
+}
+
+/// The error of a command that needs an existing store. The cure names both mistakes: a store that was never created, and
+/// a command without the configuration that names the store.
+fn no_store(config: &Config) -> StartError {
+    let name = config.storage.describe();
+    StartError::Unreachable(format!(
+        "{name} does not exist; name the right store with --config, --data-dir or the environment of the service, \
+         or create it with `countersign serve` or `countersign migrate`"
+    ))
 }
 
 fn measure(database: &PostgresStore, sessions: &Redis) {

@@ -22,11 +22,13 @@ pub(super) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
     match command {
         Command::Default => print(DEFAULTS),
         Command::Check => {
-            context.config(Vec::new())?.check_exposure()?;
+            let config = context.config(Vec::new())?;
+            config.check_exposure()?;
+            let store = config.storage.describe();
             if out.is_json() {
-                out.value(&json!({"ok": true}))
+                out.value(&json!({"ok": true, "mode": config.mode(), "store": store}))
             } else {
-                print("the configuration is valid\n")
+                print(&format!("the configuration is valid; it names {store}\n"))
             }
         }
         Command::Show => {

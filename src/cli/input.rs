@@ -7,7 +7,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::Failure;
+use super::{Context, Failure};
 use crate::secret::SecretText;
 
 /// The longest secret that is read, in bytes.
@@ -34,6 +34,35 @@ pub(super) fn new_secret(name: &str, file: Option<&Path>) -> Result<SecretText, 
         return Err(Failure::other(format!("the two {name}s differ; nothing was changed")));
     }
     Ok(first)
+}
+
+/// The option `--yes` of a command that cannot be undone.
+#[derive(clap::Args)]
+pub(super) struct Confirm {
+    /// Do not ask for confirmation. Without a terminal the command never asks.
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Confirm {
+    /// Asks at a terminal whether to go on. `action` completes the question "About to …".
+    pub(super) fn ask(&self, context: &Context, action: &str) -> Result<(), Failure> {
+        let input = std::io::stdin();
+        if self.yes || !input.is_terminal() {
+            return Ok(());
+        }
+        let store = context.store.get().map_or("the store", String::as_str);
+        context
+            .out
+            .remark(&format!("About to {action} in {store}. Type yes to go on:"));
+        let mut answer = String::new();
+        let read = input.lock().take(MAX_LEN).read_line(&mut answer);
+        read.map_err(|error| Failure::other(format!("cannot read the answer: {error}")))?;
+        if answer.trim().eq_ignore_ascii_case("yes") {
+            return Ok(());
+        }
+        Err(Failure::other("not confirmed; nothing was changed"))
+    }
 }
 
 fn prompt(name: &str, text: &str) -> Result<SecretText, Failure> {

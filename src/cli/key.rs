@@ -6,6 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::input::Confirm;
 use super::{Context, Failure, store};
 use crate::grpc::convert;
 use crate::model::KeyId;
@@ -32,6 +33,8 @@ pub(super) enum Command {
         /// The reason, for the audit trail.
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         reason: String,
+        #[command(flatten)]
+        confirm: Confirm,
     },
     /// Import a private key (PEM or JWK); it is the next key to sign.
     Import {
@@ -43,6 +46,15 @@ pub(super) enum Command {
     },
     /// Encrypt all sealed data again with the first master key, so that the other master keys can be removed.
     Reseal,
+}
+
+impl Command {
+    pub(super) const fn changes_store(&self) -> bool {
+        match self {
+            Self::Rotate { .. } | Self::Revoke { .. } | Self::Import { .. } | Self::Reseal => true,
+            Self::List => false,
+        }
+    }
 }
 
 pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
@@ -69,9 +81,13 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
                 key: Some(convert::key(&key)),
             })
         }
-        Command::Revoke { id, reason } => {
+        Command::Revoke { id, reason, confirm } => {
             let id = KeyId::parse(&id, "key_id")?;
             check_reason(&reason)?;
+            confirm.ask(
+                context,
+                &format!("revoke the key {id} and every access token that it signed"),
+            )?;
             let (key, revocation) = app.keys.revoke(&id, &reason, &origin).await?;
             if let Some(revocation) = revocation {
                 app.publisher.publish(&revocation).await;
@@ -122,7 +138,7 @@ mod tests {
                 ["key", "revoke", "--reason", "r", id],
             ] {
                 let parsed = Cli::try_parse_from([&["countersign"][..], &words].concat()).unwrap();
-                let cli::Command::Key(Command::Revoke { id: read, reason }) = parsed.command else {
+                let cli::Command::Key(Command::Revoke { id: read, reason, .. }) = parsed.command else {
                     panic!("another command");
                 };
                 assert_eq!((read.as_str(), reason.as_str()), (id, "r"));

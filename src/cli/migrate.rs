@@ -12,9 +12,10 @@ use crate::app::{self, Access};
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let config = context.config(Vec::new())?;
     let progress = spinner();
-    let opened = app::open(&config, Access::Subcommand).await;
+    let opened = app::open(&config, Access::Migrate).await;
     progress.finish_and_clear();
     opened?;
+    context.store.get_or_init(|| config.storage.describe());
     context.out.note("the schema is up to date");
     if context.out.is_json() {
         context.out.value(&json!({"up_to_date": true}))

@@ -23,6 +23,7 @@ mod text;
 mod token;
 mod user;
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -94,11 +95,34 @@ enum Command {
     Man(describe::Man),
 }
 
+impl Command {
+    /// Whether the command changes a store, which it then names.
+    const fn changes_store(&self) -> bool {
+        match self {
+            Self::Migrate => true,
+            Self::User(command) => command.changes_store(),
+            Self::Client(command) => command.changes_store(),
+            Self::Session(command) => command.changes_store(),
+            Self::Key(command) => command.changes_store(),
+            Self::Serve(_)
+            | Self::Audit(_)
+            | Self::Token(_)
+            | Self::Agent(_)
+            | Self::Config(_)
+            | Self::Doctor
+            | Self::Completions(_)
+            | Self::Man(_) => false,
+        }
+    }
+}
+
 /// The environment, the global options and the output, for every command.
 struct Context {
     globals: Globals,
     environment: Vec<(OsString, OsString)>,
     out: Output,
+    /// The name of the store that the command has opened.
+    store: OnceCell<String>,
 }
 
 impl Context {
@@ -154,7 +178,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>, environment: Vec<(OsString,
         globals: cli.globals,
         environment,
         out,
+        store: OnceCell::new(),
     };
+    let changes_store = cli.command.changes_store();
     let result = match cli.command {
         Command::Serve(args) => serve::run(&context, args),
         Command::Migrate => block_on(migrate::run(&context)),
@@ -171,7 +197,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>, environment: Vec<(OsString,
         Command::Man(args) => describe::man(&args, Cli::command()),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            if changes_store && let Some(store) = context.store.get() {
+                context.out.remark(&format!("changed {store}"));
+            }
+            ExitCode::SUCCESS
+        }
         Err(failure) => failure.report(),
     }
 }

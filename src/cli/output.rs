@@ -74,12 +74,18 @@ impl Output {
         print(&table(&rows, columns))
     }
 
-    /// Prints a remark to the standard error; nothing if the output is JSON.
+    /// Prints a note for a person to the standard error; nothing if the output is JSON.
     pub(super) fn note(&self, text: &str) {
         if self.format == Format::Text {
-            // A failure to write to a closed stream is ignored.
-            let _ = writeln!(anstream::stderr(), "{}", printable(text));
+            self.remark(text);
         }
+    }
+
+    /// Prints a remark to the standard error, also if the output is JSON.
+    #[expect(clippy::unused_self, reason = "all output goes through this type")]
+    pub(super) fn remark(&self, text: &str) {
+        // A failure to write to a closed stream is ignored.
+        let _ = writeln!(anstream::stderr(), "{}", printable(text));
     }
 }
 

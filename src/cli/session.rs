@@ -2,8 +2,10 @@
 
 use clap::Subcommand;
 
+use super::input::Confirm;
 use super::{Context, Failure, store};
 use crate::account::Principal;
+use crate::app::App;
 use crate::grpc::convert;
 use crate::proto::{ListSessionsResponse, RevokeResponse};
 use crate::token::{RevokeRequest, RevokeTarget};
@@ -22,17 +24,39 @@ pub(super) enum Command {
         #[command(flatten)]
         reason: Reason,
     },
-    /// Revoke all sessions and tokens, or all of one user or of one client.
+    /// Revoke all sessions and tokens of one user, of one client, or of everybody.
     RevokeAll {
-        /// Only those of this user.
-        #[arg(long, value_name = "NAME", conflicts_with = "client")]
-        user: Option<String>,
-        /// Only those of this client.
-        #[arg(long, value_name = "ID")]
-        client: Option<String>,
+        #[command(flatten)]
+        target: TargetOptions,
+        #[command(flatten)]
+        confirm: Confirm,
         #[command(flatten)]
         reason: Reason,
     },
+}
+
+impl Command {
+    pub(super) const fn changes_store(&self) -> bool {
+        match self {
+            Self::Revoke { .. } | Self::RevokeAll { .. } => true,
+            Self::List { .. } => false,
+        }
+    }
+}
+
+/// The sessions that `revoke-all` ends. One option is required: an empty shell variable must not select everything.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct TargetOptions {
+    /// Those of this user.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Those of this client.
+    #[arg(long, value_name = "ID")]
+    client: Option<String>,
+    /// Those of all users and clients.
+    #[arg(long)]
+    all: bool,
 }
 
 #[derive(clap::Args)]
@@ -64,25 +88,10 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         }
         Command::Revoke { id, reason } => (RevokeTarget::Session(id), reason),
         Command::RevokeAll {
-            user: Some(name),
+            target,
+            confirm,
             reason,
-            ..
-        } => {
-            let id = store::user(&app, &name).await?.id.to_string();
-            (
-                RevokeTarget::User {
-                    id,
-                    keep: String::new(),
-                },
-                reason,
-            )
-        }
-        Command::RevokeAll {
-            client: Some(id),
-            reason,
-            ..
-        } => (RevokeTarget::Client(id), reason),
-        Command::RevokeAll { reason, .. } => (RevokeTarget::Everything, reason),
+        } => (revoke_all_target(context, &app, target, &confirm).await?, reason),
     };
     let request = RevokeRequest {
         target,
@@ -91,4 +100,29 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
     let sessions_revoked = app.revoker.revoke(&store::owner(), request).await?;
     context.out.note("revoked; running servers apply it within a second");
     context.out.message(&RevokeResponse { sessions_revoked })
+}
+
+/// Looks the target up and asks for confirmation.
+async fn revoke_all_target(
+    context: &Context,
+    app: &App,
+    options: TargetOptions,
+    confirm: &Confirm,
+) -> Result<RevokeTarget, Failure> {
+    let (target, whose) = match options {
+        TargetOptions { user: Some(name), .. } => {
+            let id = store::user(app, &name).await?.id.to_string();
+            let keep = String::new();
+            (RevokeTarget::User { id, keep }, format!("the user {name}"))
+        }
+        TargetOptions { client: Some(id), .. } => {
+            // An unknown client must not look like a success.
+            app.clients.get(&Principal::owner(), &id).await?;
+            let whose = format!("the client {id}");
+            (RevokeTarget::Client(id), whose)
+        }
+        TargetOptions { .. } => (RevokeTarget::Everything, "ALL users and clients".to_owned()),
+    };
+    confirm.ask(context, &format!("end all sessions and tokens of {whose}"))?;
+    Ok(target)
 }

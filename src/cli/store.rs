@@ -17,6 +17,7 @@ const HASH_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) async fn open(context: &Context) -> Result<Arc<App>, Failure> {
     let config = context.config(Vec::new())?;
     let stores = app::open(&config, Access::Subcommand).await?;
+    context.store.get_or_init(|| config.storage.describe());
     Ok(App::build(&config, stores).await?)
 }
 

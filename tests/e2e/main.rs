@@ -28,3 +28,4 @@ mod revoking;
 mod sessions;
 mod start;
 mod steady_state;
+mod wrong_store;

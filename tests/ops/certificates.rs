@@ -199,6 +199,7 @@ async fn a_new_ca_for_clients_needs_no_restart() {
         folder.file("ca.crt").display(),
     );
     std::fs::write(&file, text).unwrap();
+    storage.run(&["migrate"]).succeed();
     storage
         .run(&["client", "add", "watcher", "--scope", "countersign:watch"])
         .succeed();

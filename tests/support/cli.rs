@@ -17,7 +17,7 @@ pub struct Cli {
 
 impl Cli {
     /// Wraps this command, with an empty standard input.
-    pub(super) fn new(command: Command) -> Self {
+    pub fn of(command: Command) -> Self {
         Self {
             command,
             input: Vec::new(),

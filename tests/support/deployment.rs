@@ -44,8 +44,11 @@ impl Deployment {
             (Some(database), Some(keys)) => Storage::shared(database, keys),
             _ => Storage::embedded(),
         };
+        let storage = for_tests(storage);
+        // Commands that run before the first `serve` need a store.
+        storage.run(&["migrate"]).succeed();
         Self {
-            storage: for_tests(storage),
+            storage,
             database,
             keys,
         }
@@ -86,8 +89,9 @@ pub fn for_tests(storage: Storage) -> Storage {
         .set("server.anonymous_scopes", ALL_SCOPES)
 }
 
-/// Adds a user with [`PASSWORD`] by the command line, and returns the id.
+/// Adds a user with [`PASSWORD`] by the command line, and returns the id. Creates the store if `serve` has not run yet.
 pub fn add_user(storage: &Storage, name: &str, flags: &[&str]) -> String {
+    storage.run(&["migrate"]).succeed();
     let words = [&["user", "add", name], flags].concat();
     let printed = storage.run(&words).input(format!("{PASSWORD}\n")).json();
     printed["user"]["user_id"]

@@ -161,7 +161,7 @@ impl Storage {
     pub fn run(&self, words: &[&str]) -> Cli {
         let mut command = self.command();
         command.args(words);
-        Cli::new(command)
+        Cli::of(command)
     }
 
     /// The binary with this deployment's configuration, and no Countersign variables of the test's own environment.

@@ -92,7 +92,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
 
 fn configuration(config: &Config, found: &mut Findings) {
     match config.check_exposure() {
-        Ok(()) => found.good("configuration", format!("{:?}", config.mode()).to_lowercase()),
+        Ok(()) => found.good("configuration", config.storage.describe()),
         Err(error) => found.add("configuration", State::Misconfigured, error.to_string()),
     }
     let issuer = &config.tokens.issuer;

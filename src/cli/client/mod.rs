@@ -5,6 +5,7 @@ mod rotate_secret;
 
 use clap::Subcommand;
 
+use super::input::Confirm;
 use super::{Context, Failure, store};
 use crate::account::{ClientDraft, Principal};
 use crate::grpc::convert;
@@ -26,12 +27,18 @@ pub(super) enum Command {
     List,
     /// Show one client.
     Show(Id),
-    /// Change the fields of a client for which an option is given.
+    /// Change the fields of a client for which an option is given. `--grant`, `--scope` and `--audience` replace the list.
     Update {
         /// The client id.
         id: String,
         #[command(flatten)]
         fields: Fields,
+        /// Add a scope to the present ones; repeatable.
+        #[arg(long, value_name = "SCOPE", conflicts_with = "scopes")]
+        add_scope: Vec<String>,
+        /// Remove a scope from the present ones; repeatable.
+        #[arg(long, value_name = "SCOPE", conflicts_with = "scopes")]
+        remove_scope: Vec<String>,
         /// Refuse tokens to the client, and revoke its sessions and tokens.
         #[arg(long, conflicts_with = "enable")]
         disable: bool,
@@ -45,7 +52,21 @@ pub(super) enum Command {
     /// Create a new secret and print it; it cannot be shown again.
     RotateSecret(rotate_secret::Args),
     /// Delete a client, and revoke its sessions and tokens.
-    Delete(Id),
+    Delete {
+        #[command(flatten)]
+        id: Id,
+        #[command(flatten)]
+        confirm: Confirm,
+    },
+}
+
+impl Command {
+    pub(super) const fn changes_store(&self) -> bool {
+        match self {
+            Self::Add { .. } | Self::Update { .. } | Self::RotateSecret(_) | Self::Delete { .. } => true,
+            Self::List | Self::Show(_) => false,
+        }
+    }
 }
 
 /// The client of a command.
@@ -63,6 +84,8 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Update {
             id,
             fields,
+            add_scope,
+            remove_scope,
             disable,
             enable,
             unset,
@@ -71,10 +94,14 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
             draft.disabled = disable;
             mask.extend((disable || enable).then(|| "disabled".to_owned()));
             mask.extend(unset);
-            update(context, draft, mask).await
+            let scopes = ScopeChange {
+                add: add_scope,
+                remove: remove_scope,
+            };
+            update(context, draft, mask, scopes).await
         }
         Command::RotateSecret(args) => rotate_secret::run(context, args).await,
-        Command::Delete(Id { id }) => delete(context, &id).await,
+        Command::Delete { id: Id { id }, confirm } => delete(context, &id, &confirm).await,
     }
 }
 
@@ -121,21 +148,73 @@ async fn show(context: &Context, id: &str) -> Result<(), Failure> {
     })
 }
 
-async fn update(context: &Context, draft: ClientDraft, mask: Vec<String>) -> Result<(), Failure> {
-    if mask.is_empty() {
+/// The scopes that an update adds to the present ones and removes from them.
+struct ScopeChange {
+    add: Vec<String>,
+    remove: Vec<String>,
+}
+
+impl ScopeChange {
+    fn is_empty(&self) -> bool {
+        self.add.is_empty() && self.remove.is_empty()
+    }
+
+    /// The scopes after the change, in their order. A scope to remove that is not there is a mistake of the caller.
+    fn apply(&self, mut scopes: Vec<String>) -> Result<Vec<String>, Failure> {
+        for scope in &self.remove {
+            let at = scopes.iter().position(|present| present == scope);
+            let at = at.ok_or_else(|| {
+                Failure::other(format!(
+                    "the client does not have the scope {scope}; nothing was changed"
+                ))
+            })?;
+            scopes.remove(at);
+        }
+        for scope in &self.add {
+            if !scopes.contains(scope) {
+                scopes.push(scope.clone());
+            }
+        }
+        Ok(scopes)
+    }
+}
+
+async fn update(
+    context: &Context,
+    mut draft: ClientDraft,
+    mut mask: Vec<String>,
+    scopes: ScopeChange,
+) -> Result<(), Failure> {
+    if mask.is_empty() && scopes.is_empty() {
         return Err(Failure::usage(
             "nothing to change: see `countersign client update --help`",
         ));
     }
     let app = store::open(context).await?;
-    let client = app.clients.update(&Principal::owner(), &draft, &mask, None).await?;
+    let (owner, mut seen) = (Principal::owner(), None);
+    let replaces_scopes = mask.iter().any(|field| field == "scopes");
+    if !scopes.is_empty() {
+        let present = app.clients.get(&owner, &draft.client_id).await?;
+        draft.scopes = scopes.apply(present.scopes)?;
+        mask.push("scopes".to_owned());
+        // Refused if the client has changed since it was read.
+        seen = Some(present.updated);
+    }
+    let client = app.clients.update(&owner, &draft, &mask, seen).await?;
+    if replaces_scopes {
+        context
+            .out
+            .note("the scopes were replaced; --add-scope and --remove-scope change single ones");
+    }
     context.out.message(&proto::UpdateClientResponse {
         client: Some(convert::client(client)),
     })
 }
 
-async fn delete(context: &Context, id: &str) -> Result<(), Failure> {
+async fn delete(context: &Context, id: &str, confirm: &Confirm) -> Result<(), Failure> {
     let app = store::open(context).await?;
+    app.clients.get(&Principal::owner(), id).await?;
+    confirm.ask(context, &format!("delete the client {id}"))?;
     app.clients.delete(&Principal::owner(), id).await?;
     context
         .out

@@ -8,6 +8,7 @@ mod update;
 
 use clap::Subcommand;
 
+use super::input::Confirm;
 use super::{Context, Failure, store};
 use crate::account::Principal;
 use crate::grpc::convert;
@@ -30,9 +31,29 @@ pub(super) enum Command {
     /// Allow a disabled user to log in again.
     Enable(Name),
     /// Delete a user, and revoke their sessions; the audit trail stays.
-    Delete(Name),
+    Delete {
+        #[command(flatten)]
+        name: Name,
+        #[command(flatten)]
+        confirm: Confirm,
+    },
     /// Import users of another system with their password hashes from a file.
     Import(import::Args),
+}
+
+impl Command {
+    pub(super) const fn changes_store(&self) -> bool {
+        match self {
+            Self::Add(_)
+            | Self::Update(_)
+            | Self::Passwd(_)
+            | Self::Disable(_)
+            | Self::Enable(_)
+            | Self::Delete { .. }
+            | Self::Import(_) => true,
+            Self::List(_) | Self::Show(_) => false,
+        }
+    }
 }
 
 /// The user of a command.
@@ -51,7 +72,10 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Passwd(args) => passwd::run(context, args).await,
         Command::Disable(Name { name }) => disable(context, &name).await,
         Command::Enable(Name { name }) => enable(context, &name).await,
-        Command::Delete(Name { name }) => delete(context, &name).await,
+        Command::Delete {
+            name: Name { name },
+            confirm,
+        } => delete(context, &name, &confirm).await,
         Command::Import(args) => import::run(context, args).await,
     }
 }
@@ -82,9 +106,10 @@ async fn enable(context: &Context, name: &str) -> Result<(), Failure> {
     })
 }
 
-async fn delete(context: &Context, name: &str) -> Result<(), Failure> {
+async fn delete(context: &Context, name: &str, confirm: &Confirm) -> Result<(), Failure> {
     let app = store::open(context).await?;
     let id = store::user(&app, name).await?.id.to_string();
+    confirm.ask(context, &format!("delete the user {name}"))?;
     app.users.delete(&Principal::owner(), &id).await?;
     context
         .out

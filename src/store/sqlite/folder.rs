@@ -61,6 +61,11 @@ pub(super) fn existing(folder: &Path) -> Option<PathBuf> {
     Some(folder.join(DATABASE)).filter(|path| path.exists())
 }
 
+/// Whether the folder has a database. An empty file is none: the process that created it ended before it wrote a schema.
+pub(super) fn has_database(folder: &Path) -> bool {
+    std::fs::metadata(folder.join(DATABASE)).is_ok_and(|file| file.len() > 0)
+}
+
 /// Locks the folder for serving, until the file that is answered is closed or the process ends.
 pub(super) fn lock(folder: &Path) -> Result<File> {
     let file = private_file(&folder.join(LOCK)).map_err(Error::store_unavailable)?;
