@@ -123,6 +123,24 @@ pub(super) struct Cost {
 }
 
 impl Cost {
+    /// A hash with the work that this cost takes beyond `other`; `None` if `other` takes at least as much. Work is memory
+    /// times passes: the time of a hash is proportional to it, and lanes are computed one after the other.
+    pub(super) fn beyond(&self, other: &Self) -> Option<Self> {
+        let work = |cost: &Self| u64::from(cost.memory_kib) * u64::from(cost.iterations);
+        let missing = work(self).saturating_sub(work(other));
+        let iterations = missing.div_ceil(u64::from(self.memory_kib));
+        // At most the memory of this cost, because there are at least `missing / memory_kib` passes.
+        let memory_kib = u32::try_from(missing.checked_div(iterations)?).ok()?;
+        let iterations = u32::try_from(iterations).ok()?;
+        (memory_kib >= Params::MIN_M_COST).then_some(Self {
+            memory_kib,
+            iterations,
+            parallelism: 1,
+            pepper: None,
+            ..*self
+        })
+    }
+
     /// Computes the hash into `tag`. The caller must have checked that the cost is affordable.
     pub(super) fn compute(
         &self,

@@ -30,7 +30,8 @@ impl PasswordCheck {
 
 impl HashParameters {
     /// Checks a password against a stored hash. Without a stored hash, it computes a hash of the current cost all the same, so
-    /// that the time does not reveal whether the user exists.
+    /// that the time does not reveal whether the user exists. For an argon2 hash that costs less than the current parameters,
+    /// it does the missing work as well, until the next login replaces the hash.
     pub(super) fn verify(
         &self,
         stored: Option<&SecretText>,
@@ -59,6 +60,14 @@ impl HashParameters {
             let ours = stored.matches(normal.as_bytes(), self.peppers(), memory)?;
             // An imported argon2 hash looks like ours, but was made of the bytes as the user sent them.
             let theirs = normal.as_bytes() != raw && stored.matches(raw, self.peppers(), memory)?;
+            if let Some(missing) = self.cost().beyond(cost) {
+                for password in [normal.as_bytes(), raw]
+                    .iter()
+                    .take(1 + usize::from(normal.as_bytes() != raw))
+                {
+                    missing.compute(password, &[0; SALT_LEN], self.peppers(), memory, &mut [0; TAG_LEN])?;
+                }
+            }
             let current = ours && *cost == self.cost() && salt.len() == SALT_LEN && tag.len() == TAG_LEN;
             (ours | theirs, current)
         } else {

@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant};
 use tonic::Status;
 
 use crate::support::raw::with_bearer;
-use crate::support::{Admin, Deployment, DeploymentKind, PASSWORD, size};
+use crate::support::{Admin, Caller, Deployment, DeploymentKind, PASSWORD, size};
 
 const CLASSES: [&str; 4] = ["unknown", "disabled", "locked", "wrong"];
 
@@ -130,6 +130,37 @@ async fn all_login_failures_give_the_same_answer() {
             }
         }
     }
+}
+
+/// Hashes are made at a low cost, and then the operator raises the cost 32 times.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_hash_cost_was_raised_known_and_unknown_users_take_equally_long() {
+    let deployment = deployment(DeploymentKind::Embedded)
+        .await
+        .set("throttle.enabled", "false");
+    deployment.add_user("ada", &[]);
+    let raised = deployment
+        .set("password.memory_kib", "16384")
+        .set("password.iterations", "2");
+    let server = raised.serve();
+    let caller = Caller::of(&server);
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..21 {
+        for (name, times) in ["ada", "nobody"].into_iter().zip(&mut times) {
+            let start = Instant::now();
+            caller.issue(name, "not the password at all").await.unwrap_err();
+            times.push(start.elapsed());
+        }
+    }
+    let [known, unknown] = times.map(|mut times| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    });
+    println!("median of a known user {known:?}, of an unknown one {unknown:?}");
+    let ratio = known.as_secs_f64() / unknown.as_secs_f64();
+    assert!((0.5..2.0).contains(&ratio), "{ratio}");
+    // The next login replaces the hash.
+    caller.login("ada").await;
 }
 
 /// The p-value of the Mann-Whitney rank sum test (normal approximation): the probability of samples that differ this

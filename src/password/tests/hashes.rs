@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use rstest::rstest;
 use serde_json::Value;
 
-use super::super::hash::ScratchMemory;
+use super::super::hash::{Cost, ScratchMemory};
 use super::super::stored::{StoredHash, check_imported};
 use super::*;
 use crate::model::ErrorKind;
@@ -147,6 +147,59 @@ fn another_cost_asks_for_a_new_hash() {
         assert_eq!(verify(&new, hash.expose(), "password"), (true, true));
         assert_eq!(verify(&new, hash.expose(), "passwort"), (false, false));
     }
+}
+
+#[test]
+fn a_cheaper_hash_is_topped_up_to_the_current_work_within_the_current_memory() {
+    let cost = |memory_kib, iterations, parallelism| {
+        let mut config = config();
+        (config.memory_kib, config.iterations, config.parallelism) = (memory_kib, iterations, parallelism);
+        HashParameters::new(&config, Peppers::default()).cost()
+    };
+    let work = |cost: Cost| u64::from(cost.memory_kib) * u64::from(cost.iterations);
+    for (now, before) in [
+        ((19_456, 2, 1), (19_456, 1, 1)),
+        ((65_536, 3, 1), (19_456, 2, 1)),
+        ((65_536, 1, 4), (1_024, 50, 1)),
+        ((64, 1_000, 1), (64, 1, 1)),
+        ((262_144, 16, 1), (64, 1, 1)),
+        ((4_096, 3, 1), (12_000, 1, 1)),
+    ] {
+        let (now, before) = (cost(now.0, now.1, now.2), cost(before.0, before.1, before.2));
+        let missing = now.beyond(&before).unwrap();
+        assert!(missing.memory_kib <= now.memory_kib, "{missing:?}");
+        let (total, wanted) = (work(missing) + work(before), work(now));
+        // Rounding loses less than one block a pass.
+        assert!(wanted - total < u64::from(missing.iterations), "{total} of {wanted}");
+    }
+    for (now, before) in [
+        ((64, 2, 1), (64, 2, 1)),
+        ((64, 1, 1), (128, 1, 1)),
+        ((64, 1, 1), (60, 1, 1)),
+    ] {
+        let (now, before) = (cost(now.0, now.1, now.2), cost(before.0, before.1, before.2));
+        assert_eq!(now.beyond(&before), None);
+    }
+    // The memory tells that the work was done.
+    let mut config = config();
+    (config.memory_kib, config.iterations) = (128, 1);
+    let hash = parameters(&[], false).hash(&text("password"), &SystemEntropy, &mut ScratchMemory::default());
+    let (new, mut memory) = (
+        HashParameters::new(&config, Peppers::default()),
+        ScratchMemory::default(),
+    );
+    (config.memory_kib, config.iterations) = (1_024, 1);
+    let more = HashParameters::new(&config, Peppers::default());
+    let hash = hash.unwrap();
+    assert!(new.verify(Some(&hash), &text("password"), &mut memory).unwrap().matches);
+    assert_eq!(memory.blocks_held(), 64, "64 more");
+    assert!(
+        !more
+            .verify(Some(&hash), &text("passwort"), &mut memory)
+            .unwrap()
+            .matches
+    );
+    assert_eq!(memory.blocks_held(), 960, "960 more");
 }
 
 #[test]
