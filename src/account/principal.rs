@@ -2,7 +2,7 @@
 
 use crate::model::audit::Origin;
 use crate::model::scope::has_caller_prefix;
-use crate::model::{Caller, CallerScope, ErrorKind, Result, SessionId, UserId};
+use crate::model::{Caller, CallerScope, ErrorKind, Result, SessionId, Source, UserId};
 use crate::store::accounts::Authority;
 
 /// The principal of an operation: a caller over the network, or the owner of the store on the command line.
@@ -65,6 +65,19 @@ impl Principal {
             return Ok(());
         }
         self.require(scope)
+    }
+
+    /// The user and session of a call of a user on their own account, which is limited per user. A principal that holds
+    /// `scope` is not limited.
+    #[must_use]
+    pub fn on_own_account(&self, scope: CallerScope, user: UserId) -> Option<(UserId, SessionId)> {
+        self.person.filter(|(own, _)| *own == user && !self.holds(scope))
+    }
+
+    /// The source of the caller.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        Source::of_peer(&self.origin.ip_address)
     }
 
     /// The authority that the store checks against the row of a user: whether the principal may change an admin.

@@ -22,9 +22,9 @@ use crate::revocation::{Feed, RevocationPublisher};
 use crate::store::throttles::Rate;
 use crate::throttle::{Throttle, ThrottleConfig};
 use crate::token::{
-    AccessTokenSigner, AuditWriter, BearerAuthenticator, ClientSecretIssuer, PasswordIssuer, RefreshTokenCodec,
-    Refresher, ReuseHandler, RevocationRecorder, Revoker, ServiceValidator, SessionLimit, SessionStarter,
-    TokenExchanger,
+    AccessTokenSigner, AuditWriter, BearerAuthenticator, ClientSecretIssuer, IgnoredAddresses, PasswordIssuer,
+    RefreshTokenCodec, Refresher, ReuseHandler, RevocationRecorder, Revoker, ServiceValidator, SessionLimit,
+    SessionStarter, TokenExchanger,
 };
 use crate::validator::{ReplicaTrust, TokenValidator, ValidatorConfig};
 
@@ -180,6 +180,7 @@ impl App {
             throttle: throttle.clone(),
             sessions: session_starter,
             feed: feed.clone(),
+            ignored_addresses: IgnoredAddresses::new(clock.clone()),
             audit: audit.clone(),
             config: token_config.clone(),
         });
@@ -369,6 +370,9 @@ fn throttle_config(config: &Config) -> ThrottleConfig {
         account: rate(&config.throttle.account),
         source: rate(&config.throttle.source),
         global: config.throttle.global.as_ref().map(rate),
+        registration: rate(&config.throttle.registration),
+        registration_global: rate(&config.throttle.registration_global),
+        own_account: rate(&config.throttle.own_account),
         // As many attempts may wait as may wait for a hash.
         waiting: config.password.queue,
     }

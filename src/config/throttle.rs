@@ -1,4 +1,4 @@
-//! `[throttle]`: limits on failed logins.
+//! `[throttle]`: limits on failed logins, registrations and calls of users on their own account.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::values::optional;
 /// The section `[throttle]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Throttle {
-    /// Whether failed logins are limited.
+    /// Whether anything is limited.
     pub enabled: bool,
     /// The limit for one account from one source address.
     pub account_source: Rate,
@@ -19,4 +19,10 @@ pub struct Throttle {
     /// The limit for all logins together.
     #[serde(default, deserialize_with = "optional")]
     pub global: Option<Rate>,
+    /// The limit for open registrations from one source address.
+    pub registration: Rate,
+    /// The limit for all open registrations together.
+    pub registration_global: Rate,
+    /// The limit for the calls of one user on their own account.
+    pub own_account: Rate,
 }

@@ -1,7 +1,7 @@
 //! Sources: the addresses that calls come from, in the form in which limits count them.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The source of a call: an IPv4 address, or the /64 network of an IPv6 address.
 ///
@@ -21,6 +21,12 @@ impl Source {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         text.parse().ok().map(Self::of)
+    }
+
+    /// The source of a caller with this address. Callers without an address, on the command line, share one source.
+    #[must_use]
+    pub fn of_peer(address: &str) -> Self {
+        Self::parse(address).unwrap_or(Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
     }
 
     /// The site that the source belongs to: the /48 of an IPv6 source, because one customer may hold that many networks.

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ struct Shared {
     policy: Policy,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    /// The average time of a check.
+    check_micros: AtomicU64,
 }
 
 struct Job {
@@ -78,6 +81,7 @@ impl Pool {
             policy: Policy::new(config),
             clock,
             entropy,
+            check_micros: AtomicU64::new(0),
         });
         describe_metrics();
         let pool = Self {
@@ -126,10 +130,20 @@ impl Pool {
         deadline: Duration,
     ) -> Result<PasswordCheck> {
         check_size(&password, "password")?;
+        let shared = Arc::clone(&self.shared);
         let compute = move |parameters: &HashParameters, memory: &mut ScratchMemory| {
-            parameters.verify(stored.as_ref(), &password, memory)
+            let started = shared.clock.monotonic();
+            let check = parameters.verify(stored.as_ref(), &password, memory);
+            shared.note_check(shared.clock.monotonic().saturating_sub(started));
+            check
         };
         self.run(deadline, compute).await
+    }
+
+    /// How long a thread usually works on the check of a password: an average of the latest checks, zero before the first.
+    #[must_use]
+    pub fn usual_check_time(&self) -> Duration {
+        Duration::from_micros(self.shared.check_micros.load(Ordering::Relaxed))
     }
 
     /// Hashes a password; returns the PHC string to store. Does not check the policy; see [`Pool::check`].
@@ -215,6 +229,19 @@ impl fmt::Debug for Pool {
 }
 
 impl Shared {
+    /// Adds one check to the average. Each counts an eighth; the first one counts alone.
+    fn note_check(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        // Of two threads at the same time one may be lost.
+        let before = self.check_micros.load(Ordering::Relaxed);
+        let after = if before == 0 {
+            took
+        } else {
+            (before - before / 8).saturating_add(took / 8)
+        };
+        self.check_micros.store(after, Ordering::Relaxed);
+    }
+
     fn work(&self) {
         lower_priority();
         let mut memory = ScratchMemory::default();

@@ -20,10 +20,10 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// How long it takes until one failure no longer counts.
+    /// How long it takes until one failure no longer counts: at least a millisecond, the unit of the counters.
     #[must_use]
     pub fn interval(&self) -> Duration {
-        self.per / self.count.max(1)
+        (self.per / self.count.max(1)).max(Duration::from_millis(1))
     }
 }
 
@@ -32,7 +32,7 @@ impl Rate {
 pub struct Limit {
     /// The rate.
     pub rate: Rate,
-    /// Whether each failure over the rate doubles the wait, up to [`MAX_WAIT`].
+    /// Whether each failure that uses the rate up again doubles the wait, up to [`MAX_WAIT`].
     pub doubling: bool,
 }
 
@@ -48,14 +48,12 @@ pub trait ThrottleStore: Send + Sync {
     /// How long until one more attempt is allowed; zero if now. Counts nothing.
     async fn wait_time(&self, counter: CounterKey, limit: Limit) -> Result<Duration>;
 
-    /// Counts one attempt if the limit allows one now, in one atomic step.
+    /// Counts one attempt if the limit allows one now, in one atomic step. An attempt that is not allowed changes nothing:
+    /// it does not lengthen the wait.
     async fn try_charge(&self, counter: CounterKey, limit: Limit) -> Result<LimitDecision>;
 
     /// Takes back what [`ThrottleStore::try_charge`] counted, because the attempt succeeded or was not checked.
     async fn refund(&self, counter: CounterKey, charge: Charge) -> Result<()>;
-
-    /// Counts one failure even if the limit is exceeded, in one atomic step.
-    async fn charge(&self, counter: CounterKey, limit: Limit) -> Result<()>;
 
     /// Remembers a key for `ttl`, which is at least a millisecond.
     async fn remember(&self, key: CounterKey, ttl: Duration) -> Result<()>;
@@ -88,7 +86,7 @@ pub struct Charge {
 pub struct GcraState {
     /// The theoretical arrival time of the algorithm, in milliseconds of the store's clock.
     pub arrival: i64,
-    /// How many failures in a row came while the rate was exceeded.
+    /// How many counted attempts in a row have used the rate up.
     pub over_limit: u32,
 }
 
@@ -102,19 +100,15 @@ impl GcraState {
         Duration::from_millis(u64::try_from(early).unwrap_or(0))
     }
 
-    /// The state after one failure at `now`.
-    #[must_use]
-    pub fn charged(self, limit: Limit, now: i64) -> Self {
+    /// The state after one more failure at `now`.
+    fn charged(self, limit: Limit, now: i64) -> Self {
         let interval = millis(limit.rate.interval());
         let tolerance = millis(limit.rate.per) - interval;
         let arrival = self.arrival.max(now).saturating_add(interval);
         let over = arrival.saturating_sub(now) > tolerance;
         if !(limit.doubling && over) {
             let over_limit = if over { self.over_limit } else { 0 };
-            return Self {
-                arrival: arrival.min(now.saturating_add(tolerance).saturating_add(interval)),
-                over_limit,
-            };
+            return Self { arrival, over_limit };
         }
         let wait = interval
             .saturating_mul(1 << self.over_limit.min(20))
@@ -162,20 +156,57 @@ mod tests {
         doubling: false,
     };
 
+    fn counted(state: GcraState, limit: Limit, now: i64) -> GcraState {
+        let (after, decision) = state.try_charged(limit, now);
+        assert!(matches!(decision, LimitDecision::Allowed(_)), "{decision:?}");
+        after
+    }
+
     #[test]
     fn a_burst_passes_and_then_one_an_interval() {
         let mut state = GcraState::default();
         for _ in 0..3 {
             assert_eq!(state.wait_time(PLAIN, 1_000), Duration::ZERO);
-            state = state.charged(PLAIN, 1_000);
+            state = counted(state, PLAIN, 1_000);
         }
         assert_eq!(state.wait_time(PLAIN, 1_000), Duration::from_secs(10));
         assert_eq!(state.wait_time(PLAIN, 11_000), Duration::ZERO);
-        // Hammering does not lengthen a plain limit's wait.
-        for _ in 0..100 {
-            state = state.charged(PLAIN, 1_000);
+    }
+
+    #[test]
+    fn a_refused_attempt_changes_nothing_so_that_a_lock_ends_by_itself() {
+        for limit in [
+            PLAIN,
+            Limit {
+                doubling: true,
+                ..PLAIN
+            },
+        ] {
+            let mut state = GcraState::default();
+            for _ in 0..3 {
+                state = counted(state, limit, 0);
+            }
+            // An attempt a second: the tenth second is the first at which one is allowed.
+            for second in 0..10 {
+                let (after, decision) = state.try_charged(limit, second * 1_000);
+                let left = Duration::from_secs(10 - u64::try_from(second).unwrap());
+                assert_eq!((after, decision), (state, LimitDecision::Wait(left)));
+            }
+            counted(state, limit, 10_000);
         }
-        assert_eq!(state.wait_time(PLAIN, 1_000), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_rate_finer_than_a_millisecond_still_limits() {
+        let rate = Rate {
+            count: 100_000,
+            per: Duration::from_secs(1),
+        };
+        let (mut state, limit) = (GcraState::default(), Limit { rate, doubling: false });
+        for _ in 0..1_000 {
+            state = counted(state, limit, 0);
+        }
+        assert_eq!(state.wait_time(limit, 0), Duration::from_millis(1));
     }
 
     #[test]
@@ -205,8 +236,12 @@ mod tests {
                     tried = tried.refunded(charge);
                 }
                 assert_eq!(tried.wait_time(limit, 1_000), state.wait_time(limit, 1_000));
-                assert_eq!(tried.charged(limit, 1_000), state.charged(limit, 1_000), "{before}");
-                state = state.charged(limit, 1_000);
+                assert_eq!(
+                    tried.try_charged(limit, 1_000),
+                    state.try_charged(limit, 1_000),
+                    "{before}"
+                );
+                state = counted(state, limit, 1_000);
             }
         }
     }
@@ -217,16 +252,19 @@ mod tests {
             doubling: true,
             ..PLAIN
         };
-        let mut state = GcraState::default();
+        let (mut state, mut now) = (GcraState::default(), 0);
         for _ in 0..2 {
-            state = state.charged(limit, 0);
+            state = counted(state, limit, now);
         }
         let mut waits = Vec::new();
         for _ in 0..9 {
-            state = state.charged(limit, 0);
-            waits.push(state.wait_time(limit, 0).as_secs());
+            // Each failure comes as soon as one is allowed again.
+            state = counted(state, limit, now);
+            let wait = state.wait_time(limit, now);
+            waits.push(wait.as_secs());
+            now += millis(wait);
         }
         assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 900, 900]);
-        assert_eq!(state.wait_time(limit, 900_000), Duration::ZERO);
+        assert_eq!(state.wait_time(limit, now), Duration::ZERO);
     }
 }

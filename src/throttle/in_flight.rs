@@ -2,8 +2,12 @@
 //!
 //! An attempt that succeeds gets its charge back. So a limit that is full of attempts in flight may have room again
 //! soon: the next attempt waits until one of them fails or hands its charge over.
+//!
+//! Only an attempt that is counted can make room. An attempt that the store has not answered yet may be counted. So a
+//! refused attempt also waits for those that asked before it was refused, and for no later ones: a stream of refused
+//! attempts must not keep each other waiting.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -18,11 +22,23 @@ pub(super) struct InFlightAttempts(Mutex<HashMap<CounterKey, CounterQueue>>);
 /// The attempts of one counter.
 #[derive(Debug, Default)]
 struct CounterQueue {
-    /// How many attempts are counted, or about to be.
-    in_flight: u32,
+    /// The numbers of the attempts that the store has not answered yet.
+    asking: BTreeSet<u64>,
+    /// The number of the next attempt.
+    next: u64,
+    /// How many attempts are counted.
+    counted: u32,
     /// How many attempts have ended since this entry exists.
     ended: u64,
-    waiters: VecDeque<oneshot::Sender<Wakeup>>,
+    /// In the order of their bounds.
+    waiters: VecDeque<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    /// Attempts with this number or a larger one asked after this waiter was refused.
+    bound: u64,
+    wakeup: oneshot::Sender<Wakeup>,
 }
 
 /// What a waiting attempt is told.
@@ -32,6 +48,8 @@ pub(super) enum Wakeup {
     HandedOver(InFlightAttempt),
     /// An attempt failed, or took its charge back: try again.
     Retry,
+    /// No attempt is left that could make room.
+    UsedUp,
 }
 
 /// What an attempt must do after the store refused to count it.
@@ -43,6 +61,8 @@ pub(super) enum WhenLimited {
     Wait(oneshot::Receiver<Wakeup>),
     /// No attempt is in flight: failures have used the limit up.
     UsedUp,
+    /// Too many attempts wait at this counter already.
+    Crowded,
 }
 
 /// A charge and whether the shared store counted it, else this replica.
@@ -55,9 +75,15 @@ pub(super) struct InFlightAttempt {
     counter: CounterKey,
     /// The value of [`CounterQueue::ended`] when this attempt last looked.
     ended_seen: u64,
-    pub(super) counted: Option<CountedCharge>,
-    /// Whether [`CounterQueue::in_flight`] includes this attempt.
-    is_registered: bool,
+    state: State,
+}
+
+/// Where [`CounterQueue`] has an attempt.
+#[derive(Debug)]
+enum State {
+    Asking(u64),
+    Counted(CountedCharge),
+    Gone,
 }
 
 impl InFlightAttempts {
@@ -65,13 +91,39 @@ impl InFlightAttempts {
     pub(super) fn register(self: &Arc<Self>, counter: CounterKey) -> InFlightAttempt {
         let mut queues = self.0.lock();
         let queue = queues.entry(counter).or_default();
-        queue.in_flight += 1;
+        let number = queue.next;
+        queue.next += 1;
+        queue.asking.insert(number);
         InFlightAttempt {
             attempts: Arc::clone(self),
             counter,
             ended_seen: queue.ended,
-            counted: None,
-            is_registered: true,
+            state: State::Asking(number),
+        }
+    }
+}
+
+impl CounterQueue {
+    fn is_empty(&self) -> bool {
+        self.counted == 0 && self.asking.is_empty()
+    }
+
+    /// Wakes the first waiter that still waits.
+    fn wake_one(&mut self) {
+        while let Some(waiter) = self.waiters.pop_front()
+            && waiter.wakeup.send(Wakeup::Retry).is_err()
+        {}
+    }
+
+    /// Wakes the waiters for which no attempt is left that could make room.
+    fn wake_hopeless(&mut self, wakeup: impl Fn() -> Wakeup) {
+        if self.counted > 0 {
+            return;
+        }
+        let first = self.asking.first().copied().unwrap_or(u64::MAX);
+        while let Some(waiter) = self.waiters.pop_front_if(|waiter| waiter.bound <= first) {
+            // A waiter that has gone needs nothing.
+            let _ = waiter.wakeup.send(wakeup());
         }
     }
 }
@@ -81,58 +133,75 @@ impl InFlightAttempt {
         self.counter
     }
 
+    /// The store has counted this attempt.
+    pub(super) fn counted(&mut self, charge: CountedCharge) {
+        let mut queues = self.attempts.0.lock();
+        if let (State::Asking(number), Some(queue)) = (&self.state, queues.get_mut(&self.counter)) {
+            queue.asking.remove(number);
+            queue.counted += 1;
+            self.state = State::Counted(charge);
+        }
+    }
+
     /// Decides how to continue after the store refused to count this attempt. Unless the answer is
-    /// [`WhenLimited::Retry`], the attempt is no longer in flight.
-    pub(super) fn limited(&mut self) -> WhenLimited {
+    /// [`WhenLimited::Retry`], the attempt is no longer in flight. At most `max_waiters` wait at one counter.
+    pub(super) fn limited(&mut self, max_waiters: usize) -> WhenLimited {
         let attempts = Arc::clone(&self.attempts);
         let mut queues = attempts.0.lock();
-        let Some(queue) = queues.get_mut(&self.counter) else {
+        let (State::Asking(number), Some(queue)) = (&self.state, queues.get_mut(&self.counter)) else {
             return WhenLimited::UsedUp;
         };
         if queue.ended != self.ended_seen {
             self.ended_seen = queue.ended;
             return WhenLimited::Retry;
         }
-        self.is_registered = false;
-        queue.in_flight -= 1;
-        if queue.in_flight > 0 {
-            let (sender, wakeup) = oneshot::channel();
-            queue.waiters.push_back(sender);
-            return WhenLimited::Wait(wakeup);
+        queue.asking.remove(number);
+        self.state = State::Gone;
+        queue.wake_hopeless(|| Wakeup::UsedUp);
+        if queue.is_empty() {
+            queues.remove(&self.counter);
+            return WhenLimited::UsedUp;
         }
-        // No attempt is left whose end could wake the waiters.
-        wake(&mut queue.waiters, usize::MAX);
-        queues.remove(&self.counter);
-        WhenLimited::UsedUp
+        if queue.waiters.len() >= max_waiters {
+            queue.waiters.retain(|waiter| !waiter.wakeup.is_closed());
+        }
+        if queue.waiters.len() >= max_waiters {
+            return WhenLimited::Crowded;
+        }
+        let (wakeup, woken) = oneshot::channel();
+        let bound = queue.next;
+        queue.waiters.push_back(Waiter { bound, wakeup });
+        WhenLimited::Wait(woken)
     }
 
     /// Hands the charge to a waiting attempt, because this one succeeded or was not checked. Without a waiter, returns
     /// the charge to refund. Keep `self` until the refund is done: until then no other attempt concludes that the limit
     /// is used up.
     pub(super) fn hand_over(&mut self) -> Option<CountedCharge> {
-        let counted = self.counted.take()?;
+        let State::Counted(charge) = self.state else {
+            return None;
+        };
         loop {
             let mut queues = self.attempts.0.lock();
             let waiter = queues
                 .get_mut(&self.counter)
                 .and_then(|queue| queue.waiters.pop_front());
             drop(queues);
-            let Some(waiter) = waiter else { return Some(counted) };
+            let Some(waiter) = waiter else { return Some(charge) };
             let successor = Self {
                 attempts: Arc::clone(&self.attempts),
                 counter: self.counter,
                 ended_seen: self.ended_seen,
-                counted: Some(counted),
-                is_registered: true,
+                state: State::Counted(charge),
             };
-            match waiter.send(Wakeup::HandedOver(successor)) {
+            match waiter.wakeup.send(Wakeup::HandedOver(successor)) {
                 Ok(()) => {
-                    self.is_registered = false;
+                    self.state = State::Gone;
                     return None;
                 }
-                // The waiter has gone; this attempt is still the one that is registered.
-                Err(Wakeup::HandedOver(mut returned)) => returned.is_registered = false,
-                Err(Wakeup::Retry) => {}
+                // The waiter has gone; this attempt is still the one that is counted.
+                Err(Wakeup::HandedOver(mut returned)) => returned.state = State::Gone,
+                Err(Wakeup::Retry | Wakeup::UsedUp) => {}
             }
         }
     }
@@ -140,31 +209,100 @@ impl InFlightAttempt {
 
 impl Drop for InFlightAttempt {
     fn drop(&mut self) {
-        if !self.is_registered {
-            return;
-        }
         let mut queues = self.attempts.0.lock();
         let Some(queue) = queues.get_mut(&self.counter) else {
             return;
         };
-        queue.in_flight -= 1;
+        match self.state {
+            State::Gone => return,
+            State::Asking(number) => {
+                queue.asking.remove(&number);
+            }
+            State::Counted(_) => queue.counted -= 1,
+        }
         queue.ended += 1;
-        // One waiter checks whether the limit has room now. If no attempt is left in flight, nothing would wake the
-        // others later, so all of them check.
-        let count = if queue.in_flight == 0 { usize::MAX } else { 1 };
-        wake(&mut queue.waiters, count);
-        if queue.in_flight == 0 {
+        // One waiter checks whether the limit has room now. If no attempt is left that could wake the others later, all of
+        // them check.
+        queue.wake_one();
+        queue.wake_hopeless(|| Wakeup::Retry);
+        if queue.is_empty() {
             queues.remove(&self.counter);
         }
     }
 }
 
-/// Wakes the first `count` waiters that still wait.
-fn wake(waiters: &mut VecDeque<oneshot::Sender<Wakeup>>, count: usize) {
-    let mut woken = 0;
-    while woken < count
-        && let Some(waiter) = waiters.pop_front()
-    {
-        woken += usize::from(waiter.send(Wakeup::Retry).is_ok());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: CounterKey = [1; 16];
+
+    fn waiting(attempt: &mut InFlightAttempt) -> oneshot::Receiver<Wakeup> {
+        let WhenLimited::Wait(woken) = attempt.limited(8) else {
+            panic!("it has to wait")
+        };
+        woken
+    }
+
+    #[test]
+    fn refused_attempts_wait_for_earlier_questions_and_for_no_later_ones() {
+        let attempts = Arc::<InFlightAttempts>::default();
+        let (mut first, mut second) = (attempts.register(KEY), attempts.register(KEY));
+        let mut woken = waiting(&mut second);
+        // A stream of later attempts, each of which asks before the one before it is refused.
+        let mut last = attempts.register(KEY);
+        assert!(woken.try_recv().is_err(), "the first may have been counted");
+        let mut first_woken = waiting(&mut first);
+        assert!(matches!(woken.try_recv(), Ok(Wakeup::UsedUp)));
+        assert!(
+            first_woken.try_recv().is_err(),
+            "`last` asked before the first was refused"
+        );
+        let mut streams = Vec::new();
+        for _ in 0..5 {
+            let next = attempts.register(KEY);
+            streams.push(waiting(&mut last));
+            last = next;
+        }
+        assert!(matches!(first_woken.try_recv(), Ok(Wakeup::UsedUp)));
+        assert!(
+            streams[..4]
+                .iter_mut()
+                .all(|woken| matches!(woken.try_recv(), Ok(Wakeup::UsedUp)))
+        );
+        assert!(matches!(last.limited(8), WhenLimited::UsedUp));
+        assert!(matches!(streams[4].try_recv(), Ok(Wakeup::UsedUp)));
+        assert!(attempts.0.lock().is_empty());
+    }
+
+    #[test]
+    fn a_counted_attempt_wakes_those_that_wait_for_it() {
+        let attempts = Arc::<InFlightAttempts>::default();
+        let mut counted = attempts.register(KEY);
+        counted.counted((Charge::default(), true));
+        let mut others: Vec<_> = (0..4).map(|_| attempts.register(KEY)).collect();
+        let mut woken: Vec<_> = others.iter_mut().map(waiting).collect();
+        drop(others);
+        assert!(woken.iter_mut().all(|woken| woken.try_recv().is_err()));
+        drop(woken.remove(0));
+        assert!(counted.hand_over().is_none());
+        let Ok(Wakeup::HandedOver(mut successor)) = woken[0].try_recv() else {
+            panic!("the first that still waits gets the charge")
+        };
+        drop(counted);
+        assert!(woken[1].try_recv().is_err());
+        // The last one is crowded out.
+        assert!(matches!(attempts.register(KEY).limited(2), WhenLimited::Crowded));
+        woken.pop();
+        assert!(
+            matches!(attempts.register(KEY).limited(2), WhenLimited::Wait(_)),
+            "a place of one that has gone"
+        );
+        assert!(successor.hand_over().is_none());
+        let Ok(Wakeup::HandedOver(successor)) = woken[1].try_recv() else {
+            panic!("the next one")
+        };
+        drop(successor);
+        assert!(attempts.0.lock().is_empty());
     }
 }

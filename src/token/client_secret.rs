@@ -1,7 +1,6 @@
 //! Issuing a client's own token for its secret (RFC 6749 §4.4).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::IssuedTokens;
 use super::access_token::{AccessTokenInput, AccessTokenSigner};
@@ -12,7 +11,7 @@ use crate::clock::UnixMillis;
 use crate::config::Tokens as TokenConfig;
 use crate::model::audit::Outcome;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
-use crate::model::{AuditType, Caller, ClientId, Error, ErrorKind, Grant, Result, TokenEpochs};
+use crate::model::{AuditType, Caller, ClientId, Error, ErrorKind, Grant, Result, Source, TokenEpochs};
 use crate::secret::{SecretText, same, sha256};
 use crate::store::{ClientStore, MachineLogin};
 use crate::throttle::Throttle;
@@ -31,15 +30,13 @@ pub struct ClientSecretRequest {
     pub audience: Vec<String>,
     /// The requested scopes; empty means the client's.
     pub scope: Vec<String>,
-    /// Until when the caller waits, by the monotonic clock.
-    pub deadline: Duration,
 }
 
 /// Issues the own tokens of clients.
 pub struct ClientSecretIssuer {
     /// Clients with their secrets.
     pub clients: Arc<dyn ClientStore>,
-    /// Counts failed attempts.
+    /// Counts wrong secrets.
     pub throttle: Arc<Throttle>,
     /// Signs the token.
     pub signer: Arc<AccessTokenSigner>,
@@ -56,7 +53,8 @@ impl std::fmt::Debug for ClientSecretIssuer {
 }
 
 impl ClientSecretIssuer {
-    /// Issues a client's own token. An unknown client and a wrong secret get the same answer.
+    /// Issues a client's own token. An unknown client and a wrong secret get the same answer. No limit refuses a right
+    /// secret, whatever other callers at the same source do.
     pub async fn issue(&self, caller: &Caller, request: ClientSecretRequest) -> Result<IssuedTokens> {
         let client_id = ClientId::parse_or_default(&request.client_id, "client_id")?;
         if request.secret.is_empty() || request.secret.expose().len() > MAX_SECRET {
@@ -65,20 +63,11 @@ impl ClientSecretIssuer {
         let scope = parse_scopes(&request.scope, "scope")?;
         let audience = parse_audiences(&request.audience, "audience")?;
         self.signer.check_skew()?;
-        let attempt = self.throttle.client_login(&caller.origin.ip_address);
-        let reservation = self.throttle.reserve(&attempt, request.deadline).await?;
-        let login = match self.clients.machine_login(&client_id).await {
-            Ok(login) => login,
-            Err(error) => {
-                reservation.cancel().await;
-                return Err(error);
-            }
-        };
         let MachineLogin {
             client,
             secret_hashes,
             epochs,
-        } = login;
+        } = self.clients.machine_login(&client_id).await?;
         let presented = sha256(request.secret.expose().as_bytes());
         // Every hash is compared, so that the time does not tell which of two secrets it was.
         let matches = secret_hashes
@@ -90,13 +79,21 @@ impl ClientSecretIssuer {
             .with_client(&client_id)
             .with_detail("grant", Grant::ClientSecret.as_str());
         let Some(client) = client.filter(|_| matches) else {
-            reservation.fail().await;
+            let refusal = self
+                .throttle
+                .wrong_secret(
+                    Source::of_peer(&caller.origin.ip_address),
+                    ErrorKind::InvalidCredentials,
+                )
+                .await;
+            if refusal.kind == ErrorKind::Throttled {
+                return Err(refusal);
+            }
             let mut event = event.with_outcome(Outcome::Denied);
             AuditType::TokenIssueFailed.as_str().clone_into(&mut event.kind);
             self.audit.append_best_effort(&event).await;
-            return Err(ErrorKind::InvalidCredentials.into());
+            return Err(refusal);
         };
-        reservation.succeed().await;
         may_use(&client, Grant::ClientSecret)?;
         let scope = if scope.is_empty() {
             client.default_scopes()

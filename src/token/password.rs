@@ -7,17 +7,18 @@ use tracing::Instrument as _;
 
 use super::IssuedTokens;
 use super::audit::AuditWriter;
-use super::permissions::{check_requested, may_log_in_at, may_use, source};
+use super::ignored_addresses::IgnoredAddresses;
+use super::permissions::{check_requested, may_log_in_at, may_use, stated_address};
 use super::session_start::{AuthenticatedUser, SessionStarter};
 use crate::config::Tokens as TokenConfig;
 use crate::model::audit::Outcome;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
-use crate::model::{AuditType, Caller, ClientId, Error, ErrorKind, Grant, Result, SessionContext, Username};
+use crate::model::{AuditType, Caller, ClientId, Error, ErrorKind, Grant, Result, SessionContext, Source, Username};
 use crate::password::{MAX_BYTES, PasswordCheck, Pool};
 use crate::revocation::Feed;
 use crate::secret::SecretText;
 use crate::store::{Login, UserStore};
-use crate::throttle::{LimitState, Throttle};
+use crate::throttle::{Attempt, LimitState, Throttle};
 
 /// A login with a password.
 #[derive(Debug)]
@@ -57,6 +58,8 @@ pub struct PasswordIssuer {
     pub sessions: Arc<SessionStarter>,
     /// Knows how far this machine's clock is from the store's.
     pub feed: Arc<Feed>,
+    /// Tells the operator about callers whose statements of addresses are ignored.
+    pub ignored_addresses: IgnoredAddresses,
     /// The audit trail.
     pub audit: AuditWriter,
     /// The configured audiences.
@@ -84,16 +87,32 @@ impl PasswordIssuer {
         let scope = parse_scopes(&request.scope, "scope")?;
         let audience = parse_audiences(&request.audience, "audience")?;
         self.feed.check_skew()?;
+        let address = if let Some(address) = stated_address(caller, &request.context)? {
+            address
+        } else {
+            self.ignored_addresses.report(caller, &client_id, &request.context);
+            caller.origin.ip_address.clone()
+        };
+        let source = Source::of_peer(&address);
         let mut context = request.context.cut();
-        context.ip_address = source(caller, &context).to_owned();
+        context.ip_address = address;
         let credentials = Credentials {
             username,
             password: request.password,
             deadline: request.deadline,
         };
-        let authenticated = self
-            .authenticate(caller, credentials, &client_id, source(caller, &context))
-            .await?;
+        let attempt = self.throttle.user_login(&credentials.username, source);
+        let deadline = credentials.deadline;
+        let authenticated = match self.authenticate(caller, credentials, &client_id, &attempt).await {
+            Ok(authenticated) => authenticated,
+            Err(error) => {
+                if error.kind == ErrorKind::Throttled {
+                    let usual = self.hashing.usual_check_time();
+                    self.throttle.hold_refusal(&attempt, usual, deadline).await;
+                }
+                return Err(error);
+            }
+        };
         let (user, client) = (&authenticated.user, &authenticated.client);
         may_use(client, Grant::Password)?;
         let scope = if scope.is_empty() {
@@ -116,18 +135,12 @@ impl PasswordIssuer {
         caller: &Caller,
         credentials: Credentials,
         client_id: &ClientId,
-        source: &str,
+        attempt: &Attempt,
     ) -> Result<AuthenticatedUser> {
-        let attempt = self.throttle.user_login(&credentials.username, source);
-        let reservation = self.throttle.reserve(&attempt, credentials.deadline).await?;
+        let reservation = self.throttle.reserve(attempt, credentials.deadline).await?;
         let (login, check) = match self.check_password(&credentials, client_id).await {
             Ok(checked) => checked,
-            // The password may have been checked, too late to answer: the attempt counts.
-            Err(error) if error.kind == ErrorKind::DeadlineExceeded => return Err(error),
-            Err(error) => {
-                reservation.cancel().await;
-                return Err(error);
-            }
+            Err(error) => return Err(reservation.abandon(error).await),
         };
         let Login {
             user,
@@ -142,10 +155,10 @@ impl PasswordIssuer {
         let accepted = check.matches && limit_state == LimitState::Open;
         let user = user.filter(|(user, _)| accepted && !user.disabled);
         let (Some((user, stored)), Some(client)) = (user, client) else {
-            reservation.fail().await;
+            let refusal = reservation.fail().await;
             self.record_failure(caller, &credentials.username, client_id, limit_state)
                 .await;
-            return Err(ErrorKind::InvalidCredentials.into());
+            return Err(refusal);
         };
         reservation.succeed().await;
         let rehash = if check.rehash_needed {

@@ -1,4 +1,6 @@
-//! What a caller may request: grant, scopes and audiences.
+//! What a caller may request: grant, scopes and audiences; and which statements of a caller are believed.
+
+use std::net::IpAddr;
 
 use crate::config::Tokens as TokenConfig;
 use crate::model::grant::Allowed;
@@ -66,16 +68,25 @@ pub(super) fn may_log_in_at(caller: &Caller, client: &ClientId) -> Result<()> {
     }
 }
 
-/// The address that a login comes from: the user's, if a caller that may log users in states it, else the peer's.
-pub(super) fn source<'a>(caller: &'a Caller, context: &'a SessionContext) -> &'a str {
-    if may_state_address(caller) && !context.ip_address.is_empty() {
-        &context.ip_address
-    } else {
-        &caller.origin.ip_address
+/// The user's address that the caller states, in canonical form; `None` if it states none or may not state one.
+///
+/// # Errors
+/// `INVALID_REQUEST` if the text of a caller that may state it is no IP address: limits count addresses.
+pub(super) fn stated_address(caller: &Caller, context: &SessionContext) -> Result<Option<String>> {
+    if context.ip_address.is_empty() || !may_state_address(caller) {
+        return Ok(None);
+    }
+    match context.ip_address.parse::<IpAddr>() {
+        Ok(address) => Ok(Some(address.to_canonical().to_string())),
+        Err(_) => Err(Error::invalid(
+            "context.ip_address",
+            "must be an IPv4 or IPv6 address without port, brackets and zone",
+        )),
     }
 }
 
-/// Whether this caller's statement of a user's address is accepted.
+/// Whether this caller's statement of a user's address is accepted: only an authenticated caller that may log users in
+/// states it.
 pub(super) fn may_state_address(caller: &Caller) -> bool {
     caller.is_authenticated() && caller.has(CallerScope::Issue)
 }

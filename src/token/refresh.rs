@@ -6,7 +6,7 @@ use tracing::Instrument as _;
 
 use super::access_token::{AccessTokenInput, AccessTokenSigner, SubjectClaims, subject};
 use super::client_limits::ClientLimits;
-use super::permissions::{allowed_audiences, may_state_address};
+use super::permissions::{allowed_audiences, stated_address};
 use super::refresh_token::RefreshToken;
 use super::refresh_token_codec::RefreshTokenCodec;
 use super::rotation::{ReuseHandler, count_rotation, refusal_error};
@@ -93,6 +93,7 @@ impl Refresher {
         }
         let scope = parse_scopes(&request.scope, "scope")?;
         let audience = parse_audiences(&request.audience, "audience")?;
+        let context = accepted_context(caller, request.context)?.cut();
         let token = self.verify(&request.refresh_token).await?;
         self.signer.check_skew()?;
 
@@ -123,7 +124,7 @@ impl Refresher {
             allowed_audience: allowed_audiences(&client, &self.config),
             own_audience: self.config.caller_audience.clone(),
             max_claims_bytes,
-            context: accepted_context(caller, request.context).cut(),
+            context,
         };
         // A task of its own: a caller that disconnects must not leave a tombstone without its revocation.
         let (this, caller) = (Arc::clone(self), caller.clone());
@@ -216,13 +217,10 @@ impl Refresher {
     }
 }
 
-/// The context without what this caller may not state: only an authenticated caller that may log users in states an
-/// address. An empty field leaves what is recorded.
-fn accepted_context(caller: &Caller, mut context: SessionContext) -> SessionContext {
-    if !may_state_address(caller) {
-        context.ip_address.clear();
-    }
-    context
+/// The context without what this caller may not state. An empty field leaves what is recorded.
+fn accepted_context(caller: &Caller, mut context: SessionContext) -> Result<SessionContext> {
+    context.ip_address = stated_address(caller, &context)?.unwrap_or_default();
+    Ok(context)
 }
 
 /// The user and the client, if both and the revocations let the session go on. The order of the checks is the precedence of

@@ -141,7 +141,10 @@ async fn a_reset_begun_before_a_promotion_does_not_open_an_admin_account(
 async fn a_stolen_access_token_does_not_help_guess_the_password(
     #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
 ) {
-    let deployment = Deployment::fresh(deployment_kind).await.set("throttle.enabled", "true");
+    let deployment = Deployment::fresh(deployment_kind)
+        .await
+        .set("throttle.enabled", "true")
+        .set("throttle.account_source", "10/24h");
     let ada = deployment.add_user("ada", &[]);
     let server = deployment.serve();
     let admin = Admin::of(&server);

@@ -34,6 +34,7 @@ mod killed;
 mod late_commit;
 mod latency;
 mod lost_answer;
+mod neighbours;
 mod nemesis;
 mod one_token;
 mod postgres_down;

@@ -1,5 +1,7 @@
 //! The calls of administrators and clients, on every service of a running Countersign.
 
+use std::time::Duration;
+
 use countersign::proto::audit_service_client::AuditServiceClient;
 use countersign::proto::client_service_client::ClientServiceClient;
 use countersign::proto::issue_request::Credential;
@@ -14,6 +16,7 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use super::Countersign;
+use super::caller::reason;
 use super::deployment::PASSWORD;
 
 /// The client stubs of every service of one replica.
@@ -33,6 +36,15 @@ impl Admin {
     /// Connects to this replica.
     pub fn of(server: &Countersign) -> Self {
         Self::over(Endpoint::from_shared(server.grpc_url()).expect("a URL").connect_lazy())
+    }
+
+    /// Connects to this replica from this loopback address.
+    pub fn from_address(server: &Countersign, address: &str) -> Self {
+        let endpoint = Endpoint::from_shared(server.grpc_url())
+            .expect("a URL")
+            .local_address(Some(address.parse().expect("an address")))
+            .timeout(Duration::from_secs(20));
+        Self::over(endpoint.connect_lazy())
     }
 
     /// Uses this connection.
@@ -108,6 +120,16 @@ impl Admin {
             password: PASSWORD.to_owned(),
         });
         self.issue(client, credential, scope, audience).await
+    }
+
+    /// Issue with a wrong password. Returns the reason of the refusal.
+    pub async fn guess(&self, name: &str) -> String {
+        let credential = Credential::Password(PasswordCredential {
+            username: name.to_owned(),
+            password: "password of another user".to_owned(),
+        });
+        let refused = self.issue("", credential, &[], &[]).await;
+        reason(&refused.expect_err("the guess is wrong")).1
     }
 
     /// Issue with any credential.

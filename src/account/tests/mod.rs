@@ -72,6 +72,9 @@ impl Fixture {
             account: rate,
             source: rate,
             global: None,
+            registration: rate,
+            registration_global: rate,
+            own_account: Rate { count: 50, ..rate },
             waiting: 8,
         };
         let local = Arc::new(LocalThrottles::new(clock.clone()));

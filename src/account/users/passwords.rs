@@ -79,18 +79,12 @@ impl Users {
         old: SecretText,
         deadline: Duration,
     ) -> Result<()> {
-        let attempt = self
-            .throttle
-            .password_proof(&user.username, &principal.origin().ip_address);
+        let attempt = self.throttle.password_proof(&user.username, principal.source());
         let reservation = self.throttle.reserve(&attempt, deadline).await?;
         let stored_hash = Some(stored_hash.clone()).filter(|hash| !hash.is_empty());
         let verdict = match self.hashing.verify(stored_hash, old, deadline).await {
             Ok(verdict) => verdict,
-            Err(error) if error.kind == ErrorKind::DeadlineExceeded => return Err(error),
-            Err(error) => {
-                reservation.cancel().await;
-                return Err(error);
-            }
+            Err(error) => return Err(reservation.abandon(error).await),
         };
         verdict.log_unusable_hash(&user.id, &principal.origin().request_id);
         let limit_state = reservation.limit_state();
@@ -98,7 +92,7 @@ impl Users {
             reservation.succeed().await;
             return Ok(());
         }
-        reservation.fail().await;
+        let refusal = reservation.fail().await;
         let kind = match limit_state {
             LimitState::Open => AuditType::PasswordChanged,
             LimitState::Locked => AuditType::Throttled,
@@ -109,7 +103,7 @@ impl Users {
         if let Err(error) = self.trail.append(&event).await {
             tracing::warn!(request_id = event.origin.request_id, %error, kind = event.kind, "cannot write an audit event; it is lost");
         }
-        Err(ErrorKind::InvalidCredentials.into())
+        Err(refusal)
     }
 
     /// Sets a new password without the old one.

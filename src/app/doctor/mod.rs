@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mode};
+use crate::model::CallerScope;
 
 /// The clock differences above which a finding is [`State::Doubtful`], and [`State::Bad`]. The second is the largest leeway
 /// of tokens.
@@ -78,6 +79,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
         list: Vec::new(),
     };
     configuration(config, &mut found);
+    logins(config, &mut found);
     files::certificates(&config.server.tls, &mut found);
     let rows = match config.mode() {
         Mode::Embedded => {
@@ -88,6 +90,33 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     };
     keys::look(config, rows, &mut found);
     found.list
+}
+
+/// Whether the limits on failed logins can tell the users behind a web tier apart.
+fn logins(config: &Config, found: &mut Findings) {
+    const ABOUT: &str = "login limits";
+    let anonymous = config.server.anonymous_scopes();
+    if !config.throttle.enabled {
+        found.add(
+            ABOUT,
+            State::Doubtful,
+            "throttle.enabled is false: passwords can be guessed without a limit",
+        );
+    } else if anonymous.iter().any(|scope| scope == CallerScope::Issue.as_str()) {
+        let message = "callers without a token may log users in, and all users of such a caller count as one source: a web \
+                       tier should call as a client with countersign:issue and state context.ip_address";
+        let state = if config.server.is_loopback() {
+            State::Good
+        } else {
+            State::Doubtful
+        };
+        found.add(ABOUT, state, message);
+    } else {
+        found.good(
+            ABOUT,
+            "users count by the address that the caller's client states, else by the caller's own",
+        );
+    }
 }
 
 fn configuration(config: &Config, found: &mut Findings) {

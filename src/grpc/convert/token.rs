@@ -48,7 +48,6 @@ pub fn issue(request: proto::IssueRequest, deadline: std::time::Duration) -> Res
             secret: secret.into(),
             audience,
             scope,
-            deadline,
         }),
         Credential::Exchange(proto::ExchangeCredential {
             subject_token,

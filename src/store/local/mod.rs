@@ -49,7 +49,7 @@ impl LocalThrottles {
     }
 
     fn update<T>(&self, counter: CounterKey, step: impl FnOnce(GcraState) -> (GcraState, T)) -> T {
-        // One lock for all counters is enough: each attempt costs a password hash.
+        // One lock for all counters is enough: a step takes well under a microsecond.
         let _guard = self.update.lock();
         let (state, result) = step(self.counters.get(&counter).unwrap_or_default());
         self.counters.insert(counter, state);
@@ -74,12 +74,6 @@ impl ThrottleStore for LocalThrottles {
         Ok(())
     }
 
-    async fn charge(&self, counter: CounterKey, limit: Limit) -> Result<()> {
-        let now = self.now();
-        self.update(counter, |state| (state.charged(limit, now), ()));
-        Ok(())
-    }
-
     async fn remember(&self, key: CounterKey, ttl: Duration) -> Result<()> {
         self.remembered.insert(key, self.now().saturating_add(millis(ttl)));
         Ok(())
@@ -87,5 +81,41 @@ impl ThrottleStore for LocalThrottles {
 
     async fn is_remembered(&self, key: CounterKey) -> Result<bool> {
         Ok(self.remembered.get(&key).is_some_and(|until| until > self.now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::throttles::Rate;
+
+    #[tokio::test]
+    async fn rotating_keys_fill_no_memory_and_displace_no_counter_in_use() {
+        let store = LocalThrottles::new(Arc::new(SystemClock::new()));
+        let limit = Limit {
+            rate: Rate {
+                count: 10,
+                per: Duration::from_hours(24),
+            },
+            doubling: false,
+        };
+        let key = |n: usize| {
+            let mut key = [0; 16];
+            key[8..].copy_from_slice(&n.to_be_bytes());
+            key
+        };
+        let attacked = key(0);
+        let mut counted = 0;
+        for n in 1..=3 * MAX_KEYS {
+            store.try_charge(key(n), limit).await.unwrap();
+            store.remember(key(n), Duration::from_hours(1)).await.unwrap();
+            if n % 1_000 == 0 {
+                let decision = store.try_charge(attacked, limit).await.unwrap();
+                counted += usize::from(matches!(decision, LimitDecision::Allowed(_)));
+            }
+        }
+        assert!(store.counters.len() <= MAX_KEYS && store.remembered.len() <= MAX_KEYS);
+        assert_eq!(counted, 10, "300 attempts at one account among 300,000 at others");
     }
 }

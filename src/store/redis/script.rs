@@ -87,7 +87,6 @@ script!(LIST, NO_WRITES, RECORD, include_str!("lua/list.lua"));
 script!(COUNTER, ALLOW_OOM, include_str!("lua/counter.lua"));
 script!(RAISE, ALLOW_OOM, include_str!("lua/raise.lua"));
 script!(ANNOUNCE, ALLOW_OOM, include_str!("lua/announce.lua"));
-script!(CHARGE, "", GCRA, include_str!("lua/charge.lua"));
 script!(TAKE, "", GCRA, include_str!("lua/take.lua"));
 script!(REFUND, ALLOW_OOM, GCRA, include_str!("lua/refund.lua"));
 script!(CELL, NO_WRITES, GCRA, include_str!("lua/cell_read.lua"));

@@ -52,12 +52,6 @@ impl ThrottleStore for Redis {
             .map(drop)
     }
 
-    async fn charge(&self, counter: CounterKey, limit: Limit) -> Result<()> {
-        self.run(&script::CHARGE, self.counted_key(counter), limit_args(limit))
-            .await
-            .map(drop)
-    }
-
     async fn remember(&self, key: CounterKey, ttl: Duration) -> Result<()> {
         if ttl < Duration::from_millis(1) {
             return Err(Error::internal("a key must be remembered for at least a millisecond"));

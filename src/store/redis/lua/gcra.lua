@@ -13,12 +13,13 @@ local function charged(arrival, over_limit, now, interval, tolerance, doubling, 
   if doubling and over then
     return now + tolerance + math.min(interval * 2 ^ math.min(over_limit, 20), max_wait), over_limit + 1
   end
-  return math.min(arrival, now + tolerance + interval), over and over_limit or 0
+  return arrival, over and over_limit or 0
 end
 
--- The key may expire once the arrival time has passed: the state is then equal to that of a new counter. It is kept for
--- `max_wait` longer because of `over_limit`.
+-- The key expires once the arrival time has passed: the state is then equal to that of a new counter. Only a counter with
+-- failures over the limit is kept for `max_wait` longer.
 local function save_state(key, arrival, over_limit, max_wait)
+  local expires = arrival + (over_limit > 0 and max_wait or 0)
   redis.call('SET', key, string.format('%.0f %.0f', arrival, over_limit), 'PXAT',
-    string.format('%.0f', arrival + max_wait))
+    string.format('%.0f', math.max(expires, 1)))
 end
