@@ -218,6 +218,7 @@ impl App {
             sessions: sessions.clone(),
             keys: keys.clone(),
             refresh_tokens,
+            throttle: throttle.clone(),
             audit,
             policy: Policy {
                 issuer: config.tokens.issuer.clone(),
@@ -230,7 +231,7 @@ impl App {
         let users = Arc::new(Users {
             store: durable.clone(),
             hashing: hashing.clone(),
-            throttle,
+            throttle: throttle.clone(),
             trail: trail.clone(),
             publisher: publisher.clone(),
             clock: clock.clone(),
@@ -247,6 +248,7 @@ impl App {
         let user_sessions = Arc::new(Sessions {
             live: sessions.clone(),
             durable: durable.clone(),
+            throttle,
         });
         Ok(Arc::new(Self {
             keys,

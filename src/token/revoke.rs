@@ -15,6 +15,7 @@ use crate::model::text::check_reason;
 use crate::model::{AuditEvent, AuditType, Caller, ClientId, Error, Result, SessionId, Target, TokenEpochs, UserId};
 use crate::secret::SecretText;
 use crate::store::{Expiry, RevocationStore, SessionStore};
+use crate::throttle::Throttle;
 
 /// The longest token that is read, in bytes.
 const MAX_TOKEN: usize = 4096;
@@ -60,6 +61,8 @@ pub struct Revoker {
     pub keys: Arc<Keys>,
     /// Reads presented refresh tokens.
     pub refresh_tokens: RefreshTokenCodec,
+    /// Limits the calls of users on their own account.
+    pub throttle: Arc<Throttle>,
     /// The audit trail.
     pub audit: AuditWriter,
     /// What a presented access token must meet.
@@ -81,6 +84,10 @@ impl Revoker {
         let RevokeRequest { target, reason } = request;
         check_reason(&reason)?;
         let may_revoke_all = caller.has(CallerScope::Revoke);
+        let may_be_own = !matches!(target, RevokeTarget::Client(_) | RevokeTarget::Everything);
+        if let Some((user, session)) = caller.person().filter(|_| may_be_own && !may_revoke_all) {
+            self.throttle.own_account_call(user, session).await?;
+        }
         match target {
             RevokeTarget::Token(token) if token.is_empty() => Err(Error::invalid("token", "must not be empty")),
             RevokeTarget::Token(token) => self.revoke_token(caller, may_revoke_all, &token, &reason).await,

@@ -30,7 +30,7 @@ pub struct Users {
     pub store: Arc<dyn UserStore>,
     /// Checks and hashes passwords.
     pub hashing: Arc<Pool>,
-    /// Limits failed password checks.
+    /// Limits failed password checks, registrations and calls of users on their own account.
     pub throttle: Arc<Throttle>,
     /// Makes the audit events.
     pub trail: AuditTrail,
@@ -55,8 +55,8 @@ pub enum UserKey<'a> {
 
 impl Users {
     /// Creates a user. A principal without `countersign:users` may only register, if the configuration allows it, with a
-    /// username, an e-mail address, a display name and a password. Without a password the user cannot log in until one
-    /// is set.
+    /// username, an e-mail address, a display name and a password, and is limited per source. Without a password the user
+    /// cannot log in until one is set.
     pub async fn create(
         &self,
         principal: &Principal,
@@ -73,6 +73,9 @@ impl Users {
         let now = self.clock.now();
         let user = draft.check(UserId::generate(now, self.entropy.as_ref()), now)?;
         draft.check_roles(principal)?;
+        if is_registration {
+            self.throttle.registration(principal.source()).await?;
+        }
         let password_hash = if password.is_empty() && !is_registration {
             SecretText::default()
         } else {

@@ -41,6 +41,9 @@ impl Users {
     ) -> Result<()> {
         let id = UserId::parse(id, "user_id")?;
         principal.require_or_self(CallerScope::Users, id)?;
+        if let Some((user, session)) = principal.on_own_account(CallerScope::Users, id) {
+            self.throttle.own_account_call(user, session).await?;
+        }
         let own = principal.person().filter(|(user, _)| *user == id);
         let keep = match keep {
             "" => own.map(|(_, session)| session),
@@ -157,7 +160,11 @@ impl Users {
         }
         let token_hash = secrets::hash(token);
         let found = self.store.password_reset_user(token_hash, self.clock.now()).await?;
-        let user = found.ok_or(ErrorKind::ResetTokenInvalid)?;
+        let Some(user) = found else {
+            let wrong = ErrorKind::ResetTokenInvalid;
+            return Err(self.throttle.wrong_secret(principal.source(), wrong).await);
+        };
+        self.throttle.password_reset(user.id).await?;
         let hash = self.hash_new(&user, new, "new_password", deadline).await?;
         let origin = Origin {
             actor: user.id.to_string(),

@@ -7,6 +7,7 @@ use crate::model::revocation::RevocationSubject;
 use crate::model::session::SessionView;
 use crate::model::{CallerScope, ErrorKind, Result, UserId};
 use crate::store::{DurableStore, SessionStore};
+use crate::throttle::Throttle;
 
 /// Lists the live sessions of a user.
 pub struct Sessions {
@@ -14,6 +15,8 @@ pub struct Sessions {
     pub live: Arc<dyn SessionStore>,
     /// The store of users and revocations.
     pub durable: Arc<dyn DurableStore>,
+    /// Limits the calls of users on their own account.
+    pub throttle: Arc<Throttle>,
 }
 
 impl Sessions {
@@ -24,6 +27,9 @@ impl Sessions {
     pub async fn list(&self, principal: &Principal, user: &str) -> Result<Vec<SessionView>> {
         let user = UserId::parse(user, "user_id")?;
         principal.require_or_self(CallerScope::Users, user)?;
+        if let Some((user, session)) = principal.on_own_account(CallerScope::Users, user) {
+            self.throttle.own_account_call(user, session).await?;
+        }
         if self.durable.user(user).await?.is_none() {
             return Err(ErrorKind::UserNotFound.into());
         }
