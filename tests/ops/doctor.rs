@@ -52,6 +52,19 @@ fn a_new_deployment_is_healthy_and_nothing_is_created() {
 }
 
 #[test]
+fn cookies_of_every_client_are_a_warning() {
+    let storage = Storage::embedded().set("gateway.cookies", "true");
+    let (code, healthy, states, report) = examine(&storage, &[]);
+    assert_eq!(
+        (code, healthy, states["cookies"].as_str()),
+        (Some(0), true, "WARNING"),
+        "{report}"
+    );
+    let (_, _, states, report) = examine(&storage.set("gateway.client_id", "web"), &[]);
+    assert_eq!(states["cookies"], "OK", "{report}");
+}
+
+#[test]
 fn an_embedded_store_is_examined_without_a_change() {
     let storage = for_tests(Storage::embedded());
     assert_eq!(storage.serve(&[]).stop().code(), Some(0));

@@ -147,4 +147,15 @@ fn configuration(config: &Config, found: &mut Findings) {
         (State::Good, issuer.clone())
     };
     found.add("issuer", state, message);
+    let gateway = &config.gateway;
+    if gateway.cookies {
+        match &gateway.client_id {
+            Some(client) => found.good("cookies", format!("of the client {client}")),
+            None => found.add(
+                "cookies",
+                State::Doubtful,
+                "cookies with tokens of every client are accepted and renewed: set gateway.client_id to the client of the web application",
+            ),
+        }
+    }
 }
