@@ -27,7 +27,7 @@ pub struct ExchangeRequest {
     pub client_id: String,
     /// The token of the subject on whose behalf the client acts.
     pub subject_token: SecretText,
-    /// The own token of the client that acts.
+    /// The own token of the client that acts, for `tokens.caller_audience`.
     pub actor_token: SecretText,
     /// The requested audiences; empty means the configured default.
     pub audience: Vec<String>,
@@ -78,6 +78,12 @@ impl TokenExchanger {
         if !actor.is_machine() || named.is_some_and(|named| named != actor.client_id) {
             return Err(Error::from(ErrorKind::InvalidCredentials)
                 .because("the actor token is not a machine token of the client"));
+        }
+        // Every service of another audience holds the client's tokens: none of them may act in its name.
+        if !actor.aud.contains(&self.config.caller_audience) {
+            return Err(
+                Error::from(ErrorKind::InvalidCredentials).because("the actor token is not for tokens.caller_audience")
+            );
         }
         let login = self.clients.machine_login(&actor.client_id).await?;
         let client = login.client.ok_or(ErrorKind::InvalidCredentials)?;

@@ -30,7 +30,10 @@ type RevokeTarget = fn(&Tokens, &[Tokens], &str) -> Target;
 async fn exchange_chain(admin: &Admin, secrets: &[String], user: &Tokens) -> Vec<Tokens> {
     let mut chain = vec![user.clone()];
     for (n, secret) in secrets.iter().enumerate() {
-        let own = admin.issue_with_secret(SERVICES[n], secret, &[], &[]).await.unwrap();
+        let own = admin
+            .issue_with_secret(SERVICES[n], secret, &[], &["countersign"])
+            .await
+            .unwrap();
         let credential = Credential::Exchange(ExchangeCredential {
             subject_token: chain[n].access_token.clone(),
             actor_token: own.access_token,
@@ -101,7 +104,10 @@ async fn revoking_the_session_revokes_the_chain(
             let expected = everything.then_some(InactiveReason::Revoked);
             assert_eq!(caller.inactive_reason(&tokens.access_token).await, expected);
         }
-        let own = admin.issue_with_secret("orders", &secrets[0], &[], &[]).await.unwrap();
+        let own = admin
+            .issue_with_secret("orders", &secrets[0], &[], &["countersign"])
+            .await
+            .unwrap();
         let revoked = Credential::Exchange(ExchangeCredential {
             subject_token: chain[1].access_token.clone(),
             actor_token: own.access_token,
@@ -135,4 +141,29 @@ async fn revoking_the_session_revokes_the_chain(
             "link {n}"
         );
     }
+}
+
+/// Every service of another audience holds the client's tokens, and must not act in its name.
+#[tokio::test]
+async fn an_actor_token_is_for_countersign() {
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
+    deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let admin = Admin::of(&server);
+    let secrets = services(&admin).await;
+    let user = admin.login("", "ada", &[], &SERVICES).await.unwrap();
+    let exchange = async |audience: &[&str]| {
+        let own = admin.issue_with_secret("orders", &secrets[0], &[], audience).await;
+        let credential = Credential::Exchange(ExchangeCredential {
+            subject_token: user.access_token.clone(),
+            actor_token: own.unwrap().access_token,
+        });
+        admin.issue("orders", credential, &[], &["stock"]).await
+    };
+    for elsewhere in [&[][..], &["stock"], &["orders", "stock"]] {
+        let refused = exchange(elsewhere).await;
+        assert_refused(refused, Code::Unauthenticated, "INVALID_CREDENTIALS");
+    }
+    exchange(&["countersign"]).await.unwrap();
+    exchange(&["stock", "countersign"]).await.unwrap();
 }

@@ -224,7 +224,10 @@ async fn an_exchanged_token_gives_no_access_to_the_account() {
         .client("actor", &[Grant::ClientSecret, Grant::Exchange], &["*"], &["*"])
         .await;
     let user = admin.login("", "ada", &[], &["countersign"]).await.unwrap();
-    let actor = admin.issue_with_secret("actor", &secret, &[], &[]).await.unwrap();
+    let actor = admin
+        .issue_with_secret("actor", &secret, &[], &["countersign"])
+        .await
+        .unwrap();
     let exchanged = admin
         .issue(
             "",

@@ -148,7 +148,10 @@ async fn use_every_secret(admin: &Admin) -> (Secrets, Vec<Status>) {
     let grants = [Grant::ClientSecret, Grant::Exchange];
     let secret = admin.client("robot", &grants, &["*"], &["*"]).await;
     secrets.push(("a client's secret", secret.clone().into_bytes()));
-    let issue_with_secret = admin.issue_with_secret("robot", &secret, &[], &[]).await.unwrap();
+    let issue_with_secret = admin
+        .issue_with_secret("robot", &secret, &[], &["countersign"])
+        .await
+        .unwrap();
     remember_tokens(&mut secrets, &issue_with_secret);
     let wrong = Credential::ClientSecret(ClientSecretCredential { secret: WRONG.into() });
     errors.push(admin.issue("robot", wrong, &[], &[]).await.unwrap_err());
