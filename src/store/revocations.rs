@@ -67,6 +67,8 @@ pub(super) const PART: i64 = 20_000;
 ///
 /// * Each revocation is one INSERT. The epoch of its level is raised in the same transaction to max(previous + 1, Unix
 ///   milliseconds).
+/// * A token, session or key is revoked once: a second revocation writes nothing, neither a row nor an audit event. The first
+///   row is kept until nothing that it concerns is valid any more, whatever the later ones would say.
 /// * Rows of the same user are never merged, because each may keep another session.
 #[async_trait]
 pub trait RevocationStore: Send + Sync {

@@ -39,10 +39,11 @@ impl RevocationRecorder {
     /// Records a revocation and publishes it if it is new. Returns how many live sessions are known to have ended.
     pub(super) async fn revoke(&self, target: Target, expires: Expiry, event: AuditEvent) -> Result<u32> {
         let recorded = self.record(target, expires, event).await?;
-        Ok(if recorded.new { self.publish(&recorded).await } else { 0 })
+        Ok(self.publish_new(&recorded).await)
     }
 
-    /// Records the end of one user's session, ends it and publishes that. Returns whether it was alive until then.
+    /// Records the end of one user's session, ends it, and publishes that if it is new. Returns whether it was alive until
+    /// then.
     pub(super) async fn revoke_session_of_user(
         &self,
         subject: &RevocationSubject,
@@ -52,13 +53,14 @@ impl RevocationRecorder {
     ) -> Result<bool> {
         let revoked_before = self.feed.index().is_revoked(subject);
         let recorded = self.record(Target::Session(session), expires, event).await?;
+        // Also if the row was there before: the replica that wrote it may have stopped before this step.
         let ended = self.end_live(user, session).await;
-        self.publish(&recorded).await;
+        self.publish_new(&recorded).await;
         // Another revocation may have ended the session and left its record in the store of sessions.
         Ok(ended && recorded.new && !revoked_before)
     }
 
-    /// Records and publishes the end of a session whose record the store of sessions has replaced already.
+    /// Records and publishes the end of a session whose record the store of sessions has replaced or removed already.
     pub(super) async fn record_session_end(
         &self,
         session: SessionId,
@@ -68,7 +70,7 @@ impl RevocationRecorder {
         // The last access token may be accepted for the leeway longer.
         let expires = Expiry::At(expires.plus(self.leeway));
         let recorded = self.record(Target::Session(session), expires, event.clone()).await?;
-        self.publish(&recorded).await;
+        self.publish_new(&recorded).await;
         Ok(recorded)
     }
 
@@ -99,10 +101,12 @@ impl RevocationRecorder {
         task.await.map_err(Error::internal)?
     }
 
-    async fn publish(&self, recorded: &Recorded) -> u32 {
+    /// Publishes a revocation that this call wrote. One that was there before has been announced, or is found by the
+    /// reconciliation of each replica.
+    async fn publish_new(&self, recorded: &Recorded) -> u32 {
         match &recorded.revocation {
-            Some(revocation) => self.publisher.publish(revocation).await,
-            None => 0,
+            Some(revocation) if recorded.new => self.publisher.publish(revocation).await,
+            Some(_) | None => 0,
         }
     }
 

@@ -7,7 +7,7 @@ use countersign::proto::{InactiveReason, RevokeRequest, Tokens};
 use rstest::rstest;
 use tonic::Code;
 
-use crate::support::{Caller, Deployment, DeploymentKind, assert_refused, eventually};
+use crate::support::{Admin, Caller, Deployment, DeploymentKind, assert_refused, eventually};
 
 async fn assert_revoked(caller: &Caller, tokens: &Tokens) {
     assert_eq!(
@@ -93,6 +93,48 @@ async fn a_session_is_revoked_by_its_id(
     assert_session_active(&caller, &bystander).await;
     let unknown = "0190b6a8-1111-7000-8000-000000000000".to_owned();
     assert_eq!(caller.revoke(Target::SessionId(unknown)).await.unwrap(), 0);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_second_revocation_of_a_session_is_neither_recorded_nor_announced(
+    #[values(DeploymentKind::Embedded, DeploymentKind::Clustered, DeploymentKind::RedisCluster)]
+    deployment_kind: DeploymentKind,
+) {
+    let deployment = Deployment::fresh(deployment_kind).await;
+    let ada = deployment.add_user("ada", &[]);
+    let server = deployment.serve();
+    let (caller, admin) = (Caller::of(&server), Admin::of(&server));
+    let announced = || match &deployment.keys {
+        Some(keys) => keys.at(&["XLEN", &format!("{}:revocations", keys.prefix())]).parse().unwrap(),
+        None => 0,
+    };
+    let session = caller.login("ada").await;
+    assert_eq!(
+        caller
+            .revoke(Target::Token(session.refresh_token.clone()))
+            .await
+            .unwrap(),
+        1
+    );
+    let before: u32 = announced();
+    assert_eq!(before, u32::from(deployment.keys.is_some()));
+    for again in [
+        Target::Token(session.refresh_token.clone()),
+        Target::Token(session.access_token.clone()),
+        Target::SessionId(session.session_id.clone()),
+    ] {
+        assert_eq!(caller.revoke(again).await.unwrap(), 0);
+    }
+    assert_eq!(admin.events("session.revoked").await.len(), 1);
+    assert_eq!(announced(), before);
+    assert_revoked(&caller, &session).await;
+
+    // A login under way may have read the previous epochs, so a user is revoked each time.
+    for _ in 0..2 {
+        caller.revoke(Target::UserId(ada.clone())).await.unwrap();
+    }
+    assert_eq!(admin.events("user.sessions_revoked").await.len(), 2);
 }
 
 #[rstest]

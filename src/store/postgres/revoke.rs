@@ -5,7 +5,7 @@ use crate::model::session::EXPIRED_RECORD_TTL;
 use crate::model::{AuditEvent, Level, Result};
 use crate::store::durable::Statement;
 use crate::store::durable::audit::{bind_event, insert_event};
-use crate::store::durable::revocations::revocation_columns;
+use crate::store::durable::revocations::{is_revoked, revocation_columns};
 use crate::store::durable::statement::part;
 use crate::store::{Expiry, NewRevocation};
 
@@ -17,9 +17,9 @@ macro_rules! revoke_sql {
             $epoch,
             "), done AS (
                  INSERT INTO revocations (level, id, keep, epoch, expires, revoked)
-                 SELECT ",
+                 SELECT '",
             $level,
-            ", $12, $13, raised.epoch, coalesce($14, moment.now + meta.session_life + $15), moment.now
+            "', $12, $13, raised.epoch, coalesce($14, moment.now + meta.session_life + $15), moment.now
                  FROM raised, meta, (SELECT ",
             part!(postgres now),
             " AS now) AS moment ",
@@ -55,19 +55,24 @@ pub(super) fn revoking(new: &NewRevocation, event: &AuditEvent) -> Result<Statem
     macro_rules! once {
         ($level:literal) => {
             revoke_sql!(
-                "SELECT 0::bigint AS epoch",
+                // Looked for first: a conflict alone would still take a number of the sequence and a transaction id, and the
+                // feed reads all numbers when it loads.
+                concat!(
+                    "SELECT 0::bigint AS epoch WHERE NOT ",
+                    is_revoked!($level, "$12")
+                ),
                 $level,
                 "ON CONFLICT (level, id) WHERE epoch = 0 DO NOTHING"
             )
         };
     }
     let text = match target.level() {
-        Level::Token => once!("'token'"),
-        Level::Session => once!("'session'"),
-        Level::Key => once!("'key'"),
-        Level::User => revoke_sql!(raise!("users", "id = $12::uuid"), "'user'", ""),
-        Level::Client => revoke_sql!(raise!("clients", "id = $12"), "'client'", ""),
-        Level::Global => revoke_sql!(raise!("meta", "$12 = ''"), "'global'", ""),
+        Level::Token => once!("token"),
+        Level::Session => once!("session"),
+        Level::Key => once!("key"),
+        Level::User => revoke_sql!(raise!("users", "id = $12::uuid"), "user", ""),
+        Level::Client => revoke_sql!(raise!("clients", "id = $12"), "client", ""),
+        Level::Global => revoke_sql!(raise!("meta", "$12 = ''"), "global", ""),
     };
     let at = match new.expires {
         Expiry::At(moment) => Some(moment),

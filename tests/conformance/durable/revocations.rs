@@ -11,6 +11,7 @@ use super::samples::*;
 
 on_each!([sqlite, postgres, pooled] [
     a_token_session_or_key_is_revoked_once,
+    a_second_revocation_writes_nothing,
     users_clients_and_everything_are_revoked_each_time,
     unknown_users_and_clients_are_not_revoked,
     concurrent_revocations_get_increasing_epochs,
@@ -57,6 +58,43 @@ async fn a_token_session_or_key_is_revoked_once(fresh: TestStore) {
         assert_eq!(events_on(&fresh, &target.id()).await, 1);
     }
     assert_eq!(fresh.load_revocations(UnixMillis(0)).await.unwrap().rows.len(), 3);
+}
+
+async fn a_second_revocation_writes_nothing(fresh: TestStore) {
+    for target in [
+        Target::Token(TokenId(uuid())),
+        Target::Session(session()),
+        Target::Key(key_id()),
+    ] {
+        let first = until(target.clone(), now().plus(Duration::from_hours(1)));
+        let recorded = fresh
+            .revoke(&first, &event(AuditType::TokenRevoked, &target.id()))
+            .await;
+        let row = recorded.unwrap().revocation.unwrap();
+        let before = fresh.load_revocations(UnixMillis(0)).await.unwrap();
+        for expires in [
+            first.expires,
+            Expiry::At(now().plus(Duration::from_hours(9))),
+            Expiry::LongestSession,
+        ] {
+            let again = NewRevocation {
+                target: target.clone(),
+                expires,
+            };
+            let recorded = fresh
+                .revoke(&again, &event(AuditType::TokenRevoked, &target.id()))
+                .await
+                .unwrap();
+            assert_eq!((recorded.revocation.as_ref(), recorded.new), (Some(&row), false));
+        }
+        assert_eq!(events_on(&fresh, &target.id()).await, 1);
+        let after = fresh.load_revocations(UnixMillis(0)).await.unwrap();
+        assert_eq!(after.rows, before.rows);
+        if before.cursor.0.starts_with("s1.") {
+            // Postgres counts the transactions of all tests in its cursor; `postgres::revoke` looks closer there.
+            assert_eq!(after.cursor, before.cursor, "no number of the sequence is taken");
+        }
+    }
 }
 
 async fn users_clients_and_everything_are_revoked_each_time(fresh: TestStore) {

@@ -12,6 +12,7 @@ mod failures;
 mod feed;
 mod pool;
 mod purge;
+mod revoke;
 mod schema;
 
 /// A store on this database, with these limits.
