@@ -107,7 +107,13 @@ impl SessionRecord {
     /// Whether the session can be refreshed or revoked at `now`.
     #[must_use]
     pub fn is_live(&self, now: UnixMillis) -> bool {
-        now < self.idle_expires && !matches!(self.state, RecordState::Tombstone { .. })
+        !self.has_expired(now) && !matches!(self.state, RecordState::Tombstone { .. })
+    }
+
+    /// Whether the session has expired at `now`.
+    #[must_use]
+    pub fn has_expired(&self, now: UnixMillis) -> bool {
+        now >= self.idle_expires
     }
 
     /// Whether the session expired so long ago that it counts as absent.
@@ -139,7 +145,7 @@ impl SessionRecord {
         if is_other_session || self.is_absent(now) {
             return (Rotation::Unknown, Next::Same);
         }
-        if now >= self.idle_expires {
+        if self.has_expired(now) {
             return (Rotation::Expired, Next::Same);
         }
         if let RecordState::Tombstone { presented } = self.state {
@@ -259,5 +265,8 @@ impl SessionRecord {
     }
 }
 
+mod admission;
 #[cfg(test)]
 mod tests;
+
+pub use admission::{Admission, admit};

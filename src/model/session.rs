@@ -16,6 +16,20 @@ pub const MAX_FAST_FORWARD: u32 = 100;
 /// How long the record of an expired session is kept, so that *expired* can be distinguished from *absent*.
 pub const EXPIRED_RECORD_TTL: Duration = Duration::from_hours(1);
 
+/// How many records a user may have beyond the session limit of the client of a login: sessions at other clients, expired
+/// ones, revoked ones whose records are still there, and tombstones.
+pub const SPARE_RECORDS: u32 = 1000;
+
+/// The most sessions that one login ends because the user has too many records.
+pub const MAX_EVICTED: usize = 8;
+
+/// The most records of a user after a login at a client with this session limit. The store holds at most one more for each
+/// client at which the user has a session, because a login ends only sessions of its own client.
+#[must_use]
+pub const fn max_records(limit: u32) -> u32 {
+    limit.saturating_add(SPARE_RECORDS)
+}
+
 /// Where a login came from, as the caller says. It helps users to recognise their sessions; no decision depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionContext {
@@ -90,6 +104,18 @@ pub struct Created {
     /// The user's other live sessions at the same client, oldest first. Empty unless they and the new one are more than the
     /// limit; the caller then revokes the oldest that are not revoked yet.
     pub over_limit: Vec<SessionView>,
+    /// The sessions whose records were removed because the user had too many. The caller revokes them, so that their access
+    /// tokens end too, and so that no evidence of a reuse is lost.
+    pub evicted: Vec<EvictedSession>,
+}
+
+/// A session whose record was removed to keep the number of a user's records bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvictedSession {
+    /// The session id.
+    pub id: SessionId,
+    /// When the session would have ended at the latest.
+    pub expires: UnixMillis,
 }
 
 /// A session without its secrets, for display.

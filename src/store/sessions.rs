@@ -6,22 +6,45 @@ use tokio::sync::watch;
 use crate::model::session::{Created, NewSession, Presented, SessionView};
 use crate::model::{Result, Rotation, SessionId, UserId};
 
+/// The most records of revoked sessions that one call removes.
+const MAX_DROPPED: usize = 1000;
+
 /// The store of live sessions. The time is the store's own (`TIME` on Redis), never the clock of a replica.
 ///
 /// * Operations on one session MUST be linearisable, for any number of replicas.
 /// * No operation may be sent twice: a script whose reply was lost counts as run.
 /// * Arguments contain SHA-256 of the session secret, never a token, because the store may log arguments.
+/// * The number of a user's records is bounded ([`max_records`](crate::model::session::max_records)), and so is the work of
+///   each operation, also on more records than that, which an earlier version may have stored.
 /// * A full store returns `STORE_FULL` to `create` and `rotate`; `end` and `end_user` MUST still work.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
-    /// Stores a session at generation 0. `limit` is the largest number of live sessions of the user at the client.
+    /// Stores a session at generation 0. `limit` is the largest number of live sessions of the user at the client. Removes
+    /// the user's records that [`admit`](crate::model::record::admit) names; the caller revokes the evicted ones.
     async fn create(&self, new: &NewSession, limit: u32) -> Result<Created>;
 
     /// Decides the result for a presented refresh token and changes the record, in one transition.
     async fn rotate(&self, presented: &Presented) -> Result<Rotation>;
 
     /// Ends one session and returns whether it was live.
-    async fn end(&self, user: UserId, session: SessionId) -> Result<bool>;
+    async fn end(&self, user: UserId, session: SessionId) -> Result<bool> {
+        Ok(self.end_all(user, &[session]).await? == 1)
+    }
+
+    /// Ends these sessions and returns how many were live. A tombstone stays until it expires, because its revocation may
+    /// not be durable yet.
+    async fn end_all(&self, user: UserId, sessions: &[SessionId]) -> Result<u32>;
+
+    /// Removes the records of sessions that are revoked, at most 1,000 of them. Best effort: the revocations are in force
+    /// with or without the records.
+    async fn drop_revoked(&self, user: UserId, revoked: &[SessionId]) {
+        if revoked.is_empty() {
+            return;
+        }
+        if let Err(error) = self.end_all(user, &revoked[..revoked.len().min(MAX_DROPPED)]).await {
+            tracing::debug!(%error, %user, "cannot remove the records of revoked sessions; they stay until they expire");
+        }
+    }
 
     /// Ends the user's sessions whose user epoch is smaller than `epoch`, except `keep`, and returns how many were
     /// live.

@@ -102,6 +102,10 @@ impl Refresher {
             .refresh_view(token.user, &token.client, token.session, token.epochs)
             .await?;
         self.keys.reload_if_active_differs(view.active_key.as_ref()).await?;
+        if view.revoked {
+            // The revocation may not have known the user, or may have been made while the store of sessions was down.
+            self.sessions.drop_revoked(token.user, &[token.session]).await;
+        }
         let (user, client, era) = admit(view)?;
 
         let limits = ClientLimits::of(&client, &self.config);

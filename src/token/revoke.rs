@@ -176,22 +176,31 @@ impl Revoker {
         id: SessionId,
         reason: &str,
     ) -> Result<u32> {
-        if !may_revoke_all {
-            // A user revokes their own sessions only; the store of sessions knows which those are.
-            let (user, _) = caller.person().ok_or_else(|| caller.refusal())?;
-            let era = self.store.era().await?.0;
-            let own = self.sessions.list(user, era).await?;
-            if !own.iter().any(|session| session.id == id) {
-                return Ok(0);
-            }
-        }
         let event = self
             .audit
             .event(AuditType::SessionRevoked, &id, caller)
             .with_session(id);
-        self.recorder
-            .revoke(Target::Session(id), Expiry::LongestSession, with_reason(event, reason))
-            .await
+        let event = with_reason(event, reason);
+        if may_revoke_all {
+            // The user is not known, so the live session is not ended: its next use finds the revocation.
+            return self
+                .recorder
+                .revoke(Target::Session(id), Expiry::LongestSession, event)
+                .await;
+        }
+        // A user revokes their own sessions only; the store of sessions knows which those are.
+        let (user, _) = caller.person().ok_or_else(|| caller.refusal())?;
+        let era = self.store.era().await?.0;
+        let own = self.sessions.list(user, era).await?;
+        if let Some(session) = own.iter().find(|session| session.id == id) {
+            let subject = session.revocation_subject(user);
+            let expires = Expiry::At(session.absolute_expires.plus(self.policy.leeway));
+            self.recorder
+                .revoke_session_of_user(&subject, (user, id), expires, event)
+                .await?;
+        }
+        // Sessions revoked by their id are not counted.
+        Ok(0)
     }
 
     /// What a genuine token of any age and generation can be revoked by; none if the token is not ours.

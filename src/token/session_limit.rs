@@ -8,8 +8,8 @@ use crate::clock::Clock;
 use crate::config::Tokens as TokenConfig;
 use crate::model::audit::Origin;
 use crate::model::revocation::RevocationSubject;
-use crate::model::session::SessionView;
-use crate::model::{AuditEvent, AuditType, Client, Result, User};
+use crate::model::session::{Created, SessionView};
+use crate::model::{AuditEvent, AuditType, Client, Result, SessionId, User};
 use crate::secret::Entropy;
 use crate::store::RevocationStore;
 
@@ -35,8 +35,22 @@ impl std::fmt::Debug for SessionLimit {
 
 impl SessionLimit {
     /// Ends the oldest of the user's live sessions at the client until the limit holds. The durable record decides which
-    /// are live: the store of sessions may still have the record of a revoked one.
-    pub(super) async fn enforce(&self, user: &User, client: &Client, over_limit: Vec<SessionView>) -> Result<()> {
+    /// are live: the store of sessions may still have the records of revoked ones, which are removed. Then revokes the
+    /// sessions whose records the store removed because the user had too many.
+    pub(super) async fn enforce(&self, user: &User, client: &Client, created: Created) -> Result<()> {
+        self.end_over_limit(user, client, created.over_limit).await?;
+        for session in created.evicted {
+            let event = self
+                .event(user, client, session.id)
+                .with_detail("reason", "too many records");
+            self.recorder
+                .record_session_end(session.id, session.expires, &event)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn end_over_limit(&self, user: &User, client: &Client, over_limit: Vec<SessionView>) -> Result<()> {
         if over_limit.is_empty() {
             return Ok(());
         }
@@ -45,28 +59,25 @@ impl SessionLimit {
             .map(|session| session.revocation_subject(user.id))
             .collect();
         let revoked = self.store.revoked(&subjects).await?;
-        let live: Vec<_> = over_limit
-            .into_iter()
-            .zip(revoked)
-            .filter(|(_, revoked)| !revoked)
-            .collect();
+        let (revoked, live): (Vec<_>, Vec<_>) = over_limit.into_iter().zip(revoked).partition(|(_, revoked)| *revoked);
+        let revoked: Vec<SessionId> = revoked.into_iter().map(|(session, _)| session.id).collect();
+        self.recorder.sessions.drop_revoked(user.id, &revoked).await;
         let limit = ClientLimits::of(client, &self.config).max_sessions_per_user as usize;
         // The new session counts too.
         let surplus = (live.len() + 1).saturating_sub(limit);
         for (session, _) in live.into_iter().take(surplus) {
-            let event = AuditEvent::new(
-                AuditType::SessionEvicted,
-                &user.id,
-                &Origin::system(),
-                self.clock.now(),
-                &*self.entropy,
-            )
-            .with_client(&client.id)
-            .with_session(session.id);
+            let event = self.event(user, client, session.id);
             self.recorder
                 .end_session(user.id, session.id, session.absolute_expires, &event)
                 .await?;
         }
         Ok(())
+    }
+
+    fn event(&self, user: &User, client: &Client, session: SessionId) -> AuditEvent {
+        let (origin, now) = (Origin::system(), self.clock.now());
+        AuditEvent::new(AuditType::SessionEvicted, &user.id, &origin, now, &*self.entropy)
+            .with_client(&client.id)
+            .with_session(session)
     }
 }

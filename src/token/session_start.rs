@@ -122,6 +122,7 @@ impl SessionStarter {
             context,
         };
         let created = self.sessions.create(&new, limits.max_sessions_per_user).await?;
+        let idle_expires = created.idle_expires;
         let event = self
             .audit
             .event(AuditType::TokenIssued, &user.id, caller)
@@ -133,7 +134,7 @@ impl SessionStarter {
             self.undo(user.id, session).await;
             return Err(error);
         }
-        if let Err(error) = self.limit.enforce(&user, &client, created.over_limit).await {
+        if let Err(error) = self.limit.enforce(&user, &client, created).await {
             // A refused login is better than a session above the limit.
             self.undo(user.id, session).await;
             return Err(error);
@@ -141,7 +142,7 @@ impl SessionStarter {
         let refresh = IssuedRefreshToken {
             token: encoded,
             session,
-            expires: created.idle_expires,
+            expires: idle_expires,
             session_expires: expires,
         };
         Ok(IssuedTokens {

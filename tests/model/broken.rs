@@ -74,8 +74,8 @@ impl SessionStore for Broken {
         self.real.create(new, limit).await
     }
 
-    async fn end(&self, user: UserId, session: SessionId) -> Result<bool> {
-        self.real.end(user, session).await
+    async fn end_all(&self, user: UserId, sessions: &[SessionId]) -> Result<u32> {
+        self.real.end_all(user, sessions).await
     }
 
     async fn end_user(&self, user: UserId, epoch: i64, keep: Option<SessionId>) -> Result<u32> {

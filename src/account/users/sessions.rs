@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::account::Principal;
 use crate::model::revocation::RevocationSubject;
 use crate::model::session::SessionView;
-use crate::model::{CallerScope, ErrorKind, Result, UserId};
+use crate::model::{CallerScope, ErrorKind, Result, SessionId, UserId};
 use crate::store::{DurableStore, SessionStore};
 use crate::throttle::Throttle;
 
@@ -22,8 +22,9 @@ pub struct Sessions {
 impl Sessions {
     /// Lists a user's live sessions, oldest first. A user may list their own sessions without a scope.
     ///
-    /// The record of a revoked session may still be there (the store of sessions was down or was restored from a backup),
-    /// and its revocation may be too old for the index in memory. So the durable store is asked about every session.
+    /// The record of a revoked session may still be there (its revocation did not know the user, or the store of sessions
+    /// was down or was restored from a backup), and its revocation may be too old for the index in memory. So the durable
+    /// store is asked about every session, and the records of revoked ones are removed.
     pub async fn list(&self, principal: &Principal, user: &str) -> Result<Vec<SessionView>> {
         let user = UserId::parse(user, "user_id")?;
         principal.require_or_self(CallerScope::Users, user)?;
@@ -40,8 +41,10 @@ impl Sessions {
             .map(|session| session.revocation_subject(user))
             .collect();
         let revoked = self.durable.revoked(&subjects).await?;
-        let live = sessions.into_iter().zip(revoked).filter(|(_, revoked)| !revoked);
-        Ok(live.map(|(session, _)| session).collect())
+        let (revoked, live): (Vec<_>, Vec<_>) = sessions.into_iter().zip(revoked).partition(|(_, revoked)| *revoked);
+        let revoked: Vec<SessionId> = revoked.into_iter().map(|(session, _)| session.id).collect();
+        self.live.drop_revoked(user, &revoked).await;
+        Ok(live.into_iter().map(|(session, _)| session).collect())
     }
 }
 

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::grant::Allowed;
+use crate::model::session::{MAX_EVICTED, max_records};
 
 const GRACE: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_hours(1);
@@ -292,4 +293,74 @@ fn a_refresh_keeps_context_fields_that_it_does_not_set() {
         (context.user_agent.as_str(), context.device_name.as_str()),
         ("new", "phone")
     );
+}
+
+fn record(id: u128, state: RecordState, idle_expires: UnixMillis) -> SessionRecord {
+    SessionRecord {
+        id: SessionId(Uuid::from_u128(id)),
+        state,
+        idle_expires,
+        ..SessionRecord::begin(&new_session(), START)
+    }
+}
+
+/// The ids of the removed and of the evicted records.
+fn gone(records: &[SessionRecord], total: usize) -> (Vec<u128>, Vec<u128>) {
+    let admission = admit(&new_session(), records, total, 1, START);
+    let id = |id: SessionId| id.0.as_u128();
+    (
+        admission.removed.into_iter().map(id).collect(),
+        admission.evicted.into_iter().map(|session| id(session.id)).collect(),
+    )
+}
+
+#[test]
+fn records_give_way_in_the_order_of_their_use() {
+    let max = max_records(1) as usize;
+    let (live, reused) = (RecordState::Live, RecordState::Tombstone { presented: 0 });
+    let later = START.plus(IDLE);
+    let mut records = vec![
+        record(14, live, later),
+        record(13, reused, later),
+        record(12, live, later),
+        record(11, reused, later),
+        record(10, live, START),
+        record(9, live, START.minus(EXPIRED_RECORD_TTL)),
+    ];
+    let mut elsewhere = record(8, live, later);
+    elsewhere.client = ClientId::parse("other", "client_id").unwrap();
+    let mut earlier_era = record(7, live, later);
+    earlier_era.era = 0;
+    records.extend([elsewhere, earlier_era]);
+
+    assert_eq!(gone(&records, records.len()), (vec![9], vec![]), "there is room");
+    assert_eq!(gone(&records, max), (vec![9], vec![]), "the absent one makes room");
+    assert_eq!(
+        gone(&records, max + 1),
+        (vec![9, 10, 7], vec![]),
+        "expired ones at once"
+    );
+    assert_eq!(gone(&records, max + 3), (vec![9, 10, 7], vec![11]));
+    assert_eq!(gone(&records, max + 5), (vec![9, 10, 7], vec![11, 13, 12]));
+    assert_eq!(
+        gone(&records, max + 90),
+        (vec![9, 10, 7], vec![11, 13, 12, 14]),
+        "a session elsewhere stays"
+    );
+    let many: Vec<_> = (1..100).map(|id| record(id, live, later)).collect();
+    assert_eq!(gone(&many, max + 90).1, (1..=MAX_EVICTED as u128).collect::<Vec<_>>());
+}
+
+#[test]
+fn sessions_over_the_limit_are_those_that_were_not_evicted() {
+    let later = START.plus(IDLE);
+    let records: Vec<_> = (1..4).map(|id| record(id, RecordState::Live, later)).collect();
+    let over_limit = |total: usize, limit: u32| -> Vec<u128> {
+        let admission = admit(&new_session(), &records, total, limit, START);
+        admission.over_limit.iter().map(|view| view.id.0.as_u128()).collect()
+    };
+    assert_eq!(over_limit(3, 4), Vec::<u128>::new());
+    assert_eq!(over_limit(3, 3), [1, 2, 3]);
+    assert_eq!(over_limit(max_records(2) as usize, 2), [2, 3]);
+    assert_eq!(over_limit(max_records(2) as usize + 1, 2), Vec::<u128>::new(), "one is left");
 }

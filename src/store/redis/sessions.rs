@@ -12,8 +12,8 @@ use super::{Redis, script};
 use crate::clock::millis;
 use crate::model::scope::CALLER_SCOPE_PREFIX;
 use crate::model::session::{
-    Created, EXPIRED_RECORD_TTL, Evidence, MAX_FAST_FORWARD, NewSession, Presented, Refusal, Rotated, SessionContext,
-    SessionView,
+    Created, EXPIRED_RECORD_TTL, EvictedSession, Evidence, MAX_EVICTED, MAX_FAST_FORWARD, NewSession, Presented,
+    Refusal, Rotated, SessionContext, SessionView, max_records,
 };
 use crate::model::{Epochs, Error, Result, ReusePolicy, Rotation, SessionId, UserId};
 use crate::store::SessionStore;
@@ -27,6 +27,16 @@ const MAX_TEXT_LEN: usize = 255;
 /// The longest list of names, in bytes: its length takes two bytes of the record.
 const MAX_LIST_LEN: usize = 65_535;
 
+/// How many records of a user one script reads at a time, which takes Redis a few milliseconds. The script of a login reads
+/// as many beyond the most that a login leaves.
+const READ_AT_ONCE: u32 = 1000;
+
+/// The most scripts of one call: enough for 50,000 records of a user, which an earlier version may have stored.
+const MAX_PAGES: usize = 50;
+
+/// The cursor of the first records, and the one after the last.
+const FIRST: Bytes = Bytes::from_static(b"0");
+
 #[async_trait]
 impl SessionStore for Redis {
     async fn create(&self, new: &NewSession, limit: u32) -> Result<Created> {
@@ -36,6 +46,7 @@ impl SessionStore for Redis {
         Ok(Created {
             idle_expires: fields.time()?,
             over_limit: session_views(fields.lists()?)?,
+            evicted: fields.lists()?.into_iter().map(evicted).collect::<Result<_>>()?,
         })
     }
 
@@ -44,22 +55,43 @@ impl SessionStore for Redis {
         rotation(self.run(&script::ROTATE, self.user_key(presented.user), args).await?)
     }
 
-    async fn end(&self, user: UserId, session: SessionId) -> Result<bool> {
-        let args = args! { session_id: id(session) };
+    async fn end_all(&self, user: UserId, sessions: &[SessionId]) -> Result<u32> {
+        let args = args! {}.followed_by(sessions.iter().copied().map(id));
         let ended = self.run(&script::END, self.user_key(user), args).await?;
-        Ok(ended.int()? == 1)
-    }
-
-    async fn end_user(&self, user: UserId, epoch: i64, keep: Option<SessionId>) -> Result<u32> {
-        let args = args! { epoch: number(epoch), keep: keep.map_or_else(Bytes::new, id) };
-        let ended = self.run(&script::END_USER, self.user_key(user), args).await?;
         u32::try_from(ended.int()?).map_err(Error::internal)
     }
 
+    async fn end_user(&self, user: UserId, epoch: i64, keep: Option<SessionId>) -> Result<u32> {
+        let (mut cursor, mut ended) = (FIRST, 0);
+        for _ in 0..MAX_PAGES {
+            let args = args! {
+                cursor: cursor,
+                max_read: number(READ_AT_ONCE.into()),
+                epoch: number(epoch),
+                keep: keep.map_or_else(Bytes::new, id),
+            };
+            let mut page = self.run(&script::END_USER, self.user_key(user), args).await?.fields()?;
+            ended += page.u32()?;
+            cursor = page.next()?.bytes()?;
+            if cursor == FIRST {
+                break;
+            }
+        }
+        Ok(ended)
+    }
+
     async fn list(&self, user: UserId, era: i64) -> Result<Vec<SessionView>> {
-        let args = args! { era: number(era) };
-        let found = self.run(&script::LIST, self.user_key(user), args).await?;
-        session_views(found.fields()?.into_lists()?)
+        let (mut cursor, mut found) = (FIRST, Vec::new());
+        for _ in 0..MAX_PAGES {
+            let args = args! { cursor: cursor, max_read: number(READ_AT_ONCE.into()), era: number(era) };
+            let mut page = self.run(&script::LIST, self.user_key(user), args).await?.fields()?;
+            found.extend(page.lists()?);
+            cursor = page.next()?.bytes()?;
+            if cursor == FIRST {
+                break;
+            }
+        }
+        session_views(found)
     }
 
     async fn ping(&self) -> Result<()> {
@@ -93,6 +125,9 @@ fn create_args(new: &NewSession, limit: u32) -> Result<Args> {
     Ok(args! {
         session_id: id(new.id),
         limit: number(limit.into()),
+        max_records: number(max_records(limit).into()),
+        max_evicted: number(i64::try_from(MAX_EVICTED).map_err(Error::internal)?),
+        max_read: number(max_records(limit).saturating_add(READ_AT_ONCE).into()),
         expired_record_ttl: duration(EXPIRED_RECORD_TTL),
         idle_ttl: duration(new.idle_ttl),
         secret_hash: Bytes::copy_from_slice(&new.secret_hash),
@@ -178,11 +213,19 @@ fn bounded(text: String, max_len: usize) -> Result<Bytes> {
     Ok(text.into())
 }
 
-/// The sessions that a script returned, oldest first.
+/// The sessions that scripts returned, oldest first, each once.
 fn session_views(lists: Vec<Fields>) -> Result<Vec<SessionView>> {
     let mut views = lists.into_iter().map(session_view).collect::<Result<Vec<_>>>()?;
     views.sort_by_key(|view| (view.created, view.id));
+    views.dedup_by_key(|view| view.id);
     Ok(views)
+}
+
+fn evicted(mut fields: Fields) -> Result<EvictedSession> {
+    Ok(EvictedSession {
+        id: SessionId(fields.uuid()?),
+        expires: fields.time()?,
+    })
 }
 
 fn session_view(mut fields: Fields) -> Result<SessionView> {

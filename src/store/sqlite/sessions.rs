@@ -6,10 +6,15 @@ use rusqlite::{Row, params};
 
 use super::{Database, Tx};
 use crate::clock::UnixMillis;
-use crate::model::record::{Next, RecordState, SessionRecord};
-use crate::model::session::{Created, EXPIRED_RECORD_TTL, NewSession, Presented, SessionContext, SessionView};
+use crate::model::record::{Next, RecordState, SessionRecord, admit};
+use crate::model::session::{
+    Created, EXPIRED_RECORD_TTL, NewSession, Presented, SPARE_RECORDS, SessionContext, SessionView, max_records,
+};
 use crate::model::{Epochs, Error, Result, Rotation, SessionId, UserId};
 use crate::store::SessionStore;
+
+/// The most records of a user that a listing reads. An earlier version may have stored more.
+const MAX_LISTED: u32 = 100_000;
 
 #[async_trait]
 impl SessionStore for Database {
@@ -17,13 +22,23 @@ impl SessionStore for Database {
         let new = new.clone();
         self.call(move |tx| {
             let record = SessionRecord::begin(&new, tx.now());
-            let mut others = of_user(tx, new.user)?;
-            others.retain(|other| other.client == new.client && other.era == new.era && other.is_live(tx.now()));
+            let total = count(tx, new.user)?;
+            // With fewer records than the limit nothing gives way. Records that count as absent are purged anyway.
+            let records = if total < limit {
+                Vec::new()
+            } else {
+                oldest(tx, new.user, max_records(limit).saturating_add(SPARE_RECORDS))?
+            };
+            let admission = admit(&new, &records, total as usize, limit, tx.now());
+            let evicted = admission.evicted.iter().map(|session| &session.id);
+            for session in admission.removed.iter().chain(evicted) {
+                delete(tx, *session)?;
+            }
             put(tx, &record)?;
-            let over_limit = others.len() >= limit as usize;
             Ok(Created {
                 idle_expires: record.idle_expires,
-                over_limit: if over_limit { views(&others) } else { Vec::new() },
+                over_limit: admission.over_limit,
+                evicted: admission.evicted,
             })
         })
         .await
@@ -46,23 +61,15 @@ impl SessionStore for Database {
         .await
     }
 
-    async fn end(&self, user: UserId, session: SessionId) -> Result<bool> {
-        self.call(move |tx| {
-            let Some(record) = one(tx, user, session)? else {
-                return Ok(false);
-            };
-            delete(tx, session)?;
-            Ok(record.is_live(tx.now()))
-        })
-        .await
-    }
-
-    async fn end_user(&self, user: UserId, epoch: i64, keep: Option<SessionId>) -> Result<u32> {
+    async fn end_all(&self, user: UserId, sessions: &[SessionId]) -> Result<u32> {
+        let sessions = sessions.to_vec();
         self.call(move |tx| {
             let mut ended = 0;
-            for record in of_user(tx, user)? {
-                if record.epochs.user < epoch && Some(record.id) != keep {
-                    delete(tx, record.id)?;
+            for session in sessions {
+                let record = one(tx, user, session)?;
+                // A tombstone is the evidence of a reuse until that is revoked.
+                if let Some(record) = record.filter(|record| record.is_live(tx.now()) || record.has_expired(tx.now())) {
+                    delete(tx, session)?;
                     ended += u32::from(record.is_live(tx.now()));
                 }
             }
@@ -71,11 +78,31 @@ impl SessionStore for Database {
         .await
     }
 
+    async fn end_user(&self, user: UserId, epoch: i64, keep: Option<SessionId>) -> Result<u32> {
+        self.call(move |tx| {
+            let (user, keep) = (user.to_string(), keep.map(|id| id.to_string()));
+            let ended = tx.first(
+                "SELECT count(*) FROM sessions WHERE user_id = ?1 AND epoch_user < ?2 AND id IS NOT ?3
+                 AND idle_expires > ?4 AND reused IS NULL",
+                params![user, epoch, keep, tx.now().0],
+                |row| Ok(row.get(0)?),
+            )?;
+            tx.run(
+                "DELETE FROM sessions WHERE user_id = ?1 AND epoch_user < ?2 AND id IS NOT ?3",
+                params![user, epoch, keep],
+            )?;
+            Ok(ended.unwrap_or_default())
+        })
+        .await
+    }
+
     async fn list(&self, user: UserId, era: i64) -> Result<Vec<SessionView>> {
         self.read(move |tx| {
-            let mut records = of_user(tx, user)?;
+            let mut records = oldest(tx, user, MAX_LISTED)?;
             records.retain(|record| record.era == era && record.is_live(tx.now()));
-            Ok(views(&records))
+            let mut views: Vec<_> = records.iter().map(SessionRecord::view).collect();
+            views.sort_by_key(|view| (view.created, view.id));
+            Ok(views)
         })
         .await
     }
@@ -110,13 +137,16 @@ fn one(tx: &Tx<'_>, user: UserId, session: SessionId) -> Result<Option<SessionRe
     tx.first(sql, params![session.to_string(), user.to_string()], read)
 }
 
-fn of_user(tx: &Tx<'_>, user: UserId) -> Result<Vec<SessionRecord>> {
-    let sql = "SELECT * FROM sessions WHERE user_id = ?1 ORDER BY created, id";
-    tx.all(sql, [user.to_string()], read)
+/// At most `limit` records of the user, those with the oldest ids, in the order of the index.
+fn oldest(tx: &Tx<'_>, user: UserId, limit: u32) -> Result<Vec<SessionRecord>> {
+    let sql = "SELECT * FROM sessions WHERE user_id = ?1 ORDER BY id LIMIT ?2";
+    tx.all(sql, params![user.to_string(), limit], read)
 }
 
-fn views(records: &[SessionRecord]) -> Vec<SessionView> {
-    records.iter().map(SessionRecord::view).collect()
+fn count(tx: &Tx<'_>, user: UserId) -> Result<u32> {
+    let sql = "SELECT count(*) FROM sessions WHERE user_id = ?1";
+    let count = tx.first(sql, [user.to_string()], |row| Ok(row.get(0)?))?;
+    Ok(count.unwrap_or_default())
 }
 
 fn delete(tx: &Tx<'_>, session: SessionId) -> Result<usize> {

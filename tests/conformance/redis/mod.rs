@@ -4,6 +4,7 @@ mod calls;
 mod cluster;
 mod counters;
 mod memory;
+mod records;
 mod stream;
 mod throttles;
 mod tls;

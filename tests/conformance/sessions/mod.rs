@@ -1,6 +1,7 @@
 //! Live sessions: one list of cases, run on SQLite, on a single Redis and on a Redis Cluster of three masters.
 
 pub mod backends;
+mod capacity;
 mod embedded;
 mod lifecycle;
 mod narrowing;
@@ -8,6 +9,7 @@ mod races;
 mod table;
 mod walk;
 
+use capacity::*;
 use lifecycle::*;
 use narrowing::*;
 use races::*;
@@ -43,6 +45,9 @@ on_each!([sqlite, redis, cluster] [
     ending_a_user_keeps_later_logins_and_the_kept_session,
     any_text_is_stored_unchanged,
     a_thousand_sessions_end_in_one_call,
+    the_records_of_a_user_are_bounded,
+    more_records_than_are_read_at_once_are_listed_shrunk_and_ended,
+    sessions_end_together_and_a_tombstone_stays,
     one_of_fifty_rotations_wins,
     fifty_different_attempts_are_one_reuse,
     random_sequences_follow_the_model,

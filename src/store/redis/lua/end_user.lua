@@ -1,12 +1,13 @@
--- Ends the user's sessions whose user epoch is smaller than `epoch`, except session `keep`. Later logins have a larger
--- epoch and stay. Returns how many of the removed sessions were live.
+-- Ends the user's sessions whose user epoch is smaller than `epoch`, except session `keep`, among the records at `cursor`.
+-- Later logins have a larger epoch and stay. Returns { ended, cursor }: how many of the removed sessions were live, and the
+-- cursor of the next records, 0 after the last ones.
 
 local user_key = KEYS[1]
-local epoch, keep = unpack(ARGV)
+local cursor, max_read, epoch, keep = unpack(ARGV)
 epoch = tonumber(epoch)
 
 local now, ended = clock(), 0
-local fields = redis.call('HGETALL', user_key)
+local fields, next_cursor = read_fields(user_key, cursor, tonumber(max_read))
 for i = 1, #fields, 2 do
   local session_id, head = fields[i], read_head(fields[i + 1])
   if head.user_epoch < epoch and session_id ~= keep then
@@ -16,4 +17,4 @@ for i = 1, #fields, 2 do
     end
   end
 end
-return ended
+return { ended, next_cursor }

@@ -28,6 +28,13 @@ local function read_head(raw)
   return r
 end
 
+-- The era and the client of a record of this version. Cheaper than the whole record by two thirds.
+local function read_owner(raw)
+  local era = struct.unpack('>I6', raw, 61)
+  local client = struct.unpack('>Bc0', raw, 91)
+  return era, client
+end
+
 -- The whole record, or only its head where another version wrote it.
 local function read(raw)
   local r = read_head(raw)
@@ -55,6 +62,17 @@ local function write(user_key, session_id, r)
     raw = raw .. struct.pack('>I4', r.presented)
   end
   redis.call('HSET', user_key, session_id, raw)
+end
+
+-- The user's records, as fields and values, and the cursor of the next ones: '0' after the last. A user with at most
+-- `max_read` records gets all at once. Another version may have stored more: of those about `max_read` are read at a time, so
+-- that no script takes long.
+local function read_fields(user_key, cursor, max_read)
+  if cursor == '0' and redis.call('HLEN', user_key) <= max_read then
+    return redis.call('HGETALL', user_key), '0'
+  end
+  local page = redis.call('HSCAN', user_key, cursor, 'COUNT', max_read)
+  return page[2], page[1]
 end
 
 local function is_live(r, now)
