@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::draft::Draft;
 use super::error::StartError;
 use crate::config::{Config, Mode};
 use crate::keys::seal::MasterKeyring;
@@ -51,28 +52,13 @@ pub(super) fn load(config: &Config) -> Result<Option<MasterKeyring>, StartError>
 
 /// Reads the file, or creates it: complete or not at all, and never over an existing one.
 fn read_or_create(path: &Path, entropy: &dyn Entropy) -> std::io::Result<SecretText> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
     match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         read => return read.map(|text| SecretText::new(text.trim_end())),
     }
     let key = MasterKeyring::generate(entropy);
-    let draft = path.with_extension(format!("key.{}", std::process::id()));
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)?;
-    file.write_all(key.expose().as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    let linked = std::fs::hard_link(&draft, path);
-    std::fs::remove_file(&draft)?;
-    match linked {
-        // Another process was faster: its key is used.
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        linked => linked?,
-    }
+    let draft = Draft::beside(path, 0o600, &format!("{}\n", key.expose()), entropy)?;
+    // If another process was faster, its key is used.
+    draft.claim(path)?;
     std::fs::read_to_string(path).map(|text| SecretText::new(text.trim_end()))
 }

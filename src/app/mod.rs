@@ -4,6 +4,7 @@ mod agent;
 mod bind;
 mod caller_auth;
 pub mod doctor;
+mod draft;
 mod error;
 mod grpc;
 mod maintenance;

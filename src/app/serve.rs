@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::bind::Inherited;
 use super::caller_auth::CallerAuthenticator;
+use super::draft::Draft;
 use super::error::StartError;
 use super::grpc;
 use super::maintenance;
@@ -25,6 +26,7 @@ use crate::grpc::policy::{OptionalServices, Policy};
 use crate::http::{self, ForwardAuth, HttpHandler, Metadata, SidePortData};
 use crate::listener::{self, Limits, connection_cap};
 use crate::model::CallerScope;
+use crate::secret::Entropy;
 use crate::shutdown::Stop;
 use crate::telemetry::Metrics;
 
@@ -123,7 +125,7 @@ pub async fn serve(
 
     let (limits, side_limits) = limits(config);
     if let Some(path) = &ready_file {
-        write_ready_file(path, &addresses)
+        write_ready_file(path, &addresses, &*app.stores.entropy)
             .map_err(|error| StartError::Other(format!("{}: {error}", path.display())))?;
     }
     supervisor::ready();
@@ -222,17 +224,15 @@ fn forward_auth(config: &Config, app: &App) -> Option<ForwardAuth> {
     })
 }
 
-/// Writes the file to a draft and renames it, so that it never appears incomplete.
-fn write_ready_file(path: &Path, addresses: &Addresses) -> std::io::Result<()> {
+/// Writes the file so that it never appears incomplete, and follows no link that another user made in its folder.
+fn write_ready_file(path: &Path, addresses: &Addresses, entropy: &dyn Entropy) -> std::io::Result<()> {
     let Addresses { grpc, http } = addresses;
     let text = serde_json::json!({
         "grpc": grpc.to_string(),
         "http": http.to_string(),
         "pid": std::process::id(),
     });
-    let draft = path.with_extension(format!("{}.tmp", std::process::id()));
-    std::fs::write(&draft, format!("{text}\n"))?;
-    std::fs::rename(&draft, path)
+    Draft::beside(path, 0o666, &format!("{text}\n"), entropy)?.replace(path)
 }
 
 async fn watch_health(app: Arc<App>, pipeline: Arc<Pipeline>, health: Health, halt: CancellationToken) {

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use crate::secret::{SystemEntropy, random};
+
 /// A listening socket.
 #[derive(Debug)]
 pub enum Listener {
@@ -72,10 +74,7 @@ impl SocketFile {
         // Made in a private folder, and renamed to its place once its mode is 0600: otherwise the umask would decide
         // about access between bind and chmod. The names are short because the path of a socket has at most 107 bytes.
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let hidden = parent
-            .unwrap_or(Path::new("."))
-            .join(format!(".c{}", std::process::id()));
-        std::fs::DirBuilder::new().mode(0o700).create(&hidden)?;
+        let hidden = private_folder(parent.unwrap_or(Path::new(".")))?;
         let made = Self::bind_hidden(&hidden.join("s"), path);
         // The folder is empty now, unless the start has failed.
         let _ = std::fs::remove_dir_all(&hidden);
@@ -91,6 +90,20 @@ impl SocketFile {
             listener,
             made: Some((path.to_owned(), inode)),
         })
+    }
+}
+
+/// Creates a folder that only this user can open. Its name is random: that of a killed process or of another user's folder
+/// could otherwise be in the way, for ever if the process id is the same at each start.
+fn private_folder(parent: &Path) -> io::Result<PathBuf> {
+    let mut tries = 0;
+    loop {
+        let [a, b, c] = random(&SystemEntropy);
+        let folder = parent.join(format!(".c{a:02x}{b:02x}{c:02x}"));
+        match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < 8 => tries += 1,
+            created => return created.map(|()| folder),
+        }
     }
 }
 
@@ -133,6 +146,12 @@ mod tests {
         );
         drop(file);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+
+        // A killed process with this id left its folder.
+        let left = folder.path().join(format!(".c{}", std::process::id()));
+        std::fs::create_dir(&left).unwrap();
+        drop(SocketFile::bind(&path).unwrap());
+        std::fs::remove_dir(left).unwrap();
 
         // A killed process leaves its file.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

@@ -54,6 +54,7 @@ mod reply_lost;
 mod restored;
 mod retry_storm;
 mod secrets;
+mod shared_folder;
 mod store_calls;
 mod strong_consistency;
 mod stuffing;
