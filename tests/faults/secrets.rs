@@ -4,7 +4,8 @@
 //! core dump.
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Command, ExitStatus};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use countersign::proto::issue_request::Credential;
@@ -18,7 +19,7 @@ use tonic::Status;
 
 use crate::support::caller::{refresh_bytes, session_secret};
 use crate::support::collector::Collector;
-use crate::support::deployment::for_tests;
+use crate::support::deployment::{add_user, for_tests};
 use crate::support::guard::{self, Ending};
 use crate::support::raw::with_bearer;
 use crate::support::secrets::{Secrets, assert_holds_none};
@@ -283,21 +284,27 @@ async fn no_secret_is_recorded_in_logs_stores_metrics_or_traces() {
     assert_holds_none("the process list", &memory, &secrets);
 }
 
-/// Aborts a process that may write core dumps, and returns its exit status.
-fn abort(command: &Command) -> ExitStatus {
+/// The command in a shell that allows core dumps, in a folder.
+fn allowing_core_dumps(command: &Command, folder: &Path) -> Command {
     let mut shell = Command::new("sh");
     shell
         .args(["-c", "ulimit -c unlimited; exec \"$@\"", "sh"])
         .arg(command.get_program());
     shell.args(command.get_args());
-    let folder = guard::scratch("core");
-    shell.current_dir(&folder);
+    shell.current_dir(folder);
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => shell.env(name, value),
             None => shell.env_remove(name),
         };
     }
+    shell
+}
+
+/// Aborts a process that may write core dumps, and returns its exit status.
+fn abort(command: &Command) -> ExitStatus {
+    let folder = guard::scratch("core");
+    let mut shell = allowing_core_dumps(command, &folder);
     let mut process = Process::spawn(&mut shell, &folder.join("log"), Ending::Kill);
     let ready = folder.join("ready.json");
     poll(Duration::from_secs(20), || ready.exists().then_some(())).expect("the process is ready");
@@ -318,4 +325,38 @@ fn a_crash_leaves_no_core_dump() {
     println!("another process dumps core here: {}", abort(&other).core_dumped());
     let status = abort(&serve);
     assert_eq!((status.signal(), status.core_dumped()), (Some(6), false));
+}
+
+/// Commands on the stores read the master key and passwords.
+#[test]
+fn a_crash_of_a_command_leaves_no_core_dump() {
+    let storage = for_tests(Storage::embedded());
+    add_user(&storage, "ada", &[]);
+    // The first waits for a password on its standard input, the second for new events.
+    for words in [["user", "add", "ben"].as_slice(), &["audit", "tail"]] {
+        let folder = guard::scratch("core");
+        let mut command = storage.command();
+        command.args(words);
+        let mut shell = allowing_core_dumps(&command, &folder);
+        let mut child = shell.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        guard::watch(child.id(), Ending::Kill);
+        let limits = format!("/proc/{}/limits", child.id());
+        let has_no_dumps = || {
+            let text = std::fs::read_to_string(&limits).unwrap();
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("Max core file size"))
+                .unwrap()
+                .to_owned();
+            line.split_whitespace()
+                .skip(4)
+                .take(2)
+                .all(|limit| limit == "0")
+                .then_some(())
+        };
+        let found = poll(Duration::from_secs(20), has_no_dumps);
+        let _ = (child.kill(), child.wait());
+        guard::forget(&[child.id()]);
+        found.unwrap_or_else(|| panic!("{words:?} may dump core"));
+    }
 }
