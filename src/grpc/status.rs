@@ -89,14 +89,16 @@ pub fn log(status: &Status, method: &str, request_id: &str) {
     let error = status.source().and_then(|source| source.downcast_ref::<Error>());
     let cause = error.map(Error::cause_text).unwrap_or_default();
     let (code, message) = (status.code(), status.message());
+    // Method, code and reason make the kind of a line, of which telemetry writes a limited number.
+    let reason = error.and_then(|error| of_kind(error.kind)).unwrap_or_default();
     let is_shutdown = error.is_some_and(|error| error.kind == ErrorKind::ShuttingDown);
     if matches!(code, Code::Internal | Code::Unknown | Code::DataLoss) {
-        tracing::error!(method, request_id, ?code, error = cause, "{message}");
+        tracing::error!(method, request_id, ?code, reason, error = cause, "{message}");
     } else if code == Code::Unavailable && !is_shutdown {
-        tracing::warn!(method, request_id, ?code, error = cause, "{message}");
+        tracing::warn!(method, request_id, ?code, reason, error = cause, "{message}");
     } else {
         // Errors of callers are returned to them and must not fill the log; the audit trail has the important ones.
-        tracing::debug!(method, request_id, ?code, error = cause, "{message}");
+        tracing::debug!(method, request_id, ?code, reason, error = cause, "{message}");
     }
 }
 

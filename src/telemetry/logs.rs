@@ -1,6 +1,7 @@
 //! Log lines: one bounded queue for audit events and one for all other events, each with a thread that writes.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use tracing::{Level, Metadata, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -10,8 +11,9 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use super::line_limit::{Limited, LineLimit, Sink};
 use super::sanitize::Sanitizing;
-use super::{AUDIT_TARGET, already_installed};
+use super::{AUDIT_TARGET, already_installed, is_ours};
 use crate::config::{self, LogFormat};
 use crate::model::{Error, Result};
 use crate::spans::SPANS;
@@ -24,6 +26,7 @@ const QUEUE_LINES: usize = 8_192;
 pub(super) struct Writers {
     pub(super) log_dropped: ErrorCounter,
     pub(super) audit_dropped: ErrorCounter,
+    pub(super) limits: [Arc<LineLimit>; 2],
     _log: WorkerGuard,
     _audit: WorkerGuard,
 }
@@ -42,15 +45,17 @@ pub(super) fn subscriber<W: Write + Send + 'static>(
         .unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let (log, log_guard) = queue("log-writer", log());
     let (audit, audit_guard) = queue("audit-writer", audit());
+    let [log_limit, audit_limit] = [Sink::Log, Sink::Audit].map(|sink| Arc::new(LineLimit::new(sink)));
     let writers = Writers {
+        limits: [log_limit.clone(), audit_limit.clone()],
         log_dropped: log.error_counter(),
         audit_dropped: audit.error_counter(),
         _log: log_guard,
         _audit: audit_guard,
     };
     let colours = terminal && format == LogFormat::Text;
-    let log = line_layer(format, colours, log).with_filter(filter.and(filter_fn(is_log_event)));
-    let audit = audit_layer(format, colours, audit);
+    let log = line_layer(format, colours, log).with_filter(filter.and(filter_fn(is_log_event)).and(Limited(log_limit)));
+    let audit = audit_layer(format, colours, audit, audit_limit);
     // One list of layers, each with its own filter: an event that no layer wants costs almost nothing.
     let layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> =
         [audit.boxed(), log.boxed()].into_iter().chain(traces).collect();
@@ -70,11 +75,11 @@ fn queue<W: Write + Send + 'static>(name: &str, writer: W) -> (NonBlocking, Work
         .finish(writer)
 }
 
-fn audit_layer<S>(format: LogFormat, colours: bool, writer: NonBlocking) -> impl Layer<S>
+fn audit_layer<S>(format: LogFormat, colours: bool, writer: NonBlocking, limit: Arc<LineLimit>) -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    line_layer(format, colours, writer).with_filter(filter_fn(|event| event.target() == AUDIT_TARGET))
+    line_layer(format, colours, writer).with_filter(filter_fn(|event| event.target() == AUDIT_TARGET).and(Limited(limit)))
 }
 
 fn line_layer<S>(format: LogFormat, colours: bool, writer: NonBlocking) -> Box<dyn Layer<S> + Send + Sync>
@@ -94,6 +99,5 @@ where
 /// which may contain headers.
 fn is_log_event(event: &Metadata<'_>) -> bool {
     let target = event.target();
-    let ours = target == "countersign" || target.starts_with("countersign::");
-    target != AUDIT_TARGET && target != SPANS && (ours || *event.level() < Level::TRACE)
+    target != AUDIT_TARGET && target != SPANS && (is_ours(target) || *event.level() < Level::TRACE)
 }

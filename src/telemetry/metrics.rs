@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_appender::non_blocking::ErrorCounter;
 
 use super::already_installed;
+use super::line_limit::{self, LineLimit};
 use crate::model::{Error, Result};
 
 /// Upper bounds of the buckets of every `_seconds` histogram: from a cached answer to the longest deadline.
@@ -23,10 +24,14 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Metrics {
     recorder: PrometheusHandle,
     dropped: Arc<[(&'static str, ErrorCounter)]>,
+    limits: Arc<[Arc<LineLimit>]>,
 }
 
 impl Metrics {
-    pub(super) fn install(dropped: Vec<(&'static str, ErrorCounter)>) -> Result<Self> {
+    pub(super) fn install(
+        dropped: Vec<(&'static str, ErrorCounter)>,
+        limits: Vec<Arc<LineLimit>>,
+    ) -> Result<Self> {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
             .map_err(Error::internal)?
@@ -36,11 +41,13 @@ impl Metrics {
             "countersign_log_dropped_total",
             "Lines that were dropped because their reader was too slow."
         );
+        line_limit::describe();
         describe_gauge!("countersign_build_info", "1, with the version of the running program.");
         gauge!("countersign_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         Ok(Self {
             recorder,
             dropped: dropped.into(),
+            limits: limits.into(),
         })
     }
 
@@ -54,12 +61,13 @@ impl Metrics {
         self.recorder.render()
     }
 
-    /// Bounds the memory of metrics that no scraper reads. Runs until the future is dropped.
+    /// Bounds the memory of metrics that no scraper reads, and logs how many lines were left out. Runs until the future is dropped.
     pub async fn maintain(&self) {
         let mut tick = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
             tick.tick().await;
             self.recorder.run_upkeep();
+            self.limits.iter().for_each(|limit| limit.report(false));
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Logs, the log of the audit trail, metrics and traces.
 //!
-//! Telemetry must not delay a call or reveal a secret. Lines go through bounded queues to threads that write them;
-//! while standard error is blocked, lines are dropped and counted. Each call site chooses what it logs: ids, never
+//! Telemetry must not delay a call, reveal a secret, or let a caller fill a disk. Lines go through bounded queues to threads that write them;
+//! while standard error is blocked, lines are dropped and counted. Of lines of one kind, only the first of each minute are
+//! written. Each call site chooses what it logs: ids, never
 //! tokens, passwords or keys. `TRACE` events of other crates are never written, because some contain headers and
 //! arguments.
 
+mod line_limit;
 mod logs;
 mod metrics;
 mod sanitize;
@@ -32,7 +34,13 @@ pub struct Telemetry {
     /// The metrics, for the HTTP port.
     pub metrics: Metrics,
     traces: Option<Traces>,
-    _writers: logs::Writers,
+    writers: logs::Writers,
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        self.writers.limits.iter().for_each(|limit| limit.report(true));
+    }
 }
 
 impl Telemetry {
@@ -51,12 +59,12 @@ impl Telemetry {
         let metrics = Metrics::install(vec![
             ("audit", writers.audit_dropped.clone()),
             ("log", writers.log_dropped.clone()),
-        ])?;
+        ], writers.limits.to_vec())?;
         traces::describe();
         Ok(Self {
             metrics,
             traces,
-            _writers: writers,
+            writers,
         })
     }
 
@@ -73,6 +81,11 @@ fn log_panic(info: &std::panic::PanicHookInfo<'_>) {
     let message = info.payload().downcast_ref::<&'static str>().copied();
     let location = info.location().map(ToString::to_string).unwrap_or_default();
     tracing::error!(location, message = message.unwrap_or("a panic"), "panicked");
+}
+
+/// Whether events of this target are this crate's.
+fn is_ours(target: &str) -> bool {
+    target == "countersign" || target.starts_with("countersign::")
 }
 
 fn already_installed(error: impl std::fmt::Display) -> Error {

@@ -134,7 +134,7 @@ fn trace_events_of_other_crates_are_never_written() {
 #[test]
 fn a_blocked_reader_delays_no_caller_and_dropped_lines_are_counted() {
     const EVENTS: usize = 30_000;
-    let config = config("info", LogFormat::Json);
+    let config = config("debug", LogFormat::Json);
     let ((hold_log, log), (hold_audit, audit)): ((Sender<()>, _), (Sender<()>, _)) = (channel(), channel());
     let (subscriber, writers) =
         logs::subscriber(&config, false, || BlockedWriter(log), || BlockedWriter(audit), None).unwrap();
@@ -143,7 +143,8 @@ fn a_blocked_reader_delays_no_caller_and_dropped_lines_are_counted() {
         with_default(subscriber, || {
             for number in 0..EVENTS {
                 tracing::info!(target: AUDIT_TARGET, number);
-                tracing::info!(number);
+                // A kind of line without a limit.
+                tracing::debug!(target: "h2", number);
             }
         });
         done.send(()).unwrap();
@@ -165,18 +166,19 @@ fn a_blocked_reader_delays_no_caller_and_dropped_lines_are_counted() {
 fn metrics_include_the_dropped_lines() {
     let (subscriber, writers) =
         logs::subscriber(&config("off", LogFormat::Json), false, io::sink, io::sink, None).unwrap();
-    let metrics = Metrics::install(vec![("audit", writers.audit_dropped.clone())]).unwrap();
+    let metrics = Metrics::install(vec![("audit", writers.audit_dropped.clone())], Vec::new()).unwrap();
     drop((subscriber, writers));
     ::metrics::histogram!("countersign_test_seconds").record(0.002);
     let text = metrics.render();
     for line in [
         "countersign_test_seconds_bucket{le=\"0.0025\"} 1",
         "countersign_log_dropped_total{sink=\"audit\"} 0",
+        "countersign_log_limited_total{sink=\"log\"} 0",
         "countersign_build_info{version=",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
-    Metrics::install(Vec::new()).unwrap_err();
+    Metrics::install(Vec::new(), Vec::new()).unwrap_err();
 }
 
 #[test]
@@ -198,4 +200,83 @@ proptest! {
         prop_assert!(!body.chars().any(|c| c.is_control() && c != '\t' && c != escape));
         prop_assert_eq!(sanitized(&clean), clean.as_ref());
     }
+}
+
+/// Writes many lines of each kind. A kind is a call site with its fields, so this is the only call site.
+fn storm(lines: usize) {
+    for n in 0..lines {
+        for (method, reason) in [("/a/A", "THROTTLED"), ("/a/A", "INTERNAL"), ("/a/B", "THROTTLED")] {
+            tracing::warn!(method, reason, n, "a call failed");
+        }
+        tracing::info!(target: AUDIT_TARGET, r#type = %"token.issue.failed", outcome = %"denied", n);
+        tracing::info!(target: AUDIT_TARGET, r#type = %"token.issued", outcome = %"success", n);
+    }
+}
+
+#[test]
+fn of_many_lines_of_one_kind_the_first_are_written_and_the_others_counted() {
+    let (log, audit) = (SharedBuffer::default(), SharedBuffer::default());
+    let (to_log, to_audit) = (log.clone(), audit.clone());
+    let config = config("info", LogFormat::Json);
+    let (subscriber, writers) = logs::subscriber(&config, false, || to_log, || to_audit, None).unwrap();
+    with_default(subscriber, || {
+        storm(1000);
+        writers.limits.iter().for_each(|limit| limit.report(false));
+        writers.limits.iter().for_each(|limit| limit.report(true));
+        // A new interval.
+        storm(1);
+        writers.limits.iter().for_each(|limit| limit.report(true));
+    });
+    drop(writers);
+    let lines = |text: String| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
+    let (log, audit) = (lines(log.text()), lines(audit.text()));
+    let written = |lines: &[Value], name: &str, value: &str| {
+        let of_kind = lines
+            .iter()
+            .filter(|line| line[name] == value && line["left_out"].is_null());
+        of_kind.count()
+    };
+    let left_out =
+        |lines: &[Value]| -> Vec<u64> { lines.iter().filter_map(|line| line["left_out"].as_u64()).collect() };
+    assert_eq!(
+        (written(&log, "method", "/a/A"), written(&log, "method", "/a/B")),
+        (22, 11)
+    );
+    assert_eq!(left_out(&log), [990, 990, 990]);
+    let report = log
+        .iter()
+        .find(|line| line["left_out"] == 990 && line["kind"] == "/a/B THROTTLED")
+        .unwrap();
+    assert_eq!(
+        (&report["like"], &report["level"]),
+        (&"a call failed".into(), &"WARN".into())
+    );
+    assert_eq!(written(&audit, "type", "token.issue.failed"), 101);
+    assert_eq!(
+        written(&audit, "type", "token.issued"),
+        1001,
+        "successful events are all written"
+    );
+    assert_eq!(left_out(&audit), [900]);
+    assert!(
+        audit
+            .iter()
+            .any(|line| line["left_out"] == 900 && line["type"] == "token.issue.failed")
+    );
+}
+
+#[test]
+fn an_operator_who_asks_for_lines_of_other_crates_gets_all() {
+    let (log, _) = logged(&config("debug", LogFormat::Json), false, || {
+        for n in 0..200 {
+            tracing::debug!(target: "h2::codec", n, "a frame");
+            tracing::info!(target: "h2::codec", n, "a connection");
+            tracing::debug!(target: "countersign::grpc", n, "a refused call");
+        }
+    });
+    let lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    assert_eq!(
+        (lines("a frame"), lines("a connection"), lines("a refused call")),
+        (200, 10, 100)
+    );
 }
