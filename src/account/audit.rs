@@ -1,4 +1,4 @@
-//! The audit trail: writing events and listing them.
+//! The audit trail: creating events and listing them.
 
 use std::sync::Arc;
 
@@ -11,10 +11,9 @@ use crate::model::{AuditEvent, AuditType, CallerScope, Error, Result};
 use crate::secret::Entropy;
 use crate::store::{AuditQuery, AuditStore};
 
-/// Creates audit events, and writes and lists them.
+/// Creates audit events and lists them.
 ///
-/// An event about a change goes to the store in the same call as the change, so that one transaction writes both. An
-/// event without a change goes through [`AuditTrail::append`].
+/// An event about a change goes to the store in the same call as the change, so that one transaction writes both.
 ///
 /// The rules of tokens have a type of their own, `token::audit::AuditWriter`, because neither module may import the
 /// other.
@@ -36,11 +35,6 @@ impl AuditTrail {
     #[must_use]
     pub fn event(&self, kind: AuditType, subject: &impl ToString, origin: &Origin) -> AuditEvent {
         AuditEvent::new(kind, subject, origin, self.clock.now(), self.entropy.as_ref())
-    }
-
-    /// Writes an event that belongs to no change in the store.
-    pub async fn append(&self, event: &AuditEvent) -> Result<()> {
-        self.store.append_audit(event).await
     }
 
     /// Lists events, newest first.

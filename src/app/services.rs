@@ -8,6 +8,7 @@ use super::master_key;
 use super::stores::{Access, Stores};
 use crate::account::{AuditTrail, Clients, Sessions, Users};
 use crate::config::{self, Config, Registration};
+use crate::failures::FailureLog;
 use crate::gateway::cookie::{CookieNames, SameSite};
 use crate::gateway::{Gateway, GatewayConfig};
 use crate::keys::manager::{KeyVault, Keys, KeysConfig};
@@ -67,6 +68,8 @@ pub struct App {
     pub user_sessions: Arc<Sessions>,
     /// The audit trail.
     pub trail: AuditTrail,
+    /// The audit rows of failed attempts.
+    pub failures: Arc<FailureLog>,
     /// How long the audit trail is kept.
     pub audit_retention: Duration,
     /// Whether new hashes are peppered.
@@ -117,7 +120,7 @@ impl App {
         let throttle = Arc::new(Throttle::new(
             stores.throttles.clone(),
             stores.local_throttles.clone(),
-            master,
+            master.clone(),
             clock.clone(),
             throttle_config(config),
         ));
@@ -142,6 +145,13 @@ impl App {
             config: token_config.clone(),
         });
         let audit = AuditWriter::new(durable.clone(), clock.clone(), entropy.clone());
+        let failures = Arc::new(FailureLog::new(
+            durable.clone(),
+            master.clone(),
+            clock.clone(),
+            entropy.clone(),
+            config.telemetry.audit_failures_per_minute,
+        ));
         let signer = Arc::new(AccessTokenSigner {
             keys: keys.clone(),
             feed: feed.clone(),
@@ -181,7 +191,7 @@ impl App {
             sessions: session_starter,
             feed: feed.clone(),
             ignored_addresses: IgnoredAddresses::new(clock.clone()),
-            audit: audit.clone(),
+            failures: failures.clone(),
             config: token_config.clone(),
         });
         let client_secret_issuer = Arc::new(ClientSecretIssuer {
@@ -189,6 +199,7 @@ impl App {
             throttle: throttle.clone(),
             signer: signer.clone(),
             audit: audit.clone(),
+            failures: failures.clone(),
             config: token_config.clone(),
         });
         let token_exchanger = Arc::new(TokenExchanger {
@@ -233,6 +244,7 @@ impl App {
             hashing: hashing.clone(),
             throttle: throttle.clone(),
             trail: trail.clone(),
+            failures: failures.clone(),
             publisher: publisher.clone(),
             clock: clock.clone(),
             entropy: entropy.clone(),
@@ -267,6 +279,7 @@ impl App {
             clients,
             user_sessions,
             trail,
+            failures,
             audit_retention: config.telemetry.audit_retention,
             pepper: config.password.pepper,
             stores,

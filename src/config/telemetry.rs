@@ -22,6 +22,8 @@ pub struct Telemetry {
     /// How long audit events are kept.
     #[serde(with = "duration")]
     pub audit_retention: Duration,
+    /// The most audit events of failed attempts that a replica writes in a minute.
+    pub audit_failures_per_minute: u32,
 }
 
 /// The format of the log.
@@ -43,6 +45,11 @@ impl Telemetry {
         if let Some(endpoint) = &self.otlp_endpoint {
             check::http_url("telemetry.otlp_endpoint", endpoint)?;
         }
-        check::duration("telemetry.audit_retention", self.audit_retention, day..=36_600 * day)
+        check::duration("telemetry.audit_retention", self.audit_retention, day..=36_600 * day)?;
+        check::number(
+            "telemetry.audit_failures_per_minute",
+            self.audit_failures_per_minute,
+            20..=10_000,
+        )
     }
 }

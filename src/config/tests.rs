@@ -260,6 +260,7 @@ fn values_out_of_range_are_refused_by_name() {
         ("telemetry.log_format", "xml"),
         ("telemetry.log_filter", "info,=,"),
         ("telemetry.audit_retention", "1h"),
+        ("telemetry.audit_failures_per_minute", "0"),
     ] {
         refused(key, value);
     }

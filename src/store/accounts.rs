@@ -285,6 +285,9 @@ pub trait AuditStore: Send + Sync {
     /// Appends an event that belongs to no change of the store.
     async fn append_audit(&self, event: &AuditEvent) -> Result<()>;
 
+    /// Appends events that belong to no change of the store and to no session: all or none, in one statement.
+    async fn append_audit_events(&self, events: &[AuditEvent]) -> Result<()>;
+
     /// Lists the events that are older than the event `before`, newest first.
     async fn list_audit(&self, query: &AuditQuery, before: Option<Uuid>, limit: u32) -> Result<Page<AuditEvent>>;
 

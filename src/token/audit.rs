@@ -10,7 +10,7 @@ use crate::store::AuditStore;
 /// Creates the audit events of token operations, and writes those that belong to no other change of the store.
 ///
 /// The rules of accounts have a type of their own, `account::audit::AuditTrail`: neither module may import the other.
-/// That one also lists events; this one can write an event without failing the call.
+/// That one also lists events; this one also writes those without a change.
 #[derive(Clone)]
 pub struct AuditWriter {
     store: Arc<dyn AuditStore>,

@@ -9,7 +9,7 @@ use super::client_limits::ClientLimits;
 use super::permissions::{check_requested, may_use};
 use crate::clock::UnixMillis;
 use crate::config::Tokens as TokenConfig;
-use crate::model::audit::Outcome;
+use crate::failures::{Failure, FailureLog, Named, Subject};
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
 use crate::model::{AuditType, Caller, ClientId, Error, ErrorKind, Grant, Result, Source, TokenEpochs};
 use crate::secret::{SecretText, same, sha256};
@@ -42,6 +42,8 @@ pub struct ClientSecretIssuer {
     pub signer: Arc<AccessTokenSigner>,
     /// The audit trail.
     pub audit: AuditWriter,
+    /// The audit rows of failed attempts.
+    pub failures: Arc<FailureLog>,
     /// The configured lifetimes and audiences.
     pub config: Arc<TokenConfig>,
 }
@@ -73,25 +75,21 @@ impl ClientSecretIssuer {
         let matches = secret_hashes
             .iter()
             .fold(false, |matches, hash| matches | same(hash, &presented));
-        let event = self
-            .audit
-            .event(AuditType::TokenIssued, &client_id, caller)
-            .with_client(&client_id)
-            .with_detail("grant", Grant::ClientSecret.as_str());
+        let exists = client.is_some();
         let Some(client) = client.filter(|_| matches) else {
-            let refusal = self
-                .throttle
-                .wrong_secret(
-                    Source::of_peer(&caller.origin.ip_address),
-                    ErrorKind::InvalidCredentials,
-                )
-                .await;
+            let source = Source::of_peer(&caller.origin.ip_address);
+            let refusal = self.throttle.wrong_secret(source, ErrorKind::InvalidCredentials).await;
             if refusal.kind == ErrorKind::Throttled {
                 return Err(refusal);
             }
-            let mut event = event.with_outcome(Outcome::Denied);
-            AuditType::TokenIssueFailed.as_str().clone_into(&mut event.kind);
-            self.audit.append_best_effort(&event).await;
+            let name = Named::of(client_id.as_str(), exists);
+            self.failures.record(&Failure {
+                kind: AuditType::TokenIssueFailed,
+                grant: Some(Grant::ClientSecret),
+                subject: Subject::Other(name),
+                client: Some(name),
+                origin: caller.origin.clone(),
+            });
             return Err(refusal);
         };
         may_use(&client, Grant::ClientSecret)?;
@@ -120,6 +118,11 @@ impl ClientSecretIssuer {
                 expires_at_most: UnixMillis(i64::MAX),
             })
             .await?;
+        let event = self
+            .audit
+            .event(AuditType::TokenIssued, &client_id, caller)
+            .with_client(&client_id)
+            .with_detail("grant", Grant::ClientSecret.as_str());
         self.audit.append(&event).await?;
         Ok(IssuedTokens { access, refresh: None })
     }

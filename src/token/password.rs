@@ -6,12 +6,12 @@ use std::time::Duration;
 use tracing::Instrument as _;
 
 use super::IssuedTokens;
-use super::audit::AuditWriter;
 use super::ignored_addresses::IgnoredAddresses;
 use super::permissions::{check_requested, may_log_in_at, may_use, stated_address};
 use super::session_start::{AuthenticatedUser, SessionStarter};
 use crate::config::Tokens as TokenConfig;
-use crate::model::audit::Outcome;
+use crate::failures::{Failure, FailureLog, Named, Subject};
+use crate::model::audit::Origin;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
 use crate::model::{AuditType, Caller, ClientId, Error, ErrorKind, Grant, Result, SessionContext, Source, Username};
 use crate::password::{MAX_BYTES, PasswordCheck, Pool};
@@ -60,8 +60,8 @@ pub struct PasswordIssuer {
     pub feed: Arc<Feed>,
     /// Tells the operator about callers whose statements of addresses are ignored.
     pub ignored_addresses: IgnoredAddresses,
-    /// The audit trail.
-    pub audit: AuditWriter,
+    /// The audit rows of failed attempts.
+    pub failures: Arc<FailureLog>,
     /// The configured audiences.
     pub config: Arc<TokenConfig>,
 }
@@ -103,7 +103,7 @@ impl PasswordIssuer {
         };
         let attempt = self.throttle.user_login(&credentials.username, source);
         let deadline = credentials.deadline;
-        let authenticated = match self.authenticate(caller, credentials, &client_id, &attempt).await {
+        let authenticated = match self.authenticate(caller, credentials, &client_id, &attempt, &context.ip_address).await {
             Ok(authenticated) => authenticated,
             Err(error) => {
                 if error.kind == ErrorKind::Throttled {
@@ -123,7 +123,8 @@ impl PasswordIssuer {
         let allowed = Allowed::scopes_of_person(&client.scopes, user.is_admin());
         let (scope, audience) = check_requested(client, &self.config, &allowed, scope, audience)?;
         // A task of its own: a caller that disconnects must not leave more sessions than the limit.
-        let (sessions, caller) = (Arc::clone(&self.sessions), caller.clone());
+        let (sessions, mut caller) = (Arc::clone(&self.sessions), caller.clone());
+        caller.origin.ip_address.clone_from(&context.ip_address);
         let start = Box::pin(async move { sessions.start(&caller, authenticated, scope, audience, context).await });
         let task = tokio::spawn(start.in_current_span());
         task.await.map_err(Error::internal)?
@@ -136,6 +137,7 @@ impl PasswordIssuer {
         credentials: Credentials,
         client_id: &ClientId,
         attempt: &Attempt,
+        address: &str,
     ) -> Result<AuthenticatedUser> {
         let reservation = self.throttle.reserve(attempt, credentials.deadline).await?;
         let (login, check) = match self.check_password(&credentials, client_id).await {
@@ -152,12 +154,29 @@ impl PasswordIssuer {
             check.log_unusable_hash(&user.id, &caller.origin.request_id);
         }
         let limit_state = reservation.limit_state();
+        let (user_exists, client_exists) = (user.is_some(), client.is_some());
         let accepted = check.matches && limit_state == LimitState::Open;
         let user = user.filter(|(user, _)| accepted && !user.disabled);
         let (Some((user, stored)), Some(client)) = (user, client) else {
             let refusal = reservation.fail().await;
-            self.record_failure(caller, &credentials.username, client_id, limit_state)
-                .await;
+            let (name, client) = (credentials.username.as_str(), client_id.as_str());
+            self.failures.record(&Failure {
+                kind: match limit_state {
+                    LimitState::Open => AuditType::TokenIssueFailed,
+                    LimitState::Locked => AuditType::Throttled,
+                },
+                grant: Some(Grant::Password),
+                subject: if user_exists {
+                    Subject::Account(name)
+                } else {
+                    Subject::Other(Named::Unknown(name))
+                },
+                client: Some(Named::of(client, client_exists)),
+                origin: Origin {
+                    ip_address: address.to_owned(),
+                    ..caller.origin.clone()
+                },
+            });
             return Err(refusal);
         };
         reservation.succeed().await;
@@ -192,19 +211,5 @@ impl PasswordIssuer {
             .verify(stored, credentials.password.clone(), credentials.deadline)
             .await?;
         Ok((login, check))
-    }
-
-    async fn record_failure(&self, caller: &Caller, username: &Username, client: &ClientId, limit_state: LimitState) {
-        let kind = match limit_state {
-            LimitState::Open => AuditType::TokenIssueFailed,
-            LimitState::Locked => AuditType::Throttled,
-        };
-        let event = self
-            .audit
-            .event(kind, &username, caller)
-            .with_client(client)
-            .with_outcome(Outcome::Denied)
-            .with_detail("grant", Grant::Password.as_str());
-        self.audit.append_best_effort(&event).await;
     }
 }

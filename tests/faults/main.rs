@@ -20,6 +20,7 @@ mod comparisons;
 mod cut_off;
 mod documentation;
 mod enumeration;
+mod failed_attempts;
 mod first_start;
 mod flood;
 mod harness;

@@ -12,7 +12,7 @@ use tonic::Code;
 
 use crate::support::caller::reason;
 use crate::support::raw::with_bearer;
-use crate::support::{Admin, Caller, Deployment, DeploymentKind, Servers, assert_refused};
+use crate::support::{Admin, Caller, Deployment, DeploymentKind, Servers, assert_refused, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_guesses_do_not_lock_the_victim_out() {
@@ -62,7 +62,10 @@ async fn a_thousand_guesses_do_not_lock_the_victim_out() {
         }
         let refused = home.login("", "ada", &[], &[]).await;
         assert_refused(refused, Code::Unauthenticated, "INVALID_CREDENTIALS");
-        assert!(!home.events("login.throttled").await.is_empty());
+        eventually("the audit row is written", Duration::from_secs(20), || async {
+            (!home.events("login.throttled").await.is_empty()).then_some(())
+        })
+        .await;
     }
 }
 

@@ -13,6 +13,7 @@ use super::principal::tests::{anonymous, machine, person};
 use super::{AuditTrail, Clients, Principal, UserDraft, Users};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Layers, OnStale, Revocation as RevocationConfig};
+use crate::failures::FailureLog;
 use crate::keys::seal::MasterKeyring;
 use crate::model::{Client, ErrorKind, Result, User, UserId};
 use crate::password::{Peppers, Pool};
@@ -79,6 +80,13 @@ impl Fixture {
         };
         let local = Arc::new(LocalThrottles::new(clock.clone()));
         let users = Users {
+            failures: Arc::new(FailureLog::new(
+                Arc::new(store.clone()),
+                master.clone(),
+                clock.clone(),
+                entropy.clone(),
+                300,
+            )),
             throttle: Arc::new(Throttle::new(None, local, master, clock.clone(), limits)),
             store: Arc::new(store.clone()),
             hashing: Arc::new(pool),
@@ -144,6 +152,7 @@ impl Fixture {
 
     /// The types of the audit events about this subject, newest first.
     async fn trail_of(&self, subject: &impl ToString) -> Vec<String> {
+        self.users.failures.flush().await.unwrap();
         let request = AuditRequest {
             subject: subject.to_string(),
             ..AuditRequest::default()

@@ -16,6 +16,7 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use super::{AuditTrail, ListPage, Principal, fields, paging};
 use crate::clock::{Clock, UnixMillis};
+use crate::failures::FailureLog;
 use crate::model::{AuditEvent, AuditType, CallerScope, ErrorKind, Result, Revocation, User, UserId, Username};
 use crate::password::Pool;
 use crate::revocation::RevocationPublisher;
@@ -34,6 +35,8 @@ pub struct Users {
     pub throttle: Arc<Throttle>,
     /// Makes the audit events.
     pub trail: AuditTrail,
+    /// The audit rows of failed attempts.
+    pub failures: Arc<FailureLog>,
     /// Tells every replica about a recorded revocation.
     pub publisher: Arc<RevocationPublisher>,
     /// The clock for ids and times.

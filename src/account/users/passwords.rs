@@ -6,7 +6,8 @@ use super::{Users, require_authority_over};
 use crate::account::principal::Principal;
 use crate::account::secrets::{self, RESET_TOKEN_PREFIX};
 use crate::clock::UnixMillis;
-use crate::model::audit::{Origin, Outcome};
+use crate::failures::{Failure, Subject};
+use crate::model::audit::Origin;
 use crate::model::{AuditEvent, AuditType, CallerScope, Error, ErrorKind, Result, SessionId, User, UserId};
 use crate::password::MAX_BYTES;
 use crate::secret::SecretText;
@@ -100,12 +101,13 @@ impl Users {
             LimitState::Open => AuditType::PasswordChanged,
             LimitState::Locked => AuditType::Throttled,
         };
-        let event = self.trail.event(kind, &user.id, principal.origin());
-        // The password did not change, so a failure to write the audit event is logged and does not change the response.
-        let event = event.with_outcome(Outcome::Denied);
-        if let Err(error) = self.trail.append(&event).await {
-            tracing::warn!(request_id = event.origin.request_id, %error, kind = event.kind, "cannot write an audit event; it is lost");
-        }
+        self.failures.record(&Failure {
+            kind,
+            grant: None,
+            subject: Subject::Account(&user.id.to_string()),
+            client: None,
+            origin: principal.origin().clone(),
+        });
         Err(refusal)
     }
 

@@ -174,6 +174,11 @@ macro_rules! part {
     // Before a column: SQLite does not walk its index, which is not in the order of the listing.
     (postgres without_index) => { "" };
     (sqlite without_index) => { "+" };
+    // After a text: the value of a column of UUIDs, or of JSON.
+    (postgres as_uuid) => { "::uuid" };
+    (sqlite as_uuid) => { "" };
+    (postgres as_json) => { "::json" };
+    (sqlite as_json) => { "" };
     (postgres greatest) => { "greatest" };
     (sqlite greatest) => { "max" };
     (postgres least) => { "least" };

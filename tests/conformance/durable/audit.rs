@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use countersign::clock::{Clock as _, SystemClock, UnixMillis};
-use countersign::model::audit::Origin;
+use countersign::model::audit::{Origin, Outcome};
 use countersign::model::{AuditEvent, AuditType, ErrorKind, new_uuid};
 use countersign::secret::SystemEntropy;
 use countersign::store::AuditQuery;
@@ -16,6 +16,7 @@ on_each!([sqlite, postgres, pooled] [
     queries_find_by_subject_type_and_time,
     pages_go_from_the_newest_to_the_oldest,
     old_events_are_purged_in_batches,
+    many_events_are_appended_at_once,
 ]);
 
 /// An event of `time`.
@@ -168,4 +169,37 @@ async fn old_events_are_purged_in_batches(fresh: TestStore) {
     assert_eq!(fresh.purge_audit(before, 2).await.unwrap(), 0);
     let left = found(&fresh, AuditQuery::default()).await;
     assert!(left.len() == 2 && left.iter().all(|event| event.time >= before));
+}
+
+async fn many_events_are_appended_at_once(fresh: TestStore) {
+    fresh.append_audit_events(&[]).await.unwrap();
+    let start = now();
+    let mut events: Vec<_> = (0..200)
+        .map(|n| {
+            let mut event = at(
+                UnixMillis(start.0 + n),
+                AuditType::TokenIssueFailed,
+                "O'Brien \"\\ \u{1f980}",
+            )
+            .with_outcome(Outcome::Denied)
+            .with_detail("count", n)
+            .with_detail("nested", serde_json::json!({"a": [1, null, "b"]}));
+            event.session_id = None;
+            event
+        })
+        .collect();
+    fresh.append_audit_events(&events[..150]).await.unwrap();
+    // A repeated statement writes what is not there yet.
+    fresh.append_audit_events(&events).await.unwrap();
+    events.reverse();
+    let page = fresh.list_audit(&AuditQuery::default(), None, 1000).await.unwrap();
+    assert_eq!(page.items, events);
+
+    let mut unwritable = at(UnixMillis(start.0 + 300), AuditType::TokenIssueFailed, "bob");
+    unwritable.origin.request_id = "r\0".into();
+    let good = at(UnixMillis(start.0 + 301), AuditType::TokenIssueFailed, "bob");
+    let error = fresh.append_audit_events(&[good, unwritable]).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidRequest);
+    let page = fresh.list_audit(&AuditQuery::default(), None, 1000).await.unwrap();
+    assert_eq!(page.items.len(), 200, "all or none");
 }
