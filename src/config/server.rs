@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::check::{self, CheckResult};
 use super::error::ConfigError;
 use super::listen::Listen;
-use super::values::{duration, optional, optional_list, table};
-use crate::model::CallerScope;
+use super::values::{as_texts, duration, networks, optional, optional_list, table};
+use crate::model::{CallerScope, Network};
+
+/// The least number of connections that a source gets by default.
+const SMALLEST_SHARE: usize = 64;
 
 /// The section `[server]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,6 +34,12 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// The most open connections.
     pub max_connections: usize,
+    /// The most open connections from one source. Always set after loading.
+    #[serde(default, deserialize_with = "optional")]
+    pub max_connections_per_source: Option<usize>,
+    /// The addresses that many callers share, to which limits by source do not apply.
+    #[serde(deserialize_with = "networks", serialize_with = "as_texts")]
+    pub shared_sources: Vec<Network>,
     /// The deadline of a call that names none.
     #[serde(with = "duration")]
     pub default_deadline: Duration,
@@ -71,6 +80,12 @@ impl Server {
         self.reflection.unwrap_or(false)
     }
 
+    /// The most open connections from one source.
+    #[must_use]
+    pub fn max_connections_per_source(&self) -> usize {
+        self.max_connections_per_source.unwrap_or(self.max_connections)
+    }
+
     /// The scopes of a caller without a token.
     #[must_use]
     pub fn anonymous_scopes(&self) -> &[String] {
@@ -107,6 +122,15 @@ impl Server {
         let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
         check::duration("server.drain_timeout", self.drain_timeout, Duration::ZERO..=10 * minute)?;
         check::number("server.max_connections", self.max_connections, 1..=1_000_000)?;
+        let of_source = self.max_connections_per_source();
+        check::number("server.max_connections_per_source", of_source, 1..=1_000_000)?;
+        if of_source > self.max_connections {
+            let problem = format!(
+                "is {of_source}, which is more than server.max_connections = {}",
+                self.max_connections
+            );
+            return Err(ConfigError::at("server.max_connections_per_source", problem));
+        }
         check::duration(
             "server.default_deadline",
             self.default_deadline,
@@ -134,6 +158,12 @@ impl Server {
         if self.reflection.is_none() {
             self.reflection = Some(embedded);
             derived.push("server.reflection");
+        }
+        if self.max_connections_per_source.is_none() {
+            // An eighth; small limits are not divided as much, because a client may have some connections.
+            let share = (self.max_connections / 8).max(SMALLEST_SHARE).min(self.max_connections);
+            self.max_connections_per_source = Some(share);
+            derived.push("server.max_connections_per_source");
         }
         if self.anonymous_scopes.is_none() {
             let scopes = if embedded && self.is_loopback() {

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::text::{format_duration, parse_duration};
+use crate::model::Network;
 use crate::secret::SecretText;
 
 /// Written in place of a secret when the configuration is shown.
@@ -175,6 +176,20 @@ pub(super) fn list<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D
     }
 
     input.deserialize_any(List)
+}
+
+/// A [`list`] of networks, such as `10.0.0.0/8`.
+pub(super) fn networks<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<Network>, D::Error> {
+    let texts = list(input)?;
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(de::Error::custom))
+        .collect()
+}
+
+/// Writes values as their texts.
+pub(super) fn as_texts<S: serde::Serializer, T: fmt::Display>(values: &[T], out: S) -> Result<S::Ok, S::Error> {
+    out.collect_seq(values.iter().map(ToString::to_string))
 }
 
 /// An optional [`list`]: an empty list differs from an unset one.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
@@ -19,11 +20,12 @@ pub use authorize::ForwardAuth;
 pub use metadata::Metadata;
 
 use crate::clock::UnixMillis;
-use crate::listener::{ConnectionHandler, Io, Peer};
+use crate::listener::{Activity, ConnectionHandler, Io, Limits, Peer};
+use crate::model::Network;
 use crate::shutdown::Stop;
 
 /// Longest time to receive the head of a request, and longest idle time of a connection.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Age at which a connection is shut down gracefully.
 const MAX_CONNECTION_AGE: Duration = Duration::from_mins(1);
 /// Time for the response in progress when a connection is shut down.
@@ -37,6 +39,19 @@ const HTTP_DATE_RANGE: std::ops::Range<i64> = 0..253_402_300_800_000;
 /// Limit on open connections. The callers are few: caches of verifiers, scrapers, probes.
 pub const MAX_CONNECTIONS: usize = 256;
 
+/// The limits of the side port. Half of the connections are for other sources than the one that has the most. A connection that
+/// has sent no whole request, or waits for the next one, gives way when there is no place for a new one: probes must get
+/// through, from whatever address they come.
+#[must_use]
+pub fn limits(max_connections: usize, shared_sources: Arc<[Network]>, drain_timeout: Duration) -> Limits {
+    Limits {
+        max_per_source: max_connections.div_ceil(2),
+        shared_sources,
+        idle_gives_way: true,
+        ..Limits::new(max_connections, drain_timeout)
+    }
+}
+
 /// The data that the side port serves.
 pub trait SidePortData: Send + Sync + 'static {
     /// The JSON Web Key Set, and its entity tag with the quotation marks.
@@ -48,8 +63,8 @@ pub trait SidePortData: Send + Sync + 'static {
     /// The current time.
     fn now(&self) -> UnixMillis;
 
-    /// Whether this replica is ready to serve calls; if not, the reason for the operator.
-    fn ready(&self) -> Result<(), String>;
+    /// Whether this replica is ready to serve calls: a note for the operator, empty if there is none; if not, the reason.
+    fn ready(&self) -> Result<String, String>;
 }
 
 /// Serves HTTP/1.1 on the connections of a listener.
@@ -88,13 +103,23 @@ impl HttpHandler {
 }
 
 impl ConnectionHandler for HttpHandler {
-    async fn handle(&self, io: Io, _peer: Arc<Peer>, stop: Stop) {
+    async fn handle(&self, io: Io, _peer: Arc<Peer>, activity: Activity, stop: Stop) {
         if !HTTP_DATE_RANGE.contains(&self.data.0.now().0) {
             // Hyper adds `Date` to every response, and panics if the date cannot be expressed.
             tracing::debug!("the clock is outside the years that HTTP can express (1970 to 9999); set the clock");
             return;
         }
-        let service = TowerToHyperService::new(self.router.clone());
+        let router = TowerToHyperService::new(self.router.clone());
+        let service = service_fn(move |request| {
+            // Busy once the head of a request is complete, until its response is ready to be written.
+            let busy = activity.begin();
+            let response = router.call(request);
+            async move {
+                let response = response.await;
+                drop(busy);
+                response
+            }
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)

@@ -62,7 +62,8 @@ async fn metrics(State(state): State<RouteState>) -> Response {
 
 async fn ready(State(state): State<RouteState>) -> Response {
     match state.data.ready() {
-        Ok(()) => "ready\n".into_response(),
+        Ok(note) if note.is_empty() => "ready\n".into_response(),
+        Ok(note) => format!("ready\n{note}\n").into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
     }
 }

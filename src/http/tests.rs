@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::listener::{Limits, Security, serve};
+use crate::listener::{Security, serve};
 
 #[derive(Default)]
 struct FakeData {
@@ -30,10 +30,10 @@ impl SidePortData for FakeData {
         UnixMillis(self.now.load(Ordering::SeqCst))
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<String, String> {
         let ready = self.ready.load(Ordering::SeqCst);
         ready
-            .then_some(())
+            .then(String::new)
             .ok_or_else(|| "revocations are not loaded".to_owned())
     }
 }
@@ -54,10 +54,7 @@ impl SidePort {
             issuer: "https://issuer.example/".to_owned(),
         };
         let http = HttpHandler::new(data.clone(), &metadata, Duration::from_mins(5));
-        let limits = Limits {
-            max_connections: 8,
-            drain_timeout: Duration::from_secs(1),
-        };
+        let limits = limits(8, Arc::default(), Duration::from_secs(1));
         let stop = Stop::new();
         let ended = tokio::spawn(serve(listener, Security::Plain, limits, Arc::new(http), stop.clone()));
         Self {

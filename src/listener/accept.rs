@@ -1,4 +1,4 @@
-//! The accept loop: accepts connections up to the cap, secures them, and drains them at the end.
+//! The accept loop: accepts connections within the limits, secures them, and drains them at the end.
 
 use std::io;
 use std::sync::Arc;
@@ -6,28 +6,52 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use super::open_connections::{OpenConnection, OpenConnections, SourceIsFull};
 use super::socket::Accepted;
-use super::{HANDSHAKE_TIMEOUT, Io, Listener, Peer, Security, TCP_USER_TIMEOUT};
+use super::{Activity, HANDSHAKE_TIMEOUT, Io, Listener, Peer, Security, TCP_USER_TIMEOUT};
+use crate::model::{Network, Source};
 use crate::shutdown::Stop;
 
 /// The limits of a listener.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Limit on open connections; see [`super::connection_cap`].
     pub max_connections: usize,
+    /// Limit on open connections from one source; four times as many from the site of an IPv6 source. If it is not less
+    /// than `max_connections`, sources are not limited.
+    pub max_per_source: usize,
+    /// Addresses that many callers share, such as those of proxies: the limit by source does not apply.
+    pub shared_sources: Arc<[Network]>,
+    /// Whether a connection without a request gives way to a new one when there is no place for it; otherwise the new one
+    /// is closed (limit by source) or waits (limit in all).
+    pub idle_gives_way: bool,
     /// How long connections may take to finish once a drain has begun.
     pub drain_timeout: Duration,
+}
+
+impl Limits {
+    /// Limits that treat all sources alike.
+    #[must_use]
+    pub fn new(max_connections: usize, drain_timeout: Duration) -> Self {
+        Self {
+            max_connections,
+            max_per_source: max_connections,
+            shared_sources: Arc::default(),
+            idle_gives_way: false,
+            drain_timeout,
+        }
+    }
 }
 
 /// Serves the connections of a listener.
 pub trait ConnectionHandler: Send + Sync + 'static {
     /// Serves one connection until it ends. When `stop` drains, it completes the requests in progress; a connection
-    /// that does not end in time is dropped.
-    fn handle(&self, io: Io, peer: Arc<Peer>, stop: Stop) -> impl Future<Output = ()> + Send;
+    /// that does not end in time is dropped. It marks `activity` as busy while it works on a request.
+    fn handle(&self, io: Io, peer: Arc<Peer>, activity: Activity, stop: Stop) -> impl Future<Output = ()> + Send;
 }
 
 /// Accepts connections until `stop`, then drains: returns once all connections have ended, at the latest after
@@ -47,6 +71,14 @@ pub async fn serve<C: ConnectionHandler>(
         "Connections that could not be accepted: out of file descriptors or memory."
     );
     metrics::counter!("countersign_accept_failures_total").increment(0);
+    metrics::describe_counter!(
+        "countersign_connections_closed_total",
+        "Connections closed because of the limits: refused for the share of their source, or given way to new ones."
+    );
+    for reason in ["source_limit", "gave_way"] {
+        metrics::counter!("countersign_connections_closed_total", "reason" => reason).increment(0);
+    }
+    let drain_timeout = limits.drain_timeout;
     tokio::select! {
         () = accept(&listener, &security, limits, &handler, &stop, &mut open) => {}
         () = stop.draining() => {}
@@ -55,7 +87,7 @@ pub async fn serve<C: ConnectionHandler>(
     drop(listener);
     tokio::select! {
         () = stop.stopped() => {}
-        () = tokio::time::sleep(limits.drain_timeout) => {
+        () = tokio::time::sleep(drain_timeout) => {
             tracing::warn!(connections = open.len(), "drain_timeout has passed; dropping open connections");
         }
         () = async { while open.join_next().await.is_some() {} } => {}
@@ -71,12 +103,10 @@ async fn accept<C: ConnectionHandler>(
     stop: &Stop,
     open: &mut JoinSet<()>,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.max_connections));
+    let connections = OpenConnections::new(limits);
     let mut backoff = Backoff::default();
+    let mut refused = RefusalLog::default();
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return; // the semaphore is never closed
-        };
         let accepted = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -86,36 +116,64 @@ async fn accept<C: ConnectionHandler>(
         };
         backoff = Backoff::default();
         while open.try_join_next().is_some() {}
+        let source = match &accepted {
+            Accepted::Tcp(_, address) if !connections.is_shared(address.ip()) => Some(Source::of(address.ip())),
+            Accepted::Tcp(..) | Accepted::Unix(_) => None,
+        };
+        let connection = match connections.admit(source).await {
+            Ok(connection) => connection,
+            Err(SourceIsFull) => {
+                drop(accepted);
+                refused.note(source);
+                continue;
+            }
+        };
+        let number = connection.number();
         let (security, handler, stop) = (security.clone(), Arc::clone(handler), stop.clone());
-        open.spawn(async move {
-            let _slot = slot;
-            let _counted = OpenConnection::new();
+        let task = open.spawn(async move {
             let secured = match accepted {
                 Accepted::Tcp(stream, address) => secure(stream, address, &security).await,
                 Accepted::Unix(stream) => Ok((Io::Unix(stream), Peer::local())),
             };
             match secured {
-                Ok((io, peer)) => handler.handle(io, Arc::new(peer), stop).await,
+                Ok((io, mut peer)) => {
+                    peer.is_shared |= source.is_none();
+                    let activity = connection.activity.clone();
+                    handler.handle(io, Arc::new(peer), activity, stop).await;
+                }
                 Err(error) => tracing::debug!(%error, "the TLS handshake failed"),
             }
+            drop(connection);
         });
+        OpenConnection::runs_in(&connections, number, task);
     }
 }
 
-/// Counts one open connection in the gauge.
-struct OpenConnection(metrics::Gauge);
-
-impl OpenConnection {
-    fn new() -> Self {
-        let gauge = metrics::gauge!("countersign_connections");
-        gauge.increment(1);
-        Self(gauge)
-    }
+/// Logs refused connections, at most one line in each interval.
+#[derive(Default)]
+struct RefusalLog {
+    last: Option<Instant>,
+    left_out: u64,
 }
 
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.decrement(1);
+impl RefusalLog {
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    fn note(&mut self, source: Option<Source>) {
+        metrics::counter!("countersign_connections_closed_total", "reason" => "source_limit").increment(1);
+        let now = Instant::now();
+        if self.last.is_some_and(|last| now.duration_since(last) < Self::INTERVAL) {
+            self.left_out += 1;
+            return;
+        }
+        let source = source.map(|source| source.to_string()).unwrap_or_default();
+        tracing::warn!(
+            source,
+            left_out = self.left_out,
+            "a connection was closed: its source has its share of the connections; name proxies in server.shared_sources, \
+             or raise server.max_connections_per_source"
+        );
+        (self.last, self.left_out) = (Some(now), 0);
     }
 }
 

@@ -4,7 +4,8 @@
 //! ever for a silent socket, and wait for ever during a drain. This loop limits connections to what the limit on open
 //! files allows, backs off after errors, and has a timeout for every wait:
 //!
-//! * at most `max_connections` are open; the next waits in the kernel's queue;
+//! * at most `max_connections` are open; the next one waits;
+//! * one source has at most its share of them, so that it cannot keep others out;
 //! * a TLS handshake takes at most [`HANDSHAKE_TIMEOUT`];
 //! * data that the peer does not acknowledge within [`TCP_USER_TIMEOUT`] ends the connection;
 //! * a drain stops accepting, shuts every connection down, waits at most `drain_timeout`, and drops the rest.
@@ -12,7 +13,9 @@
 mod accept;
 mod connection_cap;
 mod io;
+mod open_connections;
 mod peer;
+mod per_source;
 mod reload;
 mod socket;
 mod tls;
@@ -20,7 +23,9 @@ mod tls;
 pub use accept::{ConnectionHandler, Limits, serve};
 pub use connection_cap::connection_cap;
 pub use io::Io;
+pub use open_connections::{Activity, Busy};
 pub use peer::{Peer, PeerName};
+pub use per_source::{PerSource, SourceShare};
 pub use reload::{Certificates, RELOAD_INTERVAL};
 pub use socket::{Listener, SocketFile};
 pub use tls::{Security, TlsFiles, TlsMaterial, Validity};

@@ -30,6 +30,9 @@ impl PeerName {
 pub struct Peer {
     /// The address that it connects from.
     pub address: SocketAddr,
+    /// Whether many callers share the address, so that limits by source do not apply: a Unix socket, or a proxy that
+    /// `server.shared_sources` names.
+    pub is_shared: bool,
     /// URI and DNS names of the client certificate, which the TLS handshake has verified; empty without a certificate.
     pub names: Vec<PeerName>,
 }
@@ -40,6 +43,7 @@ impl Peer {
     pub fn anonymous(address: SocketAddr) -> Self {
         Self {
             address,
+            is_shared: false,
             names: Vec::new(),
         }
     }
@@ -47,15 +51,18 @@ impl Peer {
     /// A process of this machine that came through a Unix socket. It has the loopback address.
     #[must_use]
     pub fn local() -> Self {
-        Self::anonymous(SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0)))
+        Self {
+            is_shared: true,
+            ..Self::anonymous(SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0)))
+        }
     }
 
     /// A peer with this certificate. A certificate that cannot be parsed gives no names.
     #[must_use]
     pub fn with_certificate(address: SocketAddr, certificate: &CertificateDer<'_>) -> Self {
         Self {
-            address,
             names: names(certificate),
+            ..Self::anonymous(address)
         }
     }
 

@@ -14,6 +14,8 @@ pub mod ids;
 pub mod inactive;
 pub mod key;
 #[cfg(feature = "server")]
+pub mod network;
+#[cfg(feature = "server")]
 pub mod record;
 pub mod revocation;
 pub mod scope;
@@ -35,6 +37,8 @@ pub use grant::Narrowing;
 pub use ids::{ClientId, KeyId, SessionId, TokenId, UserId, new_uuid};
 pub use inactive::InactiveReason;
 pub use key::{Algorithm, KeyState};
+#[cfg(feature = "server")]
+pub use network::Network;
 pub use revocation::{Level, Revocation, Target};
 pub use scope::CallerScope;
 pub use session::{Rotation, SessionContext};

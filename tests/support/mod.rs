@@ -39,6 +39,7 @@ pub mod redis;
 pub mod secrets;
 pub mod serve;
 pub mod servers;
+pub mod source;
 pub mod wait;
 pub mod walltime;
 pub mod web;
