@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use super::services::App;
-use crate::grpc::policy::{MAX_REQUEST, OptionalServices};
+use crate::grpc::policy::{MAX_PROBE, OptionalServices};
 use crate::grpc::reflection;
 use crate::grpc::services::{
     Admission, AuditCalls, AuthorizationCalls, ClientCalls, KeyCalls, Services, TokenCalls, UserCalls, ValidateCalls,
@@ -78,8 +78,8 @@ pub(super) fn services(app: &App, health: HealthServer<impl Health>, optional: O
         key: KeyServiceServer::new(key),
         audit: AuditServiceServer::new(audit),
         authorization: Arc::new(authorization),
-        health: boxed(health.max_decoding_message_size(MAX_REQUEST)),
-        reflection: boxed(reflection.max_decoding_message_size(MAX_REQUEST)),
-        reflection_alpha: boxed(reflection_alpha.max_decoding_message_size(MAX_REQUEST)),
+        health: boxed(health.max_decoding_message_size(MAX_PROBE)),
+        reflection: boxed(reflection.max_decoding_message_size(MAX_PROBE)),
+        reflection_alpha: boxed(reflection_alpha.max_decoding_message_size(MAX_PROBE)),
     })
 }

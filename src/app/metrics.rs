@@ -2,7 +2,7 @@
 
 use super::services::App;
 use crate::grpc::health::ComponentHealth;
-use crate::grpc::layers::Pipeline;
+use crate::grpc::layers::{GateKind, Pipeline};
 use crate::model::KeyState;
 
 /// Describes the metrics of this module, and creates its counters with the value 0.
@@ -37,6 +37,10 @@ pub(super) fn describe() {
             "Whether this replica answers Validate, as /readyz reports.",
         ),
         ("countersign_calls_in_flight", "Calls and streams that have not ended."),
+        (
+            "countersign_gate_in_use",
+            "How much of a gate is in use: calls, streams, anonymous streams, bytes of requests under way, large windows.",
+        ),
         ("countersign_signing_keys", "Signing keys by state."),
         (
             "countersign_signing_key_age_seconds",
@@ -101,7 +105,15 @@ pub(super) fn set_gauges(app: &App, pipeline: &Pipeline, health: ComponentHealth
     metrics::gauge!("countersign_token_cache_entries").set(tokens as f64);
     metrics::gauge!("countersign_token_cache_bytes").set(bytes as f64);
     metrics::gauge!("countersign_revocation_index_entries").set(app.feed.index().len() as f64);
-    metrics::gauge!("countersign_calls_in_flight").set(pipeline.calls_in_flight() as f64);
+    let mut calls = 0;
+    for gate in GateKind::ALL {
+        let in_use = pipeline.in_use(gate);
+        metrics::gauge!("countersign_gate_in_use", "gate" => gate.name()).set(in_use as f64);
+        if matches!(gate, GateKind::Calls | GateKind::Streams | GateKind::AnonymousStreams) {
+            calls += in_use;
+        }
+    }
+    metrics::gauge!("countersign_calls_in_flight").set(calls as f64);
     // Set here and not at each change: the queue also shrinks when callers disconnect, without any event.
     metrics::gauge!("countersign_password_queued").set(app.hashing.queued() as f64);
     if let Some(freshness) = app.feed.last() {
@@ -111,7 +123,8 @@ pub(super) fn set_gauges(app: &App, pipeline: &Pipeline, health: ComponentHealth
     for (store, up) in [("users", health.users), ("sessions", health.sessions)] {
         metrics::gauge!("countersign_store_up", "store" => store).set(f64::from(u8::from(up)));
     }
-    metrics::gauge!("countersign_ready").set(f64::from(u8::from(health.revocations)));
+    let ready = health.revocations && !pipeline.full_gates().any(|gate| gate.is_essential);
+    metrics::gauge!("countersign_ready").set(f64::from(u8::from(ready)));
     set_key_gauges(app);
     (app.stores.update_gauges)();
 }

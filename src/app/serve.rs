@@ -21,7 +21,7 @@ use crate::clock::UnixMillis;
 use crate::config::{Config, Listen};
 use crate::grpc::connection::GrpcHandler;
 use crate::grpc::health::{ComponentHealth, Health};
-use crate::grpc::layers::{Deadlines, Pipeline, RequestIds};
+use crate::grpc::layers::{Deadlines, FullGate, Pipeline, RequestIds};
 use crate::grpc::policy::{OptionalServices, Policy};
 use crate::http::{self, ForwardAuth, HttpHandler, Metadata, SidePortData};
 use crate::listener::{self, Limits, connection_cap};
@@ -120,10 +120,17 @@ pub async fn serve(
         health.clone(),
         halt.clone(),
     ));
-    let grpc_server = Arc::new(GrpcHandler::new(pipeline, app.stores.entropy.clone()));
-    let http = Arc::new(http_handler(config, &app, metrics.clone(), stop.clone()));
+    let grpc_server = Arc::new(GrpcHandler::new(pipeline.clone(), app.stores.entropy.clone()));
+    let http = Arc::new(http_handler(
+        config,
+        &app,
+        pipeline.clone(),
+        metrics.clone(),
+        stop.clone(),
+    ));
 
-    let (limits, side_limits) = limits(config);
+    let limits = limits(config);
+    let side_limits = side_limits(config, &limits);
     if let Some(path) = &ready_file {
         write_ready_file(path, &addresses, &*app.stores.entropy)
             .map_err(|error| StartError::Other(format!("{}: {error}", path.display())))?;
@@ -174,12 +181,13 @@ fn remove_ready_file(path: &Path) {
 }
 
 /// What answers on the side port.
-fn http_handler(config: &Config, app: &Arc<App>, metrics: Metrics, stop: Stop) -> HttpHandler {
+fn http_handler(config: &Config, app: &Arc<App>, pipeline: Arc<Pipeline>, metrics: Metrics, stop: Stop) -> HttpHandler {
     let metadata = Metadata {
         issuer: config.tokens.issuer.clone(),
     };
     let data = Arc::new(SidePort {
         app: app.clone(),
+        pipeline,
         metrics,
         stop,
     });
@@ -190,22 +198,25 @@ fn http_handler(config: &Config, app: &Arc<App>, metrics: Metrics, stop: Stop) -
     }
 }
 
-/// The limits of the gRPC port and of the side port.
-fn limits(config: &Config) -> (Limits, Limits) {
-    let limits = Limits {
-        max_connections: connection_cap(config.server.max_connections),
-        drain_timeout: config.server.drain_timeout,
+/// The limits of the gRPC port.
+pub(super) fn limits(config: &Config) -> Limits {
+    let server = &config.server;
+    Limits {
+        max_per_source: server.max_connections_per_source(),
+        shared_sources: server.shared_sources.clone().into(),
+        ..Limits::new(connection_cap(server.max_connections), server.drain_timeout)
+    }
+}
+
+/// The limits of the side port.
+fn side_limits(config: &Config, grpc: &Limits) -> Limits {
+    // A proxy may ask about each request on a connection of its own.
+    let max_connections = if config.gateway.forward_auth {
+        http::MAX_CONNECTIONS.max(grpc.max_connections / 4)
+    } else {
+        http::MAX_CONNECTIONS
     };
-    let side_limits = Limits {
-        // A proxy may ask about each request on a connection of its own.
-        max_connections: if config.gateway.forward_auth {
-            http::MAX_CONNECTIONS.max(limits.max_connections / 4)
-        } else {
-            http::MAX_CONNECTIONS
-        },
-        drain_timeout: SHUTDOWN_GRACE,
-    };
-    (limits, side_limits)
+    http::limits(max_connections, grpc.shared_sources.clone(), SHUTDOWN_GRACE)
 }
 
 /// The settings of `/authorize`, if it is served. With a secret configured, every proxy that knows it may have cookies
@@ -251,6 +262,7 @@ async fn watch_health(app: Arc<App>, pipeline: Arc<Pipeline>, health: Health, ha
             revocations: app.feed.freshness().is_ok(),
         };
         health.report(components).await;
+        pipeline.observe_gates();
         metrics::set_gauges(&app, &pipeline, components);
         tokio::select! {
             () = halt.cancelled() => return,
@@ -262,6 +274,7 @@ async fn watch_health(app: Arc<App>, pipeline: Arc<Pipeline>, health: Health, ha
 /// What the side port serves.
 struct SidePort {
     app: Arc<App>,
+    pipeline: Arc<Pipeline>,
     metrics: Metrics,
     stop: Stop,
 }
@@ -280,10 +293,20 @@ impl SidePortData for SidePort {
         self.app.stores.clock.now()
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<String, String> {
         if self.stop.is_draining() {
             return Err("shutting down".to_owned());
         }
-        self.app.feed.freshness().map(drop).map_err(|error| error.to_string())
+        self.app.feed.freshness().map_err(|error| error.to_string())?;
+        let (essential, other): (Vec<_>, Vec<_>) = self.pipeline.full_gates().partition(|gate| gate.is_essential);
+        let list = |gates: Vec<FullGate>| {
+            let names: Vec<_> = gates.iter().map(|gate| gate.name).collect();
+            format!("full for some seconds: {}", names.join(", "))
+        };
+        match (essential.is_empty(), other.is_empty()) {
+            (false, _) => Err(list(essential)),
+            (true, false) => Ok(list(other)),
+            (true, true) => Ok(String::new()),
+        }
     }
 }

@@ -2,15 +2,17 @@
 //!
 //! Known attacks on HTTP/2 servers, and the limits against them:
 //!
-//! * rapid reset (CVE-2023-44487), and resets by errors that the peer provokes (RUSTSEC-2024-0003 and successors):
-//!   `MAX_LOCAL_RESETS`;
+//! * rapid reset (CVE-2023-44487): `Resets`, and `MAX_UNSEEN_RESETS` between two looks at new streams;
+//! * resets by errors that the peer provokes (RUSTSEC-2024-0003 and successors): `MAX_LOCAL_RESETS`;
 //! * CONTINUATION flood (CVE-2024-27316): `MAX_HEADER_LIST_SIZE`;
 //! * silent sockets: `PREFACE_TIMEOUT`, pings, `MAX_CONNECTION_AGE`;
-//! * flow-control windows that stay closed: unread responses end the connection.
+//! * flow-control windows that stay closed: unread responses end the connection;
+//! * requests that are never complete: `RequestBody`, and the windows that bound the bytes which h2 holds for it.
 
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http2;
@@ -19,7 +21,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::layers::{ConnectionService, Pipeline, TICK_INTERVAL, UnreadResponses};
 use super::write_coalescing::CoalescingIo;
-use crate::listener::{ConnectionHandler, Io, Peer};
+use crate::listener::{Activity, ConnectionHandler, Io, Peer};
 use crate::secret::{Entropy, random};
 use crate::shutdown::Stop;
 
@@ -27,6 +29,16 @@ use crate::shutdown::Stop;
 const MAX_CONCURRENT_STREAMS: u32 = 100;
 /// Limit on streams that we reset because of errors of the peer.
 const MAX_LOCAL_RESETS: usize = 1024;
+/// Limit on streams that the peer resets before we have looked at them: after a stall, those of a client whose calls have
+/// reached their deadlines meanwhile. h2's default of 20 closed the connections of such clients. What one look can bring is
+/// bounded by `MAX_READ` of the byte stream.
+const MAX_UNSEEN_RESETS: usize = 1024;
+/// Flow-control windows of a connection and its streams, in bytes, which bound the memory of requests that h2 has received and
+/// we have not read. Large ones make batches a tenth cheaper (docs/benchmarks.md), but 4,096 connections could fill 4 GiB of
+/// them: see [`GateKind::LargeWindows`](super::layers::GateKind).
+const LARGE_WINDOW: u32 = 1024 * 1024;
+/// See [`LARGE_WINDOW`]. The initial value of HTTP/2.
+const SMALL_WINDOW: u32 = 65_535;
 /// Largest header list, in bytes as RFC 9113 §6.5.2 counts them.
 const MAX_HEADER_LIST_SIZE: u32 = 16 * 1024;
 /// How often a silent peer is pinged.
@@ -49,28 +61,36 @@ const CLIENT_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub struct GrpcHandler {
     pipeline: Arc<Pipeline>,
     entropy: Arc<dyn Entropy>,
-    http2: http2::Builder<TokioExecutor>,
+    large_windows: http2::Builder<TokioExecutor>,
+    small_windows: http2::Builder<TokioExecutor>,
 }
 
 impl GrpcHandler {
     /// A handler that runs every call through `pipeline`. `entropy` spreads the ages of connections.
     #[must_use]
     pub fn new(pipeline: Arc<Pipeline>, entropy: Arc<dyn Entropy>) -> Self {
-        // Windows stay hyper's 1 MiB: smaller ones cost batches a tenth, larger ones gained nothing
-        // (docs/benchmarks.md).
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
             .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+            .max_pending_accept_reset_streams(MAX_UNSEEN_RESETS)
             .max_header_list_size(MAX_HEADER_LIST_SIZE)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .auto_date_header(false);
+        let with_windows = |size| {
+            let mut http2 = http2.clone();
+            http2
+                .initial_connection_window_size(size)
+                .initial_stream_window_size(size);
+            http2
+        };
         Self {
+            large_windows: with_windows(LARGE_WINDOW),
+            small_windows: with_windows(SMALL_WINDOW),
             pipeline,
             entropy,
-            http2,
         }
     }
 
@@ -82,7 +102,9 @@ impl GrpcHandler {
 }
 
 impl ConnectionHandler for GrpcHandler {
-    async fn handle(&self, mut io: Io, peer: Arc<Peer>, stop: Stop) {
+    async fn handle(&self, mut io: Io, peer: Arc<Peer>, activity: Activity, stop: Stop) {
+        // A connection without calls is no sign of an attack: clients keep them open.
+        let _busy = activity.begin();
         let mut preface = [0; CLIENT_PREFACE.len()];
         match tokio::time::timeout(PREFACE_TIMEOUT, io.read_exact(&mut preface)).await {
             Ok(Ok(_)) if preface == *CLIENT_PREFACE => {}
@@ -91,14 +113,25 @@ impl ConnectionHandler for GrpcHandler {
         let unread = Arc::new(UnreadResponses::default());
         let service = ConnectionService::new(Arc::clone(&self.pipeline), peer, Arc::clone(&unread));
         let (io, polls) = CoalescingIo::new(CLIENT_PREFACE, io);
-        let mut connection = pin!(self.http2.serve_connection(TokioIo::new(io), service));
+        let large_window = service.large_window();
+        let http2 = match large_window {
+            Some(_) => &self.large_windows,
+            None => &self.small_windows,
+        };
+        let mut connection = pin!(http2.serve_connection(TokioIo::new(io), service.clone()));
         let mut ticks = tokio::time::interval(TICK_INTERVAL);
         let mut age_timer = pin!(tokio::time::sleep(self.max_age()));
         let mut shutting_down = false;
         loop {
             tokio::select! {
                 biased;
-                ended = poll_fn(|cx| polls.poll(connection.as_mut(), cx)) => {
+                ended = poll_fn(|cx| {
+                    if service.has_too_many_resets() {
+                        tracing::debug!("a peer resets its calls at once: the connection is closed");
+                        return Poll::Ready(Ok(()));
+                    }
+                    polls.poll(connection.as_mut(), cx)
+                }) => {
                     if let Err(error) = ended {
                         tracing::debug!(%error, "a connection failed");
                     }

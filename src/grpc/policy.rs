@@ -13,6 +13,8 @@ use crate::model::{Caller, ErrorKind};
 pub const MAX_REQUEST: usize = 64 * 1024;
 /// Largest request of `ValidateBatch`, in bytes: 256 tokens of 4 KiB with their audiences and scopes.
 const MAX_BATCH: usize = 1536 * 1024;
+/// Largest request of health and reflection, in bytes: names of services and files. Their callers need no credential.
+pub const MAX_PROBE: usize = 1024;
 /// Largest message of `ImportUsers`, in bytes: many times one user with attributes, roles and a password hash.
 const MAX_IMPORT: usize = 256 * 1024;
 
@@ -29,6 +31,8 @@ pub struct Method {
     pub access: Access,
     /// How long a call may take.
     pub time_limit: TimeLimit,
+    /// Whether the caller sends a stream of messages; otherwise it sends one.
+    pub is_client_stream: bool,
     /// Largest request message, in bytes. The transport refuses a larger one with `OUT_OF_RANGE`.
     pub max_request: usize,
 }
@@ -141,6 +145,7 @@ const fn method(service: &'static str, name: &'static str, path: &'static str, a
         path,
         access,
         time_limit: TimeLimit::Deadline,
+        is_client_stream: false,
         max_request: MAX_REQUEST,
     }
 }
@@ -186,7 +191,7 @@ methods! {
         // The one-time token authorizes the call.
         "CompletePasswordReset": Anyone;
         "ListSessions": ScopeOrOwn(Users);
-        "ImportUsers": Scope(Users), time_limit = IMPORT_IDLE, max_request = MAX_IMPORT;
+        "ImportUsers": Scope(Users), time_limit = IMPORT_IDLE, is_client_stream = true, max_request = MAX_IMPORT;
     }
     "countersign.v1.ClientService" {
         "CreateClient": Scope(Clients);
@@ -209,14 +214,14 @@ methods! {
         "Check": Scope(Validate);
     }
     "grpc.health.v1.Health" {
-        "Check": Anyone;
-        "Watch": Anyone, time_limit = HEALTH_IDLE;
+        "Check": Anyone, max_request = MAX_PROBE;
+        "Watch": Anyone, time_limit = HEALTH_IDLE, max_request = MAX_PROBE;
     }
     "grpc.reflection.v1.ServerReflection" {
-        "ServerReflectionInfo": Anyone, time_limit = REFLECTION_IDLE;
+        "ServerReflectionInfo": Anyone, time_limit = REFLECTION_IDLE, is_client_stream = true, max_request = MAX_PROBE;
     }
     "grpc.reflection.v1alpha.ServerReflection" {
-        "ServerReflectionInfo": Anyone, time_limit = REFLECTION_IDLE;
+        "ServerReflectionInfo": Anyone, time_limit = REFLECTION_IDLE, is_client_stream = true, max_request = MAX_PROBE;
     }
 }
 
@@ -246,7 +251,7 @@ mod tests {
                     for method in &service.method {
                         let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                         let streams = method.client_streaming() || method.server_streaming();
-                        described.insert((path, streams));
+                        described.insert((path, streams, method.client_streaming()));
                     }
                 }
             }
@@ -254,7 +259,7 @@ mod tests {
         let streams = |method: &Method| matches!(method.time_limit, TimeLimit::Idle(_));
         let listed: BTreeSet<_> = METHODS
             .iter()
-            .map(|method| (method.path.to_owned(), streams(method)))
+            .map(|method| (method.path.to_owned(), streams(method), method.is_client_stream))
             .collect();
         assert_eq!(listed, described);
         assert_eq!(listed.len(), METHODS.len(), "a method is listed twice");

@@ -1,3 +1,5 @@
+//! The byte stream of an HTTP/2 connection: coalesced writes, and reads in bounded pieces.
+//!
 //! Write coalescing: the responses of one HTTP/2 connection that are ready together are written with one system call,
 //! because the write is the most expensive part of a small call.
 //!
@@ -7,6 +9,9 @@
 //! - h2 is told that the socket has no vectored writes. With vectored writes, h2 passes every DATA frame of 256 bytes
 //!   or more to the socket before it takes another frame, so that each response costs two writes: message, then
 //!   trailers. Without them, h2 copies frames up to 1 KiB into its buffer, and the copy is cheaper than a system call.
+//!
+//! Reads: h2 reads for as long as there is something to read, and looks at new streams only then. A poll of the connection's
+//! task therefore reads at most [`MAX_READ`] bytes, and lets the tasks of its streams run.
 
 use std::io;
 use std::pin::Pin;
@@ -16,6 +21,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// Bytes that one poll of the connection's task reads: many times the requests of a round of calls.
+const MAX_READ: usize = 256 * 1024;
+
 /// The byte stream of a connection. It replays the client preface, which was read already, and writes only when the
 /// [`PollCounter`] has advanced.
 pub(super) struct CoalescingIo<I> {
@@ -23,6 +31,8 @@ pub(super) struct CoalescingIo<I> {
     preface: &'static [u8],
     polls: Arc<AtomicU64>,
     writing: WriteState,
+    /// The last poll that has read, and the bytes that it has read.
+    read: (u64, usize),
 }
 
 /// Whether writes pass. The number is that of a poll of the connection's task.
@@ -54,6 +64,7 @@ impl<I> CoalescingIo<I> {
             preface,
             polls: Arc::clone(&polls),
             writing: WriteState::Open(0),
+            read: (0, 0),
         };
         (coalescing, PollCounter(polls))
     }
@@ -62,7 +73,18 @@ impl<I> CoalescingIo<I> {
 impl<I: AsyncRead + Unpin> AsyncRead for CoalescingIo<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.preface.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
+            let current = self.polls.load(Ordering::Relaxed);
+            if self.read.0 != current {
+                self.read = (current, 0);
+            }
+            if self.read.1 >= MAX_READ {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let before = buf.filled().len();
+            let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+            self.read.1 += buf.filled().len() - before;
+            return polled;
         }
         let (now, later) = self.preface.split_at(self.preface.len().min(buf.remaining()));
         buf.put_slice(now);

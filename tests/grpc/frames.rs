@@ -20,12 +20,15 @@ const ACK: u8 = 1;
 /// A client connection after the preface.
 pub(crate) struct Peer {
     io: TcpStream,
+    /// The settings of the server, as bytes.
+    pub(crate) settings: Vec<u8>,
 }
 
 /// A frame from the server.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) kind: u8,
+    pub(crate) stream: u32,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -40,7 +43,7 @@ impl Peer {
             .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
             .collect();
         io.write_all(&frame(SETTINGS, 0, 0, &payload)).await.unwrap();
-        Self { io }
+        Self { io, settings: vec![] }
     }
 
     /// Sends bytes; `false` if the server has closed the connection.
@@ -58,10 +61,16 @@ impl Peer {
             self.io.read_exact(&mut payload).await.ok()?;
             let (kind, flags) = (head[3], head[4]);
             match (kind, flags & ACK) {
-                (SETTINGS, 0) => drop(self.send(&frame(SETTINGS, ACK, 0, &[])).await),
+                (SETTINGS, 0) => {
+                    self.settings.extend(payload);
+                    self.send(&frame(SETTINGS, ACK, 0, &[])).await;
+                }
                 (PING, 0) => drop(self.send(&frame(PING, ACK, 0, &payload)).await),
                 (SETTINGS | PING, _) => {}
-                _ => return Some(Received { kind, payload }),
+                _ => {
+                    let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+                    return Some(Received { kind, stream, payload });
+                }
             }
         }
     }

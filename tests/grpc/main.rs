@@ -16,3 +16,4 @@ mod server;
 mod service;
 mod streams;
 mod tls;
+mod unfinished;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use countersign::grpc::connection::GrpcHandler;
 use countersign::grpc::health::{ComponentHealth, Health};
 use countersign::grpc::layers::{
-    Authentication, Authenticator, Credential, Deadlines, Pipeline, RequestBody, RequestIds, ResponseFuture, Routes,
+    Authentication, Authenticator, CallLimits, Credential, Deadlines, Pipeline, RequestBody, RequestIds,
+    ResponseFuture, Routes,
 };
 use countersign::grpc::policy::{Method, OptionalServices, Policy};
 use countersign::listener::{Limits, PeerName, Security};
@@ -62,9 +63,11 @@ impl Observed {
 pub(crate) struct ServerSettings {
     pub(crate) security: Security,
     pub(crate) max_connections: usize,
+    pub(crate) max_per_source: usize,
     pub(crate) drain_timeout: Duration,
     pub(crate) deadlines: Deadlines,
     pub(crate) reflection: bool,
+    pub(crate) limits: CallLimits,
 }
 
 impl Default for ServerSettings {
@@ -72,12 +75,14 @@ impl Default for ServerSettings {
         Self {
             security: Security::Plain,
             max_connections: 64,
+            max_per_source: 64,
             drain_timeout: Duration::from_secs(5),
             deadlines: Deadlines {
                 default: Duration::from_secs(30),
                 max: Duration::from_mins(1),
             },
             reflection: true,
+            limits: CallLimits::default(),
         }
     }
 }
@@ -106,11 +111,12 @@ impl Server {
             setup.deadlines,
             RequestIds::new(&SystemEntropy),
             stop.clone(),
-        );
+        )
+        .with_limits(&setup.limits);
         let grpc = Arc::new(GrpcHandler::new(Arc::new(pipeline), Arc::new(SystemEntropy)));
         let limits = Limits {
-            max_connections: setup.max_connections,
-            drain_timeout: setup.drain_timeout,
+            max_per_source: setup.max_per_source,
+            ..Limits::new(setup.max_connections, setup.drain_timeout)
         };
         let ended = tokio::spawn({
             let stop = stop.clone();

@@ -17,6 +17,7 @@ use self::edge::AgentChecks;
 use self::routes::{AgentRoutes, LocalCallers};
 use super::bind::Inherited;
 use super::error::StartError;
+use super::serve::limits;
 use super::services::{TOKEN_CACHE_BYTES, gateway_config};
 use crate::client::{Client, Credential, RetryPolicy, TrustFollower};
 use crate::clock::SystemClock;
@@ -27,7 +28,7 @@ use crate::grpc::health::{ComponentHealth, Health};
 use crate::grpc::layers::{Deadlines, Pipeline, RequestIds};
 use crate::grpc::policy::Policy;
 use crate::keys::verify::unverified_claims;
-use crate::listener::{Limits, Security, connection_cap};
+use crate::listener::Security;
 use crate::model::scope::CallerScope;
 use crate::secret::SystemEntropy;
 use crate::shutdown::Stop;
@@ -82,10 +83,7 @@ pub async fn agent(
         stop.clone(),
     );
     let grpc = Arc::new(GrpcHandler::new(Arc::new(pipeline), entropy));
-    let limits = Limits {
-        max_connections: connection_cap(config.server.max_connections),
-        drain_timeout: config.server.drain_timeout,
-    };
+    let limits = limits(config);
     answering(&listen);
 
     let halt = CancellationToken::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::calls::AgentCalls;
 use super::edge::AgentChecks;
 use crate::grpc::layers::{Authentication, Authenticator, Credential, RequestBody, ResponseFuture, Routes};
-use crate::grpc::policy::Method;
+use crate::grpc::policy::{MAX_PROBE, Method};
 use crate::grpc::services::{Boxed, authorization, boxed, not_routed, validate};
 use crate::model::audit::Origin;
 use crate::model::scope::CallerScope;
@@ -27,7 +27,7 @@ impl AgentRoutes {
         Self {
             calls,
             checks: Arc::new(checks),
-            health: boxed(health),
+            health: boxed(health.max_decoding_message_size(MAX_PROBE)),
         }
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use crate::listener::Peer;
+use super::ConnectionContext;
+use super::gate_limits::GateKind;
+use super::gates::GatePermit;
 use crate::model::audit::Origin;
 use crate::model::{Caller, Error, Result};
 
@@ -14,7 +16,7 @@ use crate::model::{Caller, Error, Result};
 #[derive(Clone, Debug)]
 pub struct Call {
     pub(super) caller: Arc<Caller>,
-    pub(super) peer: Arc<Peer>,
+    pub(super) connection: Arc<ConnectionContext>,
     pub(super) request_id: HeaderValue,
     pub(super) deadline: Option<Instant>,
 }
@@ -39,7 +41,7 @@ impl Call {
             scopes: self.caller.scopes.clone(),
             origin: Origin {
                 actor: self.caller.origin.actor.clone(),
-                ip_address: self.peer.ip().to_string(),
+                ip_address: self.connection.peer.ip().to_string(),
                 request_id: self.request_id().to_owned(),
             },
         }
@@ -50,6 +52,14 @@ impl Call {
     pub fn request_id(&self) -> &str {
         // Always visible ASCII: generated so, or checked.
         self.request_id.to_str().unwrap_or_default()
+    }
+
+    /// Memory for a request that is worked on, from the same gate as requests under way.
+    ///
+    /// # Errors
+    /// `OVERLOADED` if there is none.
+    pub(in crate::grpc) fn reserve(&self, bytes: usize) -> Result<GatePermit> {
+        self.connection.consumer.acquire(GateKind::RequestBytes, bytes)
     }
 
     /// Time left until the deadline; `default` without one, as for most streams.

@@ -7,7 +7,11 @@ use http::HeaderValue;
 use crate::model::{Error, ErrorKind, Result};
 
 /// Subtracted from the caller's timeout for the way back: a response that comes after the caller gave up is useless.
-const RESPONSE_MARGIN: Duration = Duration::from_millis(20);
+pub(super) const RESPONSE_MARGIN: Duration = Duration::from_millis(20);
+
+/// Longest time to receive a request. A caller has its whole request at hand when it calls, so this is the time on the
+/// network, whatever deadline the caller sets for the work.
+const MAX_RECEIVE: Duration = Duration::from_secs(5);
 
 /// The bounds of deadlines, from the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +23,11 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
+    /// How long a request, or one message of a stream, may take to arrive.
+    pub(super) fn receive(self) -> Duration {
+        self.default.min(MAX_RECEIVE)
+    }
+
     /// How long a unary call may take from now on.
     ///
     /// # Errors

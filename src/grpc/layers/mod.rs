@@ -5,7 +5,7 @@
 //!
 //! 1. find the method by its path (unknown: `UNIMPLEMENTED`), the request id and the deadline (less than
 //!    `RESPONSE_MARGIN` left: `DEADLINE_EXCEEDED`);
-//! 2. check the number of calls in flight (too many: `OVERLOADED`);
+//! 2. check the gates: calls or streams in flight, memory of the request (too many: `OVERLOADED`);
 //! 3. authenticate the caller, then check the scope that the policy demands;
 //! 4. run the service until the deadline; a panic becomes `INTERNAL`;
 //! 5. count and log the outcome, and echo the request id.
@@ -14,9 +14,13 @@ mod authenticate;
 mod call;
 mod concurrency;
 mod deadline;
+mod gate_limits;
+mod gates;
+mod message_progress;
 mod metrics;
 mod request_body;
 mod request_id;
+mod resets;
 mod response_body;
 mod serve_call;
 mod unread;
@@ -31,6 +35,8 @@ pub use authenticate::{Authentication, Authenticator, Credential};
 pub use call::Call;
 pub use concurrency::{ConcurrencyLimit, Permit};
 pub use deadline::Deadlines;
+pub use gate_limits::{CallLimits, GateKind, GateLimits};
+pub use gates::{FullGate, GatePermit};
 pub use request_body::RequestBody;
 pub use request_id::{REQUEST_ID, RequestIds};
 pub use response_body::ResponseBody;
@@ -41,10 +47,9 @@ use super::policy::{Method, Policy, TimeLimit};
 use crate::listener::Peer;
 use crate::model::Result;
 use crate::shutdown::Stop;
+use gates::{Consumer, Gates};
 use metrics::Metrics;
-
-/// Limit on calls in flight, of all methods together. It bounds the memory of calls whose body has not come yet.
-const MAX_CALLS: usize = 16 * 1024;
+use resets::Resets;
 
 /// Routes a call that the pipeline has admitted to its service.
 pub trait Routes: Send + Sync + 'static {
@@ -63,7 +68,7 @@ pub struct Pipeline {
     deadlines: Deadlines,
     ids: RequestIds,
     stop: Stop,
-    calls: ConcurrencyLimit,
+    gates: Arc<Gates>,
     metrics: Metrics,
 }
 
@@ -85,15 +90,32 @@ impl Pipeline {
             deadlines,
             ids,
             stop,
-            calls: ConcurrencyLimit::new(MAX_CALLS),
+            gates: Arc::new(Gates::new(&CallLimits::default())),
             metrics: Metrics::new(),
         }
     }
 
-    /// Number of calls that have not ended, streams included.
+    /// The same with other limits.
     #[must_use]
-    pub fn calls_in_flight(&self) -> usize {
-        self.calls.in_use()
+    pub fn with_limits(mut self, limits: &CallLimits) -> Self {
+        self.gates = Arc::new(Gates::new(limits));
+        self
+    }
+
+    /// How much of a gate is in use.
+    #[must_use]
+    pub fn in_use(&self, gate: GateKind) -> usize {
+        self.gates.in_use(gate)
+    }
+
+    /// Notes which gates are full; to be called once a second.
+    pub fn observe_gates(&self) {
+        self.gates.observe();
+    }
+
+    /// The gates that have been full for some seconds.
+    pub fn full_gates(&self) -> impl Iterator<Item = FullGate> {
+        self.gates.full()
     }
 }
 
@@ -101,7 +123,7 @@ impl std::fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pipeline")
             .field("deadlines", &self.deadlines)
-            .field("calls", &self.calls)
+            .field("gates", &self.gates)
             .finish_non_exhaustive()
     }
 }
@@ -111,15 +133,34 @@ impl std::fmt::Debug for Pipeline {
 pub(crate) struct ConnectionService(Arc<ConnectionContext>);
 
 #[derive(Debug)]
-struct ConnectionContext {
+pub(crate) struct ConnectionContext {
     pipeline: Arc<Pipeline>,
     peer: Arc<Peer>,
+    consumer: Arc<Consumer>,
     unread: Arc<UnreadResponses>,
+    resets: Resets,
 }
 
 impl ConnectionService {
     pub(crate) fn new(pipeline: Arc<Pipeline>, peer: Arc<Peer>, unread: Arc<UnreadResponses>) -> Self {
-        Self(Arc::new(ConnectionContext { pipeline, peer, unread }))
+        let consumer = Arc::new(Consumer::new(&pipeline.gates, &peer));
+        Self(Arc::new(ConnectionContext {
+            pipeline,
+            peer,
+            consumer,
+            unread,
+            resets: Resets::default(),
+        }))
+    }
+
+    /// Whether the peer has reset too many calls too soon.
+    pub(crate) fn has_too_many_resets(&self) -> bool {
+        self.0.resets.exceeded()
+    }
+
+    /// The right to large flow-control windows, if there is one left for this connection.
+    pub(crate) fn large_window(&self) -> Option<GatePermit> {
+        self.0.consumer.acquire(GateKind::LargeWindows, 1).ok()
     }
 }
 

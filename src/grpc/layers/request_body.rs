@@ -1,41 +1,154 @@
-//! The body of a request.
+//! The body of a request: its time limits, its size limit and its share of the memory for requests under way.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 
+use super::gate_limits::GateKind;
+use super::gates::{Consumer, GatePermit};
+use super::message_progress::MessageProgress;
+use crate::grpc::policy::{Method, TimeLimit};
 use crate::grpc::status::status;
-use crate::model::{Error, ErrorKind};
+use crate::model::{Error, ErrorKind, Result};
 
-/// The body of a request. The body of a stream fails with `DEADLINE_EXCEEDED` when the peer sends nothing for too long;
-/// a unary call has its deadline instead.
+/// Bytes of headers and messages that a call may hold without a share of the gate of request bytes: more than usual calls
+/// have, so that those never touch that gate. The gate of calls bounds how often this is in use.
+const FREE_BYTES: usize = 8 * 1024;
+
+/// Memory of one header in the map, beside its value: `http::HeaderMap` has 104 bytes an entry and an index.
+const HEADER_BYTES: usize = 112;
+
+/// The body of a request.
+///
+/// - A request of one message must be complete within the receive limit, whatever the deadline of the call is.
+/// - Of a stream, each message must be complete within the receive limit once it has begun, and the pause between two
+///   messages must not be longer than the idle limit.
+/// - A message that is longer than the method allows fails with `OUT_OF_RANGE` when its length is known.
+/// - A message that finds no place in the gate of request bytes fails with `OVERLOADED`.
 #[derive(Debug)]
 pub struct RequestBody<B = Incoming> {
     body: B,
-    idle: Option<IdleTimeout>,
+    progress: MessageProgress,
+    max_message: usize,
+    receive_limit: Duration,
+    /// `None` for a request of one message.
+    idle_limit: Option<Duration>,
+    /// When the request, the message that is incomplete, or the pause began.
+    since: Instant,
+    /// Set only once the body has to wait.
+    timer: Option<Pin<Box<Sleep>>>,
+    share: MemoryShare,
 }
 
+/// The memory that a request holds.
 #[derive(Debug)]
-struct IdleTimeout {
-    limit: Duration,
-    timer: Pin<Box<Sleep>>,
+struct MemoryShare {
+    consumer: Arc<Consumer>,
+    /// Estimated memory of the headers.
+    headers: usize,
+    /// Held beyond [`FREE_BYTES`].
+    held: Option<GatePermit>,
+    held_bytes: usize,
+}
+
+impl MemoryShare {
+    /// Makes sure that headers and a message of this length have a place.
+    fn reserve(&mut self, message: usize) -> Result<()> {
+        let wanted = (self.headers + message).saturating_sub(FREE_BYTES);
+        let more = wanted.saturating_sub(self.held_bytes);
+        if more == 0 {
+            return Ok(());
+        }
+        match &mut self.held {
+            Some(held) => held.grow(more)?,
+            none => *none = Some(self.consumer.acquire(GateKind::RequestBytes, more)?),
+        }
+        self.held_bytes = wanted;
+        Ok(())
+    }
+}
+
+/// The memory of the headers, roughly.
+fn memory_of(headers: &HeaderMap) -> usize {
+    headers.capacity() * HEADER_BYTES + headers.values().map(http::HeaderValue::len).sum::<usize>()
 }
 
 impl<B> RequestBody<B> {
-    pub(super) fn new(body: B, idle: Option<Duration>) -> Self {
-        Self {
+    /// The body of a call that began at `began`.
+    ///
+    /// # Errors
+    /// `OVERLOADED` if there is no place for the headers.
+    pub(super) fn new(
+        body: B,
+        method: &Method,
+        receive_limit: Duration,
+        began: Instant,
+        headers: &HeaderMap,
+        consumer: &Arc<Consumer>,
+    ) -> Result<Self> {
+        let mut share = MemoryShare {
+            consumer: Arc::clone(consumer),
+            headers: memory_of(headers),
+            held: None,
+            held_bytes: 0,
+        };
+        share.reserve(0)?;
+        Ok(Self {
             body,
-            idle: idle.map(|limit| IdleTimeout {
-                limit,
-                timer: Box::pin(tokio::time::sleep(limit)),
-            }),
+            progress: MessageProgress::default(),
+            max_message: method.max_request,
+            receive_limit,
+            idle_limit: match method.time_limit {
+                TimeLimit::Idle(idle) if method.is_client_stream => Some(idle),
+                TimeLimit::Idle(_) | TimeLimit::Deadline => None,
+            },
+            since: began,
+            timer: None,
+            share,
+        })
+    }
+
+    fn receive(&mut self, chunk: &[u8]) -> Result<(), Status> {
+        let was_within = self.progress.is_within_message();
+        let step = self.progress.advance(chunk);
+        if self.idle_limit.is_some() && (step.completed || !was_within) {
+            self.since = Instant::now();
         }
+        let Some(length) = step.longest else { return Ok(()) };
+        let max = self.max_message;
+        if length > max {
+            return Err(Status::out_of_range(format!(
+                "the message has {length} bytes; this method allows {max}"
+            )));
+        }
+        self.share.reserve(length).map_err(status)
+    }
+
+    /// Pending until the time limit has passed.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        let (limit, message) = match self.idle_limit {
+            Some(idle) if !self.progress.is_within_message() => (idle, "the next message did not come in time"),
+            Some(_) | None => (self.receive_limit, "the request did not arrive in time"),
+        };
+        let end = self.since + limit;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
+        if timer.deadline() != end {
+            timer.as_mut().reset(end);
+        }
+        timer
+            .as_mut()
+            .poll(cx)
+            .map(|()| status(Error::new(ErrorKind::DeadlineExceeded, message)))
     }
 }
 
@@ -51,19 +164,17 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let Some(idle) = &mut self.idle else {
-            return polled.map(|frame| frame.map(|frame| frame.map_err(transport_error)));
-        };
-        match polled {
-            Poll::Ready(frame) => {
-                idle.timer.as_mut().reset(Instant::now() + idle.limit);
-                Poll::Ready(frame.map(|frame| frame.map_err(transport_error)))
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let received = frame.data_ref().map_or(Ok(()), |chunk| self.receive(chunk));
+                Poll::Ready(Some(received.map(|()| frame)))
             }
-            Poll::Pending => idle.timer.as_mut().poll(cx).map(|()| {
-                let error = Error::new(ErrorKind::DeadlineExceeded, "the next message did not come in time");
-                Some(Err(status(error)))
-            }),
+            // The caller has reset the stream, or its connection is gone. Hyper sees the same when the call is pending, and
+            // drops it: that is a cancelled call, not one without a message. Tasks that read a stream must see its end.
+            Poll::Ready(Some(Err(_))) if self.idle_limit.is_none() => Poll::Pending,
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Status::from_error(error.into())))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => self.poll_overdue(cx).map(|overdue| Some(Err(overdue))),
         }
     }
 
@@ -76,34 +187,6 @@ where
     }
 }
 
-fn transport_error(error: impl Into<tonic::codegen::StdError>) -> Status {
-    Status::from_error(error.into())
-}
-
 #[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-
-    use http_body_util::{BodyExt as _, StreamBody};
-    use tokio_stream::wrappers::ReceiverStream;
-    use tonic::Code;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn only_silence_ends_a_stream() {
-        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
-        let body = StreamBody::new(ReceiverStream::new(receiver));
-        let mut body = RequestBody::new(body, Some(Duration::from_secs(30)));
-        for _ in 0..3 {
-            let (frame, ()) = tokio::join!(body.frame(), async {
-                tokio::time::sleep(Duration::from_secs(29)).await;
-                sender.send(Ok(Frame::data(Bytes::from_static(b"row")))).await.unwrap();
-            });
-            assert!(frame.unwrap().unwrap().is_data());
-        }
-        let silent = Instant::now();
-        let error = body.frame().await.unwrap().unwrap_err();
-        assert_eq!((error.code(), silent.elapsed().as_secs()), (Code::DeadlineExceeded, 30));
-    }
-}
+#[path = "request_body_tests.rs"]
+mod tests;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status};
 
 use super::authenticate::{Authentication, Credential};
-use super::concurrency::Permit;
+use super::gates::GatePermit;
 use super::unread::UnreadResponse;
 use super::{Peer, Pipeline};
 use crate::grpc::policy::{Access, Method};
@@ -56,7 +56,7 @@ pub(super) struct StreamState {
     pub(super) pending_auth: Option<BoxFuture<'static, Result<Arc<Caller>>>>,
     /// How the stream ended, once it has.
     pub(super) code: Option<Code>,
-    pub(super) _permit: Permit,
+    pub(super) _permit: GatePermit,
 }
 
 impl ResponseBody {

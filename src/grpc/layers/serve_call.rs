@@ -18,7 +18,8 @@ use super::authenticate::{Authentication, Credential, bearer_token};
 use super::deadline::for_stream;
 use super::response_body::StreamState;
 use super::{
-    Call, ConnectionContext, Method, Permit, REQUEST_ID, RequestBody, ResponseBody, ResponseFuture, TimeLimit,
+    Call, ConnectionContext, GateKind, GatePermit, Method, REQUEST_ID, RequestBody, ResponseBody, ResponseFuture,
+    TimeLimit,
 };
 use crate::grpc::policy::Access;
 use crate::grpc::status::{log, status};
@@ -40,7 +41,7 @@ pub struct ServeCall {
     timer: Option<Pin<Box<Sleep>>>,
     /// Set for streams, whose caller is authenticated again while they last.
     bearer: Option<SecretText>,
-    permit: Option<Permit>,
+    permit: Option<GatePermit>,
     /// Disabled where no traces are exported.
     span: Span,
     stage: Stage,
@@ -53,7 +54,10 @@ pub(super) enum Stage {
     /// The request is not gRPC.
     NotGrpc(StatusCode),
     /// A store is read to authenticate the caller.
-    Authenticating(BoxFuture<'static, Result<Arc<Caller>>>, Option<Box<Request<Incoming>>>),
+    Authenticating(
+        BoxFuture<'static, Result<Arc<Caller>>>,
+        Option<Box<Request<RequestBody>>>,
+    ),
     /// The service works on the call.
     Running(ResponseFuture),
     /// The head of the response has been returned.
@@ -109,7 +113,16 @@ impl ServeCall {
             TimeLimit::Idle(_) => for_stream(timeout)?,
         };
         self.deadline = timeout.and_then(|timeout| self.began.checked_add(timeout));
-        self.permit = Some(pipeline.calls.acquire()?);
+        let gate = match method.time_limit {
+            TimeLimit::Idle(_) if method.access == Access::Anyone => GateKind::AnonymousStreams,
+            TimeLimit::Idle(_) | TimeLimit::Deadline => GateKind::Calls,
+        };
+        let consumer = &self.connection.consumer;
+        self.permit = Some(consumer.acquire(gate, 1)?);
+        let receive_limit = pipeline.deadlines.receive();
+        let (head, body) = request.into_parts();
+        let body = RequestBody::new(body, method, receive_limit, self.began, &head.headers, consumer)?;
+        let request = Request::from_parts(head, body);
         if method.access == Access::Anyone {
             let anonymous = pipeline.authenticator.anonymous();
             return self.run(method, anonymous, request);
@@ -134,21 +147,24 @@ impl ServeCall {
     }
 
     /// Checks the policy and calls the service.
-    fn run(&self, method: &'static Method, caller: Arc<Caller>, mut request: Request<Incoming>) -> Result<Stage> {
+    fn run(
+        &mut self,
+        method: &'static Method,
+        caller: Arc<Caller>,
+        mut request: Request<RequestBody>,
+    ) -> Result<Stage> {
         method.access.check(&caller)?;
+        if matches!(method.time_limit, TimeLimit::Idle(_)) && method.access != Access::Anyone {
+            self.permit = Some(self.connection.consumer.acquire(GateKind::Streams, 1)?);
+        }
         // No service needs the token, and a header that is gone cannot be logged.
         request.headers_mut().remove(header::AUTHORIZATION);
         request.extensions_mut().insert(Call {
             caller,
-            peer: Arc::clone(&self.connection.peer),
+            connection: Arc::clone(&self.connection),
             request_id: self.request_id.clone(),
             deadline: self.deadline,
         });
-        let idle_timeout = match method.time_limit {
-            TimeLimit::Deadline => None,
-            TimeLimit::Idle(timeout) => Some(timeout),
-        };
-        let request = request.map(|body| RequestBody::new(body, idle_timeout));
         Ok(Stage::Running(self.connection.pipeline.routes.route(method, request)))
     }
 
@@ -284,6 +300,7 @@ impl Drop for ServeCall {
             // The caller has cancelled the call.
             let metrics = &self.connection.pipeline.metrics;
             metrics.unary_ended(method, Code::Cancelled, self.began.elapsed());
+            self.connection.resets.count(self.began);
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message as _;
 use tokio::task::JoinSet;
 use tonic::codec::EncodeBuf;
 use tonic::server::{Grpc, UnaryService};
@@ -11,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::codec::{EncodeResponse, HotPathCodec};
 use crate::grpc::convert::answer::{ValidateAnswer, encode_batch};
-use crate::grpc::layers::{RequestBody, ResponseFuture};
+use crate::grpc::layers::{Call, RequestBody, ResponseFuture};
 use crate::grpc::policy::Method;
 use crate::model::{Error, Result};
 use crate::proto::{ValidateBatchRequest, ValidateRequest};
@@ -85,6 +86,8 @@ impl<V: AnswerValidate> UnaryService<ValidateBatchRequest> for ValidateBatch<V> 
     fn call(&mut self, request: Request<ValidateBatchRequest>) -> Self::Future {
         let calls = Arc::clone(&self.0);
         Box::pin(async move {
+            // Tokens that are not in the cache take a while, during which the batch stays in memory.
+            let _memory = Call::of(&request)?.reserve(request.get_ref().encoded_len())?;
             let answers = batch(&calls, request.into_inner().requests).await?;
             Ok(Response::new(answers))
         })
