@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::open_connections::{OpenConnection, OpenConnections, SourceIsFull};
+use super::open_connections::{OpenConnection, OpenConnections};
 use super::socket::Accepted;
 use super::{Activity, HANDSHAKE_TIMEOUT, Io, Listener, Peer, Security, TCP_USER_TIMEOUT};
 use crate::model::{Network, Source};
@@ -120,13 +120,10 @@ async fn accept<C: ConnectionHandler>(
             Accepted::Tcp(_, address) if !connections.is_shared(address.ip()) => Some(Source::of(address.ip())),
             Accepted::Tcp(..) | Accepted::Unix(_) => None,
         };
-        let connection = match connections.admit(source).await {
-            Ok(connection) => connection,
-            Err(SourceIsFull) => {
-                drop(accepted);
-                refused.note(source);
-                continue;
-            }
+        let Ok(connection) = connections.admit(source).await else {
+            drop(accepted);
+            refused.note(source);
+            continue;
         };
         let number = connection.number();
         let (security, handler, stop) = (security.clone(), Arc::clone(handler), stop.clone());

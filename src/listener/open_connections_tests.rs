@@ -10,13 +10,13 @@ fn limits(max_connections: usize, max_per_source: usize, idle_gives_way: bool) -
     }
 }
 
-fn source(text: &str) -> Option<Source> {
-    Some(Source::parse(text).unwrap())
+fn source(text: &str) -> Source {
+    Source::parse(text).unwrap()
 }
 
 /// A connection with a task that does nothing, and ends with the connection.
 async fn open(connections: &Arc<OpenConnections>, from: &str) -> Result<tokio::task::JoinHandle<()>, SourceIsFull> {
-    let connection = connections.admit(source(from)).await?;
+    let connection = connections.admit(Some(source(from))).await?;
     let number = connection.number();
     let task = tokio::spawn(async move {
         let _connection = connection;
@@ -31,14 +31,14 @@ async fn a_source_gets_its_share_and_others_get_in() {
     let connections = OpenConnections::new(limits(40, 5, false));
     let mut held = Vec::new();
     for _ in 0..5 {
-        held.push(connections.admit(source("192.0.2.1")).await.unwrap());
+        held.push(connections.admit(Some(source("192.0.2.1"))).await.unwrap());
     }
-    let refused = connections.admit(source("192.0.2.1")).await;
+    let refused = connections.admit(Some(source("192.0.2.1"))).await;
     assert_eq!(refused.err(), Some(SourceIsFull));
-    assert!(connections.admit(source("192.0.2.2")).await.is_ok());
+    assert!(connections.admit(Some(source("192.0.2.2"))).await.is_ok());
     assert!(connections.admit(None).await.is_ok(), "a proxy has no limit of its own");
     held.pop();
-    assert!(connections.admit(source("192.0.2.1")).await.is_ok());
+    assert!(connections.admit(Some(source("192.0.2.1"))).await.is_ok());
 }
 
 #[tokio::test]
@@ -47,12 +47,15 @@ async fn a_site_gets_more_than_one_source() {
     let mut held = Vec::new();
     for network in 0..10 {
         let from = format!("2001:db8:1:{network}::1");
-        while let Ok(connection) = connections.admit(source(&from)).await {
+        while let Ok(connection) = connections.admit(Some(source(&from))).await {
             held.push(connection);
         }
     }
     assert_eq!(held.len(), 20);
-    assert!(connections.admit(source("2001:db8:2::1")).await.is_ok(), "another site");
+    assert!(
+        connections.admit(Some(source("2001:db8:2::1"))).await.is_ok(),
+        "another site"
+    );
 }
 
 #[tokio::test]
@@ -60,18 +63,18 @@ async fn the_last_connections_stay_for_sources_that_have_few() {
     let connections = OpenConnections::new(limits(40, 20, false));
     let mut held = Vec::new();
     for n in 1..10 {
-        while let Ok(connection) = connections.admit(source(&format!("192.0.2.{n}"))).await {
+        while let Ok(connection) = connections.admit(Some(source(&format!("192.0.2.{n}")))).await {
             held.push(connection);
         }
     }
     assert!((25..40).contains(&held.len()), "{}", held.len());
-    assert!(connections.admit(source("198.51.100.1")).await.is_ok());
+    assert!(connections.admit(Some(source("198.51.100.1"))).await.is_ok());
 }
 
 #[tokio::test]
 async fn the_oldest_idle_connection_of_the_source_gives_way() {
     let connections = OpenConnections::new(limits(10, 3, true));
-    let busy = connections.admit(source("192.0.2.1")).await.unwrap();
+    let busy = connections.admit(Some(source("192.0.2.1"))).await.unwrap();
     let _request = busy.activity.begin();
     OpenConnection::runs_in(&connections, busy.number(), tokio::spawn(async {}).abort_handle());
     let (older, newer) = (
@@ -101,9 +104,9 @@ async fn when_all_connections_are_in_use_the_source_with_most_gives_way() {
 #[tokio::test]
 async fn without_an_idle_connection_the_next_one_waits() {
     let connections = OpenConnections::new(limits(1, 1, true));
-    let first = connections.admit(source("192.0.2.1")).await.unwrap();
+    let first = connections.admit(Some(source("192.0.2.1"))).await.unwrap();
     let _request = first.activity.begin();
-    let mut second = Box::pin(connections.admit(source("192.0.2.2")));
+    let mut second = Box::pin(connections.admit(Some(source("192.0.2.2"))));
     let early = tokio::time::timeout(Duration::from_millis(50), &mut second).await;
     assert!(early.is_err());
     drop(first);

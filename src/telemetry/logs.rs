@@ -79,7 +79,8 @@ fn audit_layer<S>(format: LogFormat, colours: bool, writer: NonBlocking, limit: 
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    line_layer(format, colours, writer).with_filter(filter_fn(|event| event.target() == AUDIT_TARGET).and(Limited(limit)))
+    line_layer(format, colours, writer)
+        .with_filter(filter_fn(|event| event.target() == AUDIT_TARGET).and(Limited(limit)))
 }
 
 fn line_layer<S>(format: LogFormat, colours: bool, writer: NonBlocking) -> Box<dyn Layer<S> + Send + Sync>

@@ -28,10 +28,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn install(
-        dropped: Vec<(&'static str, ErrorCounter)>,
-        limits: Vec<Arc<LineLimit>>,
-    ) -> Result<Self> {
+    pub(super) fn install(dropped: Vec<(&'static str, ErrorCounter)>, limits: Vec<Arc<LineLimit>>) -> Result<Self> {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
             .map_err(Error::internal)?

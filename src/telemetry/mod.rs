@@ -56,10 +56,13 @@ impl Telemetry {
         let (subscriber, writers) = logs::subscriber(config, terminal, stderr, stderr, layer)?;
         logs::install(subscriber)?;
         std::panic::set_hook(Box::new(log_panic));
-        let metrics = Metrics::install(vec![
-            ("audit", writers.audit_dropped.clone()),
-            ("log", writers.log_dropped.clone()),
-        ], writers.limits.to_vec())?;
+        let metrics = Metrics::install(
+            vec![
+                ("audit", writers.audit_dropped.clone()),
+                ("log", writers.log_dropped.clone()),
+            ],
+            writers.limits.to_vec(),
+        )?;
         traces::describe();
         Ok(Self {
             metrics,

@@ -103,7 +103,10 @@ impl PasswordIssuer {
         };
         let attempt = self.throttle.user_login(&credentials.username, source);
         let deadline = credentials.deadline;
-        let authenticated = match self.authenticate(caller, credentials, &client_id, &attempt, &context.ip_address).await {
+        let authenticated = match self
+            .authenticate(caller, credentials, &client_id, &attempt, &context.ip_address)
+            .await
+        {
             Ok(authenticated) => authenticated,
             Err(error) => {
                 if error.kind == ErrorKind::Throttled {

@@ -12,11 +12,11 @@ use crate::support::raw::with_bearer;
 use crate::support::web::metric;
 use crate::support::{Admin, Deployment, DeploymentKind, PASSWORD, assert_refused};
 
-fn context(ip_address: &str) -> Option<SessionContext> {
-    Some(SessionContext {
+fn context(ip_address: &str) -> SessionContext {
+    SessionContext {
         ip_address: ip_address.to_owned(),
         ..SessionContext::default()
-    })
+    }
 }
 
 /// Logs in with a stated address; without a token if it is empty. Returns the refresh token.
@@ -26,7 +26,7 @@ async fn login(admin: &Admin, token: &str, ip_address: &str) -> Result<String, S
             username: "ada".into(),
             password: PASSWORD.into(),
         })),
-        context: context(ip_address),
+        context: Some(context(ip_address)),
         ..IssueRequest::default()
     };
     let issued = admin.tokens.clone().issue(with_bearer(request, token)).await?;
@@ -36,7 +36,7 @@ async fn login(admin: &Admin, token: &str, ip_address: &str) -> Result<String, S
 async fn refresh(admin: &Admin, token: &str, refresh_token: &str, ip_address: &str) -> Result<String, Status> {
     let request = RefreshRequest {
         refresh_token: refresh_token.to_owned(),
-        context: context(ip_address),
+        context: Some(context(ip_address)),
         ..RefreshRequest::default()
     };
     let refreshed = admin.tokens.clone().refresh(with_bearer(request, token)).await?;

@@ -106,7 +106,10 @@ async fn a_second_revocation_of_a_session_is_neither_recorded_nor_announced(
     let server = deployment.serve();
     let (caller, admin) = (Caller::of(&server), Admin::of(&server));
     let announced = || match &deployment.keys {
-        Some(keys) => keys.at(&["XLEN", &format!("{}:revocations", keys.prefix())]).parse().unwrap(),
+        Some(keys) => keys
+            .at(&["XLEN", &format!("{}:revocations", keys.prefix())])
+            .parse()
+            .unwrap(),
         None => 0,
     };
     let session = caller.login("ada").await;

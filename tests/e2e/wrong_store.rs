@@ -113,7 +113,7 @@ async fn a_changing_command_names_its_store_and_a_reading_one_does_not() {
             "storage.mode",
             match kind {
                 DeploymentKind::Embedded => "embedded",
-                _ => "clustered",
+                DeploymentKind::Clustered | DeploymentKind::RedisCluster => "clustered",
             },
         );
         let storage = &deployment.storage;

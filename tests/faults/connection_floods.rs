@@ -57,7 +57,11 @@ async fn one_address_does_not_keep_others_out() {
     }
     assert!(metric(&server, "countersign_connections_closed_total") >= 4.0);
     let lines = server.log().matches("has its share of the connections").count();
-    assert!((1..=3).contains(&lines), "{lines} lines, one in ten seconds: {}", server.log());
+    assert!(
+        (1..=3).contains(&lines),
+        "{lines} lines, one in ten seconds: {}",
+        server.log()
+    );
     held.clear();
     eventually("the places are free again", Duration::from_secs(20), || async {
         can_call(&server, ATTACKER).await.then_some(())
@@ -93,6 +97,7 @@ async fn half_sent(from: Ipv4Addr, to: SocketAddr) -> Option<TcpStream> {
 }
 
 /// Probes the side port as a kubelet does: a second for each. Returns how many failed.
+#[expect(clippy::print_stdout, reason = "a test says what it measured")]
 async fn failed_probes(server: &Countersign, count: usize) -> usize {
     let url = format!("{}/healthz", server.http_url());
     let mut failed = 0;
@@ -108,6 +113,7 @@ async fn failed_probes(server: &Countersign, count: usize) -> usize {
     failed
 }
 
+#[expect(clippy::print_stdout, reason = "a test says what it measured")]
 async fn probes_beside_half_sent_requests(from: Ipv4Addr) {
     let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     let server = deployment.serve();

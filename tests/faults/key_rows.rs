@@ -212,11 +212,9 @@ async fn the_master_key_can_be_replaced_while_sessions_go_on() {
     assert!(refused.stderr.contains("live replicas"), "{refused:?}");
     assert_eq!(behind.stop().code(), Some(0));
     // A replica counts as live until its heartbeat is ten seconds old.
-    eventually(
-        "all live replicas hold the new key",
-        Duration::from_mins(1),
-        || async { (storage.run(&["key", "reseal"]).finish().code() == Some(0)).then_some(()) },
-    )
+    eventually("all live replicas hold the new key", Duration::from_mins(1), || async {
+        (storage.run(&["key", "reseal"]).finish().code() == Some(0)).then_some(())
+    })
     .await;
     // The old master key opens nothing any more, and is not needed.
     let after = deployment.storage.clone().set("keys.master_key", &new).serve(&[]);

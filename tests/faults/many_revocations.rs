@@ -19,6 +19,10 @@ use tokio::time::{Instant, timeout};
 use crate::support::agent::{Agent, listen_anywhere};
 use crate::support::{Caller, Countersign, Deployment, DeploymentKind, eventually, size};
 
+/// A random id in SQLite.
+const UUID: &str = "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-' ||
+                    hex(randomblob(2)) || '-' || hex(randomblob(6)))";
+
 /// The largest message of a snapshot.
 const MAX_MESSAGE: usize = 256 * 1024;
 
@@ -47,8 +51,6 @@ async fn revoke(deployment: &Deployment, user: &str, sessions: i64, of_user: i64
     }
     let clock = Arc::new(SystemClock::new());
     let database = Database::open(&deployment.storage.data(), Mode::Subcommand, Arc::clone(&clock) as _).unwrap();
-    const UUID: &str = "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-' ||
-                        hex(randomblob(2)) || '-' || hex(randomblob(6)))";
     let numbers = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)";
     let of_sessions = format!(
         "INSERT INTO revocations (level, id, epoch, expires, revoked)
@@ -103,6 +105,7 @@ async fn snapshot(server: &Countersign) -> (usize, usize, usize) {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "a test says what it measured")]
 async fn load(deployment_kind: DeploymentKind, sessions: i64, of_user: i64) {
     let deployment = Deployment::fresh(deployment_kind)
         .await

@@ -13,9 +13,7 @@ use tonic::{Code, Status};
 use super::stuffing::{at_once, retry_info};
 use crate::support::caller::reason;
 use crate::support::web::metric;
-use crate::support::{
-    Admin, Countersign, Deployment, DeploymentKind, Load, PASSWORD, assert_refused, size,
-};
+use crate::support::{Admin, Countersign, Deployment, DeploymentKind, Load, PASSWORD, assert_refused, size};
 
 /// The proxy's address.
 const SHARED: &str = "127.0.7.1";

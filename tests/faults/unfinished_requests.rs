@@ -70,6 +70,7 @@ impl GoodCallers {
     }
 
     /// Prints what they saw, which must be success.
+    #[expect(clippy::print_stdout, reason = "a test says what it measured")]
     async fn stop(self) {
         let (validations, refreshes): (Report, Report) = (self.validations.stop().await, self.refreshes.stop().await);
         println!("Validate: {validations}\nRefresh: {refreshes}");
@@ -126,6 +127,7 @@ async fn peak<T>(server: &Countersign, work: impl Future<Output = T>) -> (u64, T
 }
 
 /// A flood beside good callers, who must see nothing of it.
+#[expect(clippy::print_stdout, reason = "a test says what it measured")]
 async fn flood_beside_good_callers(path: &'static str, source: fn(usize) -> Ipv4Addr) {
     let server = serve().await;
     let good = GoodCallers::start(&server).await;

@@ -362,5 +362,9 @@ fn sessions_over_the_limit_are_those_that_were_not_evicted() {
     assert_eq!(over_limit(3, 4), Vec::<u128>::new());
     assert_eq!(over_limit(3, 3), [1, 2, 3]);
     assert_eq!(over_limit(max_records(2) as usize, 2), [2, 3]);
-    assert_eq!(over_limit(max_records(2) as usize + 1, 2), Vec::<u128>::new(), "one is left");
+    assert_eq!(
+        over_limit(max_records(2) as usize + 1, 2),
+        Vec::<u128>::new(),
+        "one is left"
+    );
 }

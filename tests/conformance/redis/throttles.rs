@@ -1,12 +1,13 @@
 //! Counters of failed attempts: the Lua scripts compute the same as `GcraState`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use countersign::clock::SystemClock;
 use countersign::store::ThrottleStore;
 use countersign::store::local::LocalThrottles;
 use countersign::store::throttles::{Charge, GcraState, Limit, LimitDecision, MAX_WAIT, Rate};
+use tokio::time::Instant;
 
 use super::{connect, connected, server};
 use crate::support::KeySpace;
@@ -160,7 +161,7 @@ async fn remembered_keys_and_counters_expire() {
     let limit = limit(2, true);
     for longest in [
         limit.rate.interval(),
-        limit.rate.per - limit.rate.interval() + limit.rate.interval().min(MAX_WAIT) + MAX_WAIT,
+        limit.rate.per.saturating_sub(limit.rate.interval()) + limit.rate.interval().min(MAX_WAIT) + MAX_WAIT,
     ] {
         let decision = store.try_charge(key, limit).await.unwrap();
         assert!(matches!(decision, LimitDecision::Allowed(_)));
