@@ -73,7 +73,7 @@ async fn a_lock_ends_by_itself_under_refused_attempts_and_doubles_with_counted_o
             let (key, limit) = ([7 + u8::from(doubling); 16], Limit { rate, doubling });
             let (mut allowed, mut refused) = (0, 0);
             let mut longest = Duration::ZERO;
-            let begun = tokio::time::Instant::now();
+            let begun = Instant::now();
             while allowed < 6 {
                 match store.try_charge(key, limit).await.unwrap() {
                     LimitDecision::Allowed(_) => allowed += 1,
