@@ -7,7 +7,7 @@ use http::HeaderValue;
 use crate::model::{Error, ErrorKind, Result};
 
 /// Subtracted from the caller's timeout for the way back: a response that comes after the caller gave up is useless.
-pub(super) const RESPONSE_MARGIN: Duration = Duration::from_millis(20);
+const RESPONSE_MARGIN: Duration = Duration::from_millis(20);
 
 /// Longest time to receive a request. A caller has its whole request at hand when it calls, so this is the time on the
 /// network, whatever deadline the caller sets for the work.

@@ -153,7 +153,7 @@ impl ConnectionService {
         }))
     }
 
-    /// Whether the peer has reset too many calls too soon.
+    /// Whether the peer has reset too many calls early.
     pub(crate) fn has_too_many_resets(&self) -> bool {
         self.0.resets.exceeded()
     }

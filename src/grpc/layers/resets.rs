@@ -1,28 +1,22 @@
 //! Detection of rapid reset (CVE-2023-44487): a peer that opens streams and resets them at once gets around the limit on
 //! concurrent streams, because a stream that was reset does not count.
 //!
-//! A call that its caller gives up at its deadline looks the same, except that it has lived for a while. No caller can set a
-//! deadline that is shorter than [`MIN_LIFE`], so older calls are not counted. Younger ones are seen when this process was too
-//! slow to read the call before its reset came; that is rare enough for the allowance.
+//! A call that its caller gives up at its deadline is no sign of that, so only calls count that are reset before their
+//! deadline. After a stall of this process, calls and their resets arrive together and count although the callers were in no
+//! hurry; the allowance is large enough for that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::deadline::RESPONSE_MARGIN;
-
-/// A call that is reset before this age counts.
-const MIN_LIFE: Duration = RESPONSE_MARGIN;
-
-/// How many such calls a connection may have at once.
+/// How many calls of a connection may be reset early at once.
 const ALLOWANCE: f64 = 10_000.0;
 
-/// How many more it may have in each second: those of a hundred streams with deadlines of 100 ms.
+/// How many more in each second.
 const ALLOWANCE_PER_SECOND: f64 = 1000.0;
 
-/// Counts the calls of one connection that were reset soon after they began.
+/// Counts the calls of one connection that were reset before their deadline.
 #[derive(Debug)]
 pub(crate) struct Resets {
     counted: Mutex<(f64, Instant)>,
@@ -40,9 +34,9 @@ impl Default for Resets {
 
 impl Resets {
     /// Counts a call that its caller has given up.
-    pub(super) fn count(&self, began: Instant) {
+    pub(super) fn count(&self, deadline: Option<Instant>) {
         let now = Instant::now();
-        if now.saturating_duration_since(began) >= MIN_LIFE {
+        if deadline.is_some_and(|deadline| deadline <= now) {
             return;
         }
         let mut counted = self.counted.lock();
@@ -55,7 +49,7 @@ impl Resets {
         }
     }
 
-    /// Whether the peer has reset too many calls too soon. The connection's task looks whenever it is polled, which the next
+    /// Whether the peer has reset too many calls early. The connection's task looks whenever it is polled, which the next
     /// frame of the peer causes.
     pub(crate) fn exceeded(&self) -> bool {
         self.exceeded.load(Ordering::Relaxed)
@@ -64,26 +58,28 @@ impl Resets {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_of_early_resets_is_noticed_and_late_ones_are_not() {
+    async fn a_flood_of_early_resets_is_noticed_and_those_at_the_deadline_are_not() {
         let resets = Resets::default();
-        let exceeded = || resets.exceeded();
         for _ in 0..20_000 {
-            resets.count(Instant::now() - MIN_LIFE);
+            resets.count(Some(Instant::now()));
         }
-        assert!(!exceeded(), "late");
+        assert!(!resets.exceeded(), "at the deadline");
         for _ in 0..10_000 {
-            resets.count(Instant::now());
+            resets.count(None);
         }
-        assert!(!exceeded(), "within the allowance");
+        assert!(!resets.exceeded(), "within the allowance");
         tokio::time::advance(Duration::from_secs(1)).await;
+        let later = Instant::now() + Duration::from_secs(5);
         for _ in 0..1000 {
-            resets.count(Instant::now());
+            resets.count(Some(later));
         }
-        assert!(!exceeded(), "within the rate");
-        resets.count(Instant::now());
-        assert!(exceeded());
+        assert!(!resets.exceeded(), "within the rate");
+        resets.count(Some(later));
+        assert!(resets.exceeded());
     }
 }

@@ -300,7 +300,7 @@ impl Drop for ServeCall {
             // The caller has cancelled the call.
             let metrics = &self.connection.pipeline.metrics;
             metrics.unary_ended(method, Code::Cancelled, self.began.elapsed());
-            self.connection.resets.count(self.began);
+            self.connection.resets.count(self.deadline);
         }
     }
 }
