@@ -42,11 +42,11 @@ impl Default for CallLimits {
             },
             // The largest request, of ValidateBatch, has 1.5 MiB.
             request_bytes: GateLimits {
-                total: 96 << 20,
+                total: 64 << 20,
                 connection: 8 << 20,
             },
             large_windows: GateLimits {
-                total: 128,
+                total: 64,
                 connection: 1,
             },
         }
