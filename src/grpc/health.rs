@@ -1,5 +1,8 @@
 //! `grpc.health.v1`: the health of the service as a whole and of its components.
 
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health as Service, HealthServer};
 use tonic_health::server::HealthReporter;
@@ -28,6 +31,8 @@ const NONE: ComponentHealth = ComponentHealth {
 pub struct Health {
     reporter: HealthReporter,
     stop: Stop,
+    /// What was reported last.
+    reported: Arc<Mutex<Option<ComponentHealth>>>,
 }
 
 impl Health {
@@ -35,21 +40,32 @@ impl Health {
     /// report, and again once `stop` drains, whatever is reported.
     pub async fn new(stop: Stop) -> (Self, HealthServer<impl Service>) {
         let (reporter, server) = tonic_health::server::health_reporter();
-        let health = Self { reporter, stop };
+        let health = Self {
+            reporter,
+            stop,
+            reported: Arc::default(),
+        };
         health.report(NONE).await;
         (health, server)
     }
 
-    /// Sets the status of every name.
+    /// Sets the status of every name, if it has changed.
     ///
     /// The service as a whole (the empty name) is `SERVING` as long as `Validate` works. A replica that is cut off from
     /// a store still answers most calls; if all replicas left the load balancer, a degradation would become an outage.
     pub async fn report(&self, components: ComponentHealth) {
+        // Locked until all names are set, so that of two reports the later one counts.
+        let mut reported = self.reported.lock().await;
+        let components = if self.stop.is_draining() { NONE } else { components };
+        // Each report is a message to each watcher, of which there may be thousands.
+        if reported.replace(components) == Some(components) {
+            return;
+        }
         let ComponentHealth {
             users,
             sessions,
             revocations,
-        } = if self.stop.is_draining() { NONE } else { components };
+        } = components;
         for (name, serves) in [
             ("store.users", users),
             ("store.sessions", sessions),
