@@ -84,7 +84,10 @@ async fn a_proxy_may_have_all_connections() {
     assert_eq!(fill(&server, Ipv4Addr::new(127, 0, 0, 3)).await.len(), 5);
 }
 
-/// Connections that send half of a request.
+/// The connections of an attacker, most of which the server has closed.
+const MOST_HALF_SENT: usize = 2000;
+
+/// A connection that has sent half of a request.
 async fn half_sent(from: Ipv4Addr, to: SocketAddr) -> Option<TcpStream> {
     let mut io = timeout(Duration::from_secs(5), connect_from(from, to))
         .await
@@ -122,16 +125,14 @@ async fn probes_beside_half_sent_requests(from: Ipv4Addr) {
     for _ in 0..300 {
         held.extend(half_sent(from, address).await);
     }
-    // The attacker goes on: the connections that the server has closed are replaced.
+    // The attacker goes on, and closes none of its connections.
     let goes_on = Arc::new(AtomicBool::new(true));
     let attacker = tokio::spawn({
         let goes_on = Arc::clone(&goes_on);
         async move {
-            let mut next = 0;
             while goes_on.load(Ordering::SeqCst) {
-                if let Some(new) = half_sent(from, address).await {
-                    held[next] = new;
-                    next = (next + 1) % held.len();
+                if held.len() < MOST_HALF_SENT {
+                    held.extend(half_sent(from, address).await);
                 }
                 sleep(Duration::from_millis(5)).await;
             }

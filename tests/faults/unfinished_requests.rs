@@ -4,7 +4,7 @@
 //! Full size: `COUNTERSIGN_TEST_UNFINISHED=60 COUNTERSIGN_TEST_UNFINISHED_CONNECTIONS=100 cargo test --release --all-features
 //! --test faults unfinished_requests -- --nocapture`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -79,10 +79,20 @@ impl GoodCallers {
     }
 }
 
-/// Opens calls that do not end on each connection, and new ones when they are refused, until `end`. Returns how many.
+/// Opens calls that do not end on each connection, and new ones when they are refused, for some seconds. Returns how many. The
+/// attackers have a thread of their own, so that the good callers of this process do not wait for them.
 async fn flood(server: &Countersign, path: &'static str, source: fn(usize) -> Ipv4Addr, message: Bytes) -> u64 {
+    let address = server.grpc();
+    let attack = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(attack(address, path, source, message))
+    };
+    tokio::task::spawn_blocking(attack).await.unwrap()
+}
+
+async fn attack(address: SocketAddr, path: &'static str, source: fn(usize) -> Ipv4Addr, message: Bytes) -> u64 {
     let begun = Arc::new(AtomicU64::new(0));
-    let (address, end) = (server.grpc(), Instant::now() + seconds());
+    let end = Instant::now() + seconds();
     let mut attackers = JoinSet::new();
     for n in 0..connections() {
         let (begun, message) = (Arc::clone(&begun), message.clone());
@@ -151,12 +161,16 @@ async fn flood_beside_good_callers(path: &'static str, source: fn(usize) -> Ipv4
     assert!(metric(&server, "countersign_gate_refusals_total") > 0.0 || path == WATCH);
 }
 
-const fn one_address(_: usize) -> Ipv4Addr {
+fn one_address(_: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 0, 2)
 }
 
+fn ten_addresses(n: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 1, u8::try_from(n % 10).unwrap_or_default())
+}
+
 fn many_addresses(n: usize) -> Ipv4Addr {
-    Ipv4Addr::new(127, 0, 1, u8::try_from(n % 250 + 1).unwrap_or(1))
+    Ipv4Addr::new(127, 0, 2, u8::try_from(n % 250).unwrap_or_default())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,8 +184,8 @@ async fn unfinished_validations_cost_little_however_often_they_are_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unfinished_validations_from_many_addresses_cost_little() {
-    flood_beside_good_callers(VALIDATE, many_addresses).await;
+async fn unfinished_validations_from_ten_addresses_cost_little() {
+    flood_beside_good_callers(VALIDATE, ten_addresses).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +203,13 @@ async fn open_streams_of_anonymous_callers_leave_all_other_calls_alone_and_are_r
                 refused += 1;
                 break;
             }
-            streams.push(response);
+            // A caller that does not read is cut off for that.
+            streams.push(tokio::spawn(async move {
+                let mut body = response.into_body();
+                while let Some(Ok(data)) = body.data().await {
+                    let _window = body.flow_control().release_capacity(data.len());
+                }
+            }));
         }
         connections.push(connection);
     }
@@ -209,7 +229,10 @@ async fn open_streams_of_anonymous_callers_leave_all_other_calls_alone_and_are_r
     let watch = watching.watch_revocations(WatchRevocationsRequest::default()).await;
     assert!(watch.is_ok(), "a stream of a caller with a scope: {watch:?}");
     good.stop().await;
-    drop((connections, streams));
+    for stream in streams {
+        stream.abort();
+    }
+    drop(connections);
     eventually("/readyz says no more", Duration::from_secs(30), || async {
         (get(&server, "/readyz") == "ready\n").then_some(())
     })
