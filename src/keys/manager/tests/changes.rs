@@ -162,6 +162,11 @@ async fn resealing_frees_the_keyring_of_an_old_master_key() {
     let new = MasterKeyring::generate(&SystemEntropy);
     let both = SecretText::new(format!("{},{}", new.expose(), deployment.master.expose()));
     let replica = Keys::start(deployment.vault(&both), config()).await.unwrap();
+    let refused = replica.reseal(&Origin::cli()).await.unwrap_err();
+    let behind = before.replica.to_string();
+    assert!(refused.to_string().contains(&behind), "{refused} names {behind}");
+    deployment.clock.advance(REPLICA_TTL);
+    replica.heartbeat().await.unwrap();
     let resealed = replica.reseal(&Origin::cli()).await.unwrap();
     assert_eq!((resealed.rows, resealed.unusable.len()), (3, 0));
     assert_eq!(replica.reseal(&Origin::cli()).await.unwrap().rows, 0);
