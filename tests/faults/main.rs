@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod all_floods;
 mod announcements;
 mod audit_sink;
 mod cancelled;
