@@ -214,18 +214,28 @@ async fn a_forged_address_is_not_recorded() {
     }
 }
 
-/// A connection to the side port, as a proxy keeps it open.
-struct ProxyConnection(SendRequest<Full<Bytes>>);
+/// A connection to the side port, as a proxy keeps it open. The server closes connections that are a minute old; then the next
+/// request opens another one.
+struct ProxyConnection {
+    sender: SendRequest<Full<Bytes>>,
+    to: SocketAddr,
+    host: u8,
+}
 
 impl ProxyConnection {
     /// Connects from 127.0.0.`host`.
     async fn open(to: SocketAddr, host: u8) -> Self {
+        let sender = Self::connect(to, host).await;
+        Self { sender, to, host }
+    }
+
+    async fn connect(to: SocketAddr, host: u8) -> SendRequest<Full<Bytes>> {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).unwrap();
         let io = TokioIo::new(socket.connect(to).await.unwrap());
         let (sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
         tokio::spawn(connection);
-        Self(sender)
+        sender
     }
 
     /// Asks about a GET with this refresh cookie. Returns the status, and the value that is set for the refresh cookie.
@@ -235,9 +245,11 @@ impl ProxyConnection {
             .header("x-forward-auth-secret", SECRET)
             .header("x-forwarded-method", "GET")
             .header("cookie", format!("{REFRESH}={refresh_token}"));
-        self.0.ready().await.unwrap();
+        if self.sender.ready().await.is_err() {
+            self.sender = Self::connect(self.to, self.host).await;
+        }
         let answer = self
-            .0
+            .sender
             .send_request(request.body(Full::default()).unwrap())
             .await
             .unwrap();
@@ -255,9 +267,10 @@ impl ProxyConnection {
     }
 }
 
-/// How many connections flood, and how many requests each of them sends.
+/// How many connections flood, how many requests each of them sends at most, and for how long at most.
 const FLOODERS: usize = 320;
-const FORGED_EACH: usize = 10;
+const REQUESTS_EACH: usize = 10;
+const FLOOD_TIME: Duration = Duration::from_secs(10);
 
 /// Renewals of these sessions, each one by one, while `FLOODERS` connections present the token that `attack` gives for their
 /// number and that of the request. Asserts that every renewal succeeds. Returns the statuses of the flood, and a line about both.
@@ -292,12 +305,15 @@ async fn renew_beside_a_flood(
         let host = u8::try_from(2 + number % 16).unwrap();
         let mut connection = ProxyConnection::open(to, host).await;
         let mut statuses = Vec::new();
-        for request in 0..FORGED_EACH {
+        for request in 0..REQUESTS_EACH {
+            if request > 0 && start.elapsed() > FLOOD_TIME {
+                break;
+            }
             statuses.push(connection.present(&attack(number, request)).await.0);
         }
         statuses
     });
-    let mut answers = BTreeMap::new();
+    let mut answers = BTreeMap::<u16, usize>::new();
     for status in join_all(flood).await.concat() {
         *answers.entry(status).or_default() += 1;
     }
@@ -317,12 +333,12 @@ async fn renew_beside_a_flood(
     };
     let report = format!(
         "flood of {} requests in {lasted:?}: {answers:?}; {} good renewals, all successful, p50 {:?}, p99 {:?}",
-        FLOODERS * FORGED_EACH,
+        answers.values().sum::<usize>(),
         took.len(),
         quantile(0.5),
         quantile(0.99),
     );
-    assert!(took.len() >= 10, "only {} renewals", took.len());
+    assert!(took.len() >= 4, "only {} renewals", took.len());
     (answers, report)
 }
 
@@ -343,7 +359,7 @@ async fn forged_refresh_cookies_take_no_renewal_from_others() {
     let attack = |number: usize, request: usize| forged(&sample, 1 + u32::try_from((number + request) % 7).unwrap());
     let (answers, report) = renew_beside_a_flood(&site, honest, attack).await;
     println!("{report}");
-    assert_eq!(answers, BTreeMap::from([(401, FLOODERS * FORGED_EACH)]));
+    assert!(answers.keys().eq([&401]), "{answers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
