@@ -68,12 +68,13 @@ impl Counters {
 
     /// Remembers a source from which an account logged in.
     pub(super) async fn remember(&self, key: CounterKey) {
-        if let Some(shared) = &self.shared
-            && shared.remember(key, KNOWN_SOURCE_TTL).await.is_ok()
-        {
-            return;
-        }
+        // Locally as well, so that the user stays known here while the shared store is out of reach.
         drop(self.local.remember(key, KNOWN_SOURCE_TTL).await);
+        if let Some(shared) = &self.shared
+            && let Err(error) = shared.remember(key, KNOWN_SOURCE_TTL).await
+        {
+            tracing::debug!(%error, "other replicas do not learn that a user is known at a source");
+        }
     }
 
     pub(super) async fn is_remembered(&self, key: CounterKey) -> bool {

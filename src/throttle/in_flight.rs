@@ -174,6 +174,21 @@ impl InFlightAttempt {
         WhenLimited::Wait(woken)
     }
 
+    /// Takes out an attempt that was refused and does not wait. It was not counted, so nothing has ended that other
+    /// attempts would have to look at.
+    pub(super) fn refused(&mut self) {
+        let attempts = Arc::clone(&self.attempts);
+        let mut queues = attempts.0.lock();
+        if let (State::Asking(number), Some(queue)) = (&self.state, queues.get_mut(&self.counter)) {
+            queue.asking.remove(number);
+            queue.wake_hopeless(|| Wakeup::UsedUp);
+            if queue.is_empty() {
+                queues.remove(&self.counter);
+            }
+            self.state = State::Gone;
+        }
+    }
+
     /// Hands the charge to a waiting attempt, because this one succeeded or was not checked. Without a waiter, returns
     /// the charge to refund. Keep `self` until the refund is done: until then no other attempt concludes that the limit
     /// is used up.
@@ -242,6 +257,16 @@ mod tests {
             panic!("it has to wait")
         };
         woken
+    }
+
+    #[test]
+    fn an_attempt_that_is_refused_without_waiting_makes_no_other_try_again() {
+        let attempts = Arc::<InFlightAttempts>::default();
+        let (mut known, mut other) = (attempts.register(KEY), attempts.register(KEY));
+        known.refused();
+        drop(known);
+        assert!(matches!(other.limited(8), WhenLimited::UsedUp));
+        assert!(attempts.0.lock().is_empty());
     }
 
     #[test]

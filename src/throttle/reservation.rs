@@ -123,6 +123,7 @@ impl Throttle {
                 (LimitDecision::Wait(wait_time), _) => wait_time,
             };
             let Some(deadline) = wait_until else {
+                attempt.refused();
                 return Ok(Err(wait_time));
             };
             let too_many = || {
@@ -132,7 +133,8 @@ impl Throttle {
             };
             // One account or source takes at most half of the places.
             let wakeup = match attempt.limited(self.config.waiting.div_ceil(2)) {
-                WhenLimited::Retry => continue,
+                WhenLimited::Retry if self.clock.monotonic() < deadline => continue,
+                WhenLimited::Retry => return Err(ErrorKind::DeadlineExceeded.into()),
                 WhenLimited::UsedUp => return Ok(Err(wait_time)),
                 WhenLimited::Crowded => return Err(too_many()),
                 WhenLimited::Wait(wakeup) => wakeup,
