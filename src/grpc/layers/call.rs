@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::ConnectionContext;
 use super::gate_limits::GateKind;
 use super::gates::GatePermit;
+use super::request_body::FREE_BYTES;
 use crate::model::audit::Origin;
 use crate::model::{Caller, Error, Result};
 
@@ -54,12 +55,15 @@ impl Call {
         self.request_id.to_str().unwrap_or_default()
     }
 
-    /// Memory for a request that is worked on, from the same gate as requests under way.
+    /// Memory for a request that is worked on, from the same gate as requests under way; `None` for a small request, which
+    /// needs none.
     ///
     /// # Errors
     /// `OVERLOADED` if there is none.
-    pub(in crate::grpc) fn reserve(&self, bytes: usize) -> Result<GatePermit> {
-        self.connection.consumer.acquire(GateKind::RequestBytes, bytes)
+    pub(in crate::grpc) fn reserve(&self, bytes: usize) -> Result<Option<GatePermit>> {
+        let beyond = bytes.saturating_sub(FREE_BYTES);
+        let acquire = || self.connection.consumer.acquire(GateKind::RequestBytes, beyond);
+        (beyond > 0).then(acquire).transpose()
     }
 
     /// Time left until the deadline; `default` without one, as for most streams.

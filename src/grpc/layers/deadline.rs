@@ -9,9 +9,12 @@ use crate::model::{Error, ErrorKind, Result};
 /// Subtracted from the caller's timeout for the way back: a response that comes after the caller gave up is useless.
 const RESPONSE_MARGIN: Duration = Duration::from_millis(20);
 
-/// Longest time to receive a request. A caller has its whole request at hand when it calls, so this is the time on the
-/// network, whatever deadline the caller sets for the work.
+/// Longest time to receive a small request. A caller has its whole request at hand when it calls, so this is the time on
+/// the network, whatever deadline the caller sets for the work.
 const MAX_RECEIVE: Duration = Duration::from_secs(5);
+
+/// Each of these many bytes that a method allows gives a request one second more: a batch may need many round trips.
+const BYTES_PER_SECOND: usize = 128 * 1024;
 
 /// The bounds of deadlines, from the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -23,9 +26,10 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// How long a request, or one message of a stream, may take to arrive.
-    pub(super) fn receive(self) -> Duration {
-        self.default.min(MAX_RECEIVE)
+    /// How long a request, or one message of a stream, may take to arrive, if it may have `max_request` bytes.
+    pub(super) fn receive(self, max_request: usize) -> Duration {
+        let seconds = u32::try_from(max_request / BYTES_PER_SECOND).unwrap_or(u32::MAX);
+        self.default.min(MAX_RECEIVE) + Duration::from_secs(1).saturating_mul(seconds)
     }
 
     /// How long a unary call may take from now on.

@@ -95,11 +95,11 @@ impl GateKind {
         !matches!(self, Self::LargeWindows)
     }
 
-    /// Whether the replica is not ready while this gate is full. The gate of anonymous streams is not among them: callers
-    /// without a credential can fill it, and must not be able to take replicas out of service that answer all other calls.
-    /// Small requests pass the gate of request bytes when it is full.
+    /// Whether the replica is not ready while this gate is full. Only the gate of streams with a scope: callers without a
+    /// credential can fill the other ones, and must not be able to take replicas out of service. `/readyz` names the other
+    /// gates in a note.
     pub(super) const fn is_essential(self) -> bool {
-        matches!(self, Self::Calls | Self::Streams)
+        matches!(self, Self::Streams)
     }
 
     pub(super) fn limits(self, of: &CallLimits) -> GateLimits {

@@ -3,7 +3,7 @@
 //!
 //! A source may hold at most a quarter as much as is free without it: one source alone gets a fifth of a gate, and the next
 //! ones get less and less, so that it takes some thirty sources to use up a gate. A source that holds nothing is admitted as
-//! long as there is a place.
+//! long as there is a place, so that of the gate of bytes, in which one request may take much, fewer sources suffice.
 
 use std::ops::Index;
 use std::sync::Arc;
@@ -204,7 +204,12 @@ impl Consumer {
         let free = gate.limits.total - after + count;
         let mut parts = SOURCE_PARTS;
         for (taken, level) in source.levels().enumerate() {
-            if add(&level[kind], (free / parts).max(1)).is_err() {
+            // A source that holds nothing may take what it needs: a large batch must not fail because others hold much.
+            let share = match level[kind].load(Ordering::Relaxed) {
+                0 => free,
+                _ => free / parts,
+            };
+            if add(&level[kind], share).is_err() {
                 for level in source.levels().take(taken) {
                     level[kind].fetch_sub(count, Ordering::Relaxed);
                 }

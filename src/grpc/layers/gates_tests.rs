@@ -82,7 +82,7 @@ fn a_gate_that_stays_full_is_reported_until_it_is_not() {
     let held = fill(&proxy);
     let calls = FullGate {
         name: "calls",
-        is_essential: true,
+        is_essential: false,
     };
     for second in 1..10 {
         gates.observe();

@@ -21,7 +21,7 @@ use crate::model::{Error, ErrorKind, Result};
 
 /// Bytes of headers and messages that a call may hold without a share of the gate of request bytes: more than usual calls
 /// have, so that those never touch that gate. The gate of calls bounds how often this is in use.
-const FREE_BYTES: usize = 8 * 1024;
+pub(super) const FREE_BYTES: usize = 8 * 1024;
 
 /// Memory of one header in the map, beside its value: `http::HeaderMap` has 104 bytes an entry and an index.
 const HEADER_BYTES: usize = 112;

@@ -119,7 +119,7 @@ impl ServeCall {
         };
         let consumer = &self.connection.consumer;
         self.permit = Some(consumer.acquire(gate, 1)?);
-        let receive_limit = pipeline.deadlines.receive();
+        let receive_limit = pipeline.deadlines.receive(method.max_request);
         let (head, body) = request.into_parts();
         let body = RequestBody::new(body, method, receive_limit, self.began, &head.headers, consumer)?;
         let request = Request::from_parts(head, body);
