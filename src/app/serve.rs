@@ -201,10 +201,16 @@ fn http_handler(config: &Config, app: &Arc<App>, pipeline: Arc<Pipeline>, metric
 /// The limits of the gRPC port.
 pub(super) fn limits(config: &Config) -> Limits {
     let server = &config.server;
+    let cap = connection_cap(server.max_connections);
+    let mut max_per_source = server.max_connections_per_source();
+    if max_per_source < server.max_connections {
+        // The limit on open files may leave less than was configured: one source must still not get all of it.
+        max_per_source = max_per_source.min(cap.div_ceil(2));
+    }
     Limits {
-        max_per_source: server.max_connections_per_source(),
+        max_per_source,
         shared_sources: server.shared_sources.clone().into(),
-        ..Limits::new(connection_cap(server.max_connections), server.drain_timeout)
+        ..Limits::new(cap, server.drain_timeout)
     }
 }
 

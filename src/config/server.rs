@@ -161,7 +161,9 @@ impl Server {
         }
         if self.max_connections_per_source.is_none() {
             // An eighth; small limits are not divided as much, because a client may have some connections.
-            let share = (self.max_connections / 8).max(SMALLEST_SHARE).min(self.max_connections);
+            let share = (self.max_connections / 8)
+                .max(SMALLEST_SHARE)
+                .min(self.max_connections.div_ceil(2));
             self.max_connections_per_source = Some(share);
             derived.push("server.max_connections_per_source");
         }

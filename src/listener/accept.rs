@@ -167,8 +167,8 @@ impl RefusalLog {
         tracing::warn!(
             source,
             left_out = self.left_out,
-            "a connection was closed: its source has its share of the connections; name proxies in server.shared_sources, \
-             or raise server.max_connections_per_source"
+            "a connection was closed: its source has its share of the connections (server.max_connections_per_source, or a \
+             quarter of those that are free); name proxies in server.shared_sources"
         );
         (self.last, self.left_out) = (Some(now), 0);
     }
