@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::config::Tokens as TokenConfig;
 use crate::model::audit::Origin;
 use crate::model::revocation::RevocationSubject;
-use crate::model::session::{Created, SessionView};
+use crate::model::session::{EvictedSession, SessionView};
 use crate::model::{AuditEvent, AuditType, Client, Result, SessionId, User};
 use crate::secret::Entropy;
 use crate::store::RevocationStore;
@@ -35,22 +35,8 @@ impl std::fmt::Debug for SessionLimit {
 
 impl SessionLimit {
     /// Ends the oldest of the user's live sessions at the client until the limit holds. The durable record decides which
-    /// are live: the store of sessions may still have the records of revoked ones, which are removed. Then revokes the
-    /// sessions whose records the store removed because the user had too many.
-    pub(super) async fn enforce(&self, user: &User, client: &Client, created: Created) -> Result<()> {
-        self.end_over_limit(user, client, created.over_limit).await?;
-        for session in created.evicted {
-            let event = self
-                .event(user, client, session.id)
-                .with_detail("reason", "too many records");
-            self.recorder
-                .record_session_end(session.id, session.expires, &event)
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn end_over_limit(&self, user: &User, client: &Client, over_limit: Vec<SessionView>) -> Result<()> {
+    /// are live: the store of sessions may still have the records of revoked ones, which are removed.
+    pub(super) async fn enforce(&self, user: &User, client: &Client, over_limit: Vec<SessionView>) -> Result<()> {
         if over_limit.is_empty() {
             return Ok(());
         }
@@ -72,6 +58,28 @@ impl SessionLimit {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Revokes the sessions whose records the store removed because the user had too many. An error is returned after all
+    /// were tried, because the records that told of them are gone.
+    pub(super) async fn revoke_evicted(
+        &self,
+        user: &User,
+        client: &Client,
+        evicted: Vec<EvictedSession>,
+    ) -> Result<()> {
+        let mut result = Ok(());
+        for session in evicted {
+            let event = self
+                .event(user, client, session.id)
+                .with_detail("reason", "too many records");
+            let revoked = self
+                .recorder
+                .record_session_end(session.id, session.expires, &event)
+                .await;
+            result = result.and(revoked.map(drop));
+        }
+        result
     }
 
     fn event(&self, user: &User, client: &Client, session: SessionId) -> AuditEvent {

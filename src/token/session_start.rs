@@ -123,6 +123,11 @@ impl SessionStarter {
         };
         let created = self.sessions.create(&new, limits.max_sessions_per_user).await?;
         let idle_expires = created.idle_expires;
+        // Before everything else that may fail: the removed records were the only trace of these sessions.
+        if let Err(error) = self.limit.revoke_evicted(&user, &client, created.evicted).await {
+            self.undo(user.id, session).await;
+            return Err(error);
+        }
         let event = self
             .audit
             .event(AuditType::TokenIssued, &user.id, caller)
@@ -134,7 +139,7 @@ impl SessionStarter {
             self.undo(user.id, session).await;
             return Err(error);
         }
-        if let Err(error) = self.limit.enforce(&user, &client, created).await {
+        if let Err(error) = self.limit.enforce(&user, &client, created.over_limit).await {
             // A refused login is better than a session above the limit.
             self.undo(user.id, session).await;
             return Err(error);
