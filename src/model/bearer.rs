@@ -42,7 +42,7 @@ impl<'a> Authorization<'a> {
                 _ => Self::Malformed,
             };
         }
-        if value.split(|byte| *byte == b',').any(names_bearer) {
+        if names_bearer(value) {
             Self::Malformed
         } else {
             Self::OtherScheme
@@ -74,17 +74,18 @@ impl fmt::Debug for Authorization<'_> {
     }
 }
 
-/// Whether an element of a list of credentials begins with the scheme `Bearer`, or with a word that begins so. Before it,
-/// white space, quotation marks and other characters that no scheme begins with are skipped, because lenient readers skip
-/// them too.
-fn names_bearer(element: &[u8]) -> bool {
-    let start = element
-        .iter()
-        .position(u8::is_ascii_alphanumeric)
-        .unwrap_or(element.len());
-    element[start..]
-        .get(..SCHEME.len())
-        .is_some_and(|word| word.eq_ignore_ascii_case(SCHEME))
+/// Whether a word that begins with the scheme `Bearer` stands anywhere in the value and is followed by something: lenient
+/// readers search for it. The characters of token68 do not separate words, so that credentials in base64 are one word.
+fn names_bearer(value: &[u8]) -> bool {
+    (0..value.len()).any(|start| {
+        let begins_word = start == 0 || !is_token68(&value[start - 1..start]) && value[start - 1] != b'=';
+        let rest = &value[start..];
+        begins_word
+            && rest
+                .get(..SCHEME.len())
+                .is_some_and(|word| word.eq_ignore_ascii_case(SCHEME))
+            && !trim_spaces(&rest[SCHEME.len()..]).is_empty()
+    })
 }
 
 fn trim_spaces(mut bytes: &[u8]) -> &[u8] {
@@ -132,7 +133,10 @@ mod tests {
             (&["abc"], OtherScheme),
             (&[""], OtherScheme),
             (&["Basic Bearer"], OtherScheme),
-            (&["Digest realm=\"bearer of news\", a=b"], OtherScheme),
+            (&["Basic YWRh+Bearer/abc="], OtherScheme),
+            (&["Digest realm=\"bearer of news\", a=b"], Malformed),
+            (&["Basic abc Bearer def"], Malformed),
+            (&["Basic abc;bearer def"], Malformed),
             (&[" Bearer abc"], Malformed),
             (&["\tBearer abc"], Malformed),
             (&["\u{a0}bearer abc"], Malformed),
