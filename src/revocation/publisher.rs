@@ -37,8 +37,8 @@ impl RevocationPublisher {
         }
     }
 
-    /// Publishes a revocation; returns how many live sessions are known to have ended. A constant number of calls: all
-    /// sessions of a user end in one script.
+    /// Publishes a revocation; returns how many live sessions are known to have ended. All sessions of
+    /// a user end in one script, or in a few if the user has more than a thousand records.
     pub async fn publish(&self, revocation: &Revocation) -> u32 {
         self.feed.note(revocation);
         let end_live = async {

@@ -134,7 +134,7 @@ impl Keys {
         }
         let problem = format!(
             "{} of {} live replicas do not hold the first master key {first} ({}): put it in keys.master_key of every \
-             replica, restart them, and run the command again (a stopped replica counts for {} s)",
+             replica, restart them with this version, and run the command again (a stopped replica counts for {} s)",
             lacking.len(),
             live.len(),
             lacking.join(", "),
