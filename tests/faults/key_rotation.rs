@@ -253,10 +253,13 @@ async fn replicas_that_start_or_rotate_at_once_create_one_key() {
         let now = keys[0].active().await;
         assert_ne!(now, before);
         // If both rotations were concurrent, one won and both return its key. If they ran one after the other, the
-        // second rotated again.
+        // second rotated again; the first returns the key of the second if that was faster than its answer.
         let made = keys[0].list().await.unwrap().len() - known;
         let distinct = if one.key_id == other.key_id { 1 } else { 2 };
-        assert_eq!(made, distinct, "round {round}: {one:?} {other:?}");
+        assert!(
+            (distinct..=2).contains(&made),
+            "round {round}: {made} made, {one:?} {other:?}"
+        );
         assert!([&one.key_id, &other.key_id].contains(&&now), "{one:?} {other:?}");
         known += made;
         for keys in &keys {
