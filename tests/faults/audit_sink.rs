@@ -49,9 +49,9 @@ async fn an_unread_log_delays_no_call() {
     .await;
     let caller = Caller::at(&format!("http://{}", ready_file["grpc"].as_str().unwrap()));
 
-    // A pipe holds 64 KiB; these logins write many times that. The lines of failed ones would be limited.
+    // A pipe holds 64 KiB; the lines about the frames of these failed logins are many times that.
     for _ in 0..1500 {
-        caller.login("ada").await;
+        caller.issue("ada", "wrong").await.unwrap_err();
     }
     let mut waits = Vec::new();
     for _ in 0..20 {
