@@ -24,7 +24,7 @@ pub(super) enum Command {
         #[command(flatten)]
         reason: Reason,
     },
-    /// Revoke all sessions and tokens of one user, of one client, or of everybody.
+    /// Revoke all sessions and tokens of one user, of one client, or all of them.
     RevokeAll {
         #[command(flatten)]
         target: TargetOptions,

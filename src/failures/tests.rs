@@ -64,7 +64,7 @@ fn failure<'a>(subject: Subject<'a>, ip_address: &str) -> Failure<'a> {
     }
 }
 
-const fn nobody(name: &str) -> Subject<'_> {
+const fn unknown_name(name: &str) -> Subject<'_> {
     Subject::Other(Named::Unknown(name))
 }
 
@@ -76,11 +76,14 @@ fn count(event: &AuditEvent) -> u64 {
 async fn failures_of_one_network_are_one_row_with_their_number() {
     let (trail, log) = log(100);
     for host in 1..=200 {
-        log.record(&failure(nobody(&format!("name{host}")), &format!("192.0.2.{host}")));
+        log.record(&failure(
+            unknown_name(&format!("name{host}")),
+            &format!("192.0.2.{host}"),
+        ));
     }
-    log.record(&failure(nobody("ada"), "2001:db8:1:2::3"));
-    log.record(&failure(nobody("ada"), "2001:db8:1:ffff::4"));
-    log.record(&failure(nobody("ada"), "198.51.100.7"));
+    log.record(&failure(unknown_name("ada"), "2001:db8:1:2::3"));
+    log.record(&failure(unknown_name("ada"), "2001:db8:1:ffff::4"));
+    log.record(&failure(unknown_name("ada"), "198.51.100.7"));
     assert!(trail.rows.lock().is_empty(), "no call writes");
     log.flush().await.unwrap();
     assert_eq!(*trail.statements.lock(), 1);
@@ -109,7 +112,7 @@ async fn failures_of_one_network_are_one_row_with_their_number() {
 async fn a_name_that_does_not_exist_is_not_stored() {
     let (trail, log) = log(100);
     let typed = "correct horse battery staple";
-    let mut attempt = failure(nobody(typed), "192.0.2.1");
+    let mut attempt = failure(unknown_name(typed), "192.0.2.1");
     attempt.client = Some(Named::Unknown(typed));
     log.record(&attempt);
     log.flush().await.unwrap();
@@ -123,7 +126,7 @@ async fn a_name_that_does_not_exist_is_not_stored() {
 async fn a_text_that_is_no_address_is_not_stored() {
     let (trail, log) = log(100);
     log.record(&failure(Subject::Account("ada"), "192.0.2.1\0"));
-    log.record(&failure(nobody("x"), "::ffff:192.0.2.1"));
+    log.record(&failure(unknown_name("x"), "::ffff:192.0.2.1"));
     log.flush().await.unwrap();
     let addresses: Vec<_> = trail
         .rows
@@ -163,7 +166,7 @@ async fn a_flood_has_a_limited_number_of_rows_and_the_counts_add_up() {
     let (trail, log) = log(20);
     let mut attempts = 0;
     for n in 0..5000 {
-        log.record(&failure(nobody("x"), &format!("10.{}.{}.1", n / 250, n % 250)));
+        log.record(&failure(unknown_name("x"), &format!("10.{}.{}.1", n / 250, n % 250)));
         let mut secret = failure(Subject::Other(Named::Unknown("y")), "10.0.0.1");
         secret.grant = Some(Grant::ClientSecret);
         log.record(&secret);
@@ -188,7 +191,7 @@ async fn a_flood_has_a_limited_number_of_rows_and_the_counts_add_up() {
 async fn an_outage_of_the_store_loses_no_count_and_writes_no_row_twice() {
     let (trail, log) = log(20);
     log.record(&failure(Subject::Account("ada"), "192.0.2.1"));
-    log.record(&failure(nobody("x"), "192.0.2.1"));
+    log.record(&failure(unknown_name("x"), "192.0.2.1"));
     trail.down.store(true, Ordering::SeqCst);
     for _ in 0..100 {
         log.flush().await.unwrap_err();
@@ -218,7 +221,7 @@ async fn rows_of_accounts_are_written_at_once_counts_each_interval_and_the_rest_
         tokio::time::Instant::now()
     };
     let start = tokio::time::Instant::now();
-    log.record(&failure(nobody("x"), "192.0.2.1"));
+    log.record(&failure(unknown_name("x"), "192.0.2.1"));
     log.record(&failure(Subject::Account("ada"), "192.0.2.1"));
     assert!(written(1).await - start < Duration::from_secs(1));
     assert_eq!(trail.rows.lock()[0].subject, "ada");
@@ -229,7 +232,7 @@ async fn rows_of_accounts_are_written_at_once_counts_each_interval_and_the_rest_
     tokio::time::sleep(Duration::from_secs(5)).await;
     trail.down.store(false, Ordering::SeqCst);
     written(3).await;
-    log.record(&failure(nobody("x"), "192.0.2.1"));
+    log.record(&failure(unknown_name("x"), "192.0.2.1"));
     stop.cancel();
     task.await.unwrap();
     assert_eq!(trail.rows.lock().len(), 4);

@@ -37,7 +37,7 @@ fn a_token_reads_back_as_it_was_written() {
         assert_eq!(read.encode(3, &key), text, "the same token is the same bytes");
         assert!(
             RefreshToken::decode(text.expose(), |_| None).is_none(),
-            "nobody vouches for it"
+            "no tag proves it"
         );
         assert_eq!(RefreshToken::unverified(text.expose()).unwrap().generation, 41);
         assert!(
@@ -76,7 +76,7 @@ fn another_deployment_a_raised_generation_and_a_swapped_user_are_refused() {
     let bytes = URL_SAFE_NO_PAD
         .decode(good.expose().strip_prefix(PREFIX).unwrap())
         .unwrap();
-    // Whoever changes a byte can mend the checksum, not the tag.
+    // An attacker can correct the checksum after a change, but not the tag.
     for at in 0..bytes.len() - CRC {
         let mut forged = bytes.clone();
         forged[at] ^= 1;

@@ -6,7 +6,7 @@ fn rfc9068_2_2_required_claims_are_there_and_of_the_right_type() {
         for value in [Value::Null, json!(true), json!({}), json!([1]), json!(1.5), json!("")] {
             let expected = match (name, &value) {
                 ("iss", Value::String(_)) => WrongIssuer,
-                ("aud", Value::String(_)) => continue, // the audience "", which is nobody's
+                ("aud", Value::String(_)) => continue, // the audience "", which no service has
                 _ => Malformed,
             };
             assert_eq!(with_claim(name, value.clone()), Err(expected), "{name}: {value}");
