@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! secret, clock, spans ← model ← proto, config, shutdown ← telemetry, store ← keys, password, listener
-//!     ← throttle, failures, revocation ← validator ← token, account, client ← gateway ← grpc, http ← app ← cli ← main
+//!     ← throttle, attempts, revocation ← validator ← token, account, client ← gateway ← grpc, http ← app ← cli ← main
 //! ```
 //!
 //! * [`model`]: plain data; [`store`]: the traits and backends of the stores; [`keys`]: sealing, signing and verifying;
@@ -17,14 +17,14 @@ pub mod account;
 #[cfg(feature = "server")]
 pub mod app;
 #[cfg(feature = "server")]
+pub mod attempts;
+#[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod config;
-#[cfg(feature = "server")]
-pub mod failures;
 #[cfg(feature = "client")]
 pub mod gateway;
 #[cfg(feature = "server")]

@@ -36,7 +36,7 @@ const MODULES: &[(&str, &str)] = &[
     // Counters of failed attempts, for every rule that checks a password; their keys are HMACs under the master key.
     ("throttle", "secret clock spans model config store keys"),
     // The audit rows of failed attempts, for every rule that checks a credential.
-    ("failures", "secret clock model store keys"),
+    ("attempts", "secret clock model store keys"),
     (
         "revocation",
         "secret clock spans model config shutdown store keys password",
@@ -45,11 +45,11 @@ const MODULES: &[(&str, &str)] = &[
     ("validator", "secret clock model keys revocation"),
     (
         "token",
-        "secret clock spans model config shutdown store keys password throttle failures revocation validator",
+        "secret clock spans model config shutdown store keys password throttle attempts revocation validator",
     ),
     (
         "account",
-        "secret clock spans model config shutdown store keys password throttle failures revocation",
+        "secret clock spans model config shutdown store keys password throttle attempts revocation",
     ),
     ("client", "secret clock proto model keys revocation validator"),
     // The part in the client library uses secrets only; the compiler checks that without the feature `server`.
@@ -64,11 +64,11 @@ const MODULES: &[(&str, &str)] = &[
     ),
     (
         "app",
-        "secret clock spans proto model config shutdown telemetry listener store keys password throttle failures revocation validator token account gateway client grpc http",
+        "secret clock spans proto model config shutdown telemetry listener store keys password throttle attempts revocation validator token account gateway client grpc http",
     ),
     (
         "cli",
-        "secret clock spans proto model config shutdown telemetry listener store keys password throttle failures revocation validator token account gateway client grpc http app",
+        "secret clock spans proto model config shutdown telemetry listener store keys password throttle attempts revocation validator token account gateway client grpc http app",
     ),
     ("main", "config telemetry app cli"),
 ];

@@ -36,7 +36,7 @@ pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToke
         stop.clone(),
     );
     tasks.spawn(feed);
-    tasks.spawn(app.failures.clone().run(stop.clone()));
+    tasks.spawn(app.attempts.clone().run(stop.clone()));
     tasks.spawn(repeat(
         app.clone(),
         stop.clone(),

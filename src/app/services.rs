@@ -7,8 +7,8 @@ use super::error::StartError;
 use super::master_key;
 use super::stores::{Access, Stores};
 use crate::account::{AuditTrail, Clients, Sessions, Users};
+use crate::attempts::AttemptLog;
 use crate::config::{self, Config, Registration};
-use crate::failures::FailureLog;
 use crate::gateway::cookie::{CookieNames, SameSite};
 use crate::gateway::{Gateway, GatewayConfig};
 use crate::keys::manager::{KeyVault, Keys, KeysConfig};
@@ -69,7 +69,7 @@ pub struct App {
     /// The audit trail.
     pub trail: AuditTrail,
     /// The audit rows of failed attempts.
-    pub failures: Arc<FailureLog>,
+    pub attempts: Arc<AttemptLog>,
     /// How long the audit trail is kept.
     pub audit_retention: Duration,
     /// Whether new hashes are peppered.
@@ -145,7 +145,7 @@ impl App {
             config: token_config.clone(),
         });
         let audit = AuditWriter::new(durable.clone(), clock.clone(), entropy.clone());
-        let failures = Arc::new(FailureLog::new(
+        let attempts = Arc::new(AttemptLog::new(
             durable.clone(),
             master.clone(),
             clock.clone(),
@@ -191,7 +191,7 @@ impl App {
             sessions: session_starter,
             feed: feed.clone(),
             ignored_addresses: IgnoredAddresses::new(clock.clone()),
-            failures: failures.clone(),
+            attempts: attempts.clone(),
             config: token_config.clone(),
         });
         let client_secret_issuer = Arc::new(ClientSecretIssuer {
@@ -199,7 +199,7 @@ impl App {
             throttle: throttle.clone(),
             signer: signer.clone(),
             audit: audit.clone(),
-            failures: failures.clone(),
+            attempts: attempts.clone(),
             config: token_config.clone(),
         });
         let token_exchanger = Arc::new(TokenExchanger {
@@ -244,7 +244,7 @@ impl App {
             hashing: hashing.clone(),
             throttle: throttle.clone(),
             trail: trail.clone(),
-            failures: failures.clone(),
+            attempts: attempts.clone(),
             publisher: publisher.clone(),
             clock: clock.clone(),
             entropy: entropy.clone(),
@@ -279,7 +279,7 @@ impl App {
             clients,
             user_sessions,
             trail,
-            failures,
+            attempts,
             audit_retention: config.telemetry.audit_retention,
             pepper: config.password.pepper,
             stores,

@@ -7,9 +7,9 @@ use super::access_token::{AccessTokenInput, AccessTokenSigner};
 use super::audit::AuditWriter;
 use super::client_limits::ClientLimits;
 use super::permissions::{check_requested, may_use};
+use crate::attempts::{AttemptLog, Failure, Named, Subject};
 use crate::clock::UnixMillis;
 use crate::config::Tokens as TokenConfig;
-use crate::failures::{Failure, FailureLog, Named, Subject};
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
 use crate::model::{AuditType, Caller, ClientId, Error, ErrorKind, Grant, Result, Source, TokenEpochs};
 use crate::secret::{SecretText, same, sha256};
@@ -43,7 +43,7 @@ pub struct ClientSecretIssuer {
     /// The audit trail.
     pub audit: AuditWriter,
     /// The audit rows of failed attempts.
-    pub failures: Arc<FailureLog>,
+    pub attempts: Arc<AttemptLog>,
     /// The configured lifetimes and audiences.
     pub config: Arc<TokenConfig>,
 }
@@ -83,7 +83,7 @@ impl ClientSecretIssuer {
                 return Err(refusal);
             }
             let name = Named::of(client_id.as_str(), exists);
-            self.failures.record(&Failure {
+            self.attempts.record(&Failure {
                 kind: AuditType::TokenIssueFailed,
                 grant: Some(Grant::ClientSecret),
                 subject: Subject::Other(name),

@@ -9,8 +9,8 @@ use super::IssuedTokens;
 use super::ignored_addresses::IgnoredAddresses;
 use super::permissions::{check_requested, may_log_in_at, may_use, stated_address};
 use super::session_start::{AuthenticatedUser, SessionStarter};
+use crate::attempts::{AttemptLog, Failure, Named, Subject};
 use crate::config::Tokens as TokenConfig;
-use crate::failures::{Failure, FailureLog, Named, Subject};
 use crate::model::audit::Origin;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
 use crate::model::{AuditType, Caller, ClientId, Error, ErrorKind, Grant, Result, SessionContext, Source, Username};
@@ -61,7 +61,7 @@ pub struct PasswordIssuer {
     /// Tells the operator about callers whose statements of addresses are ignored.
     pub ignored_addresses: IgnoredAddresses,
     /// The audit rows of failed attempts.
-    pub failures: Arc<FailureLog>,
+    pub attempts: Arc<AttemptLog>,
     /// The configured audiences.
     pub config: Arc<TokenConfig>,
 }
@@ -163,7 +163,7 @@ impl PasswordIssuer {
         let (Some((user, stored)), Some(client)) = (user, client) else {
             let refusal = reservation.fail().await;
             let (name, client) = (credentials.username.as_str(), client_id.as_str());
-            self.failures.record(&Failure {
+            self.attempts.record(&Failure {
                 kind: match limit_state {
                     LimitState::Open => AuditType::TokenIssueFailed,
                     LimitState::Locked => AuditType::Throttled,

@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::audit::AuditRequest;
 use super::principal::tests::{anonymous, machine, person};
 use super::{AuditTrail, Clients, Principal, UserDraft, Users};
+use crate::attempts::AttemptLog;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Layers, OnStale, Revocation as RevocationConfig};
-use crate::failures::FailureLog;
 use crate::keys::seal::MasterKeyring;
 use crate::model::{Client, ErrorKind, Result, User, UserId};
 use crate::password::{Peppers, Pool};
@@ -80,7 +80,7 @@ impl Fixture {
         };
         let local = Arc::new(LocalThrottles::new(clock.clone()));
         let users = Users {
-            failures: Arc::new(FailureLog::new(
+            attempts: Arc::new(AttemptLog::new(
                 Arc::new(store.clone()),
                 master.clone(),
                 clock.clone(),
@@ -152,7 +152,7 @@ impl Fixture {
 
     /// The types of the audit events about this subject, newest first.
     async fn trail_of(&self, subject: &impl ToString) -> Vec<String> {
-        self.users.failures.flush().await.unwrap();
+        self.users.attempts.flush().await.unwrap();
         let request = AuditRequest {
             subject: subject.to_string(),
             ..AuditRequest::default()

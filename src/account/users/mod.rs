@@ -15,8 +15,8 @@ pub use sessions::Sessions;
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::{AuditTrail, ListPage, Principal, fields, paging};
+use crate::attempts::AttemptLog;
 use crate::clock::{Clock, UnixMillis};
-use crate::failures::FailureLog;
 use crate::model::{AuditEvent, AuditType, CallerScope, ErrorKind, Result, Revocation, User, UserId, Username};
 use crate::password::Pool;
 use crate::revocation::RevocationPublisher;
@@ -36,7 +36,7 @@ pub struct Users {
     /// Makes the audit events.
     pub trail: AuditTrail,
     /// The audit rows of failed attempts.
-    pub failures: Arc<FailureLog>,
+    pub attempts: Arc<AttemptLog>,
     /// Tells every replica about a recorded revocation.
     pub publisher: Arc<RevocationPublisher>,
     /// The clock for ids and times.

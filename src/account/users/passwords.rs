@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{Users, require_authority_over};
 use crate::account::principal::Principal;
 use crate::account::secrets::{self, RESET_TOKEN_PREFIX};
+use crate::attempts::{Failure, Subject};
 use crate::clock::UnixMillis;
-use crate::failures::{Failure, Subject};
 use crate::model::audit::Origin;
 use crate::model::{AuditEvent, AuditType, CallerScope, Error, ErrorKind, Result, SessionId, User, UserId};
 use crate::password::MAX_BYTES;
@@ -101,7 +101,7 @@ impl Users {
             LimitState::Open => AuditType::PasswordChanged,
             LimitState::Locked => AuditType::Throttled,
         };
-        self.failures.record(&Failure {
+        self.attempts.record(&Failure {
             kind,
             grant: None,
             subject: Subject::Account(&user.id.to_string()),

@@ -42,11 +42,11 @@ impl AuditStore for Trail {
     }
 }
 
-fn log(rows: u32) -> (Arc<Trail>, Arc<FailureLog>) {
+fn log(rows: u32) -> (Arc<Trail>, Arc<AttemptLog>) {
     let trail = Arc::new(Trail::default());
     let master = Arc::new(MasterKeyring::parse(&MasterKeyring::generate(&SystemEntropy)).unwrap());
     let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
-    let log = FailureLog::new(trail.clone(), master, clock, entropy, rows);
+    let log = AttemptLog::new(trail.clone(), master, clock, entropy, rows);
     (trail, Arc::new(log))
 }
 

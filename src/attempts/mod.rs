@@ -91,7 +91,7 @@ impl<'a> Named<'a> {
 }
 
 /// Writes the audit rows of failed attempts. One for each replica.
-pub struct FailureLog {
+pub struct AttemptLog {
     store: Arc<dyn AuditStore>,
     master: Arc<MasterKeyring>,
     clock: Arc<dyn Clock>,
@@ -103,13 +103,13 @@ pub struct FailureLog {
     unwritten: tokio::sync::Mutex<Vec<AuditEvent>>,
 }
 
-impl std::fmt::Debug for FailureLog {
+impl std::fmt::Debug for AttemptLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("FailureLog")
+        f.write_str("AttemptLog")
     }
 }
 
-impl FailureLog {
+impl AttemptLog {
     /// A log that writes at most about `rows_per_interval` rows in an [`INTERVAL`].
     #[must_use]
     pub fn new(
