@@ -103,15 +103,13 @@ impl GrpcHandler {
 
 impl ConnectionHandler for GrpcHandler {
     async fn handle(&self, mut io: Io, peer: Arc<Peer>, activity: Activity, stop: Stop) {
-        // A connection without calls is no sign of an attack: clients keep them open.
-        let _busy = activity.begin();
         let mut preface = [0; CLIENT_PREFACE.len()];
         match tokio::time::timeout(PREFACE_TIMEOUT, io.read_exact(&mut preface)).await {
             Ok(Ok(_)) if preface == *CLIENT_PREFACE => {}
             _ => return, // too slow, closed, or another protocol
         }
         let unread = Arc::new(UnreadResponses::default());
-        let service = ConnectionService::new(Arc::clone(&self.pipeline), peer, Arc::clone(&unread));
+        let service = ConnectionService::new(Arc::clone(&self.pipeline), peer, activity, Arc::clone(&unread));
         let (io, polls) = CoalescingIo::new(CLIENT_PREFACE, io);
         let large_window = service.large_window();
         let http2 = match large_window {

@@ -20,7 +20,7 @@ pub use authorize::ForwardAuth;
 pub use metadata::Metadata;
 
 use crate::clock::UnixMillis;
-use crate::listener::{Activity, ConnectionHandler, Io, Limits, Peer};
+use crate::listener::{Activity, ConnectionHandler, IdleGivesWay, Io, Limits, Peer};
 use crate::model::Network;
 use crate::shutdown::Stop;
 
@@ -47,7 +47,7 @@ pub fn limits(max_connections: usize, shared_sources: Arc<[Network]>, drain_time
     Limits {
         max_per_source: max_connections.div_ceil(2),
         shared_sources,
-        idle_gives_way: true,
+        idle_gives_way: IdleGivesWay::WhenSourceHasItsShare,
         ..Limits::new(max_connections, drain_timeout)
     }
 }

@@ -16,6 +16,15 @@ use super::{Activity, HANDSHAKE_TIMEOUT, Io, Listener, Peer, Security, TCP_USER_
 use crate::model::{Network, Source};
 use crate::shutdown::Stop;
 
+/// When a connection that works on no request gives way to a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleGivesWay {
+    /// When all connections are in use. A new connection of a source that has its share is closed.
+    WhenAllAreInUse,
+    /// Also when its source has its share.
+    WhenSourceHasItsShare,
+}
+
 /// The limits of a listener.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -26,9 +35,8 @@ pub struct Limits {
     pub max_per_source: usize,
     /// Addresses that many callers share, such as those of proxies: the limit by source does not apply.
     pub shared_sources: Arc<[Network]>,
-    /// Whether a connection without a request gives way to a new one when there is no place for it; otherwise the new one
-    /// is closed (limit by source) or waits (limit in all).
-    pub idle_gives_way: bool,
+    /// When a connection without a request gives way to a new one.
+    pub idle_gives_way: IdleGivesWay,
     /// How long connections may take to finish once a drain has begun.
     pub drain_timeout: Duration,
 }
@@ -41,7 +49,7 @@ impl Limits {
             max_connections,
             max_per_source: max_connections,
             shared_sources: Arc::default(),
-            idle_gives_way: false,
+            idle_gives_way: IdleGivesWay::WhenAllAreInUse,
             drain_timeout,
         }
     }

@@ -4,7 +4,8 @@
 //! ever for a silent socket, and wait for ever during a drain. This loop limits connections to what the limit on open
 //! files allows, backs off after errors, and has a timeout for every wait:
 //!
-//! * at most `max_connections` are open; the next one waits;
+//! * at most `max_connections` are open; then an idle one of the source with most gives way to the next one, or the next one
+//!   waits;
 //! * one source has at most its share of them, so that it cannot keep others out;
 //! * a TLS handshake takes at most [`HANDSHAKE_TIMEOUT`];
 //! * data that the peer does not acknowledge within [`TCP_USER_TIMEOUT`] ends the connection;
@@ -20,7 +21,7 @@ mod reload;
 mod socket;
 mod tls;
 
-pub use accept::{ConnectionHandler, Limits, serve};
+pub use accept::{ConnectionHandler, IdleGivesWay, Limits, serve};
 pub use connection_cap::connection_cap;
 pub use io::Io;
 pub use open_connections::{Activity, Busy};

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
-use super::{Limits, PerSource, SourceShare};
+use super::{IdleGivesWay, Limits, PerSource, SourceShare};
 use crate::model::Source;
 
 /// An IPv6 site (a /48) may have as many connections as this many of its sources.
@@ -20,7 +20,15 @@ const FREE_PARTS: usize = 4;
 
 /// Whether a connection works on a request. An idle one may have to give way to a new one.
 #[derive(Clone, Debug, Default)]
-pub struct Activity(Arc<AtomicUsize>);
+pub struct Activity(Arc<Requests>);
+
+/// The requests of one connection.
+#[derive(Debug, Default)]
+struct Requests {
+    worked_on: AtomicUsize,
+    /// Whether there has been one.
+    any: AtomicBool,
+}
 
 /// A request that is worked on, until dropped.
 #[derive(Debug)]
@@ -30,18 +38,23 @@ impl Activity {
     /// Marks the connection as busy.
     #[must_use]
     pub fn begin(&self) -> Busy {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.worked_on.fetch_add(1, Ordering::Relaxed);
+        self.0.any.store(true, Ordering::Relaxed);
         Busy(self.clone())
     }
 
     fn is_idle(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.0.worked_on.load(Ordering::Relaxed) == 0
+    }
+
+    fn is_unused(&self) -> bool {
+        !self.0.any.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.worked_on.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -99,8 +112,8 @@ impl OpenConnections {
             .any(|network| network.contains(address))
     }
 
-    /// Admits a connection from `source` (`None`: limits by source do not apply). Waits for another to end if all are in
-    /// use; idle ones give way if the limits say so.
+    /// Admits a connection from `source` (`None`: limits by source do not apply). If all are in use, an idle one gives way;
+    /// if none is idle, waits for one to end.
     pub(super) async fn admit(self: &Arc<Self>, source: Option<Source>) -> Result<OpenConnection, SourceIsFull> {
         let (number, activity) = self.register(source)?;
         // Closed only with the listener, which waits here.
@@ -126,11 +139,11 @@ impl OpenConnections {
         if let Some(share) = &share
             && self.limits.max_per_source < self.limits.max_connections
             && self.is_full(share, free)
-            && !(self.limits.idle_gives_way && table.give_way(|entry| entry.is_of(share)))
+            && !(self.source_gives_way() && table.give_way(|entry| entry.is_of(share)))
         {
             return Err(SourceIsFull);
         }
-        if free == 0 && self.limits.idle_gives_way {
+        if free == 0 {
             table.give_way(|_| true);
         }
         for count in share.iter().flat_map(SourceShare::levels) {
@@ -150,6 +163,10 @@ impl OpenConnections {
         Ok((number, activity))
     }
 
+    fn source_gives_way(&self) -> bool {
+        self.limits.idle_gives_way == IdleGivesWay::WhenSourceHasItsShare
+    }
+
     /// Whether the source, or its site, has its share of the connections. A source without a connection is never full: it
     /// waits if there is none left.
     fn is_full(&self, share: &SourceShare<AtomicUsize>, free: usize) -> bool {
@@ -157,7 +174,7 @@ impl OpenConnections {
         let mut free_share = free / FREE_PARTS;
         share.levels().any(|count| {
             let count = count.load(Ordering::Relaxed);
-            let full = count >= limit || (count > 0 && !self.limits.idle_gives_way && count >= free_share);
+            let full = count >= limit || (count > 0 && !self.source_gives_way() && count >= free_share);
             limit = limit.saturating_mul(SOURCES_PER_SITE);
             free_share *= 2;
             full
@@ -178,8 +195,8 @@ impl Entry {
 }
 
 impl Table {
-    /// Ends an idle connection: of those that `may` give way, the oldest of the source that has the most. Returns whether
-    /// there was one.
+    /// Ends an idle connection: of those that `may` give way, the oldest of the source that has the most. Those that never
+    /// had a request come first. Returns whether there was one.
     fn give_way(&mut self, may: impl Fn(&Entry) -> bool) -> bool {
         let idle = self
             .open
@@ -187,7 +204,8 @@ impl Table {
             .filter(|(_, entry)| entry.task.is_some() && entry.activity.is_idle() && may(entry));
         let weight = |entry: &Entry| {
             let source = entry.source.as_ref().and_then(|share| share.levels().next());
-            source.map_or(0, |count| count.load(Ordering::Relaxed))
+            let weight = source.map_or(0, |count| count.load(Ordering::Relaxed));
+            (entry.activity.is_unused(), weight)
         };
         // Of equals, `max_by_key` returns the last one.
         let Some(number) = idle

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
 use super::*;
+use crate::listener::IdleGivesWay::{WhenAllAreInUse, WhenSourceHasItsShare};
 
-fn limits(max_connections: usize, max_per_source: usize, idle_gives_way: bool) -> Limits {
+fn limits(max_connections: usize, max_per_source: usize, idle_gives_way: IdleGivesWay) -> Limits {
     Limits {
         max_per_source,
         idle_gives_way,
@@ -28,7 +29,7 @@ async fn open(connections: &Arc<OpenConnections>, from: &str) -> Result<tokio::t
 
 #[tokio::test]
 async fn a_source_gets_its_share_and_others_get_in() {
-    let connections = OpenConnections::new(limits(40, 5, false));
+    let connections = OpenConnections::new(limits(40, 5, WhenAllAreInUse));
     let mut held = Vec::new();
     for _ in 0..5 {
         held.push(connections.admit(Some(source("192.0.2.1"))).await.unwrap());
@@ -43,7 +44,7 @@ async fn a_source_gets_its_share_and_others_get_in() {
 
 #[tokio::test]
 async fn a_site_gets_more_than_one_source() {
-    let connections = OpenConnections::new(limits(1000, 5, false));
+    let connections = OpenConnections::new(limits(1000, 5, WhenAllAreInUse));
     let mut held = Vec::new();
     for network in 0..10 {
         let from = format!("2001:db8:1:{network}::1");
@@ -60,7 +61,7 @@ async fn a_site_gets_more_than_one_source() {
 
 #[tokio::test]
 async fn the_last_connections_stay_for_sources_that_have_few() {
-    let connections = OpenConnections::new(limits(40, 20, false));
+    let connections = OpenConnections::new(limits(40, 20, WhenAllAreInUse));
     let mut held = Vec::new();
     for n in 1..10 {
         while let Ok(connection) = connections.admit(Some(source(&format!("192.0.2.{n}")))).await {
@@ -73,7 +74,7 @@ async fn the_last_connections_stay_for_sources_that_have_few() {
 
 #[tokio::test]
 async fn the_oldest_idle_connection_of_the_source_gives_way() {
-    let connections = OpenConnections::new(limits(10, 3, true));
+    let connections = OpenConnections::new(limits(10, 3, WhenSourceHasItsShare));
     let busy = connections.admit(Some(source("192.0.2.1"))).await.unwrap();
     let _request = busy.activity.begin();
     OpenConnection::runs_in(&connections, busy.number(), tokio::spawn(async {}).abort_handle());
@@ -89,7 +90,7 @@ async fn the_oldest_idle_connection_of_the_source_gives_way() {
 
 #[tokio::test]
 async fn when_all_connections_are_in_use_the_source_with_most_gives_way() {
-    let connections = OpenConnections::new(limits(6, 5, true));
+    let connections = OpenConnections::new(limits(6, 5, WhenSourceHasItsShare));
     let other = open(&connections, "192.0.2.2").await.unwrap();
     let mut flood = Vec::new();
     for _ in 0..5 {
@@ -103,7 +104,7 @@ async fn when_all_connections_are_in_use_the_source_with_most_gives_way() {
 
 #[tokio::test]
 async fn without_an_idle_connection_the_next_one_waits() {
-    let connections = OpenConnections::new(limits(1, 1, true));
+    let connections = OpenConnections::new(limits(1, 1, WhenSourceHasItsShare));
     let first = connections.admit(Some(source("192.0.2.1"))).await.unwrap();
     let _request = first.activity.begin();
     let mut second = Box::pin(connections.admit(Some(source("192.0.2.2"))));
@@ -111,4 +112,25 @@ async fn without_an_idle_connection_the_next_one_waits() {
     assert!(early.is_err());
     drop(first);
     assert!(second.await.is_ok());
+}
+
+#[tokio::test]
+async fn a_connection_that_had_a_request_gives_way_after_those_that_had_none() {
+    let connections = OpenConnections::new(limits(4, 4, WhenAllAreInUse));
+    let mut used = Vec::new();
+    for _ in 0..3 {
+        let connection = connections.admit(Some(source("192.0.2.1"))).await.unwrap();
+        drop(connection.activity.begin());
+        let number = connection.number();
+        let task = tokio::spawn(async move {
+            let _connection = connection;
+            std::future::pending::<()>().await;
+        });
+        OpenConnection::runs_in(&connections, number, task.abort_handle());
+        used.push(task);
+    }
+    let silent = open(&connections, "192.0.2.2").await.unwrap();
+    let next = open(&connections, "192.0.2.3").await.unwrap();
+    assert!(silent.await.unwrap_err().is_cancelled());
+    assert!(used.iter().all(|task| !task.is_finished()) && !next.is_finished());
 }

@@ -70,6 +70,30 @@ async fn one_address_does_not_keep_others_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_addresses_with_idle_connections_do_not_keep_others_out() {
+    let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
+    let server = deployment.set("server.max_connections", "200").serve();
+    let mut honest = H2Connection::open(Ipv4Addr::new(127, 0, 1, 1), server.grpc())
+        .await
+        .unwrap();
+    let (_, response) = honest.begin(GET_KEYS, unfinished(0, 0), true).await.unwrap();
+    assert_eq!(code_of(response).await, Some(tonic::Code::Ok));
+    let mut held = Vec::new();
+    for n in 2..62 {
+        held.extend(fill(&server, Ipv4Addr::new(127, 0, 0, n)).await);
+    }
+    assert!(held.len() >= 200, "all are in use: {}", held.len());
+    for n in 2..12 {
+        assert!(can_call(&server, Ipv4Addr::new(127, 0, 1, n)).await, "a new caller");
+    }
+    let (_, response) = honest
+        .begin(GET_KEYS, unfinished(0, 0), true)
+        .await
+        .expect("its connection lives on");
+    assert_eq!(code_of(response).await, Some(tonic::Code::Ok));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_may_have_all_connections() {
     let deployment = Deployment::fresh(DeploymentKind::Embedded).await;
     let server = deployment

@@ -6,6 +6,8 @@ use countersign::proto;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::server::{Server, ServerSettings};
 
@@ -43,13 +45,34 @@ async fn connections_beyond_the_limit_wait() {
         ..ServerSettings::default()
     };
     let server = Server::start(setup).await;
-    let first = server.client().await;
+    // A connection with a call does not give way.
+    let mut first = HealthClient::new(server.channel().await);
+    let watch = first.watch(HealthCheckRequest::default()).await.unwrap();
     let mut second = server.client().await;
     let mut waiting = tokio::spawn(async move { second.get_keys(proto::GetKeysRequest {}).await });
     let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
     assert!(early.is_err(), "answered beyond the limit");
-    drop(first);
+    drop((first, watch));
     assert!(waiting.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn when_all_connections_are_in_use_one_without_a_call_gives_way() {
+    let setup = ServerSettings {
+        max_connections: 2,
+        ..ServerSettings::default()
+    };
+    let server = Server::start(setup).await;
+    let mut first = server.client().await;
+    first.get_keys(proto::GetKeysRequest {}).await.unwrap();
+    let silent = TcpStream::connect(server.address).await.unwrap();
+    let mut third = server.client().await;
+    let answered = third.get_keys(proto::GetKeysRequest {});
+    let answered = tokio::time::timeout(Duration::from_secs(20), answered).await;
+    assert!(answered.unwrap().is_ok());
+    // The one that never had a call was closed; the first one lives on.
+    until_closed(silent).await;
+    assert!(first.get_keys(proto::GetKeysRequest {}).await.is_ok());
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Requests that never become complete, and streams beyond their share.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use countersign::grpc::layers::{CallLimits, GateLimits};
 use countersign::proto;
 use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::time::Instant;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -26,7 +27,13 @@ struct Connection(SendRequest<Bytes>);
 
 impl Connection {
     async fn open(server: &Server) -> Self {
-        let io = TcpStream::connect(server.address).await.unwrap();
+        Self::open_from(server, Ipv4Addr::LOCALHOST).await
+    }
+
+    async fn open_from(server: &Server, source: Ipv4Addr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        let io = socket.connect(server.address).await.unwrap();
         let (send, connection) = h2::client::handshake(io).await.unwrap();
         tokio::spawn(connection);
         Self(send)
@@ -95,6 +102,38 @@ async fn a_request_must_arrive_in_time_whatever_its_deadline_is() {
     let (_stream, response) = connection.begin(REFLECT, &unfinished(100, 10)).await;
     let ended = tokio::time::timeout(Duration::from_secs(20), code(response)).await;
     assert_eq!(ended, Ok(Code::Ok));
+}
+
+#[tokio::test]
+async fn while_a_gate_is_crowded_requests_must_arrive_sooner() {
+    let calls = GateLimits {
+        total: 8,
+        connection: usize::MAX,
+    };
+    let server = Server::start(ServerSettings {
+        limits: CallLimits {
+            calls,
+            ..CallLimits::default()
+        },
+        ..ServerSettings::default()
+    })
+    .await;
+    let mut held = Vec::new();
+    // One source may hold only a part of the gate.
+    for host in 2..7 {
+        let mut connection = Connection::open_from(&server, Ipv4Addr::new(127, 0, 0, host)).await;
+        let call = connection.begin(VALIDATE, &unfinished(1000, 10)).await;
+        held.push((connection, call));
+    }
+    let (_last, (_stream, last)) = held.pop().unwrap();
+    let (_first, (_stream, first)) = held.remove(0);
+    let (mut first, mut last) = (Box::pin(code(first)), Box::pin(code(last)));
+    tokio::select! {
+        biased;
+        code = &mut first => panic!("the first request had more time, and ended with {code:?}"),
+        code = &mut last => assert_eq!(code, Code::DeadlineExceeded),
+    }
+    assert_eq!(first.await, Code::DeadlineExceeded);
 }
 
 #[tokio::test]

@@ -16,6 +16,10 @@ const MAX_RECEIVE: Duration = Duration::from_secs(5);
 /// Each of these many bytes that a method allows gives a request one second more: a batch may need many round trips.
 const BYTES_PER_SECOND: usize = 128 * 1024;
 
+/// While more than half of a gate is in use, a request has one part in this many of its usual time: callers that begin
+/// requests and do not complete them then hold the rest of the gate for half a second only.
+const CROWDED_PARTS: u32 = 10;
+
 /// The bounds of deadlines, from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
@@ -26,10 +30,12 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// How long a request, or one message of a stream, may take to arrive, if it may have `max_request` bytes.
-    pub(super) fn receive(self, max_request: usize) -> Duration {
+    /// How long a request, or one message of a stream, may take to arrive, if it may have `max_request` bytes. While the
+    /// gate of the call is crowded, a part of that.
+    pub(super) fn receive(self, max_request: usize, crowded: bool) -> Duration {
         let seconds = u32::try_from(max_request / BYTES_PER_SECOND).unwrap_or(u32::MAX);
-        self.default.min(MAX_RECEIVE) + Duration::from_secs(1).saturating_mul(seconds)
+        let usual = self.default.min(MAX_RECEIVE) + Duration::from_secs(1).saturating_mul(seconds);
+        if crowded { usual / CROWDED_PARTS } else { usual }
     }
 
     /// How long a unary call may take from now on.

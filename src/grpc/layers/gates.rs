@@ -111,6 +111,11 @@ impl Gates {
         self.gate(kind).in_use.load(Ordering::Relaxed)
     }
 
+    /// Whether more than half of a gate is in use.
+    pub(super) fn is_crowded(&self, kind: GateKind) -> bool {
+        self.in_use(kind) > self.gate(kind).limits.total / 2
+    }
+
     /// Notes which gates are full; to be called once a second.
     pub(super) fn observe(&self) {
         for gate in &self.gates {

@@ -44,7 +44,7 @@ pub use serve_call::ServeCall;
 pub(crate) use unread::{TICK_INTERVAL, UnreadResponses};
 
 use super::policy::{Method, Policy, TimeLimit};
-use crate::listener::Peer;
+use crate::listener::{Activity, Peer};
 use crate::model::Result;
 use crate::shutdown::Stop;
 use gates::{Consumer, Gates};
@@ -137,17 +137,25 @@ pub(crate) struct ConnectionContext {
     pipeline: Arc<Pipeline>,
     peer: Arc<Peer>,
     consumer: Arc<Consumer>,
+    /// A connection without a call may have to give way to a new one.
+    activity: Activity,
     unread: Arc<UnreadResponses>,
     resets: Resets,
 }
 
 impl ConnectionService {
-    pub(crate) fn new(pipeline: Arc<Pipeline>, peer: Arc<Peer>, unread: Arc<UnreadResponses>) -> Self {
+    pub(crate) fn new(
+        pipeline: Arc<Pipeline>,
+        peer: Arc<Peer>,
+        activity: Activity,
+        unread: Arc<UnreadResponses>,
+    ) -> Self {
         let consumer = Arc::new(Consumer::new(&pipeline.gates, &peer));
         Self(Arc::new(ConnectionContext {
             pipeline,
             peer,
             consumer,
+            activity,
             unread,
             resets: Resets::default(),
         }))

@@ -18,6 +18,7 @@ use super::unread::UnreadResponse;
 use super::{Peer, Pipeline};
 use crate::grpc::policy::{Access, Method};
 use crate::grpc::status::{log, status};
+use crate::listener::Busy;
 use crate::model::{Caller, Error, ErrorKind, Result};
 use crate::secret::SecretText;
 
@@ -29,6 +30,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct ResponseBody {
     body: tonic::body::Body,
     state: BodyState,
+    _busy: Option<Busy>,
 }
 
 enum BodyState {
@@ -60,14 +62,22 @@ pub(super) struct StreamState {
 }
 
 impl ResponseBody {
-    pub(super) fn unary(body: tonic::body::Body, unread: UnreadResponse) -> Self {
+    pub(super) fn unary(body: tonic::body::Body, unread: UnreadResponse, busy: Option<Busy>) -> Self {
         let state = BodyState::Unary { _unread: unread };
-        Self { body, state }
+        Self {
+            body,
+            state,
+            _busy: busy,
+        }
     }
 
-    pub(super) fn stream(body: tonic::body::Body, stream: StreamState) -> Self {
+    pub(super) fn stream(body: tonic::body::Body, stream: StreamState, busy: Option<Busy>) -> Self {
         let state = BodyState::Stream(Box::new(stream));
-        Self { body, state }
+        Self {
+            body,
+            state,
+            _busy: busy,
+        }
     }
 }
 

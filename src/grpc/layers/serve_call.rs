@@ -23,6 +23,7 @@ use super::{
 };
 use crate::grpc::policy::Access;
 use crate::grpc::status::{log, status};
+use crate::listener::Busy;
 use crate::model::audit::Origin;
 use crate::model::{Caller, Error, ErrorKind, Identity, Result};
 use crate::secret::SecretText;
@@ -42,6 +43,8 @@ pub struct ServeCall {
     /// Set for streams, whose caller is authenticated again while they last.
     bearer: Option<SecretText>,
     permit: Option<GatePermit>,
+    /// Keeps the connection from giving way to a new one; passed on to the body of the response.
+    busy: Option<Busy>,
     /// Disabled where no traces are exported.
     span: Span,
     stage: Stage,
@@ -74,6 +77,7 @@ impl ServeCall {
             timer: None,
             bearer: None,
             permit: None,
+            busy: Some(connection.activity.begin()),
             span: Span::none(),
             stage: Stage::Done,
             connection,
@@ -119,7 +123,8 @@ impl ServeCall {
         };
         let consumer = &self.connection.consumer;
         self.permit = Some(consumer.acquire(gate, 1)?);
-        let receive_limit = pipeline.deadlines.receive(method.max_request);
+        let crowded = pipeline.gates.is_crowded(gate);
+        let receive_limit = pipeline.deadlines.receive(method.max_request, crowded);
         let (head, body) = request.into_parts();
         let body = RequestBody::new(body, method, receive_limit, self.began, &head.headers, consumer)?;
         let request = Request::from_parts(head, body);
@@ -235,14 +240,16 @@ impl ServeCall {
         if code == Code::Ok
             && let Some(stream) = self.stream_state()
         {
-            return response.map(|body| ResponseBody::stream(body, stream));
+            let busy = self.busy.take();
+            return response.map(|body| ResponseBody::stream(body, stream, busy));
         }
         let metrics = &self.connection.pipeline.metrics;
         match self.method {
             Some(method) => metrics.unary_ended(method, code, self.began.elapsed()),
             None => metrics.unknown(),
         }
-        response.map(|body| ResponseBody::unary(body, self.connection.unread.add()))
+        let busy = self.busy.take();
+        response.map(|body| ResponseBody::unary(body, self.connection.unread.add(), busy))
     }
 
     /// The state of a stream that begins; `None` for a unary method.
@@ -277,7 +284,8 @@ impl Future for ServeCall {
         let _entered = span.enter();
         if let Stage::NotGrpc(code) = this.stage {
             this.stage = Stage::Done;
-            let body = ResponseBody::unary(tonic::body::Body::empty(), this.connection.unread.add());
+            let (unread, busy) = (this.connection.unread.add(), this.busy.take());
+            let body = ResponseBody::unary(tonic::body::Body::empty(), unread, busy);
             let mut response = Response::new(body);
             *response.status_mut() = code;
             return Poll::Ready(Ok(response));
