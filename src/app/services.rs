@@ -207,6 +207,7 @@ impl App {
             validator: validator.clone(),
             signer: signer.clone(),
             audit: audit.clone(),
+            attempts: attempts.clone(),
             config: token_config.clone(),
         });
         let refresher = Arc::new(Refresher {
@@ -387,6 +388,7 @@ fn throttle_config(config: &Config) -> ThrottleConfig {
         global: config.throttle.global.as_ref().map(rate),
         registration: rate(&config.throttle.registration),
         registration_global: rate(&config.throttle.registration_global),
+        login: rate(&config.throttle.login),
         own_account: rate(&config.throttle.own_account),
         // As many attempts may wait as may wait for a hash.
         waiting: config.password.queue,

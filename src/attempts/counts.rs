@@ -1,8 +1,8 @@
-//! Counts of the failures of one interval, with a bounded number of rows.
+//! Counts of the attempts of one interval, with a bounded number of rows.
 
 use std::collections::HashMap;
 
-use super::{ROWS_PER_ACCOUNT, network};
+use super::{ROWS_OF_TOKENS, ROWS_PER_ACCOUNT, ROWS_PER_CLIENT, network};
 use crate::clock::UnixMillis;
 use crate::model::{AuditEvent, AuditType, Grant, new_uuid};
 use crate::secret::Entropy;
@@ -30,7 +30,7 @@ impl Recorded {
     }
 }
 
-/// Failures that are counted in one row.
+/// Attempts that are counted in one row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     kind: AuditType,
@@ -44,6 +44,8 @@ enum Place {
     Account(String),
     /// From this network, at this existing client or, if empty, at a name that does not exist.
     Network { network: String, client: String },
+    /// Tokens of this client.
+    Client(String),
     /// Beyond the limit of rows.
     Anywhere,
 }
@@ -78,6 +80,9 @@ impl Count {
                 kept.clear();
             }
         }
+        if self.event.session_id != event.session_id {
+            self.event.session_id = None;
+        }
     }
 
     /// The row. Its time is that of the writing: a reader that follows the trail has already read everything older.
@@ -92,14 +97,14 @@ impl Count {
         .with_detail("first_unix_ms", first.0)
         .with_detail("last_unix_ms", self.last.0);
         match place {
-            Place::Account(_) => event,
+            Place::Account(_) | Place::Client(_) => event,
             Place::Network { network, .. } => event.with_detail("network", network.as_str()),
             Place::Anywhere => event.with_detail("over_limit", true),
         }
     }
 }
 
-/// The failures of the current interval.
+/// The attempts of the current interval.
 pub(super) struct Counts {
     rows_per_interval: u32,
     /// How many rows failures at accounts may still cause. Half of all rows are theirs alone, so that a flood of free
@@ -107,9 +112,12 @@ pub(super) struct Counts {
     account_rows: u32,
     /// How many rows other failures may still cause.
     other_rows: u32,
-    /// How many rows of its own each account has, by type. Bounded by `account_rows`.
+    /// How many tokens may still have a row of their own.
+    token_rows: u32,
+    /// How many rows of its own each account has, or each client for its tokens, by type. Bounded by `account_rows` and
+    /// `token_rows`.
     own_rows: HashMap<(AuditType, String), u32>,
-    /// Bounded by `account_rows`, `other_rows` and the number of types and grants.
+    /// Bounded by `account_rows`, `other_rows`, the number of clients, and the number of types and grants.
     counted: HashMap<Key, Count>,
     /// Finished rows that wait to be written.
     rows: Vec<AuditEvent>,
@@ -121,6 +129,7 @@ impl Counts {
             rows_per_interval,
             account_rows: 0,
             other_rows: 0,
+            token_rows: 0,
             own_rows: HashMap::new(),
             counted: HashMap::new(),
             rows: Vec::new(),
@@ -132,6 +141,7 @@ impl Counts {
     fn reset_limits(&mut self) {
         self.other_rows = self.rows_per_interval / 2;
         self.account_rows = self.rows_per_interval - self.other_rows;
+        self.token_rows = ROWS_OF_TOKENS;
         self.own_rows.clear();
     }
 
@@ -174,6 +184,29 @@ impl Counts {
         self.other_rows -= 1;
         self.counted.insert(key, Count::of(event));
         Recorded::Counted
+    }
+
+    /// Adds a token of the client of the event. Returns the event if it gets a row of its own.
+    pub(super) fn add_token(&mut self, kind: AuditType, event: AuditEvent) -> Option<AuditEvent> {
+        let key = Key {
+            kind,
+            grant: None,
+            place: Place::Client(event.client_id.clone()),
+        };
+        if let Some(count) = self.counted.get_mut(&key) {
+            count.add(&event);
+            return None;
+        }
+        if self.token_rows > 0 {
+            let own_rows = self.own_rows.entry((kind, event.client_id.clone())).or_default();
+            if *own_rows < ROWS_PER_CLIENT {
+                *own_rows += 1;
+                self.token_rows -= 1;
+                return Some(event);
+            }
+        }
+        self.counted.insert(key, Count::of(event));
+        None
     }
 
     fn leave_out(&mut self, kind: AuditType, grant: Option<Grant>, event: AuditEvent) -> Recorded {

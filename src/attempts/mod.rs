@@ -1,15 +1,19 @@
-//! The audit rows of failed attempts.
+//! The audit rows of attempts that one caller can make often: failed ones, and tokens of machines.
 //!
-//! Every other audit row belongs to a change or a token. A failed attempt needs neither a credential nor, for a client
-//! secret, a hash, so a caller could otherwise fill the database with rows. The rules:
+//! Every other audit row belongs to a change of the store. A failed attempt needs neither a credential nor, for a client
+//! secret, a hash, and a machine may ask for a token with every call, so a caller could otherwise fill the database with
+//! rows. The rules:
 //!
 //! - A failure at an account that exists gets a row of its own, up to [`ROWS_PER_ACCOUNT`] in an interval. Further ones
 //!   are counted: one row an interval says how many.
 //! - All other failures are counted, with one row for each type, grant, network of the source and known client.
-//! - An interval has a limit of rows. Failures beyond it are counted in one row for each type and grant.
+//! - An interval has a limit of rows of failures. Failures beyond it are counted in one row for each type and grant.
+//! - A token of a machine gets a row of its own, which the call writes, up to [`ROWS_PER_CLIENT`] in an interval, and
+//!   [`ROWS_OF_TOKENS`] of all clients. Further ones are counted, with one row for each type and client.
 //!
-//! No call waits for its row: the time of an answer would tell whether the account exists. A task writes the rows of
-//! accounts at once and the counts each [`INTERVAL`]. A crash loses the counts since the last interval, at most a minute.
+//! No call waits for the row of a failure: the time of an answer would tell whether the account exists. A task writes the
+//! rows of accounts at once and the counts each [`INTERVAL`]. A crash loses the counts since the last interval, at most a
+//! minute.
 //!
 //! Names of users and clients that do not exist are stored as an HMAC: a user may have typed a password there.
 
@@ -40,6 +44,12 @@ pub const INTERVAL: Duration = Duration::from_mins(1);
 
 /// Failures at one account, of one type, that get a row of their own in an interval.
 pub const ROWS_PER_ACCOUNT: u32 = 10;
+
+/// Tokens of one machine, of one type, that get a row of their own in an interval.
+pub const ROWS_PER_CLIENT: u32 = 60;
+
+/// Tokens of all machines that get a row of their own in an interval.
+pub const ROWS_OF_TOKENS: u32 = 600;
 
 /// The pause after the store refused rows.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -80,6 +90,8 @@ pub enum Named<'a> {
     Known(&'a str),
     /// There is none.
     Unknown(&'a str),
+    /// The attempt was refused before a user or client was looked up.
+    NotLookedUp(&'a str),
 }
 
 impl<'a> Named<'a> {
@@ -90,7 +102,7 @@ impl<'a> Named<'a> {
     }
 }
 
-/// Writes the audit rows of failed attempts. One for each replica.
+/// Writes the audit rows of frequent attempts. One for each replica.
 pub struct AttemptLog {
     store: Arc<dyn AuditStore>,
     master: Arc<MasterKeyring>,
@@ -110,7 +122,7 @@ impl std::fmt::Debug for AttemptLog {
 }
 
 impl AttemptLog {
-    /// A log that writes at most about `rows_per_interval` rows in an [`INTERVAL`].
+    /// A log that writes at most about `rows_per_interval` rows of failures in an [`INTERVAL`].
     #[must_use]
     pub fn new(
         store: Arc<dyn AuditStore>,
@@ -142,13 +154,21 @@ impl AttemptLog {
             match failure.subject {
                 Subject::Account(_) => counts.add_at_account(failure.kind, failure.grant, event),
                 Subject::Other(Named::Known(client)) => counts.add(failure.kind, failure.grant, client, event),
-                Subject::Other(Named::Unknown(_)) => counts.add(failure.kind, failure.grant, "", event),
+                Subject::Other(Named::Unknown(_) | Named::NotLookedUp(_)) => {
+                    counts.add(failure.kind, failure.grant, "", event)
+                }
             }
         };
         counter!(METRIC, "recorded" => recorded.as_str()).increment(1);
         if recorded == Recorded::Row {
             self.due.notify_one();
         }
+    }
+
+    /// Counts a token that the client of the event got. Returns the event if it has a row of its own: the caller of this
+    /// function writes it before the token is sent.
+    pub fn count_token(&self, kind: AuditType, event: AuditEvent) -> Option<AuditEvent> {
+        self.counts.lock().add_token(kind, event)
     }
 
     fn event(&self, failure: &Failure<'_>) -> AuditEvent {
@@ -180,7 +200,7 @@ impl AttemptLog {
     fn name(&self, name: Named<'_>) -> String {
         match name {
             Named::Known(name) => name.to_owned(),
-            Named::Unknown(name) => unknown(&self.master, name),
+            Named::Unknown(name) | Named::NotLookedUp(name) => unknown(&self.master, name),
         }
     }
 
@@ -231,7 +251,7 @@ impl AttemptLog {
                 Ok(()) => failing = false,
                 Err(error) => {
                     if !failing {
-                        tracing::warn!(%error, "cannot write the audit events of failed attempts; they wait in memory");
+                        tracing::warn!(%error, "cannot write the counted audit events; they wait in memory");
                     }
                     failing = true;
                     self.due.notify_one();
@@ -244,8 +264,8 @@ impl AttemptLog {
         }
         match tokio::time::timeout(SHUTDOWN_GRACE, self.flush()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the last audit events of failed attempts are lost"),
-            Err(_) => tracing::error!("the last audit events of failed attempts are lost: the store is too slow"),
+            Ok(Err(error)) => tracing::error!(%error, "the last counted audit events are lost"),
+            Err(_) => tracing::error!("the last counted audit events are lost: the store is too slow"),
         }
     }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::clock::{SystemClock, UnixMillis};
-use crate::model::{Error, ErrorKind};
+use crate::model::{ClientId, Error, ErrorKind};
 use crate::secret::SystemEntropy;
 use crate::store::{AuditQuery, Page};
 
@@ -236,4 +236,46 @@ async fn rows_of_accounts_are_written_at_once_counts_each_interval_and_the_rest_
     stop.cancel();
     task.await.unwrap();
     assert_eq!(trail.rows.lock().len(), 4);
+}
+
+#[tokio::test]
+async fn tokens_of_a_client_have_rows_of_their_own_up_to_a_limit() {
+    let (trail, log) = log(100);
+    let origin = |request_id: &str| Origin {
+        request_id: request_id.to_owned(),
+        ..Origin::default()
+    };
+    let token = |client: &str, n: u32| {
+        let client = ClientId::parse(client, "client_id").unwrap();
+        AuditEvent::new(
+            AuditType::TokenIssued,
+            &client,
+            &origin(&n.to_string()),
+            UnixMillis(i64::from(n)),
+            &SystemEntropy,
+        )
+        .with_client(&client)
+    };
+    let count_token = |client: &str, n| log.count_token(AuditType::TokenIssued, token(client, n)).is_some();
+    let own = (0..500).filter(|n| count_token("billing", *n)).count();
+    assert_eq!(own, 60);
+    assert!(count_token("web", 1), "another client");
+    // All clients together: each has one more row, with its count.
+    let others = (0..100).map(|client| (0..20).filter(|n| count_token(&format!("client{client}"), *n)).count());
+    assert_eq!(others.sum::<usize>(), 600 - 61);
+    assert!(trail.rows.lock().is_empty(), "the calls write rows of their own");
+    log.flush().await.unwrap();
+    let rows = trail.rows.lock();
+    let billing = rows.iter().find(|row| row.client_id == "billing").unwrap();
+    assert_eq!(
+        (count(billing), billing.subject.as_str(), billing.outcome.as_str()),
+        (440, "billing", "success")
+    );
+    assert_eq!(
+        (billing.origin.request_id.as_str(), &billing.details["last_unix_ms"]),
+        ("", &499.into())
+    );
+    let all: u64 = rows.iter().map(count).sum();
+    assert_eq!(all + 600, 500 + 1 + 100 * 20);
+    assert!(rows.len() <= 101, "{}", rows.len());
 }

@@ -23,6 +23,8 @@ pub struct Throttle {
     pub registration: Rate,
     /// The limit for all open registrations together.
     pub registration_global: Rate,
+    /// The limit for the logins of one user with the right password.
+    pub login: Rate,
     /// The limit for the calls of one user on their own account.
     pub own_account: Rate,
 }

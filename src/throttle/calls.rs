@@ -1,9 +1,10 @@
-//! Limits on calls that check no password: wrong secrets, registrations, and calls of users on their own account.
+//! Limits on calls that are not failed passwords: wrong secrets, registrations, logins that succeed, and calls of users on
+//! their own account.
 
 use std::time::Duration;
 
 use super::{Throttle, throttled};
-use crate::model::{Error, ErrorKind, Result, SessionId, Source, UserId};
+use crate::model::{Error, ErrorKind, Result, SessionId, Source, UserId, Username};
 use crate::store::throttles::{CounterKey, Limit, Rate};
 
 /// The calls on their own account that each session of a user has beyond the budget of the user: a thief with one session
@@ -40,6 +41,36 @@ impl Throttle {
         let global = Some(self.config.registration_global);
         let limits = self.limits_of_source("registration ", source, self.config.registration, global);
         self.admit("registration", limits.into_iter().flatten()).await
+    }
+
+    /// Checks before the hashing whether a user may log in again; see [`Self::count_login`].
+    ///
+    /// # Errors
+    /// `THROTTLED`.
+    pub async fn check_logins(&self, name: &Username) -> Result<()> {
+        if !self.config.enabled {
+            return Ok(());
+        }
+        let wait = self.calls.wait_time(self.logins(name), plain(self.config.login)).await;
+        if wait.is_zero() {
+            Ok(())
+        } else {
+            Err(throttled("login", wait))
+        }
+    }
+
+    /// Counts a login with the right password. Each writes rows and costs a hash, and a login above the session limit of the
+    /// client writes a revocation too. Only the right password counts, so others cannot use up the logins of a user.
+    ///
+    /// # Errors
+    /// `THROTTLED`.
+    pub async fn count_login(&self, name: &Username) -> Result<()> {
+        self.admit("login", [(self.logins(name), plain(self.config.login))])
+            .await
+    }
+
+    fn logins(&self, name: &Username) -> CounterKey {
+        self.name(&format!("logins\0{name}"))
     }
 
     /// Counts a call of a user on their own account: Revoke, `ChangePassword` or `ListSessions`. Every call counts.

@@ -35,6 +35,15 @@ impl Counters {
         (decision.unwrap_or(LimitDecision::Allowed(Charge::default())), false)
     }
 
+    /// How long until the limit has room; zero if it has. Counts nothing.
+    pub(super) async fn wait_time(&self, counter: CounterKey, limit: Limit) -> Duration {
+        let local = self.local.wait_time(counter, limit).await.unwrap_or_default();
+        match &self.shared {
+            Some(shared) => shared.wait_time(counter, limit).await.unwrap_or_default().max(local),
+            None => local,
+        }
+    }
+
     /// Counts one event under every limit, or under none if one has no room. Returns how long until that one has room.
     pub(super) async fn charge_all(
         &self,

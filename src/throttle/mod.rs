@@ -1,4 +1,4 @@
-//! Limits on failed login attempts, on registrations and on calls of users on their own account.
+//! Limits on failed login attempts, on logins of one user, on registrations and on calls of users on their own account.
 //!
 //! Four limits count failed passwords. The limits of an account, and of an account from one source, answer exactly like a
 //! wrong password and only after the hashing, so that a caller does not learn whether they are exceeded. The limit of a
@@ -62,6 +62,8 @@ pub struct ThrottleConfig {
     pub registration: Rate,
     /// Registrations of all callers together.
     pub registration_global: Rate,
+    /// Logins of one user with the right password.
+    pub login: Rate,
     /// Calls of one user on their own account.
     pub own_account: Rate,
     /// The most password attempts that may wait for the results of others; half of them at one account or source.
@@ -75,7 +77,7 @@ pub struct Throttle {
     /// Wrong secrets. They cost the caller nothing, so in the memory of this replica they have a place of their own: they
     /// must not displace the counters of passwords.
     secrets: Counters,
-    /// Registrations, and calls of users on their own account.
+    /// Registrations, logins with the right password, and calls of users on their own account.
     calls: Counters,
     in_flight: Arc<InFlightAttempts>,
     waiting: Semaphore,
@@ -236,7 +238,7 @@ fn describe_metrics() {
         "countersign_throttled_total",
         "Calls that a limit refused with THROTTLED, and logins at locked accounts (limit account)."
     );
-    for limit in ["account", "source", "secret", "registration", "own_account"] {
+    for limit in ["account", "source", "secret", "registration", "login", "own_account"] {
         metrics::counter!("countersign_throttled_total", "limit" => limit).increment(0);
     }
 }

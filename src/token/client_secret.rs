@@ -42,7 +42,7 @@ pub struct ClientSecretIssuer {
     pub signer: Arc<AccessTokenSigner>,
     /// The audit trail.
     pub audit: AuditWriter,
-    /// The audit rows of failed attempts.
+    /// The audit rows of frequent attempts.
     pub attempts: Arc<AttemptLog>,
     /// The configured lifetimes and audiences.
     pub config: Arc<TokenConfig>,
@@ -79,12 +79,12 @@ impl ClientSecretIssuer {
         let Some(client) = client.filter(|_| matches) else {
             let source = Source::of_peer(&caller.origin.ip_address);
             let refusal = self.throttle.wrong_secret(source, ErrorKind::InvalidCredentials).await;
-            if refusal.kind == ErrorKind::Throttled {
-                return Err(refusal);
-            }
             let name = Named::of(client_id.as_str(), exists);
             self.attempts.record(&Failure {
-                kind: AuditType::TokenIssueFailed,
+                kind: match refusal.kind {
+                    ErrorKind::Throttled => AuditType::Throttled,
+                    _ => AuditType::TokenIssueFailed,
+                },
                 grant: Some(Grant::ClientSecret),
                 subject: Subject::Other(name),
                 client: Some(name),
@@ -123,7 +123,9 @@ impl ClientSecretIssuer {
             .event(AuditType::TokenIssued, &client_id, caller)
             .with_client(&client_id)
             .with_detail("grant", Grant::ClientSecret.as_str());
-        self.audit.append(&event).await?;
+        if let Some(event) = self.attempts.count_token(AuditType::TokenIssued, event) {
+            self.audit.append(&event).await?;
+        }
         Ok(IssuedTokens { access, refresh: None })
     }
 }

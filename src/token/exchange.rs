@@ -8,6 +8,7 @@ use super::audit::AuditWriter;
 use super::client_limits::ClientLimits;
 use super::permissions::{allowed_audiences, may_use, not_allowed};
 use super::validate::ServiceValidator;
+use crate::attempts::AttemptLog;
 use crate::clock::UnixMillis;
 use crate::config::Tokens as TokenConfig;
 use crate::keys::verified::VerifiedToken;
@@ -45,6 +46,8 @@ pub struct TokenExchanger {
     pub signer: Arc<AccessTokenSigner>,
     /// The audit trail.
     pub audit: AuditWriter,
+    /// Counts tokens that one client gets often.
+    pub attempts: Arc<AttemptLog>,
     /// The configured lifetimes and audiences.
     pub config: Arc<TokenConfig>,
 }
@@ -148,7 +151,9 @@ impl TokenExchanger {
             .with_client(&client.id)
             .with_detail("actor", client.id.as_str());
         event.session_id = subject.sid;
-        self.audit.append(&event).await?;
+        if let Some(event) = self.attempts.count_token(AuditType::TokenExchanged, event) {
+            self.audit.append(&event).await?;
+        }
         Ok(IssuedTokens { access, refresh: None })
     }
 

@@ -60,7 +60,7 @@ pub struct PasswordIssuer {
     pub feed: Arc<Feed>,
     /// Tells the operator about callers whose statements of addresses are ignored.
     pub ignored_addresses: IgnoredAddresses,
-    /// The audit rows of failed attempts.
+    /// The audit rows of frequent attempts.
     pub attempts: Arc<AttemptLog>,
     /// The configured audiences.
     pub config: Arc<TokenConfig>,
@@ -142,7 +142,18 @@ impl PasswordIssuer {
         attempt: &Attempt,
         address: &str,
     ) -> Result<AuthenticatedUser> {
-        let reservation = self.throttle.reserve(attempt, credentials.deadline).await?;
+        let refused = |error: Error| {
+            if error.kind == ErrorKind::Throttled {
+                let subject = Subject::Other(Named::NotLookedUp(credentials.username.as_str()));
+                let client = Named::NotLookedUp(client_id.as_str());
+                self.record_failure(AuditType::Throttled, subject, client, caller, address);
+            }
+            error
+        };
+        let username = &credentials.username;
+        self.throttle.check_logins(username).await.map_err(refused)?;
+        let reservation = self.throttle.reserve(attempt, credentials.deadline).await;
+        let reservation = reservation.map_err(refused)?;
         let (login, check) = match self.check_password(&credentials, client_id).await {
             Ok(checked) => checked,
             Err(error) => return Err(reservation.abandon(error).await),
@@ -163,26 +174,24 @@ impl PasswordIssuer {
         let (Some((user, stored)), Some(client)) = (user, client) else {
             let refusal = reservation.fail().await;
             let (name, client) = (credentials.username.as_str(), client_id.as_str());
-            self.attempts.record(&Failure {
-                kind: match limit_state {
-                    LimitState::Open => AuditType::TokenIssueFailed,
-                    LimitState::Locked => AuditType::Throttled,
-                },
-                grant: Some(Grant::Password),
-                subject: if user_exists {
-                    Subject::Account(name)
-                } else {
-                    Subject::Other(Named::Unknown(name))
-                },
-                client: Some(Named::of(client, client_exists)),
-                origin: Origin {
-                    ip_address: address.to_owned(),
-                    ..caller.origin.clone()
-                },
-            });
+            let kind = match limit_state {
+                LimitState::Open => AuditType::TokenIssueFailed,
+                LimitState::Locked => AuditType::Throttled,
+            };
+            let subject = if user_exists {
+                Subject::Account(name)
+            } else {
+                Subject::Other(Named::Unknown(name))
+            };
+            self.record_failure(kind, subject, Named::of(client, client_exists), caller, address);
             return Err(refusal);
         };
         reservation.succeed().await;
+        if let Err(error) = self.throttle.count_login(username).await {
+            let (subject, client) = (Subject::Account(username.as_str()), Named::Known(client.id.as_str()));
+            self.record_failure(AuditType::Throttled, subject, client, caller, address);
+            return Err(error);
+        }
         let rehash = if check.rehash_needed {
             // Only for a user who has proved the password. The login goes on if hashing fails.
             match self.hashing.hash(credentials.password, credentials.deadline).await {
@@ -202,6 +211,19 @@ impl PasswordIssuer {
             era,
             rehash,
         })
+    }
+
+    fn record_failure(&self, kind: AuditType, subject: Subject<'_>, client: Named<'_>, caller: &Caller, address: &str) {
+        self.attempts.record(&Failure {
+            kind,
+            grant: Some(Grant::Password),
+            subject,
+            client: Some(client),
+            origin: Origin {
+                ip_address: address.to_owned(),
+                ..caller.origin.clone()
+            },
+        });
     }
 
     /// Reads the stored hash and compares. The epochs are read with the hash and before the comparison: a revocation that

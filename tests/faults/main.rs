@@ -25,6 +25,7 @@ mod enumeration;
 mod failed_attempts;
 mod first_start;
 mod flood;
+mod frequent_logins;
 mod harness;
 mod health;
 mod hostile_hash;

@@ -75,6 +75,7 @@ impl Fixture {
             global: None,
             registration: rate,
             registration_global: rate,
+            login: rate,
             own_account: Rate { count: 50, ..rate },
             waiting: 8,
         };

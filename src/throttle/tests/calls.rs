@@ -79,3 +79,18 @@ async fn a_users_own_calls_have_a_budget_and_each_session_a_reserve() {
     }
     assert_eq!(resets, 10);
 }
+
+#[tokio::test]
+async fn logins_with_the_right_password_have_a_limit_for_each_user() {
+    let throttle = throttle();
+    let name = |name: &str| Username::parse(name, "username").unwrap();
+    for n in 0..20 {
+        let allowed = n < 10;
+        assert_eq!(throttle.check_logins(&name("ada")).await.is_ok(), allowed, "{n}");
+        assert_eq!(throttle.count_login(&name("ada")).await.is_ok(), allowed, "{n}");
+    }
+    let refusal = throttle.check_logins(&name("ada")).await.unwrap_err();
+    assert_eq!(refusal.kind, ErrorKind::Throttled);
+    assert!(refusal.retry_after.is_some());
+    assert!(throttle.check_logins(&name("ben")).await.is_ok());
+}

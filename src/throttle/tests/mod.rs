@@ -25,6 +25,7 @@ fn throttle_over(shared: Option<Arc<dyn ThrottleStore>>, change: impl FnOnce(&mu
         global: None,
         registration: rate(5),
         registration_global: rate(20),
+        login: rate(10),
         own_account: rate(10),
         waiting: 1000,
     };
