@@ -4,9 +4,17 @@
 //! tokens; [`SecretBytes`] holds key material.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use subtle::ConstantTimeEq as _;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// The largest file from which a secret is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
 
 /// A source of randomness.
 pub trait Entropy: Send + Sync + fmt::Debug {
@@ -59,11 +67,48 @@ impl SecretText {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Reads a secret from bytes that were typed, piped or saved by an editor: without the byte order mark at the start, and
+    /// without the blanks and line ends at the end. Every file and pipe with a secret is read in this way.
+    ///
+    /// # Errors
+    /// The problem, if the bytes are not UTF-8. It contains none of them.
+    pub fn from_input(bytes: &[u8]) -> Result<Self, &'static str> {
+        if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
+            return Err("is UTF-16; save it as UTF-8");
+        }
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8")?;
+        Ok(Self::new(text.trim_end_matches(|c: char| c.is_ascii_whitespace())))
+    }
+
+    /// Reads the file of a secret; see [`SecretText::from_input`].
+    ///
+    /// # Errors
+    /// Errors of the system, and `InvalidData` for a file over 1 MiB or one that is not UTF-8.
+    pub fn read_file(path: &Path) -> io::Result<Self> {
+        let invalid = |problem| io::Error::new(io::ErrorKind::InvalidData, problem);
+        let mut file = File::open(path)?;
+        let size = usize::try_from(file.metadata()?.len().min(MAX_FILE)).unwrap_or_default();
+        // Allocate once: a growing vector would leave copies of the secret in freed memory.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
+        (&mut file).take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Err(invalid("larger than 1 MiB"));
+        }
+        Self::from_input(&bytes).map_err(invalid)
+    }
 }
 
 impl From<String> for SecretText {
     fn from(text: String) -> Self {
         Self(text)
+    }
+}
+
+impl From<&str> for SecretText {
+    fn from(text: &str) -> Self {
+        Self::new(text)
     }
 }
 
@@ -80,6 +125,32 @@ impl PartialEq for SecretText {
 }
 
 impl Eq for SecretText {}
+
+/// A secret that can be replaced while it is in use: one value, or several with blanks or line ends between them. Clones share
+/// it.
+#[derive(Clone, Debug)]
+pub struct SharedSecret(Arc<RwLock<SecretText>>);
+
+impl SharedSecret {
+    /// Shares this secret.
+    #[must_use]
+    pub fn new(secret: SecretText) -> Self {
+        Self(Arc::new(RwLock::new(secret)))
+    }
+
+    /// Replaces it for all clones.
+    pub fn replace(&self, secret: SecretText) {
+        *self.0.write() = secret;
+    }
+
+    /// Whether `given` is one of the values. The time depends on the lengths of the values, not on their contents.
+    #[must_use]
+    pub fn accepts(&self, given: &[u8]) -> bool {
+        let secret = self.0.read();
+        let values = secret.expose().split_ascii_whitespace();
+        values.fold(false, |accepted, value| accepted | same(value.as_bytes(), given))
+    }
+}
 
 /// `N` bytes of key material.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -135,6 +206,38 @@ mod tests {
         let bytes = SecretBytes::new([0x5a; 32]);
         let shown = format!("{text:?} {bytes:?} {:?}", Some(text.clone()));
         assert!(!shown.contains("canary") && !shown.contains("90"), "{shown}");
+    }
+
+    #[test]
+    fn input_loses_its_byte_order_mark_and_what_ends_its_line() {
+        for (input, expected) in [
+            (&b"hunter2"[..], "hunter2"),
+            (b"hunter2\n", "hunter2"),
+            (b"hunter2 \t\r\n\r\n", "hunter2"),
+            (b"\xef\xbb\xbfhunter2\n", "hunter2"),
+            (b"two words ", "two words"),
+            (b" \n", ""),
+        ] {
+            assert_eq!(SecretText::from_input(input).unwrap().expose(), expected, "{input:?}");
+        }
+        for (bad, problem) in [
+            (&b"\xff\xfeh\0"[..], "UTF-16"),
+            (b"\xfe\xff\0h", "UTF-16"),
+            (b"h\xff", "not UTF-8"),
+        ] {
+            assert!(SecretText::from_input(bad).unwrap_err().contains(problem), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_shared_secret_accepts_each_of_its_values() {
+        let secret = SharedSecret::new("one".into());
+        let other = secret.clone();
+        assert!(other.accepts(b"one") && !other.accepts(b"two") && !other.accepts(b""));
+        secret.replace("two\none".into());
+        assert!(other.accepts(b"one") && other.accepts(b"two") && !other.accepts(b"two\none"));
+        secret.replace("two".into());
+        assert!(!other.accepts(b"one") && other.accepts(b"two"));
     }
 
     #[test]

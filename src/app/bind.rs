@@ -1,7 +1,7 @@
 //! The listening sockets: addresses of the configuration, or sockets passed by a service manager (`sd_listen_fds(3)`).
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as Tcp};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as Tcp};
 use std::os::unix::net::UnixListener as Unix;
 
 use listenfd::ListenFd;
@@ -67,7 +67,7 @@ impl Inherited {
                 SocketFile::from(UnixListener::from_std(passed).map_err(cannot)?).into()
             }
             (None, Listen::Tcp(address)) => {
-                let listener = TcpListener::bind(address).await.map_err(cannot)?;
+                let listener = bind(*address).await.map_err(cannot)?;
                 let address = listener.local_addr().map_err(cannot)?;
                 return Ok((listener.into(), Listen::Tcp(address)));
             }
@@ -81,12 +81,26 @@ impl Inherited {
         let cannot = |error: io::Error| StartError::unreachable(&format!("server.http_listen: {address}"), error);
         let listener = match self.http.take() {
             Some(passed) => tcp(passed),
-            None => TcpListener::bind(address).await,
+            None => bind(address).await,
         }
         .map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         Ok((listener, address))
     }
+}
+
+/// Listens on the address. All addresses of a machine without IPv6 are its IPv4 addresses.
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(_) if address.is_ipv6() && address.ip().is_unspecified() && !has_ipv6() => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
+}
+
+fn has_ipv6() -> bool {
+    Tcp::bind((std::net::Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 fn tcp(passed: Tcp) -> io::Result<TcpListener> {

@@ -1,5 +1,6 @@
 //! Reading secrets: from a file, from a prompt without echo on a terminal, else from the first line of the standard input.
-//! Never from an argument, because the process list and the shell history show arguments.
+//! Never from an argument, because the process list and the shell history show arguments. A byte order mark, and blanks and
+//! line ends at the end, are not part of a secret from a file or from the standard input.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal as _, Read};
@@ -68,7 +69,7 @@ impl Confirm {
 fn prompt(name: &str, text: &str) -> Result<SecretText, Failure> {
     let typed = rpassword::prompt_password(text)
         .map_err(|error| Failure::other(format!("cannot ask for the {name}: {error}")))?;
-    non_empty(name, typed)
+    non_empty(name, typed.into())
 }
 
 fn first_line(name: &str, from: impl Read) -> Result<SecretText, Failure> {
@@ -78,19 +79,17 @@ fn first_line(name: &str, from: impl Read) -> Result<SecretText, Failure> {
     BufReader::new(from.take(MAX_LEN))
         .read_until(b'\n', &mut line)
         .map_err(|error| Failure::other(format!("cannot read the {name}: {error}")))?;
-    let text = line.strip_suffix(b"\n").unwrap_or(&line);
-    let text = text.strip_suffix(b"\r").unwrap_or(text);
-    let text = std::str::from_utf8(text).map_err(|_| Failure::other(format!("the {name} is not UTF-8")))?;
-    non_empty(name, text.to_owned())
+    let text = SecretText::from_input(&line).map_err(|problem| Failure::other(format!("the {name} {problem}")))?;
+    non_empty(name, text)
 }
 
-fn non_empty(name: &str, text: String) -> Result<SecretText, Failure> {
+fn non_empty(name: &str, text: SecretText) -> Result<SecretText, Failure> {
     if text.is_empty() {
         return Err(Failure::usage(format!(
             "the {name} is empty: type it at the prompt, pass it as the first line of the standard input, or name a file"
         )));
     }
-    Ok(SecretText::new(text))
+    Ok(text)
 }
 
 fn capitalize(name: &str) -> String {
@@ -105,15 +104,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_line_is_read_without_its_line_end() {
+    fn the_first_line_is_read_without_blanks_at_its_end() {
         for (input, expected) in [
             ("hunter2\n", "hunter2"),
             ("hunter2", "hunter2"),
-            ("two words \r\nsecond\n", "two words "),
+            ("two words \r\nsecond\n", "two words"),
+            ("\u{feff}hunter2\n", "hunter2"),
         ] {
             assert_eq!(first_line("password", input.as_bytes()).unwrap().expose(), expected);
         }
-        for bad in [&b"\n"[..], b"", b"\xff\n"] {
+        for bad in [&b"\n"[..], b"", b" \n", b"\xff\n", b"\xff\xfeh\0\n\0"] {
             assert!(first_line("password", bad).is_err());
         }
     }

@@ -1,6 +1,5 @@
 //! `serve`: run the service.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ pub(super) struct Args {
 
     /// Address of the HTTP port: keys, metrics, health.
     #[arg(long, value_name = "ADDR")]
-    http_listen: Option<SocketAddr>,
+    http_listen: Option<String>,
 
     /// For a first try: create a user `demo` with a random password (printed), serve reflection, log as text.
     #[arg(long)]
@@ -46,8 +45,8 @@ impl Args {
         if let Some(address) = &self.listen {
             set("--listen", "server.listen", address.to_string());
         }
-        if let Some(address) = self.http_listen {
-            set("--http-listen", "server.http_listen", address.to_string());
+        if let Some(address) = &self.http_listen {
+            set("--http-listen", "server.http_listen", address.clone());
         }
         // The sockets of a service manager replace the configured addresses, also for the check of exposure.
         let (grpc, http) = inherited.addresses().map_err(|error| inherited_failure(&error))?;

@@ -1,5 +1,7 @@
 //! `[agent]`: the upstream and the listener of `countersign agent`.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::check::{self, CheckResult};
@@ -23,12 +25,22 @@ pub struct Agent {
     /// The secret of that client.
     #[serde(default, with = "secret")]
     pub client_secret: Option<SecretText>,
+    /// PEM file with the authorities that the agent trusts at the upstream; unset means those of the system.
+    #[serde(default, deserialize_with = "optional")]
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Agent {
     pub(super) fn check(&self) -> CheckResult {
         if let Some(upstream) = &self.upstream {
             check::http_url("agent.upstream", upstream)?;
+        }
+        check::pem_path("agent.ca_file", self.ca_file.as_deref())?;
+        if let (Some(_), Some(upstream)) = (&self.ca_file, &self.upstream)
+            && !upstream.starts_with("https://")
+        {
+            let problem = "needs an agent.upstream that begins with https://";
+            return Err(ConfigError::at("agent.ca_file", problem));
         }
         if let Some(listen) = &self.listen
             && !listen.is_local()

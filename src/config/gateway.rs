@@ -90,18 +90,31 @@ impl Gateway {
             let problem = "needs gateway.ext_authz or gateway.forward_auth: nothing else reads cookies";
             return Err(ConfigError::at("gateway.cookies", problem));
         }
-        if let Some(secret) = &self.forward_auth_secret {
-            let length = secret.expose().len();
-            if !(16..=256).contains(&length) || !secret.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
-                let problem = "must be 16 to 256 visible ASCII characters; make one with `openssl rand -hex 32`";
-                return Err(ConfigError::at("gateway.forward_auth_secret", problem));
-            }
-        }
+        self.check_secret()?;
         if self.forward_auth && self.forward_auth_secret.is_none() && !anonymous_validate {
             let problem = "needs gateway.forward_auth_secret, or countersign:validate in server.anonymous_scopes";
             return Err(ConfigError::at("gateway.forward_auth", problem));
         }
         Ok(())
+    }
+
+    /// Checks `gateway.forward_auth_secret`.
+    ///
+    /// # Errors
+    /// Names the option.
+    pub fn check_secret(&self) -> CheckResult {
+        let Some(secret) = &self.forward_auth_secret else {
+            return Ok(());
+        };
+        let mut values = secret.expose().split_ascii_whitespace().peekable();
+        let is_some = values.peek().is_some();
+        let is_good =
+            |value: &str| (16..=256).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_some && values.all(is_good) {
+            return Ok(());
+        }
+        let problem = "must be 16 to 256 visible ASCII characters, or several such values with line ends between them; make one with `openssl rand -hex 32`";
+        Err(ConfigError::at("gateway.forward_auth_secret", problem))
     }
 }
 

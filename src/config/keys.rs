@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::check::{self, CheckResult};
 use super::error::ConfigError;
-use super::values::{duration, secret};
+use super::values::{duration, list, secret};
 use crate::secret::{SecretBytes, SecretText};
 
 /// The section `[keys]`.
@@ -19,6 +19,9 @@ pub struct Keys {
     /// The master keys; see [`parse_master_keys`].
     #[serde(default, with = "secret")]
     pub master_key: Option<SecretText>,
+    /// The command that prints the master keys, with its arguments; empty if there is none.
+    #[serde(deserialize_with = "list")]
+    pub master_key_command: Vec<String>,
     /// How long a signing key signs.
     #[serde(with = "duration")]
     pub rotation_period: Duration,
@@ -36,7 +39,27 @@ impl Keys {
         self.master_key.as_ref().map_or(Ok(Vec::new()), parse_master_keys)
     }
 
+    /// Whether the master keys are configured, by value or by command.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.master_key.is_some() || !self.master_key_command.is_empty()
+    }
+
     pub(super) fn check(&self) -> CheckResult {
+        if self.master_key.is_some() && !self.master_key_command.is_empty() {
+            let problem = "is set beside keys.master_key: set one of them";
+            return Err(ConfigError::at("keys.master_key_command", problem));
+        }
+        if self
+            .master_key_command
+            .first()
+            .is_some_and(|program| program.trim().is_empty())
+        {
+            return Err(ConfigError::at(
+                "keys.master_key_command",
+                "must begin with the name of a program",
+            ));
+        }
         let (second, day) = (Duration::from_secs(1), Duration::from_hours(24));
         self.master_keys()?;
         check::duration("keys.rotation_period", self.rotation_period, second..=3_660 * day)?;

@@ -14,7 +14,7 @@ use super::error::ConfigError;
 /// The text of `config.default.toml`: every option with its default and the reason for it.
 pub const DEFAULTS: &str = include_str!("../../config.default.toml");
 
-/// The largest configuration file, and the largest file that an environment variable may name, in bytes.
+/// The largest configuration file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// Where a value was set.
@@ -26,6 +26,8 @@ pub enum Source {
     File(PathBuf),
     /// This environment variable.
     Environment(String),
+    /// This environment variable, which names this file.
+    EnvironmentFile(String, PathBuf),
     /// This flag of the command line.
     Flag(&'static str),
     /// Not set: derived from other options or from the machine.
@@ -37,7 +39,7 @@ impl fmt::Display for Source {
         match self {
             Self::Default => f.write_str("default"),
             Self::File(path) => write!(f, "file {}", path.display()),
-            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Environment(name) | Self::EnvironmentFile(name, _) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
             Self::Derived => f.write_str("derived"),
         }
@@ -96,8 +98,8 @@ pub(super) fn merge(layers: &Layers<'_>, known: &[String]) -> Result<Values, Con
             set(key, value, Source::File(path.to_owned()))?;
         }
     }
-    for (key, text, name) in environment::read(&layers.environment)? {
-        set(key, Value::String(text), Source::Environment(name))?;
+    for variable in environment::read(&layers.environment, known)? {
+        set(variable.key, Value::String(variable.value), variable.source)?;
     }
     for flag in &layers.flags {
         set(
@@ -110,13 +112,14 @@ pub(super) fn merge(layers: &Layers<'_>, known: &[String]) -> Result<Values, Con
 }
 
 /// Reads a text file of at most 1 MiB. The error names the file.
-pub(super) fn read_file(path: &Path) -> Result<String, ConfigError> {
+fn read_file(path: &Path) -> Result<String, ConfigError> {
     let cannot = |why: &dyn fmt::Display| ConfigError::new(format!("cannot read {}: {why}", path.display()));
     let size = std::fs::metadata(path).map_err(|error| cannot(&error))?.len();
     if size > MAX_FILE {
         return Err(cannot(&"larger than 1 MiB"));
     }
-    std::fs::read_to_string(path).map_err(|error| cannot(&error))
+    let text = std::fs::read_to_string(path).map_err(|error| cannot(&error))?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 fn read_table(path: &Path, known: &[String]) -> Result<Vec<(String, Value)>, ConfigError> {
@@ -173,7 +176,9 @@ fn unknown_key(key: &str, known: &[String], source: Source) -> ConfigError {
     let hint = similar
         .or(in_other_section)
         .map_or_else(String::new, |other| match &source {
-            Source::Environment(_) => format!("; did you mean {}?", environment::name_of(other)),
+            Source::Environment(_) | Source::EnvironmentFile(..) => {
+                format!("; did you mean {}?", environment::name_of(other))
+            }
             Source::Default | Source::File(_) | Source::Flag(_) | Source::Derived => format!("; did you mean {other}?"),
         });
     ConfigError::at(key, format!("no such option{hint}")).from_source(source)

@@ -6,6 +6,7 @@
 
 mod agent;
 mod check;
+mod database_url;
 mod environment;
 mod error;
 mod gateway;
@@ -13,10 +14,12 @@ mod keys;
 mod layers;
 mod listen;
 mod password;
+mod redis_url;
 mod revocation;
 mod server;
 mod show;
 mod storage;
+mod store_url;
 mod telemetry;
 mod text;
 mod throttle;
@@ -28,19 +31,23 @@ mod values;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 pub use agent::Agent;
+pub use database_url::{DatabaseHost, DatabaseUrl};
+pub use environment::unquoted;
 pub use error::ConfigError;
 pub use gateway::{Gateway, SameSite};
 pub use keys::{Keys, parse_master_keys};
 pub use layers::{DEFAULTS, Flag, Layers, Source};
 pub use listen::Listen;
 pub use password::{MAX_ITERATIONS, MAX_MEMORY_KIB, MAX_PARALLELISM, MAX_WORK_KIB, Password};
+pub use redis_url::{REDIS_SCHEMES, RedisLogin, RedisServers, RedisTls, RedisUrl};
 pub use revocation::{OnStale, Revocation};
 pub use server::{Server, Tls};
-pub use storage::{REDIS_SCHEMES, Storage, check_redis_prefix};
+pub use storage::{Storage, check_redis_prefix};
 pub use telemetry::{LogFormat, Telemetry};
 pub use text::{Rate, format_duration, parse_duration};
 pub use throttle::Throttle;
@@ -118,6 +125,15 @@ impl Config {
         !matches!(self.sources.get(key), None | Some(Source::Default | Source::Derived))
     }
 
+    /// The file from which this option was read, if an environment variable with `_FILE` names one.
+    #[must_use]
+    pub fn file_of(&self, key: &str) -> Option<&Path> {
+        match self.sources.get(key) {
+            Some(Source::EnvironmentFile(_, path)) => Some(path),
+            Some(_) | None => None,
+        }
+    }
+
     fn read(values: layers::Values) -> Result<Self, ConfigError> {
         let sources: BTreeMap<_, _> = values
             .iter()
@@ -146,9 +162,8 @@ impl Config {
             .check(anonymous_scopes.any(|scope| scope == CallerScope::Validate.as_str()))?;
         self.agent.check()?;
         self.telemetry.check()?;
-        if self.mode() == Mode::Clustered && self.keys.master_key.is_none() {
-            let problem =
-                "must be set when clustered, the same for every replica; make one with `openssl rand -base64 32`";
+        if self.mode() == Mode::Clustered && !self.keys.is_set() {
+            let problem = "must be set when clustered (or keys.master_key_command), the same for every replica; make one with `openssl rand -base64 32`";
             return Err(ConfigError::at("keys.master_key", problem));
         }
         Ok(())

@@ -22,6 +22,7 @@ pub struct Server {
     /// The address of the gRPC listener.
     pub listen: Listen,
     /// The address of the HTTP listener: JWKS, metrics, health.
+    #[serde(deserialize_with = "super::listen::tcp")]
     pub http_listen: SocketAddr,
     /// Whether gRPC reflection is served. Always set after loading.
     #[serde(default)]

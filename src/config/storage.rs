@@ -7,21 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Mode;
 use super::check::{self, CheckResult};
+use super::database_url::DatabaseUrl;
 use super::error::ConfigError;
-use super::values::{duration, optional_keyword, redact_url, secret_url};
+use super::redis_url::RedisUrl;
+use super::values::{duration, optional, optional_keyword, redact_url, secret, secret_url};
 use crate::secret::SecretText;
-
-const POSTGRES_SCHEMES: [&str; 2] = ["postgres", "postgresql"];
-
-/// The URL schemes of `storage.redis_url`.
-pub const REDIS_SCHEMES: [&str; 6] = [
-    "redis",
-    "rediss",
-    "redis-sentinel",
-    "rediss-sentinel",
-    "redis-cluster",
-    "rediss-cluster",
-];
 
 /// The section `[storage]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,9 +24,21 @@ pub struct Storage {
     /// The URL of Postgres; it may contain a password.
     #[serde(default, with = "secret_url")]
     pub database_url: Option<SecretText>,
+    /// The user of Postgres, if it is not in the URL.
+    #[serde(default, deserialize_with = "optional")]
+    pub database_user: Option<String>,
+    /// The password of that user, if it is not in the URL.
+    #[serde(default, with = "secret")]
+    pub database_password: Option<SecretText>,
     /// The URL of Redis; it may contain a password.
     #[serde(default, with = "secret_url")]
     pub redis_url: Option<SecretText>,
+    /// The user of Redis, if it is not in the URL.
+    #[serde(default, deserialize_with = "optional")]
+    pub redis_user: Option<String>,
+    /// The password of Redis, if it is not in the URL.
+    #[serde(default, with = "secret")]
+    pub redis_password: Option<SecretText>,
     /// The prefix of every Redis key.
     pub redis_prefix: String,
     /// The number of Postgres connections.
@@ -61,6 +63,82 @@ impl Storage {
             Some(_) => Mode::Clustered,
             None => Mode::Embedded,
         }
+    }
+
+    /// How to reach Postgres: the URL, with the user and the password that are set apart from it. None if embedded.
+    ///
+    /// # Errors
+    /// Names the option, and no part of it that may be secret.
+    pub fn database(&self) -> Result<Option<DatabaseUrl>, ConfigError> {
+        let Some(url) = &self.database_url else {
+            apart(
+                "storage.database_url",
+                "storage.database_user",
+                self.database_user.is_some(),
+            )?;
+            apart(
+                "storage.database_url",
+                "storage.database_password",
+                self.database_password.is_some(),
+            )?;
+            return Ok(None);
+        };
+        let mut url = DatabaseUrl::parse(url).map_err(|problem| ConfigError::at("storage.database_url", problem))?;
+        let in_parameters = url.parameters.iter().any(|(name, _)| name == "user");
+        if in_parameters && self.database_user.is_some() {
+            return Err(twice("storage.database_user", "storage.database_url"));
+        }
+        set_once(
+            &mut url.user,
+            self.database_user.as_ref(),
+            "storage.database_user",
+            "storage.database_url",
+        )?;
+        let password = self.database_password.as_ref();
+        set_once(
+            &mut url.password,
+            password,
+            "storage.database_password",
+            "storage.database_url",
+        )?;
+        Ok(Some(url))
+    }
+
+    /// How to reach Redis: the URL, with the user and the password that are set apart from it. None if embedded.
+    ///
+    /// # Errors
+    /// Names the option, and no part of it that may be secret.
+    pub fn redis(&self) -> Result<Option<RedisUrl>, ConfigError> {
+        let Some(url) = &self.redis_url else {
+            apart("storage.redis_url", "storage.redis_user", self.redis_user.is_some())?;
+            apart(
+                "storage.redis_url",
+                "storage.redis_password",
+                self.redis_password.is_some(),
+            )?;
+            return Ok(None);
+        };
+        let mut url = RedisUrl::parse(url).map_err(|problem| ConfigError::at("storage.redis_url", problem))?;
+        set_once(
+            &mut url.login.user,
+            self.redis_user.as_ref(),
+            "storage.redis_user",
+            "storage.redis_url",
+        )?;
+        let password = self.redis_password.as_ref();
+        set_once(
+            &mut url.login.password,
+            password,
+            "storage.redis_password",
+            "storage.redis_url",
+        )?;
+        if url.login.user.is_some() && self.redis_user.is_some() && url.login.password.is_none() {
+            return Err(ConfigError::at(
+                "storage.redis_user",
+                "needs storage.redis_password too",
+            ));
+        }
+        Ok(Some(url))
     }
 
     /// Names the stores for the operator, without passwords.
@@ -100,8 +178,8 @@ impl Storage {
         if self.data_dir.as_os_str().is_empty() {
             return Err(ConfigError::at("storage.data_dir", "must not be empty"));
         }
-        check_scheme("storage.database_url", self.database_url.as_ref(), &POSTGRES_SCHEMES)?;
-        check_scheme("storage.redis_url", self.redis_url.as_ref(), &REDIS_SCHEMES)?;
+        self.database()?;
+        self.redis()?;
         self.check_mode()?;
         match (&self.database_url, &self.redis_url) {
             (Some(_), None) => {
@@ -149,18 +227,100 @@ pub fn check_redis_prefix(prefix: &str) -> Result<(), ConfigError> {
     Err(ConfigError::at("storage.redis_prefix", problem))
 }
 
-fn check_scheme(key: &str, url: Option<&SecretText>, schemes: &[&str]) -> CheckResult {
-    let Some(url) = url else { return Ok(()) };
-    let valid = url::Url::parse(url.expose()).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
-    if valid {
-        return Ok(());
+/// Sets a part of a URL that an option gives apart from it.
+fn set_once<T: Clone>(part: &mut Option<T>, apart: Option<&T>, key: &str, url: &str) -> CheckResult {
+    if part.is_some() && apart.is_some() {
+        return Err(twice(key, url));
     }
-    // The message does not contain the URL, because it may contain a password.
-    Err(ConfigError::at(
-        key,
-        format!(
-            "must be a URL with a host that starts with {}://",
-            schemes.join("://, ")
-        ),
-    ))
+    if let Some(value) = apart {
+        *part = Some(value.clone());
+    }
+    Ok(())
+}
+
+fn twice(key: &str, url: &str) -> ConfigError {
+    ConfigError::at(key, format!("is in {url} too: leave one of them out"))
+}
+
+/// Refuses the option `key`, if it is set, because it needs `url`.
+fn apart(url: &str, key: &str, is_set: bool) -> CheckResult {
+    if is_set {
+        return Err(ConfigError::at(key, format!("needs {url} too")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, ConfigError, Layers, RedisLogin};
+
+    const URLS: [(&str, &str); 2] = [("database_url", "postgres://db/cs"), ("redis_url", "redis://r")];
+
+    fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let master = (
+            "COUNTERSIGN_KEYS__MASTER_KEY".into(),
+            "3q2+7wECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxw=".into(),
+        );
+        let name = |key: &str| format!("COUNTERSIGN_STORAGE__{}", key.to_uppercase());
+        let mut environment = vec![master];
+        environment.extend(pairs.iter().map(|(key, value)| (name(key).into(), value.into())));
+        Config::load(&Layers {
+            environment,
+            ..Layers::default()
+        })
+    }
+
+    #[test]
+    fn user_and_password_can_be_set_apart_from_the_url_as_they_are() {
+        let apart = [
+            ("database_user", "ada"),
+            ("database_password", "p/w@#%"),
+            ("redis_user", "grace"),
+            ("redis_password", "q/w@#%"),
+        ];
+        let config = load(&[&URLS[..], &apart[..]].concat()).unwrap();
+        let database = config.storage.database().unwrap().unwrap();
+        assert_eq!(
+            (database.user.as_deref(), database.password),
+            (Some("ada"), Some("p/w@#%".into()))
+        );
+        let login = RedisLogin {
+            user: Some("grace".to_owned()),
+            password: Some("q/w@#%".into()),
+            ..RedisLogin::default()
+        };
+        assert_eq!(config.storage.redis().unwrap().unwrap().login, login);
+        let shown = format!("{} {config:?} {}", config.show(), config.storage.describe());
+        assert!(!shown.contains("/w@"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_set_twice_or_without_its_url_is_refused() {
+        let of = |pairs: &[(&str, &str)]| load(pairs).unwrap_err().to_string();
+        let urls = [
+            ("database_url", "postgres://u:canary@db/cs"),
+            ("redis_url", "redis://u:canary@r"),
+        ];
+        for (key, cure) in [
+            ("database_user", "is in storage.database_url too"),
+            ("database_password", "is in storage.database_url too"),
+            ("redis_user", "is in storage.redis_url too"),
+            ("redis_password", "is in storage.redis_url too"),
+        ] {
+            let error = of(&[&urls[..], &[(key, "x")]].concat());
+            assert!(
+                error.contains(&format!("storage.{key}")) && error.contains(cure),
+                "{error}"
+            );
+            assert!(!error.contains("canary"), "{error}");
+            assert!(of(&[(key, "x")]).contains("needs storage."), "{key}");
+        }
+        assert!(of(&[&URLS[..], &[("redis_user", "x")]].concat()).contains("needs storage.redis_password"));
+        let unknown = of(&[URLS[1], ("database_url", "postgres://db/cs?sslpassword=canary")]);
+        assert!(
+            unknown.contains("storage.database_url: has the parameter sslpassword"),
+            "{unknown}"
+        );
+        assert!(!unknown.contains("canary"), "{unknown}");
+    }
 }

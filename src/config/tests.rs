@@ -94,6 +94,7 @@ fn options_without_default_can_be_set_as_the_file_shows_them() {
         });
         match option {
             Some(option) if option.starts_with("master_key") => writeln!(text, "master_key = {MASTER_KEY:?}").unwrap(),
+            Some(option) if option.starts_with("redis_password") => writeln!(text, "redis_password = 'x'").unwrap(),
             Some(option) if option.starts_with("client_secret") => writeln!(text, "client_secret = 'x'").unwrap(),
             Some(option) => writeln!(text, "{option}").unwrap(),
             None if line.starts_with('[') => writeln!(text, "{line}").unwrap(),
@@ -220,7 +221,6 @@ fn values_out_of_range_are_refused_by_name() {
         ("tokens.reuse_policy", "lenient"),
         ("tokens.issuer", "https://a.example/#x"),
         ("tokens.issuer", "countersign"),
-        ("tokens.issuer", ""),
         ("tokens.default_audience", "a b"),
         ("tokens.default_audience", "a\"b"),
         ("tokens.caller_audience", "a\\b"),
@@ -236,7 +236,6 @@ fn values_out_of_range_are_refused_by_name() {
         ("storage.redis_url", "redis://r"),
         ("storage.database_url", "mysql://db/x"),
         ("storage.redis_prefix", "a{b}"),
-        ("storage.data_dir", ""),
         ("storage.database_pool", "many"),
         ("server.listen", "localhost"),
         ("server.anonymous_scopes", "countersign:everything"),

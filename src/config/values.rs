@@ -78,9 +78,19 @@ pub(super) mod secret_url {
 /// The URL with its host and path, without its password and without the values of query parameters that could contain one.
 #[must_use]
 pub fn redact_url(text: &str) -> String {
-    const HARMLESS: [&str; 4] = ["sslmode", "sslrootcert", "node", "sentinelServiceName"];
+    const HARMLESS: [&str; 8] = [
+        "sslmode",
+        "sslrootcert",
+        "node",
+        "sentinelServiceName",
+        "host",
+        "port",
+        "db",
+        "target_session_attrs",
+    ];
     let Ok(mut url) = url::Url::parse(text) else {
-        return REDACTED.to_owned();
+        let redacted = super::store_url::redact(text, |name| HARMLESS.contains(&name));
+        return redacted.unwrap_or_else(|| REDACTED.to_owned());
     };
     let password = url.password().is_some() && url.set_password(Some("redacted")).is_err();
     if password || url.cannot_be_a_base() {
@@ -251,6 +261,14 @@ mod tests {
             (
                 "redis-sentinel://a:1?node=b:2&sentinelServiceName=m&sentinelPassword=canary",
                 "redis-sentinel://a:1?node=b%3A2&sentinelServiceName=m&sentinelPassword=redacted",
+            ),
+            (
+                "postgres://ada:canary@a:5432,[::1]:5433/cs?password=canary&sslmode=require",
+                "postgres://ada:redacted@a:5432,[::1]:5433/cs?password=redacted&sslmode=require",
+            ),
+            (
+                "redis+unix://:canary@/run/redis.sock?db=3",
+                "redis+unix://:redacted@/run/redis.sock?db=3",
             ),
             ("canary without a scheme", REDACTED),
             ("data:canary", REDACTED),

@@ -1,4 +1,6 @@
-//! The master key: from the configuration, or a file in the data folder.
+//! The master key: from the configuration, a command, or a file in the data folder.
+
+mod command;
 
 use std::path::Path;
 
@@ -14,8 +16,8 @@ const MASTER_FILE: &str = "master.key";
 /// The master key of this deployment. An embedded one without a configured key reads its file; `fresh` tells that the store
 /// has no keys yet, and then the file is created.
 pub(super) fn load_or_create(config: &Config, fresh: bool, entropy: &dyn Entropy) -> Result<MasterKeyring, StartError> {
-    match (&config.keys.master_key, config.mode()) {
-        (Some(text), _) => Ok(MasterKeyring::parse(text)?),
+    match (configured(config)?, config.mode()) {
+        (Some(master), _) => Ok(master),
         (None, Mode::Clustered) => Err(StartError::Config(
             "keys.master_key: needed with storage.database_url; every replica has the same \
              (make one: head -c32 /dev/urandom | base64)"
@@ -37,14 +39,33 @@ pub(super) fn load_or_create(config: &Config, fresh: bool, entropy: &dyn Entropy
     }
 }
 
-/// The master key, if there is one already. Creates nothing.
-pub(super) fn load(config: &Config) -> Result<Option<MasterKeyring>, StartError> {
-    if let Some(text) = &config.keys.master_key {
+/// The master key of `keys.master_key` or `keys.master_key_command`; none if neither is set.
+fn configured(config: &Config) -> Result<Option<MasterKeyring>, StartError> {
+    const COMMAND: &str = "keys.master_key_command";
+    let keys = &config.keys;
+    if let Some(text) = &keys.master_key {
         return Ok(Some(MasterKeyring::parse(text)?));
     }
+    if keys.master_key_command.is_empty() {
+        return Ok(None);
+    }
+    let printed = command::run(&keys.master_key_command)
+        .map_err(|problem| StartError::Unreachable(format!("{COMMAND}: {problem}")))?;
+    // The message of the error names the option `keys.master_key`, and does not contain the key.
+    let master = MasterKeyring::parse(&printed);
+    Ok(Some(master.map_err(|error| {
+        StartError::Config(format!("{COMMAND}: the program printed no master keys: {error}"))
+    })?))
+}
+
+/// The master key, if there is one already. Creates nothing.
+pub(super) fn load(config: &Config) -> Result<Option<MasterKeyring>, StartError> {
+    if let Some(master) = configured(config)? {
+        return Ok(Some(master));
+    }
     let path = config.storage.data_dir.join(MASTER_FILE);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some(MasterKeyring::parse(&SecretText::new(text.trim_end()))?)),
+    match SecretText::read_file(&path) {
+        Ok(text) => Ok(Some(MasterKeyring::parse(&text)?)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(StartError::unreachable(&path.display().to_string(), error)),
     }
@@ -52,13 +73,13 @@ pub(super) fn load(config: &Config) -> Result<Option<MasterKeyring>, StartError>
 
 /// Reads the file, or creates it: complete or not at all, and never over an existing one.
 fn read_or_create(path: &Path, entropy: &dyn Entropy) -> std::io::Result<SecretText> {
-    match std::fs::read_to_string(path) {
+    match SecretText::read_file(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        read => return read.map(|text| SecretText::new(text.trim_end())),
+        read => return read,
     }
     let key = MasterKeyring::generate(entropy);
     let draft = Draft::beside(path, 0o600, &format!("{}\n", key.expose()), entropy)?;
     // If another process was faster, its key is used.
     draft.claim(path)?;
-    std::fs::read_to_string(path).map(|text| SecretText::new(text.trim_end()))
+    SecretText::read_file(path)
 }
