@@ -4,7 +4,7 @@
 //! The exact table is `MODULES` in `tests/layers.rs`, which checks it.
 //!
 //! ```text
-//! secret, clock, spans ← model ← proto, config, shutdown ← telemetry, store ← keys, password, listener
+//! secret, trust, clock, spans ← model ← proto, config, shutdown ← telemetry, store ← keys, password, listener
 //!     ← throttle, attempts, revocation ← validator ← token, account, client ← gateway ← grpc, http ← app ← cli ← main
 //! ```
 //!
@@ -53,4 +53,6 @@ pub mod telemetry;
 pub mod throttle;
 #[cfg(feature = "server")]
 pub mod token;
+#[cfg(feature = "client")]
+pub mod trust;
 pub mod validator;

@@ -15,6 +15,8 @@ mod paths;
 /// this table.
 const MODULES: &[(&str, &str)] = &[
     ("secret", ""),
+    // The certificates that clients and listeners trust.
+    ("trust", ""),
     ("clock", ""),
     // The target of all spans.
     ("spans", ""),
@@ -26,13 +28,13 @@ const MODULES: &[(&str, &str)] = &[
     ("config", "secret clock model"),
     ("shutdown", "clock"),
     ("telemetry", "secret clock spans model config"),
-    ("store", "secret clock spans model config"),
+    ("store", "secret trust clock spans model config"),
     // The key ring opens the rows that the store's trait returns. Signing and verifying do not use the store: a calling
     // service compiles those files without the feature `server`, so the compiler checks that.
     ("keys", "secret clock model config store"),
     ("password", "secret clock spans model config"),
     // The accept loop of both ports.
-    ("listener", "secret clock spans model config shutdown telemetry"),
+    ("listener", "secret trust clock spans model config shutdown telemetry"),
     // Counters of failed attempts, for every rule that checks a password; their keys are HMACs under the master key.
     ("throttle", "secret clock spans model config store keys"),
     // The audit rows of failed attempts, for every rule that checks a credential.
@@ -51,7 +53,7 @@ const MODULES: &[(&str, &str)] = &[
         "account",
         "secret clock spans model config shutdown store keys password throttle attempts revocation",
     ),
-    ("client", "secret clock proto model keys revocation validator"),
+    ("client", "secret trust clock proto model keys revocation validator"),
     // The part in the client library uses secrets only; the compiler checks that without the feature `server`.
     ("gateway", "secret clock model keys validator token"),
     (
@@ -64,11 +66,11 @@ const MODULES: &[(&str, &str)] = &[
     ),
     (
         "app",
-        "secret clock spans proto model config shutdown telemetry listener store keys password throttle attempts revocation validator token account gateway client grpc http",
+        "secret trust clock spans proto model config shutdown telemetry listener store keys password throttle attempts revocation validator token account gateway client grpc http",
     ),
     (
         "cli",
-        "secret clock spans proto model config shutdown telemetry listener store keys password throttle attempts revocation validator token account gateway client grpc http app",
+        "secret trust clock spans proto model config shutdown telemetry listener store keys password throttle attempts revocation validator token account gateway client grpc http app",
     ),
     ("main", "config telemetry app cli"),
 ];

@@ -16,6 +16,7 @@ mod key;
 mod memory;
 mod migrate;
 mod output;
+mod remote;
 mod serve;
 mod session;
 mod store;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{Config, Flag, Layers};
+use crate::config::{Config, Flag, Layers, unquoted};
 use failure::{Failure, USAGE};
 use output::{Format, Output};
 
@@ -145,11 +146,13 @@ impl Context {
         Ok(Config::load(&layers)?)
     }
 
-    /// The value of an environment variable that does not set an option; `None` if it is unset or empty.
+    /// The value of an environment variable that does not set an option, without the blanks and quotation marks around it;
+    /// `None` if it is unset or empty.
     fn variable(&self, name: &str) -> Option<&str> {
         let found = self.environment.iter().find(|(key, _)| key == name);
         found
             .and_then(|(_, value)| value.to_str())
+            .map(unquoted)
             .filter(|value| !value.is_empty())
     }
 }

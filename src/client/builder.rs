@@ -1,5 +1,6 @@
 //! The builder of [`Client`].
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::credential::{Bearer, Credential};
 use super::retry::{Budget, RetryPolicy};
 use crate::clock::SystemClock;
 use crate::secret::SystemEntropy;
+use crate::trust::ServerVerifier;
 
 /// Configures and makes a [`Client`].
 #[derive(Clone, Debug)]
@@ -18,6 +20,7 @@ pub struct Builder {
     url: String,
     credential: Credential,
     tls: Option<ClientTlsConfig>,
+    ca_file: Option<PathBuf>,
     retry: RetryPolicy,
     deadline: Duration,
     client_id: String,
@@ -30,6 +33,7 @@ impl Builder {
             url,
             credential: Credential::None,
             tls: None,
+            ca_file: None,
             retry: RetryPolicy::default(),
             deadline: Duration::from_secs(2),
             client_id: String::new(),
@@ -47,6 +51,15 @@ impl Builder {
     #[must_use]
     pub fn tls(mut self, tls: ClientTlsConfig) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Trusts the authorities of this PEM file, and no others. The file is read again at each connection. A certificate that it
+    /// names exactly is trusted even if it says that it is an authority. With [`Builder::tls`], which then sets no authorities, a
+    /// certificate of the client can be presented too.
+    #[must_use]
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca_file = Some(path.into());
         self
     }
 
@@ -84,13 +97,25 @@ impl Builder {
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
-        let tls = self.tls.or_else(|| {
-            self.url
-                .starts_with("https://")
-                .then(|| ClientTlsConfig::new().with_native_roots())
-        });
-        if let Some(tls) = tls {
-            endpoint = endpoint.tls_config(tls).map_err(unusable)?;
+        let is_https = self.url.starts_with("https://");
+        match (self.ca_file, self.tls) {
+            (Some(_), _) if !is_https => {
+                return Err(Status::invalid_argument("url: a file of authorities needs https://"));
+            }
+            (Some(path), tls) => {
+                let verifier = ServerVerifier::of_file(&path);
+                let verifier = verifier.map_err(|problem| Status::invalid_argument(format!("ca_file: {problem}")))?;
+                let tls = tls.unwrap_or_default();
+                endpoint = endpoint
+                    .tls_config_with_verifier(tls, Arc::new(verifier))
+                    .map_err(unusable)?;
+            }
+            (None, Some(tls)) => endpoint = endpoint.tls_config(tls).map_err(unusable)?,
+            (None, None) if is_https => {
+                let tls = ClientTlsConfig::new().with_native_roots();
+                endpoint = endpoint.tls_config(tls).map_err(unusable)?;
+            }
+            (None, None) => {}
         }
         let (channel, clock) = (endpoint.connect_lazy(), Arc::new(SystemClock::new()));
         let bearer = Bearer::new(self.credential, channel.clone(), clock.clone(), self.deadline);

@@ -1,6 +1,7 @@
 //! Authentication of a client to Countersign.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,16 @@ pub enum Credential {
         /// The `countersign:*` scopes that the client needs; empty requests none.
         scope: Vec<String>,
     },
+    /// A client secret in a file. The file is read each time that a machine token is issued, so that a new secret needs no
+    /// restart.
+    SecretFile {
+        /// The id of the client.
+        client_id: String,
+        /// The file with the secret of the client; blanks and line ends at its end are not part of it.
+        path: PathBuf,
+        /// The `countersign:*` scopes that the client needs; empty requests none.
+        scope: Vec<String>,
+    },
 }
 
 impl fmt::Debug for Credential {
@@ -41,6 +52,11 @@ impl fmt::Debug for Credential {
             Self::Secret { client_id, .. } => f
                 .debug_struct("Secret")
                 .field("client_id", client_id)
+                .finish_non_exhaustive(),
+            Self::SecretFile { client_id, path, .. } => f
+                .debug_struct("SecretFile")
+                .field("client_id", client_id)
+                .field("path", path)
                 .finish_non_exhaustive(),
         }
     }
@@ -54,6 +70,8 @@ pub(super) struct Bearer {
     clock: Arc<dyn Clock>,
     deadline: Duration,
     cached: Mutex<Option<CachedToken>>,
+    /// The secret that was read last from a file.
+    last_secret: Mutex<Option<SecretText>>,
     renewal: RenewalLock,
 }
 
@@ -71,6 +89,7 @@ impl Bearer {
             clock,
             deadline,
             cached: Mutex::default(),
+            last_secret: Mutex::default(),
             renewal: RenewalLock::default(),
         }
     }
@@ -81,20 +100,11 @@ impl Bearer {
         match &self.credential {
             Credential::None => Ok(None),
             Credential::Token(token) => Ok(Some(token.clone())),
-            Credential::Secret {
-                client_id,
-                secret,
-                scope,
-            } => self.machine_token(client_id, secret, scope).await.map(Some),
+            Credential::Secret { .. } | Credential::SecretFile { .. } => self.machine_token().await.map(Some),
         }
     }
 
-    async fn machine_token(
-        self: &Arc<Self>,
-        client_id: &str,
-        secret: &SecretText,
-        scope: &[String],
-    ) -> Result<SecretText, Status> {
+    async fn machine_token(self: &Arc<Self>) -> Result<SecretText, Status> {
         if let Some((token, renewal_state)) = self.current() {
             if renewal_state == RenewalState::Due
                 && let Some(permit) = self.renewal.try_acquire(self.clock.now())
@@ -102,7 +112,7 @@ impl Bearer {
                 let bearer = self.clone();
                 tokio::spawn(async move {
                     let _permit = permit;
-                    if bearer.renew_own().await.is_err() {
+                    if bearer.renew().await.is_err() {
                         bearer.renewal.record_failure(bearer.clock.now());
                     }
                 });
@@ -113,7 +123,7 @@ impl Bearer {
         if let Some((token, _)) = self.current() {
             return Ok(token);
         }
-        self.renew(client_id, secret, scope).await
+        self.renew().await
     }
 
     /// The cached token, unless it has expired.
@@ -124,25 +134,23 @@ impl Bearer {
         (renewal_state != RenewalState::Expired).then(|| (cached.token.clone(), renewal_state))
     }
 
-    async fn renew_own(&self) -> Result<(), Status> {
-        if let Credential::Secret {
-            client_id,
-            secret,
-            scope,
-        } = &self.credential
-        {
-            self.renew(client_id, secret, scope).await?;
-        }
-        Ok(())
-    }
-
-    async fn renew(&self, client_id: &str, secret: &SecretText, scope: &[String]) -> Result<SecretText, Status> {
+    /// Issues a machine token.
+    async fn renew(&self) -> Result<SecretText, Status> {
+        let (client_id, scope) = match &self.credential {
+            Credential::Secret { client_id, scope, .. } | Credential::SecretFile { client_id, scope, .. } => {
+                (client_id, scope)
+            }
+            Credential::None | Credential::Token(_) => {
+                return Err(Status::internal("this credential issues no tokens"));
+            }
+        };
+        let secret = self.secret().await?;
         let mut request = Request::new(IssueRequest {
-            client_id: client_id.to_owned(),
+            client_id: client_id.clone(),
             credential: Some(issue_request::Credential::ClientSecret(ClientSecretCredential {
                 secret: secret.expose().to_owned(),
             })),
-            scope: scope.to_vec(),
+            scope: scope.clone(),
             // A token without scopes must still name an audience.
             audience: if scope.is_empty() {
                 vec!["countersign".to_owned()]
@@ -163,6 +171,36 @@ impl Bearer {
         Ok(token)
     }
 
+    /// The secret of the client, as its file has it now. While the file cannot be read, the one before is used.
+    async fn secret(&self) -> Result<SecretText, Status> {
+        let path = match &self.credential {
+            Credential::Secret { secret, .. } => return Ok(secret.clone()),
+            Credential::SecretFile { path, .. } => path.clone(),
+            Credential::None | Credential::Token(_) => return Ok(SecretText::default()),
+        };
+        let from = path.clone();
+        // A file on a network volume can be slow.
+        let read = tokio::task::spawn_blocking(move || read_secret(&from)).await;
+        let read = read.unwrap_or_else(|error| Err(error.to_string()));
+        let mut last = self.last_secret.lock();
+        match (read, &*last) {
+            (Ok(secret), _) => {
+                *last = Some(secret.clone());
+                Ok(secret)
+            }
+            (Err(error), Some(before)) => {
+                let path = path.display();
+                tracing::warn!(error, %path, "the file of the client secret cannot be read; the secret before is used");
+                Ok(before.clone())
+            }
+            // Retried like a service that cannot be reached: a mounted secret may appear later.
+            (Err(error), None) => Err(Status::unavailable(format!(
+                "cannot read the client secret from {}: {error}",
+                path.display()
+            ))),
+        }
+    }
+
     /// Drops a cached token that the service refused.
     pub(super) fn forget(&self, token: &SecretText) {
         let mut cached = self.cached.lock();
@@ -170,4 +208,12 @@ impl Bearer {
             *cached = None;
         }
     }
+}
+
+fn read_secret(path: &Path) -> Result<SecretText, String> {
+    let secret = SecretText::read_file(path).map_err(|error| error.to_string())?;
+    if secret.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    Ok(secret)
 }

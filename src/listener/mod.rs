@@ -12,6 +12,7 @@
 //! * a drain stops accepting, shuts every connection down, waits at most `drain_timeout`, and drops the rest.
 
 mod accept;
+mod client_verifier;
 mod connection_cap;
 mod io;
 mod open_connections;

@@ -13,7 +13,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
+use super::client_verifier::ClientVerifier;
 use crate::clock::UnixMillis;
+use crate::trust;
 
 /// The transport security of a listener.
 #[derive(Clone, Debug)]
@@ -92,15 +94,16 @@ impl TlsMaterial {
             .map_err(|error| error.to_string())?;
         let builder = match (&files.client_ca, &self.client_ca) {
             (Some(path), Some(pem)) => {
+                let authorities = certificates(path, pem)?;
                 let mut roots = RootCertStore::empty();
-                for ca in certificates(path, pem)? {
-                    roots.add(ca).map_err(|error| file_error(path, &error))?;
+                for ca in &authorities {
+                    roots.add(ca.clone()).map_err(|error| file_error(path, &error))?;
                 }
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                     .allow_unauthenticated()
                     .build()
                     .map_err(|error| file_error(path, &error))?;
-                builder.with_client_cert_verifier(verifier)
+                builder.with_client_cert_verifier(Arc::new(ClientVerifier { verifier, authorities }))
             }
             _ => builder.with_no_client_auth(),
         };
@@ -163,13 +166,7 @@ impl std::fmt::Debug for TlsMaterial {
 }
 
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let list: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| file_error(path, &error))?;
-    if list.is_empty() {
-        return Err(file_error(path, &"contains no certificate"));
-    }
-    Ok(list)
+    trust::certificates(pem).map_err(|problem| file_error(path, &problem))
 }
 
 fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, String> {

@@ -147,6 +147,26 @@ async fn follow(config: &Config, upstream: &str, calls: &AgentCalls, health: &He
     }
 }
 
+/// How the agent logs in at the upstream. A secret from a file is read again for each token.
+fn credential(config: &Config, scopes: &[CallerScope]) -> Credential {
+    let scope = scopes.iter().map(|scope| scope.as_str().to_owned()).collect();
+    let (Some(client_id), Some(secret)) = (config.agent.client_id.clone(), &config.agent.client_secret) else {
+        return Credential::None;
+    };
+    match config.file_of("agent.client_secret") {
+        Some(path) => Credential::SecretFile {
+            client_id,
+            path: path.to_owned(),
+            scope,
+        },
+        None => Credential::Secret {
+            client_id,
+            secret: secret.clone(),
+            scope,
+        },
+    }
+}
+
 /// A client of the upstream, and the issuer whose tokens the agent accepts.
 async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), StartError> {
     let mut scopes = SCOPES.to_vec();
@@ -155,23 +175,27 @@ async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), St
     }
     let mut warned = false;
     loop {
-        let credential = match (&config.agent.client_id, &config.agent.client_secret) {
-            (Some(client_id), Some(secret)) => Credential::Secret {
-                client_id: client_id.clone(),
-                secret: secret.clone(),
-                scope: scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
-            },
-            _ => Credential::None,
-        };
-        let client = Client::builder(upstream)
-            .credential(credential)
+        let mut builder = Client::builder(upstream);
+        if let Some(path) = &config.agent.ca_file {
+            builder = builder.ca_file(path);
+        }
+        let client = builder
+            .credential(credential(config, &scopes))
             // The agent's callers retry themselves: retries at both ends would multiply.
             .retry(RetryPolicy {
                 attempts: 1,
                 ..RetryPolicy::default()
             })
             .connect_lazy()
-            .map_err(|status| StartError::Config(format!("agent.upstream: {}", status.message())))?;
+            .map_err(|status| {
+                let problem = status.message();
+                let key = if problem.starts_with("ca_file") {
+                    "agent."
+                } else {
+                    "agent.upstream: "
+                };
+                StartError::Config(format!("{key}{problem}"))
+            })?;
         let refused = match client.own_token().await {
             Ok(token) => {
                 // The upstream's issuer, unless the configuration sets one: it need not be configured twice.

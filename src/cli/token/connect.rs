@@ -6,14 +6,14 @@ use std::time::Duration;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::cli::Failure;
+use crate::cli::remote::Server;
 use crate::proto::token_service_client::TokenServiceClient;
 use crate::secret::SecretText;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longer than a login takes under load, and short enough for a user at a terminal.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -22,8 +22,8 @@ pub(super) type Service = TokenServiceClient<InterceptedService<Channel, Bearer>
 
 /// The server to call, and the access token to call it with.
 pub(super) struct Caller {
-    /// The URL of the server.
-    pub(super) server: String,
+    /// The server.
+    pub(super) server: Server,
     /// The caller's access token.
     pub(super) token: Option<SecretText>,
 }
@@ -32,31 +32,15 @@ impl Caller {
     /// Connects to the server.
     pub(super) async fn connect(&self) -> Result<Service, Failure> {
         let bearer = self.token.as_ref().map(bearer).transpose()?;
-        let endpoint = self.endpoint()?;
+        let endpoint = self.server.endpoint()?;
         let channel = endpoint.connect().await.map_err(|error| {
             Failure::unreachable(format!(
                 "cannot reach {}: {}; is `countersign serve` running there? (--server URL names another)",
-                self.server,
-                root_cause(&error)
+                self.server.url,
+                hint(&root_cause(&error))
             ))
         })?;
         Ok(TokenServiceClient::with_interceptor(channel, Bearer(bearer)))
-    }
-
-    fn endpoint(&self) -> Result<Endpoint, Failure> {
-        let invalid = || Failure::usage("--server must be a URL: http://HOST:PORT or https://HOST:PORT");
-        let endpoint = Endpoint::from_shared(self.server.clone()).map_err(|_| invalid())?;
-        let endpoint = match endpoint.uri().scheme_str() {
-            Some("http") => endpoint,
-            Some("https") => {
-                let roots = ClientTlsConfig::new().with_native_roots();
-                endpoint
-                    .tls_config(roots)
-                    .map_err(|error| Failure::other(format!("cannot use TLS: {error}")))?
-            }
-            _ => return Err(invalid()),
-        };
-        Ok(endpoint.connect_timeout(CONNECT_TIMEOUT))
     }
 }
 
@@ -94,4 +78,12 @@ fn root_cause(mut error: &(dyn Error + 'static)) -> String {
         error = source;
     }
     error.to_string()
+}
+
+/// The cause, with what to do where the server's certificate is refused.
+fn hint(cause: &str) -> String {
+    if cause.contains("UnknownIssuer") {
+        return format!("{cause} (--ca-file FILE names the authority of the server's certificate)");
+    }
+    cause.to_owned()
 }

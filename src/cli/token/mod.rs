@@ -12,18 +12,15 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::remote::ServerArgs;
 use super::{Context, Failure, block_on, input};
 use crate::secret::SecretText;
 use connect::Caller;
 
-/// The address on which `serve` listens by default.
-const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
-
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The server. The caller's access token, if one is needed, is read from `COUNTERSIGN_TOKEN`.
-    #[arg(long, global = true, value_name = "URL", default_value = DEFAULT_SERVER)]
-    server: String,
+    #[command(flatten)]
+    server: ServerArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -60,7 +57,7 @@ impl TokenFile {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let caller = Caller {
-        server: args.server,
+        server: args.server.server(context),
         token: context.variable("COUNTERSIGN_TOKEN").map(SecretText::new),
     };
     match args.command {
