@@ -31,6 +31,8 @@ pub type UpdateGauges = Arc<dyn Fn() + Send + Sync>;
 pub struct Stores {
     /// The purpose for which they were opened.
     pub access: Access,
+    /// The backends of a clustered store, whose logins can change while it is open.
+    pub(super) clustered: Option<(PostgresStore, Arc<Redis>)>,
     /// The durable record: users, clients, keys, revocations, audit trail.
     pub durable: Arc<dyn DurableStore>,
     /// Live sessions.
@@ -87,6 +89,7 @@ async fn embedded(
     let measured = database.clone();
     Ok(Stores {
         access,
+        clustered: None,
         update_gauges: Arc::new(move || {
             metrics::gauge!("countersign_sqlite_queue_length").set(number(measured.queued()));
         }),
@@ -108,13 +111,13 @@ async fn clustered(
 ) -> Result<Stores, StartError> {
     let storage = &config.storage;
     // The check of the configuration refuses one without the other.
-    let (Some(database), Some(redis)) = (&storage.database_url, &storage.redis_url) else {
+    let (Some(database), Some(redis)) = (storage.database()?, storage.redis()?) else {
         return Err(StartError::Config(
             "storage.database_url and storage.redis_url go together".into(),
         ));
     };
     let settings = PostgresConfig {
-        url: database.clone(),
+        url: database,
         pool: storage.database_pool,
         acquire_timeout: storage.acquire_timeout,
         statement_timeout: storage.statement_timeout,
@@ -136,7 +139,7 @@ async fn clustered(
     }
     durable.migrate().await.map_err(unusable)?;
     let settings = RedisSettings {
-        url: redis.clone(),
+        url: redis,
         prefix: storage.redis_prefix.clone(),
         pool: storage.redis_pool,
         timeout: storage.redis_timeout,
@@ -152,6 +155,7 @@ async fn clustered(
     let (database, sessions) = (durable.clone(), redis.clone());
     Ok(Stores {
         access,
+        clustered: Some((durable.clone(), redis.clone())),
         update_gauges: Arc::new(move || measure(&database, &sessions)),
         durable: Arc::new(durable),
         sessions: redis.clone(),

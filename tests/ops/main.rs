@@ -14,6 +14,7 @@
 mod support;
 
 mod certificates;
+mod connections;
 mod doctor;
 mod drain;
 mod exposure;
@@ -23,4 +24,5 @@ mod pki;
 mod scrape;
 mod side_port;
 mod traces;
+mod trust;
 mod versions;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
     SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject as _;
@@ -66,6 +66,10 @@ impl Pki {
     fn signed(&self, serial: u64, set: impl FnOnce(&mut CertificateParams)) -> Pair {
         let mut params = CertificateParams::default();
         params.serial_number = Some(SerialNumber::from(serial));
+        // A name that is not the authority's: OpenSSL would take the certificate for self-signed.
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("certificate {serial}"));
         set(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.ca).unwrap();

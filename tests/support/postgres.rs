@@ -95,6 +95,42 @@ impl Postgres {
         Database::create(&format!("postgres://postgres@127.0.0.1:{}/postgres", self.port), false).await
     }
 
+    /// A standby of it: a copy of its files that only reads until it is promoted. It does not follow later changes. Restarts this
+    /// server.
+    pub fn standby(&mut self) -> Self {
+        self.stop(Signal::SIGINT);
+        let folder = guard::scratch("pg");
+        run(Command::new("cp").arg("-a").arg(self.folder.join("data")).arg(&folder));
+        std::fs::write(folder.join("data/standby.signal"), "").unwrap();
+        if let Some(user) = &*OTHER_USER {
+            for path in [folder.clone(), folder.join("data/standby.signal")] {
+                chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+            }
+        }
+        let own_sockets = format!("unix_socket_directories = '{}'\n", folder.display());
+        let configuration = folder.join("data/postgresql.conf");
+        let written = std::fs::read_to_string(&configuration).unwrap();
+        std::fs::write(&configuration, written + &own_sockets).unwrap();
+        self.launch();
+        let mut standby = Self {
+            process: None,
+            programs: self.programs.clone(),
+            folder,
+            port: ports::free(),
+            frozen: Vec::new(),
+        };
+        standby.launch();
+        standby
+    }
+
+    /// Makes a standby a server that can be written.
+    pub fn promote(&self) {
+        let data = self.folder.join("data");
+        run(as_owner(&self.programs.join("pg_ctl"), &self.folder)
+            .args(["promote", "-w", "-D"])
+            .arg(data));
+    }
+
     /// Stops it: SIGTERM waits for the clients, SIGINT disconnects them, SIGQUIT is a crash.
     pub fn stop(&mut self, how: Signal) {
         if let Some(mut process) = self.process.take() {
@@ -179,7 +215,10 @@ impl Postgres {
             // pg_ctl waits for this file too. Another server may answer on the port, but this file is our server's.
             let state = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap_or_default();
             let mut lines = state.lines();
-            let ready = lines.next() == Some(&own) && lines.nth(6).is_some_and(|status| status.trim_end() == "ready");
+            let ready = lines.next() == Some(&own)
+                && lines
+                    .nth(6)
+                    .is_some_and(|status| ["ready", "standby"].contains(&status.trim_end()));
             process.exited().map(|_| false).or(ready.then_some(true))
         });
         self.process = Some(process);

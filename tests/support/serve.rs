@@ -105,20 +105,23 @@ impl Storage {
             .unwrap_or_else(|failed| panic!("serve: {}\n{}", failed.status, failed.stderr))
     }
 
+    /// Starts a replica that listens on this address with both ports.
+    pub fn serve_at(&self, listen: &str) -> Countersign {
+        self.start(listen, &["--insecure"])
+            .unwrap_or_else(|failed| panic!("serve: {}\n{}", failed.status, failed.stderr))
+    }
+
     /// Starts a replica and waits until it answers or has refused to start.
     pub fn try_serve(&self, flags: &[&str]) -> Result<Countersign, Finished> {
+        self.start("127.0.0.1:0", flags)
+    }
+
+    fn start(&self, listen: &str, flags: &[&str]) -> Result<Countersign, Finished> {
         let own = guard::scratch("serve");
         let (ready, log) = (own.join("ready.json"), own.join("log"));
         let mut process = Process::spawn(
             self.command()
-                .args([
-                    "serve",
-                    "--listen",
-                    "127.0.0.1:0",
-                    "--http-listen",
-                    "127.0.0.1:0",
-                    "--ready-file",
-                ])
+                .args(["serve", "--listen", listen, "--http-listen", listen, "--ready-file"])
                 .arg(&ready)
                 .args(flags),
             &log,

@@ -50,7 +50,8 @@ pub(super) async fn clustered(config: &Config, found: &mut Findings) -> Option<K
 
 async fn database(storage: &Storage, found: &mut Findings) -> Option<KeyRows> {
     let settings = PostgresConfig {
-        url: storage.database_url.clone()?,
+        // The configuration was checked.
+        url: storage.database().ok().flatten()?,
         pool: 1,
         acquire_timeout: storage.acquire_timeout,
         statement_timeout: storage.statement_timeout,
@@ -76,9 +77,9 @@ async fn database(storage: &Storage, found: &mut Findings) -> Option<KeyRows> {
 }
 
 async fn redis(storage: &Storage, found: &mut Findings) {
-    let Some(url) = &storage.redis_url else { return };
+    let Ok(Some(url)) = storage.redis() else { return };
     let settings = Settings {
-        url: url.clone(),
+        url,
         prefix: storage.redis_prefix.clone(),
         pool: 1,
         timeout: storage.redis_timeout,

@@ -1,14 +1,16 @@
 //! How a connection is made, and whether it leads to the server itself or to a pooler.
 
-use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
 use super::error::Failure;
+use super::options::{Server, servers};
+use crate::config::DatabaseUrl;
 use crate::model::{Error, Result};
-use crate::secret::SecretText;
 
 /// Time limits that the server enforces, so that abandoned work does not hold a connection.
 #[derive(Clone, Copy, Debug)]
@@ -31,89 +33,205 @@ impl Limits {
     }
 }
 
-/// The other end of a connection, and how to reach it.
-#[derive(Clone, Debug)]
-pub(super) enum Endpoint {
-    /// The server: the settings of a connection and its prepared statements last as long as the connection.
-    Direct(PgConnectOptions),
-    /// A pooler: each transaction may reach a different server.
-    Pooled(PgConnectOptions),
-}
-
 /// A setting that every connection asks for. A pooler does not pass it on.
 const PROBE: &str = "countersign.direct";
 
+/// The servers of the database, and what answers there. Cheap to clone; clones share the servers.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    /// Whether a server answers: then the settings of a connection and its prepared statements last as long as the connection.
+    /// Behind a pooler each transaction may reach a different server.
+    direct: bool,
+    limits: Limits,
+    /// The longest that connecting to one server may take.
+    timeout: Duration,
+    servers: Arc<RwLock<Servers>>,
+}
+
+#[derive(Debug)]
+struct Servers {
+    /// In the order in which they are tried; at least one.
+    list: Vec<Server>,
+    /// The one to which new connections go.
+    current: usize,
+}
+
 impl Endpoint {
-    /// Connects to `url` once and finds out whether a server or a pooler answers within `timeout`.
+    /// Connects once to the first server that can be written, and finds out whether a server or a pooler answers. Each attempt
+    /// may take `timeout`.
     ///
     /// A pooler refuses start-up options or drops them; the server keeps them.
-    pub(super) async fn detect(url: &SecretText, limits: Limits, timeout: Duration) -> Result<Self> {
-        let options = PgConnectOptions::from_str(url.expose())
-            // The error is dropped because its message may quote the URL, which holds the password.
-            .map_err(|_| Error::store_unavailable("the database's URL cannot be read"))?
-            // Poolers do not know this option, and no column is a floating point number.
-            .extra_float_digits(None::<i8>);
-        let options = match options.get_application_name() {
-            Some(_) => options,
-            None => options.application_name("countersign"),
-        };
-        let pooled = Self::Pooled(options.clone().statement_cache_capacity(0));
-        let direct = Self::Direct(options.options([
-            (PROBE, "on".to_owned()),
-            ("statement_timeout", limits.statement.as_millis().to_string()),
-            ("lock_timeout", limits.lock.as_millis().to_string()),
-            (
-                "idle_in_transaction_session_timeout",
-                limits.idle.as_millis().to_string(),
-            ),
-            ("default_transaction_isolation", "read committed".to_owned()),
-            ("synchronous_commit", "on".to_owned()),
-            // The server frees the locks of a vanished replica. A replica notices a vanished server by its own limits.
-            ("tcp_keepalives_idle", "30".to_owned()),
-            ("tcp_keepalives_interval", "10".to_owned()),
-            ("tcp_keepalives_count", "3".to_owned()),
-        ]));
-        let connected = tokio::time::timeout(timeout, direct.options().connect());
-        match connected.await.map_err(Error::store_unavailable)? {
-            Ok(mut connection) => {
-                let is_direct = tokio::time::timeout(timeout, is_direct(&mut connection));
-                let is_direct = is_direct.await.map_err(Error::store_unavailable)?;
-                drop(connection.close().await);
-                if is_direct.map_err(Failure::from)? {
-                    Ok(direct)
-                } else {
-                    Ok(pooled)
+    pub(super) async fn detect(url: &DatabaseUrl, limits: Limits, timeout: Duration) -> Result<Self> {
+        let list = servers(url)?;
+        let several = list.len() > 1;
+        let mut failures = Failures::default();
+        for current in 0..list.len() {
+            let detected = tokio::time::timeout(timeout, detect(&list[current], limits, several)).await;
+            match detected.map_err(Error::store_unavailable).and_then(|detected| detected) {
+                Ok(direct) => {
+                    return Ok(Self {
+                        direct,
+                        limits,
+                        timeout,
+                        servers: Arc::new(RwLock::new(Servers { list, current })),
+                    });
                 }
+                Err(error) if !several => return Err(error),
+                Err(error) => failures.add(&list[current], &error),
             }
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("08P01") => Ok(pooled),
-            Err(error) => Err(Failure::from(error).into()),
         }
+        Err(failures.into_error())
     }
 
-    pub(super) const fn options(&self) -> &PgConnectOptions {
-        match self {
-            Self::Direct(options) | Self::Pooled(options) => options,
+    /// The options of a new connection.
+    pub(super) fn options(&self) -> PgConnectOptions {
+        let servers = self.servers.read();
+        options(&servers.list[servers.current], self.direct, self.limits)
+    }
+
+    /// Whether there are several servers, of which one can be written.
+    pub(super) fn has_several(&self) -> bool {
+        self.servers.read().list.len() > 1
+    }
+
+    /// The name of the server to which new connections go.
+    pub(super) fn current(&self) -> String {
+        let servers = self.servers.read();
+        servers.list[servers.current].name.clone()
+    }
+
+    /// Connects to the first server that can be written. New connections of the pools go there from now on.
+    pub(super) async fn connect(&self) -> Result<PgConnection, Failure> {
+        let list = self.servers.read().list.clone();
+        let (index, connection) = self.first_writable(&list).await?;
+        let mut servers = self.servers.write();
+        // Unless other servers were set meanwhile.
+        if index < servers.list.len() {
+            servers.current = index;
         }
+        Ok(connection)
+    }
+
+    /// Uses the servers and the login of this URL, once a connection with it succeeds.
+    pub(super) async fn replace(&self, url: &DatabaseUrl) -> Result<(), Failure> {
+        let list = servers(url)?;
+        let (current, connection) = self.first_writable(&list).await?;
+        *self.servers.write() = Servers { list, current };
+        // A failure to say goodbye changes nothing.
+        let _ = tokio::time::timeout(self.timeout, connection.close()).await;
+        Ok(())
+    }
+
+    /// A connection to the first of these servers that can be written, and its index.
+    async fn first_writable(&self, list: &[Server]) -> Result<(usize, PgConnection), Failure> {
+        let mut failures = Failures::default();
+        for (index, server) in list.iter().enumerate() {
+            let attempt = async {
+                let mut connection = open(server, self.direct, self.limits).await?;
+                check(&mut connection, self.direct).await?;
+                Ok::<_, sqlx::Error>(connection)
+            };
+            let attempt = tokio::time::timeout(self.timeout, attempt).await;
+            let failure = match attempt.map_err(|late| Failure::Rule(Error::store_unavailable(late))) {
+                Ok(Ok(connection)) => return Ok((index, connection)),
+                Ok(Err(error)) => Failure::from(error),
+                Err(late) => late,
+            };
+            if list.len() == 1 {
+                return Err(failure);
+            }
+            failures.add(server, &failure);
+        }
+        Err(Failure::Rule(failures.into_error()))
     }
 
     pub(super) const fn is_direct(&self) -> bool {
-        matches!(self, Self::Direct(_))
+        self.direct
     }
 
-    /// Refuses a connection to a standby, and one to a pooler where [`Endpoint::detect`] found a server.
-    pub(super) async fn check(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
-        // The answers of a standby are old, and a statement that reads would not fail there.
-        let row = sqlx::raw_sql("SELECT pg_is_in_recovery()")
-            .fetch_one(&mut *connection)
-            .await?;
-        if row.try_get::<bool, _>(0)? {
-            return Err(sqlx::Error::Configuration("the database is a standby".into()));
-        }
-        if self.is_direct() && !is_direct(connection).await? {
-            return Err(sqlx::Error::Configuration("a pooler has come between; restart".into()));
-        }
-        Ok(())
+    pub(super) const fn statement_timeout(&self) -> Duration {
+        self.limits.statement
     }
+}
+
+/// Why each of several servers cannot be used.
+#[derive(Default)]
+struct Failures(Vec<String>);
+
+impl Failures {
+    fn add(&mut self, server: &Server, failure: &dyn std::fmt::Display) {
+        self.0.push(format!("{}: {failure}", server.name));
+    }
+
+    fn into_error(self) -> Error {
+        Error::store_unavailable(format!("no server can be written: {}", self.0.join("; ")))
+    }
+}
+
+/// Whether the server itself answers, and not a pooler.
+async fn detect(server: &Server, limits: Limits, must_be_writable: bool) -> Result<bool> {
+    let direct = match open(server, true, limits).await {
+        Ok(mut connection) => {
+            let direct = is_direct(&mut connection).await.map_err(Failure::from)?;
+            if must_be_writable {
+                check(&mut connection, false).await.map_err(Failure::from)?;
+            }
+            drop(connection.close().await);
+            direct
+        }
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("08P01") => false,
+        Err(error) => return Err(Failure::from(error).into()),
+    };
+    Ok(direct)
+}
+
+async fn open(server: &Server, direct: bool, limits: Limits) -> sqlx::Result<PgConnection> {
+    match options(server, direct, limits).connect().await {
+        Err(error) if server.bridges(&error) => options(server, direct, limits).connect().await,
+        opened => opened,
+    }
+}
+
+fn options(server: &Server, direct: bool, limits: Limits) -> PgConnectOptions {
+    // Poolers do not know this option, and no column is a floating point number.
+    let options = server.options().extra_float_digits(None::<i8>);
+    let options = match options.get_application_name() {
+        Some(_) => options,
+        None => options.application_name("countersign"),
+    };
+    if !direct {
+        return options.statement_cache_capacity(0);
+    }
+    options.options([
+        (PROBE, "on".to_owned()),
+        ("statement_timeout", limits.statement.as_millis().to_string()),
+        ("lock_timeout", limits.lock.as_millis().to_string()),
+        (
+            "idle_in_transaction_session_timeout",
+            limits.idle.as_millis().to_string(),
+        ),
+        ("default_transaction_isolation", "read committed".to_owned()),
+        ("synchronous_commit", "on".to_owned()),
+        // The server frees the locks of a vanished replica. A replica notices a vanished server by its own limits.
+        ("tcp_keepalives_idle", "30".to_owned()),
+        ("tcp_keepalives_interval", "10".to_owned()),
+        ("tcp_keepalives_count", "3".to_owned()),
+    ])
+}
+
+/// Refuses a connection to a standby, and one to a pooler where [`Endpoint::detect`] found a server.
+pub(super) async fn check(connection: &mut PgConnection, direct: bool) -> sqlx::Result<()> {
+    // The answers of a standby are old, and a statement that reads would not fail there.
+    let row = sqlx::raw_sql("SELECT pg_is_in_recovery()")
+        .fetch_one(&mut *connection)
+        .await?;
+    if row.try_get::<bool, _>(0)? {
+        return Err(sqlx::Error::Configuration("the database is a standby".into()));
+    }
+    if direct && !is_direct(connection).await? {
+        return Err(sqlx::Error::Configuration("a pooler has come between; restart".into()));
+    }
+    Ok(())
 }
 
 async fn is_direct(connection: &mut PgConnection) -> sqlx::Result<bool> {
@@ -126,11 +244,12 @@ async fn is_direct(connection: &mut PgConnection) -> sqlx::Result<bool> {
 
 /// The statements that begin a transaction. Behind a pooler they set the time limits, because the settings of the
 /// connection are those of another client.
-pub(super) fn begin(endpoint: &Endpoint, limits: Limits) -> String {
+pub(super) fn begin(endpoint: &Endpoint) -> String {
     const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
     if endpoint.is_direct() {
         return BEGIN.to_owned();
     }
+    let limits = endpoint.limits;
     let [statement, lock, idle] = [limits.statement, limits.lock, limits.idle].map(|limit| limit.as_millis());
     format!(
         "{BEGIN}; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}; \

@@ -7,11 +7,13 @@
 //!   finds out at the start whether the server itself answers. If a pooler answers, every statement runs in a
 //!   transaction, is prepared without a name and sets its own time limits.
 
+mod bridge;
 mod connect;
 mod driver;
 mod error;
 mod feed;
 mod migrate;
+mod options;
 mod pool;
 mod revoke;
 mod statement;

@@ -3,18 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection as _, PgPool};
-use tokio::sync::Semaphore;
+use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use super::connect::{Endpoint, Limits, begin};
+use super::connect::{Endpoint, begin, check};
 use super::error::{Failure, Result};
 use super::statement::StatementConnection;
 use crate::model::{self, AuditEvent, Error, ErrorKind};
 use crate::spans::SPANS;
 use crate::store::durable::{Statement, Transaction, Transition, WorkMode};
+
+/// If a caller waits for a connection for longer, the server that can be written is looked for, where there are several.
+const SEARCH_AFTER: Duration = Duration::from_millis(50);
 
 /// A connection that was idle for longer is pinged before it is used.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -47,15 +51,25 @@ struct Inner {
     permits: Arc<Semaphore>,
     begin: Arc<str>,
     direct: bool,
+    /// Tells that the server that can be written is to be looked for; none if there is only one server.
+    search: Option<Arc<Notify>>,
     /// The longest that one attempt may take.
     timeout: Duration,
 }
 
 impl Pool {
     /// A pool of at most `size` connections, for which at most `waiting` callers wait. It connects when it is first
-    /// used.
-    pub(super) fn new(endpoint: &Endpoint, limits: Limits, size: u32, waiting: u32, acquire_timeout: Duration) -> Self {
-        let check = endpoint.clone();
+    /// used. `search` is notified where there are several servers and a new connection does not lead to one that can be
+    /// written.
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        search: &Arc<Notify>,
+        size: u32,
+        waiting: u32,
+        acquire_timeout: Duration,
+    ) -> Self {
+        let search = endpoint.has_several().then(|| Arc::clone(search));
+        let (direct, wanted) = (endpoint.is_direct(), search.clone());
         let max_callers = size.saturating_add(waiting);
         let pool = PgPoolOptions::new()
             .max_connections(size)
@@ -73,18 +87,25 @@ impl Pool {
                 })
             })
             .after_connect(move |connection, _| {
-                let check = check.clone();
-                Box::pin(async move { check.check(connection).await })
+                let wanted = wanted.clone();
+                Box::pin(async move {
+                    let checked = check(connection, direct).await;
+                    if let (Err(_), Some(wanted)) = (&checked, wanted) {
+                        wanted.notify_one();
+                    }
+                    checked
+                })
             })
-            .connect_lazy_with(endpoint.options().clone());
+            .connect_lazy_with(endpoint.options());
         Self(Arc::new(Inner {
             pool,
             max_callers,
             permits: Arc::new(Semaphore::new(max_callers as usize)),
-            begin: begin(endpoint, limits).into(),
-            direct: endpoint.is_direct(),
+            begin: begin(endpoint).into(),
+            direct,
+            search,
             // Longer than the server's own limit, so that a server which still answers ends the statement itself.
-            timeout: limits.statement + Duration::from_millis(500),
+            timeout: endpoint.statement_timeout() + Duration::from_millis(500),
         }))
     }
 
@@ -99,6 +120,11 @@ impl Pool {
                 .max_callers
                 .saturating_sub(small(self.0.permits.available_permits())),
         }
+    }
+
+    /// Makes new connections as the endpoint says from now on. Open ones live out their age.
+    pub(super) fn follow(&self, endpoint: &Endpoint) {
+        self.0.pool.set_connect_options(endpoint.options());
     }
 
     /// Runs `transition` on a connection, in a task of its own, which ends even if the caller goes away. An `Err` of it
@@ -148,7 +174,7 @@ impl Inner {
     async fn work<A: Sync, T>(&self, work: &Work<A, T>) -> Result<(T, bool)> {
         let mut first = true;
         loop {
-            let acquire = self.pool.acquire();
+            let acquire = self.acquire();
             let mut connection = if first {
                 acquire.await
             } else {
@@ -173,6 +199,26 @@ impl Inner {
             }
             first = false;
             tracing::debug!(error = %failure, "the connection to PostgreSQL broke; trying again on a new one");
+        }
+    }
+
+    async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+        let Some(search) = &self.search else {
+            return self.pool.acquire().await;
+        };
+        let mut acquire = std::pin::pin!(self.pool.acquire());
+        match timeout(SEARCH_AFTER, &mut acquire).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(_)) => {
+                search.notify_one();
+                tokio::time::sleep(SEARCH_AFTER).await;
+                self.pool.acquire().await
+            }
+            Err(_) => {
+                search.notify_one();
+                // The pool takes the server that is found into account while this call waits.
+                acquire.await
+            }
         }
     }
 

@@ -1,16 +1,19 @@
 //! The store: its configuration and its two pools.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{ConnectOptions as _, Row as _};
+use sqlx::Row as _;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::connect::{Endpoint, Limits};
 use super::error::Failure;
 use super::migrate;
 use super::pool::{Pool, PoolUsage};
 use crate::clock::UnixMillis;
+use crate::config::DatabaseUrl;
 use crate::model::{Error, Result};
-use crate::secret::SecretText;
 use crate::store::SchemaState;
 
 /// Connections for reconciliation, heartbeats and clean-up. They are apart from those of callers, so that callers which
@@ -20,11 +23,14 @@ const MAINTENANCE_CONNECTIONS: u32 = 2;
 /// The most background tasks that wait for those connections; there are fewer tasks.
 const MAINTENANCE_WAITING: u32 = 64;
 
+/// The least time between two searches for the server that can be written.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(200);
+
 /// How to reach the database.
 #[derive(Clone, Debug)]
 pub struct PostgresConfig {
-    /// `postgres://…`; may hold a password.
-    pub url: SecretText,
+    /// The servers, and how to log in.
+    pub url: DatabaseUrl,
     /// The most connections for callers; two more are for maintenance.
     pub pool: u32,
     /// The longest wait for a connection.
@@ -43,6 +49,8 @@ pub struct PostgresStore {
     endpoint: Endpoint,
     /// The longest that connecting may take.
     timeout: Duration,
+    /// Looks for the server that can be written; none if there is only one server. Ends with the store.
+    _search: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
 impl std::fmt::Debug for PostgresStore {
@@ -57,19 +65,52 @@ impl PostgresStore {
     /// Does not touch the schema: see [`PostgresStore::migrate`].
     pub async fn connect(config: &PostgresConfig) -> Result<Self> {
         let limits = Limits::of(config.statement_timeout);
-        let timeout = config.acquire_timeout + config.statement_timeout;
+        let timeout = if config.url.hosts.len() > 1 {
+            // A server that does not answer delays the search for one that does.
+            config.acquire_timeout.max(Duration::from_secs(1))
+        } else {
+            config.acquire_timeout + config.statement_timeout
+        };
         let endpoint = Endpoint::detect(&config.url, limits, timeout).await?;
         if !endpoint.is_direct() {
             tracing::info!("the database is behind a pooler: every statement runs in a transaction of its own");
         }
         let acquire = config.acquire_timeout;
+        let wanted = Arc::new(Notify::new());
+        // If more callers waited than there are connections, they would wait longer than callers do.
+        let db = Pool::new(&endpoint, &wanted, config.pool, config.pool, acquire);
+        let (size, waiting) = (MAINTENANCE_CONNECTIONS, MAINTENANCE_WAITING);
+        let maintenance = Pool::new(&endpoint, &wanted, size, waiting, acquire);
+        let search = endpoint.has_several().then(|| {
+            let pools = [db.clone(), maintenance.clone()];
+            Arc::new(AbortOnDropHandle::new(tokio::spawn(search(
+                endpoint.clone(),
+                pools,
+                wanted,
+            ))))
+        });
         Ok(Self {
-            // If more callers waited than there are connections, they would wait longer than callers do.
-            db: Pool::new(&endpoint, limits, config.pool, config.pool, acquire),
-            maintenance: Pool::new(&endpoint, limits, MAINTENANCE_CONNECTIONS, MAINTENANCE_WAITING, acquire),
+            db,
+            maintenance,
             endpoint,
             timeout,
+            _search: search,
         })
+    }
+
+    /// Uses this URL for new connections once a connection with it succeeds; open connections live out their age.
+    ///
+    /// `STORE_UNAVAILABLE` if it does not succeed; then nothing changes.
+    pub async fn change_url(&self, url: &DatabaseUrl) -> Result<()> {
+        if self.endpoint.has_several() != (url.hosts.len() > 1) {
+            let problem = "one server has become several, or several one: restart the service to use them";
+            return Err(Error::store_unavailable(problem));
+        }
+        self.endpoint.replace(url).await?;
+        for pool in [&self.db, &self.maintenance] {
+            pool.follow(&self.endpoint);
+        }
+        Ok(())
     }
 
     /// How busy the pool for callers and the pool for maintenance are.
@@ -81,13 +122,10 @@ impl PostgresStore {
     /// Brings the schema up to date and returns how many steps were missing. If several replicas do this at once, one
     /// does it and the others wait. A schema that is newer than this program is refused.
     pub async fn migrate(&self) -> Result<usize> {
-        let (endpoint, timeout) = (self.endpoint.clone(), self.timeout);
+        let endpoint = self.endpoint.clone();
         // In a task of its own, so that it ends even if the caller goes away.
         let task = tokio::spawn(async move {
-            let connect = tokio::time::timeout(timeout, endpoint.options().connect());
-            let connected = connect.await.map_err(Error::store_unavailable)?;
-            let mut connection = connected.map_err(Failure::from)?;
-            endpoint.check(&mut connection).await.map_err(Failure::from)?;
+            let mut connection = endpoint.connect().await?;
             Ok(migrate::migrate(&mut connection).await?)
         });
         task.await.map_err(Error::internal)?
@@ -95,9 +133,8 @@ impl PostgresStore {
 
     /// The state of the schema, and the time at the server. Writes nothing.
     pub async fn look(&self) -> Result<(SchemaState, UnixMillis)> {
+        let mut connection = self.endpoint.connect().await?;
         let look = async {
-            let mut connection = self.endpoint.options().connect().await?;
-            self.endpoint.check(&mut connection).await?;
             let at = migrate::version(&mut connection).await?;
             let row = sqlx::raw_sql("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
                 .fetch_one(&mut connection)
@@ -106,5 +143,31 @@ impl PostgresStore {
         };
         let looked = tokio::time::timeout(self.timeout, look).await;
         Ok(looked.map_err(Error::store_unavailable)??)
+    }
+}
+
+/// Finds the server that can be written each time that it is wanted, and makes the pools connect there.
+async fn search(endpoint: Endpoint, pools: [Pool; 2], wanted: Arc<Notify>) {
+    loop {
+        wanted.notified().await;
+        let before = endpoint.current();
+        match endpoint.connect().await {
+            Ok(connection) => {
+                drop(connection);
+                let server = endpoint.current();
+                if server != before {
+                    tracing::info!(
+                        server,
+                        before,
+                        "another server of the database is writable; new connections go there"
+                    );
+                    for pool in &pools {
+                        pool.follow(&endpoint);
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%error, "no server of the database can be written"),
+        }
+        tokio::time::sleep(SEARCH_INTERVAL).await;
     }
 }

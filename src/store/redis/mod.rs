@@ -14,6 +14,7 @@ mod client;
 mod connection;
 mod counters;
 mod health;
+mod login;
 mod message;
 mod reply;
 mod script;
@@ -22,6 +23,7 @@ mod settings;
 mod stream;
 mod stream_reader;
 mod throttles;
+mod tls;
 
 use std::sync::Arc;
 
@@ -31,9 +33,11 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use self::client::RedisClient;
+use self::login::Login;
 pub use self::settings::Settings;
 use self::settings::reconnect_policy;
 use crate::clock::{Clock, UnixMillis};
+use crate::config::RedisUrl;
 use crate::model::{self, ErrorKind};
 use crate::secret::Entropy;
 
@@ -63,6 +67,8 @@ pub struct Examination {
 /// A store in one deployment of Redis. Dropping it closes its connections.
 #[derive(Debug)]
 pub struct Redis {
+    settings: Settings,
+    login: Arc<Login>,
     prefix: String,
     client: Arc<RedisClient>,
     /// Builds the connections that read the stream.
@@ -79,7 +85,8 @@ impl Redis {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, ConnectError> {
-        let mut builder = settings.builder().map_err(ConnectError::Settings)?;
+        let login = Arc::new(Login::new(&settings.url));
+        let mut builder = settings.builder(&login).map_err(ConnectError::Settings)?;
         let reader = Settings::read_only_builder(&builder);
         let checks = health::examine(&reader, &settings).await;
         match &checks {
@@ -105,7 +112,9 @@ impl Redis {
             let _ = tokio::time::timeout(settings.connect_timeout() * 3, client.wait_until_usable()).await;
         }
         Ok(Self {
-            prefix: settings.prefix,
+            prefix: settings.prefix.clone(),
+            settings,
+            login,
             client,
             reader,
             entropy,
@@ -117,10 +126,32 @@ impl Redis {
     /// master does not answer.
     pub async fn examine(settings: &Settings) -> model::Result<Examination> {
         let builder = settings
-            .builder()
+            .builder(&Arc::new(Login::new(&settings.url)))
             .map_err(|problem| model::Error::new(ErrorKind::InvalidRequest, problem))?;
         let examination = health::examine(&Settings::read_only_builder(&builder), settings).await;
         examination.map_err(|error| model::Error::store_unavailable(format!("Redis: {error}")))
+    }
+
+    /// Logs in with the user and the password of this URL at each new connection, once that succeeds; open connections are not
+    /// affected. `INVALID_REQUEST` if the URL leads to other servers, `STORE_UNAVAILABLE` if the login does not succeed; then nothing
+    /// changes.
+    pub async fn change_login(&self, url: &RedisUrl) -> model::Result<()> {
+        if !self.settings.url.differs_in_login_only(url) {
+            let problem =
+                "only the user and the password can change while the service runs; restart it to use other servers";
+            return Err(model::Error::new(ErrorKind::InvalidRequest, problem));
+        }
+        if !self.settings.has_password() || url.login.password.is_none() {
+            let problem = "a password cannot be added or left out while the service runs; restart it";
+            return Err(model::Error::new(ErrorKind::InvalidRequest, problem));
+        }
+        let settings = Settings {
+            url: url.clone(),
+            ..self.settings.clone()
+        };
+        Self::examine(&settings).await?;
+        self.login.change(url);
+        Ok(())
     }
 
     /// How many connections carry the scripts, and how many of them are open.

@@ -3,23 +3,25 @@
 //! Each setting here prevents a fault: by default, fred repeats a script whose reply was lost, queues commands without
 //! a limit and waits forever.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fred::types::Builder;
 use fred::types::config::{
-    ClusterDiscoveryPolicy, Config, ConnectionConfig, ReconnectError, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
+    ClusterDiscoveryPolicy, Config, ConnectionConfig, ReconnectError, ReconnectPolicy, Server, ServerConfig, TcpConfig,
+    UnresponsiveConfig,
 };
 
 use super::breaker::COOLDOWN;
-use crate::config::{REDIS_SCHEMES, check_redis_prefix};
-use crate::secret::SecretText;
+use super::login::Login;
+use super::tls;
+use crate::config::{RedisServers, RedisUrl, check_redis_prefix};
 
 /// The settings of the Redis store (`storage.redis_*`).
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `redis://`, `redis-sentinel://…?sentinelServiceName=` or `redis-cluster://`, or the `rediss` form of one of
-    /// them.
-    pub url: SecretText,
+    /// The servers, and how to log in.
+    pub url: RedisUrl,
     /// The prefix of every key.
     pub prefix: String,
     /// How many connections carry the scripts. Each listener to the stream has one more of its own.
@@ -37,30 +39,53 @@ impl Settings {
         (self.timeout * 3).max(Duration::from_secs(1))
     }
 
-    /// A builder of clients. The error says which setting is wrong; it contains no part of the URL, which may hold a
-    /// password.
-    pub(super) fn builder(&self) -> Result<Builder, String> {
+    /// A builder of clients that log in with `login`. The error says which setting is wrong; it contains no secret.
+    pub(super) fn builder(&self, login: &Arc<Login>) -> Result<Builder, String> {
         check_redis_prefix(&self.prefix).map_err(|error| error.to_string())?;
-        let scheme = self.url.expose().split_once("://").map_or("", |(scheme, _)| scheme);
-        if !REDIS_SCHEMES.contains(&scheme) {
-            return Err(format!(
-                "storage.redis_url: must begin with one of {}",
-                REDIS_SCHEMES.join(", ")
-            ));
-        }
-        let mut config =
-            Config::from_url(self.url.expose()).map_err(|error| format!("storage.redis_url: {}", error.details()))?;
-        if config.server.is_clustered() {
-            // With the configured endpoints alone, fred never recovers from the loss of the only seed node.
-            config
-                .server
-                .set_cluster_discovery_policy(ClusterDiscoveryPolicy::UseCache)
-                .map_err(|error| error.to_string())?;
-        }
+        let tls = self.url.tls.as_ref().map(tls::config).transpose();
+        let config = Config {
+            server: self.servers(),
+            database: self.url.database,
+            tls: tls.map_err(|problem| format!("storage.redis_url: {problem}"))?,
+            // Without a password, fred checks with PING that Redis has loaded its data; with a provider it would not.
+            credential_provider: self.has_password().then(|| Arc::clone(login) as _),
+            ..Config::default()
+        };
         let mut builder = Builder::from_config(config);
         builder.set_connection_config(self.connection_config());
         builder.with_performance_config(|performance| performance.default_command_timeout = self.timeout);
         Ok(builder)
+    }
+
+    /// Whether connections log in.
+    pub(super) fn has_password(&self) -> bool {
+        self.url.login.password.is_some()
+    }
+
+    fn servers(&self) -> ServerConfig {
+        let list = |servers: &[(String, u16)]| -> Vec<Server> {
+            servers
+                .iter()
+                .map(|(host, port)| Server::new(host.as_str(), *port))
+                .collect()
+        };
+        let sentinel_password = self.url.login.sentinel_password.as_ref();
+        match &self.url.servers {
+            RedisServers::Single((host, port)) => ServerConfig::new_centralized(host.as_str(), *port),
+            RedisServers::Sentinel(nodes, service) => ServerConfig::Sentinel {
+                hosts: list(nodes),
+                service_name: service.clone(),
+                // With a password of the servers, `Login` has these too.
+                username: self.url.login.sentinel_user.clone(),
+                password: sentinel_password.map(|password| password.expose().to_owned()),
+            },
+            RedisServers::Cluster(nodes) => ServerConfig::Clustered {
+                hosts: list(nodes),
+                // With the configured endpoints alone, fred never recovers from the loss of the only seed node.
+                policy: ClusterDiscoveryPolicy::UseCache,
+            },
+            RedisServers::Unix(path) => ServerConfig::Unix { path: path.clone() },
+        }
     }
 
     /// The same builder for clients that only read: their commands may be repeated and redirected.
@@ -119,11 +144,15 @@ mod tests {
 
     fn settings(url: &str) -> Settings {
         Settings {
-            url: SecretText::new(url),
+            url: RedisUrl::parse(&url.into()).unwrap(),
             prefix: "cs".into(),
             pool: 4,
             timeout: Duration::from_millis(300),
         }
+    }
+
+    fn built(settings: &Settings) -> Result<Builder, String> {
+        settings.builder(&Arc::new(Login::new(&settings.url)))
     }
 
     #[test]
@@ -136,32 +165,20 @@ mod tests {
             "rediss-sentinel://a?sentinelServiceName=main",
             "redis-cluster://a:7000?node=b:7001",
             "rediss-cluster://a:7000",
+            "redis+unix:///run/redis.sock",
         ] {
-            assert!(settings(url).builder().is_ok(), "{url}");
+            assert!(built(&settings(url)).is_ok(), "{url}");
         }
     }
 
     #[test]
-    fn errors_name_the_setting_and_hide_the_password() {
-        for url in [
-            "",
-            "127.0.0.1:6379",
-            "http://canary@h",
-            "redis://",
-            "redis-sentinel://:canary@a:26379",
-            "redis://:canary@h/1/2",
-            "redis://:canary@h/many",
-        ] {
-            let message = settings(url).builder().expect_err(url);
-            assert!(
-                message.starts_with("storage.redis_url") && !message.contains("canary"),
-                "{message}"
-            );
-        }
+    fn errors_name_the_setting() {
+        let error = built(&settings("rediss://:canary@h?sslrootcert=/nonexistent/ca.pem")).unwrap_err();
+        assert!(error.starts_with("storage.redis_url: /nonexistent/ca.pem"), "{error}");
         for prefix in ["", "a{b}", "a b", &"x".repeat(65)] {
             let mut settings = settings("redis://h");
             settings.prefix = prefix.into();
-            assert!(settings.builder().is_err(), "{prefix}");
+            assert!(built(&settings).is_err(), "{prefix}");
         }
     }
 

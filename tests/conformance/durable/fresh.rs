@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::clock::SystemClock;
-use countersign::secret::SecretText;
+use countersign::config::DatabaseUrl;
 use countersign::store::DurableStore;
 use countersign::store::postgres::{PostgresConfig, PostgresStore};
 use countersign::store::sqlite::{Database, Mode};
@@ -66,7 +66,7 @@ async fn of_postgres(url: &str, kept: Arc<dyn Any + Send + Sync>) -> TestStore {
 /// The defaults, but with a pool small enough for many tests at once.
 pub(crate) fn config(url: &str) -> PostgresConfig {
     PostgresConfig {
-        url: SecretText::new(url),
+        url: DatabaseUrl::parse(&url.into()).unwrap(),
         pool: 5,
         acquire_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(5),

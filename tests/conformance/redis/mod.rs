@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::clock::SystemClock;
-use countersign::secret::{SecretText, SystemEntropy};
+use countersign::config::RedisUrl;
+use countersign::secret::SystemEntropy;
 use countersign::store::SessionStore as _;
 use countersign::store::redis::{ConnectError, Redis, Settings};
 
@@ -43,7 +44,7 @@ pub async fn connect(url: &str, prefix: &str) -> Result<Redis, ConnectError> {
 
 pub async fn connect_with(url: &str, prefix: &str, timeout: Duration) -> Result<Redis, ConnectError> {
     let settings = Settings {
-        url: SecretText::new(url),
+        url: RedisUrl::parse(&url.into()).map_err(ConnectError::Settings)?,
         prefix: prefix.to_owned(),
         pool: POOL,
         timeout,
