@@ -10,6 +10,7 @@ mod grpc;
 mod maintenance;
 mod master_key;
 mod metrics;
+mod secret_files;
 mod serve;
 mod services;
 mod stores;

@@ -14,6 +14,7 @@ use super::error::StartError;
 use super::grpc;
 use super::maintenance;
 use super::metrics;
+use super::secret_files::SecretFiles;
 use super::services::App;
 use super::supervisor;
 use super::tls::{self, Tls};
@@ -26,7 +27,7 @@ use crate::grpc::policy::{OptionalServices, Policy};
 use crate::http::{self, ForwardAuth, HttpHandler, Metadata, SidePortData};
 use crate::listener::{self, Limits, connection_cap};
 use crate::model::CallerScope;
-use crate::secret::Entropy;
+use crate::secret::{Entropy, SharedSecret};
 use crate::shutdown::Stop;
 use crate::telemetry::Metrics;
 
@@ -75,6 +76,8 @@ pub async fn serve(
         stop,
     } = options;
     let tls = Tls::load(config, &app)?;
+    let forward_auth_secret = config.gateway.forward_auth_secret.clone().map(SharedSecret::new);
+    let secrets = Arc::new(SecretFiles::of(config, &app, forward_auth_secret.as_ref()));
     let (grpc_listener, grpc_at) = inherited.grpc("server.listen", &config.server.listen).await?;
     let (http_listener, http_at) = inherited.http(config.server.http_listen).await?;
     let addresses = Addresses {
@@ -84,7 +87,7 @@ pub async fn serve(
 
     let (background, halt) = (TaskTracker::new(), CancellationToken::new());
     maintenance::start(&app, &background, &halt);
-    tls.follow(&background, &halt);
+    tls.follow(&secrets, &background, &halt);
     tokio::select! {
         () = app.feed.loaded() => {}
         () = stop.draining() => return Ok(()),
@@ -102,15 +105,11 @@ pub async fn serve(
         reflection: config.server.reflection(),
         ext_authz: config.gateway.ext_authz,
     };
-    let deadlines = Deadlines {
-        default: config.server.default_deadline,
-        max: config.server.max_deadline,
-    };
     let pipeline = Arc::new(Pipeline::new(
         Box::new(grpc::services(&app, health_service, optional)?),
         Arc::new(CallerAuthenticator::new(&app, &config.server)?),
         Policy::new(optional),
-        deadlines,
+        deadlines(config),
         RequestIds::new(&*app.stores.entropy),
         stop.clone(),
     ));
@@ -127,6 +126,7 @@ pub async fn serve(
         pipeline.clone(),
         metrics.clone(),
         stop.clone(),
+        forward_auth_secret,
     ));
 
     let limits = limits(config);
@@ -181,7 +181,14 @@ fn remove_ready_file(path: &Path) {
 }
 
 /// What answers on the side port.
-fn http_handler(config: &Config, app: &Arc<App>, pipeline: Arc<Pipeline>, metrics: Metrics, stop: Stop) -> HttpHandler {
+fn http_handler(
+    config: &Config,
+    app: &Arc<App>,
+    pipeline: Arc<Pipeline>,
+    metrics: Metrics,
+    stop: Stop,
+    forward_auth_secret: Option<SharedSecret>,
+) -> HttpHandler {
     let metadata = Metadata {
         issuer: config.tokens.issuer.clone(),
     };
@@ -192,9 +199,16 @@ fn http_handler(config: &Config, app: &Arc<App>, pipeline: Arc<Pipeline>, metric
         stop,
     });
     let handler = HttpHandler::new(data, &metadata, config.keys.jwks_max_age);
-    match forward_auth(config, app) {
+    match forward_auth(config, app, forward_auth_secret) {
         Some(auth) => handler.with_forward_auth(auth),
         None => handler,
+    }
+}
+
+fn deadlines(config: &Config) -> Deadlines {
+    Deadlines {
+        default: config.server.default_deadline,
+        max: config.server.max_deadline,
     }
 }
 
@@ -227,13 +241,13 @@ fn side_limits(config: &Config, grpc: &Limits) -> Limits {
 
 /// The settings of `/authorize`, if it is served. With a secret configured, every proxy that knows it may have cookies
 /// renewed; without one, that depends on whether anonymous callers may refresh.
-fn forward_auth(config: &Config, app: &App) -> Option<ForwardAuth> {
+fn forward_auth(config: &Config, app: &App, secret: Option<SharedSecret>) -> Option<ForwardAuth> {
     let gateway = &config.gateway;
     let anonymous = config.server.anonymous_scopes();
     gateway.forward_auth.then(|| ForwardAuth {
         gateway: app.gateway.clone(),
         refresher: app.refresher.clone(),
-        secret: gateway.forward_auth_secret.clone(),
+        secret,
         renews: gateway.forward_auth_secret.is_some()
             || anonymous.iter().any(|scope| scope == CallerScope::Refresh.as_str()),
         trusted_hops: gateway.trusted_hops,

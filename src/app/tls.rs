@@ -1,4 +1,4 @@
-//! The certificates of both ports, and reloading them.
+//! The certificates of both ports, and reloading files.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::StartError;
+use super::secret_files::SecretFiles;
 use super::services::App;
 use crate::config::Config;
 use crate::listener::{Certificates, Security, TlsFiles};
@@ -43,9 +44,11 @@ impl Tls {
         certificates.map_or(Security::Plain, |certificates| certificates.security(alpn))
     }
 
-    /// Reloads the files when they change, and at each SIGHUP, until `halt`.
-    pub(super) fn follow(&self, tasks: &TaskTracker, halt: &CancellationToken) {
-        tasks.spawn(on_hangup(self.0.clone(), halt.clone()));
+    /// Reloads these files and those with secrets when they change, and at each SIGHUP, until `halt`.
+    pub(super) fn follow(&self, secrets: &Arc<SecretFiles>, tasks: &TaskTracker, halt: &CancellationToken) {
+        tasks.spawn(on_hangup(self.0.clone(), Arc::clone(secrets), halt.clone()));
+        let (secrets, halted) = (Arc::clone(secrets), halt.clone());
+        tasks.spawn(async move { secrets.follow(halted).await });
         if let Some(certificates) = self.0.clone() {
             let halt = halt.clone();
             tasks.spawn(async move { certificates.follow(halt).await });
@@ -54,15 +57,16 @@ impl Tls {
 }
 
 /// Reloads the files at each SIGHUP. Without TLS the signal is received too, so that it does not end the process.
-async fn on_hangup(certificates: Option<Arc<Certificates>>, halt: CancellationToken) {
+async fn on_hangup(certificates: Option<Arc<Certificates>>, secrets: Arc<SecretFiles>, halt: CancellationToken) {
     let mut hangup = match signal(SignalKind::hangup()) {
         Ok(hangup) => hangup,
         Err(error) => {
-            tracing::warn!(%error, "cannot listen for SIGHUP; TLS files are reloaded only when they change");
+            tracing::warn!(%error, "cannot listen for SIGHUP; files are reloaded only when they change");
             return;
         }
     };
     while let Some(Some(())) = halt.run_until_cancelled(hangup.recv()).await {
+        secrets.reload_now();
         if let Some(certificates) = &certificates {
             certificates.reload_now();
         } else {

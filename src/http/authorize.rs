@@ -20,7 +20,7 @@ use crate::gateway::cookie::SetCookie;
 use crate::gateway::{Admitted, Decision, Gateway, IDENTITY, ProxiedRequest, Refusal, Renewal, Route, parse_address};
 use crate::model::audit::Origin;
 use crate::model::{Caller, ErrorKind, Identity, Result};
-use crate::secret::{SecretText, same};
+use crate::secret::SharedSecret;
 use crate::token::{Refresher, ServiceValidator};
 
 /// The shared secret that authenticates the proxy.
@@ -47,7 +47,7 @@ pub struct ForwardAuth {
     /// Renews cookies.
     pub refresher: Arc<Refresher>,
     /// The secret that the proxy must send; `None` admits every caller of the port.
-    pub secret: Option<SecretText>,
+    pub secret: Option<SharedSecret>,
     /// Whether cookies are renewed.
     pub renews: bool,
     /// How many proxies add an address to `X-Forwarded-For`, the one that asks included.
@@ -77,7 +77,7 @@ impl ForwardAuth {
     fn is_proxy(&self, headers: &HeaderMap) -> bool {
         let Some(secret) = &self.secret else { return true };
         let given = headers.get(SECRET).map_or(&b""[..], HeaderValue::as_bytes);
-        same(given, secret.expose().as_bytes())
+        secret.accepts(given)
     }
 
     async fn answer(&self, route: &RouteQuery<'_>, headers: &HeaderMap) -> Response {

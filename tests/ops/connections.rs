@@ -274,3 +274,49 @@ async fn addresses_to_listen_on_and_values_of_env_files_are_read_as_they_are_wri
         done.stderr
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blanks_line_ends_and_byte_order_marks_are_no_part_of_a_secret() {
+    let storage = for_tests(Storage::embedded());
+    storage.run(&["migrate"]).succeed();
+    let typed = format!("\u{feff}{PASSWORD} \t\r\n");
+    storage.run(&["user", "add", "ada"]).input(&typed).succeed();
+    let folder = guard::scratch("secrets");
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let file = write("password", typed.as_bytes());
+    storage
+        .run(&["user", "add", "grace", "--password-file", &file])
+        .succeed();
+    let server = storage.serve(&[]);
+    for name in ["ada", "grace"] {
+        let token = Caller::of(&server).login(name).await.access_token;
+        let url = server.grpc_url();
+        let call = |words: &[&str]| storage.run(&[&["token"], words, &["--server", &url]].concat());
+        call(&["issue", "--user", name, "--password-file", &file]).succeed();
+        let padded = format!("{token} \r\n\r\n");
+        call(&["validate"]).input(&padded).succeed();
+        let in_file = write("token", format!("\u{feff}{padded}").as_bytes());
+        call(&["validate", "--token-file", &in_file])
+            .env("COUNTERSIGN_TOKEN", &format!("'{token}'\r"))
+            .succeed();
+    }
+    // As `>` of PowerShell writes a file.
+    let utf16: Vec<u8> = [0xfeff]
+        .into_iter()
+        .chain(PASSWORD.encode_utf16())
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let file = write("utf16", &utf16);
+    let done = storage
+        .run(&["user", "add", "linus", "--password-file", &file])
+        .finish();
+    assert!(
+        !done.status.success() && done.stderr.contains("UTF-16"),
+        "{}",
+        done.stderr
+    );
+}

@@ -21,6 +21,7 @@ mod exposure;
 mod files;
 mod manager;
 mod pki;
+mod rotation;
 mod scrape;
 mod side_port;
 mod traces;
