@@ -2,7 +2,7 @@
 
 use crate::model::audit::Origin;
 use crate::model::scope::has_caller_prefix;
-use crate::model::{Caller, CallerScope, ErrorKind, Result, SessionId, Source, UserId};
+use crate::model::{Caller, CallerScope, Error, Result, SessionId, Source, UserId};
 use crate::store::accounts::Authority;
 
 /// The principal of an operation: a caller over the network, or the owner of the store on the command line.
@@ -12,8 +12,8 @@ pub struct Principal {
     /// The scopes held; `None` for the owner of the store, which needs no scopes.
     scopes: Option<Vec<String>>,
     admin: bool,
-    /// Why an operation that is not allowed is refused.
-    refusal: ErrorKind,
+    /// Whether it is not an anonymous caller.
+    authenticated: bool,
     person: Option<(UserId, SessionId)>,
 }
 
@@ -25,7 +25,7 @@ impl Principal {
             origin: Origin::cli(),
             scopes: None,
             admin: true,
-            refusal: ErrorKind::CallerNotAllowed,
+            authenticated: true,
             person: None,
         }
     }
@@ -56,7 +56,7 @@ impl Principal {
         if self.holds(scope) {
             return Ok(());
         }
-        Err(self.refusal.into())
+        Err(Error::missing_scope(scope, self.authenticated, &self.origin.actor))
     }
 
     /// Like [`Principal::require`], but `user` with their own access token needs no scope.
@@ -106,7 +106,7 @@ impl From<&Caller> for Principal {
             origin: caller.origin.clone(),
             scopes: Some(caller.scopes.clone()),
             admin: caller.is_admin(),
-            refusal: caller.refusal(),
+            authenticated: caller.is_authenticated(),
             person: caller.person(),
         }
     }
@@ -115,7 +115,7 @@ impl From<&Caller> for Principal {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::model::{ClientId, Identity};
+    use crate::model::{ClientId, ErrorKind, Identity};
     use uuid::Uuid;
 
     /// A client with its own token and these scopes.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::model::scope::CallerScope;
-use crate::model::{Caller, ErrorKind};
+use crate::model::{Caller, Result};
 
 /// Largest request, in bytes, of methods that set no limit of their own.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -58,13 +58,12 @@ impl Access {
     ///
     /// # Errors
     /// [`Caller::refusal`] if `caller` may not call the method.
-    pub fn check(self, caller: &Caller) -> Result<(), ErrorKind> {
-        let allowed = match self {
-            Self::Anyone | Self::Rule | Self::RuleOrCredential => true,
-            Self::Scope(scope) => caller.has(scope),
-            Self::ScopeOrOwn(scope) => caller.has(scope) || caller.person().is_some(),
-        };
-        if allowed { Ok(()) } else { Err(caller.refusal()) }
+    pub fn check(self, caller: &Caller) -> Result<()> {
+        match self {
+            Self::Scope(scope) if !caller.has(scope) => Err(caller.refusal(scope)),
+            Self::ScopeOrOwn(scope) if !caller.has(scope) && caller.person().is_none() => Err(caller.refusal(scope)),
+            Self::Anyone | Self::Rule | Self::RuleOrCredential | Self::Scope(_) | Self::ScopeOrOwn(_) => Ok(()),
+        }
     }
 }
 
@@ -232,8 +231,8 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::model::Identity;
     use crate::model::audit::Origin;
+    use crate::model::{ErrorKind, Identity};
 
     #[test]
     fn the_table_lists_exactly_the_methods_of_the_descriptors() {
@@ -323,18 +322,26 @@ mod tests {
             },
             ..machine(&[])
         };
+        let check = |access: Access, caller: &Caller| {
+            let refused = access.check(caller);
+            refused.map_err(|error| (error.kind, error.required_scope))
+        };
+        let not_allowed = |scope| Err((ErrorKind::CallerNotAllowed, Some(scope)));
         let validate = Scope(Validate);
-        assert_eq!(validate.check(&anonymous), Ok(()), "anonymous scopes count");
-        assert_eq!(validate.check(&machine(&[])), Err(ErrorKind::CallerNotAllowed));
+        assert_eq!(check(validate, &anonymous), Ok(()), "anonymous scopes count");
+        assert_eq!(check(validate, &machine(&[])), not_allowed(Validate));
         let users = Scope(Users);
-        assert_eq!(users.check(&anonymous), Err(ErrorKind::CallerUnauthenticated));
-        assert_eq!(users.check(&person), Err(ErrorKind::CallerNotAllowed));
-        assert_eq!(ScopeOrOwn(Users).check(&person), Ok(()));
         assert_eq!(
-            ScopeOrOwn(Users).check(&machine(&[])),
-            Err(ErrorKind::CallerNotAllowed),
+            check(users, &anonymous),
+            Err((ErrorKind::CallerUnauthenticated, Some(Users)))
+        );
+        assert_eq!(check(users, &person), not_allowed(Users));
+        assert_eq!(check(ScopeOrOwn(Users), &person), Ok(()));
+        assert_eq!(
+            check(ScopeOrOwn(Users), &machine(&[])),
+            not_allowed(Users),
             "a machine has no account"
         );
-        assert_eq!(Anyone.check(&anonymous), Ok(()));
+        assert_eq!(check(Anyone, &anonymous), Ok(()));
     }
 }

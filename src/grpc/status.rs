@@ -20,13 +20,21 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Metadata key with the delay before a retry, for gRPC clients that retry by themselves (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
+/// Key in the metadata of `ErrorInfo` with the scope that the caller lacks.
+const REQUIRED_SCOPE: &str = "required_scope";
+
 /// Converts an error to a status.
 #[must_use]
 pub fn status(error: Error) -> Status {
     let code = code(error.kind);
     let mut details = ErrorDetails::new();
     if let Some(reason) = of_kind(error.kind) {
-        details.set_error_info(reason, DOMAIN, HashMap::new());
+        let scope = error.required_scope.map(|scope| scope.as_str().to_owned());
+        let metadata: HashMap<_, _> = scope
+            .map(|scope| (REQUIRED_SCOPE.to_owned(), scope))
+            .into_iter()
+            .collect();
+        details.set_error_info(reason, DOMAIN, metadata);
     }
     for violation in &error.violations {
         details.add_bad_request_violation(violation.field.as_ref(), violation.description.as_ref());
@@ -96,6 +104,19 @@ pub fn log(status: &Status, method: &str, request_id: &str) {
         tracing::error!(method, request_id, ?code, reason, error = cause, "{message}");
     } else if code == Code::Unavailable && !is_shutdown {
         tracing::warn!(method, request_id, ?code, reason, error = cause, "{message}");
+    } else if let Some(scope) = error.and_then(|error| error.required_scope) {
+        // A deployment that was set up wrongly looks like this, and its callers often hide what they were told.
+        let required_scope = scope.as_str();
+        tracing::info!(
+            method,
+            request_id,
+            ?code,
+            reason,
+            required_scope,
+            error = cause,
+            "refused a call because its caller lacks a scope; if it should have the scope: `countersign client update \
+             --add-scope`, and request the scope with the token"
+        );
     } else {
         // Errors of callers are returned to them and must not fill the log; the audit trail has the important ones.
         tracing::debug!(method, request_id, ?code, reason, error = cause, "{message}");
@@ -105,6 +126,7 @@ pub fn log(status: &Status, method: &str, request_id: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::scope::CallerScope;
 
     #[test]
     fn every_kind_has_a_code_and_details() {
@@ -170,6 +192,23 @@ mod tests {
         assert_eq!(sent.metadata().get(PUSHBACK).unwrap(), "1500");
         let retry = sent.get_error_details().retry_info().unwrap().retry_delay;
         assert_eq!(retry, Some(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn a_missing_scope_is_named_and_its_caller_is_not() {
+        for authenticated in [true, false] {
+            let sent = status(Error::missing_scope(CallerScope::Revoke, authenticated, "canary"));
+            let details = sent.get_error_details();
+            let metadata = &details.error_info().unwrap().metadata;
+            assert_eq!(
+                metadata.get("required_scope").map(String::as_str),
+                Some("countersign:revoke")
+            );
+            assert!(sent.message().contains("countersign:revoke"));
+            assert!(!format!("{} {:?}", sent.message(), sent.details()).contains("canary"));
+        }
+        let other = status(ErrorKind::CallerNotAllowed.into());
+        assert!(other.get_error_details().error_info().unwrap().metadata.is_empty());
     }
 
     #[test]

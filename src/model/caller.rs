@@ -2,7 +2,7 @@
 
 use super::audit::Origin;
 use super::claims::Claims;
-use super::error::ErrorKind;
+use super::error::Error;
 use super::ids::{ClientId, SessionId, UserId};
 use super::scope::CallerScope;
 use super::user::ADMIN;
@@ -77,15 +77,11 @@ impl Caller {
         self.scopes.iter().any(|held| held == scope.as_str())
     }
 
-    /// Why a call that it may not make is refused: `CALLER_UNAUTHENTICATED` for an anonymous caller, else
+    /// Why a call that needs `scope` is refused: `CALLER_UNAUTHENTICATED` for an anonymous caller, else
     /// `CALLER_NOT_ALLOWED`.
     #[must_use]
-    pub fn refusal(&self) -> ErrorKind {
-        if self.is_authenticated() {
-            ErrorKind::CallerNotAllowed
-        } else {
-            ErrorKind::CallerUnauthenticated
-        }
+    pub fn refusal(&self, scope: CallerScope) -> Error {
+        Error::missing_scope(scope, self.is_authenticated(), &self.origin.actor)
     }
 
     /// Whether it is not anonymous.

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::scope::CallerScope;
+
 /// A result with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -122,6 +124,8 @@ pub struct Error {
     pub violations: Vec<Violation>,
     /// How long the caller should wait before it tries again.
     pub retry_after: Option<Duration>,
+    /// The scope that the caller lacks, if that is why it is refused.
+    pub required_scope: Option<CallerScope>,
 }
 
 impl Error {
@@ -134,6 +138,30 @@ impl Error {
             cause: None,
             violations: Vec::new(),
             retry_after: None,
+            required_scope: None,
+        }
+    }
+
+    /// A call is refused because its caller lacks a scope. `authenticated` decides between `CALLER_NOT_ALLOWED` and
+    /// `CALLER_UNAUTHENTICATED`. `caller` goes to the log only.
+    #[must_use]
+    pub fn missing_scope(scope: CallerScope, authenticated: bool, caller: &str) -> Self {
+        let scope_name = scope.as_str();
+        let error = if authenticated {
+            Self::new(
+                ErrorKind::CallerNotAllowed,
+                format!("the caller lacks the scope {scope_name}"),
+            )
+            .because(format!("the caller is {caller}"))
+        } else {
+            Self::new(
+                ErrorKind::CallerUnauthenticated,
+                format!("the caller is not authenticated; this needs the scope {scope_name}"),
+            )
+        };
+        Self {
+            required_scope: Some(scope),
+            ..error
         }
     }
 

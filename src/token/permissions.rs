@@ -64,7 +64,7 @@ pub(super) fn may_log_in_at(caller: &Caller, client: &ClientId) -> Result<()> {
     if own || caller.has(CallerScope::Issue) {
         Ok(())
     } else {
-        Err(caller.refusal().into())
+        Err(caller.refusal(CallerScope::Issue))
     }
 }
 

@@ -103,14 +103,14 @@ impl Revoker {
                     Some(SessionId::parse(&keep, "keep_session_id")?)
                 };
                 let own = caller.person().is_some_and(|(user, _)| user == id);
-                permit(caller, may_revoke_all || own)?;
+                permit(caller, CallerScope::Revoke, may_revoke_all || own)?;
                 let event = with_reason(self.audit.event(AuditType::UserRevoked, &id, caller), &reason);
                 self.recorder
                     .revoke(Target::User { id, keep }, Expiry::LongestSession, event)
                     .await
             }
             RevokeTarget::Client(id) => {
-                permit(caller, may_revoke_all)?;
+                permit(caller, CallerScope::Revoke, may_revoke_all)?;
                 let id = ClientId::parse(&id, "client_id")?;
                 let event = self.audit.event(AuditType::ClientRevoked, &id, caller).with_client(&id);
                 self.recorder
@@ -118,7 +118,7 @@ impl Revoker {
                     .await
             }
             RevokeTarget::Everything => {
-                permit(caller, caller.has(CallerScope::Keys))?;
+                permit(caller, CallerScope::Keys, caller.has(CallerScope::Keys))?;
                 let event = with_reason(self.audit.event(AuditType::EverythingRevoked, &"", caller), &reason);
                 self.recorder
                     .revoke(Target::Global, Expiry::LongestSession, event)
@@ -135,7 +135,7 @@ impl Revoker {
         reason: &str,
     ) -> Result<u32> {
         let person = caller.person();
-        permit(caller, may_revoke_all || person.is_some())?;
+        permit(caller, CallerScope::Revoke, may_revoke_all || person.is_some())?;
         let Some(token) = self.read(token.expose()).await? else {
             return Ok(0);
         };
@@ -189,7 +189,7 @@ impl Revoker {
                 .await;
         }
         // A user revokes their own sessions only; the store of sessions knows which those are.
-        let (user, _) = caller.person().ok_or_else(|| caller.refusal())?;
+        let (user, _) = caller.person().ok_or_else(|| caller.refusal(CallerScope::Revoke))?;
         let era = self.store.era().await?.0;
         let own = self.sessions.list(user, era).await?;
         if let Some(session) = own.iter().find(|session| session.id == id) {
@@ -260,10 +260,6 @@ fn with_reason(event: AuditEvent, reason: &str) -> AuditEvent {
     }
 }
 
-fn permit(caller: &Caller, permitted: bool) -> Result<()> {
-    if permitted {
-        Ok(())
-    } else {
-        Err(caller.refusal().into())
-    }
+fn permit(caller: &Caller, scope: CallerScope, permitted: bool) -> Result<()> {
+    if permitted { Ok(()) } else { Err(caller.refusal(scope)) }
 }

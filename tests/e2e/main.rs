@@ -16,6 +16,7 @@ mod crash;
 mod deploy;
 mod dumps;
 mod exchange;
+mod first_client;
 mod grpcurl;
 mod library;
 mod matrix;
