@@ -6,6 +6,7 @@ mod caller_auth;
 pub mod doctor;
 mod draft;
 mod error;
+mod gateway;
 mod grpc;
 mod maintenance;
 mod master_key;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::StartError;
+use super::gateway::gateway_config;
 use super::master_key;
 use super::stores::{Access, Stores};
 use crate::account::{AuditTrail, Clients, Sessions, Users};
 use crate::attempts::AttemptLog;
 use crate::config::{self, Config, Registration};
-use crate::gateway::cookie::{CookieNames, SameSite};
-use crate::gateway::{Gateway, GatewayConfig};
+use crate::gateway::Gateway;
 use crate::keys::manager::{KeyVault, Keys, KeysConfig};
 use crate::keys::seal::MasterKeyring;
 use crate::keys::verify::Policy;
@@ -349,30 +349,6 @@ async fn ensure_default_client(stores: &Stores) -> Result<()> {
         Err(error) if error.kind == ErrorKind::ClientExists => Ok(()),
         done => done,
     }
-}
-
-/// The gateway's part of the configuration.
-pub(super) fn gateway_config(config: &Config) -> Result<GatewayConfig> {
-    let gateway = &config.gateway;
-    let names = || CookieNames {
-        access: gateway.access_cookie.clone(),
-        refresh: gateway.refresh_cookie.clone(),
-        same_site: match gateway.same_site {
-            config::SameSite::Strict => SameSite::Strict,
-            config::SameSite::Lax => SameSite::Lax,
-        },
-    };
-    let client = gateway.client_id.as_deref();
-    Ok(GatewayConfig {
-        cookies: gateway.cookies.then(names),
-        client: client.map(|id| ClientId::parse(id, "gateway.client_id")).transpose()?,
-        audience: gateway
-            .audience
-            .clone()
-            .unwrap_or_else(|| config.tokens.default_audience.clone()),
-        scopes: gateway.scopes.clone(),
-        strip_token: gateway.strip_token,
-    })
 }
 
 fn throttle_config(config: &Config) -> ThrottleConfig {

@@ -6,6 +6,7 @@ use super::check::{self, CheckResult};
 use super::error::ConfigError;
 use super::values::{list, optional, secret};
 use crate::model::ClientId;
+use crate::model::text::is_login_page;
 use crate::secret::SecretText;
 
 /// The section `[gateway]`.
@@ -32,6 +33,12 @@ pub struct Gateway {
     /// The required scopes if the route names none.
     #[serde(deserialize_with = "list")]
     pub scopes: Vec<String>,
+    /// The login page of routes that name none.
+    #[serde(default, deserialize_with = "optional")]
+    pub login_url: Option<String>,
+    /// The attributes of users that services get in headers.
+    #[serde(deserialize_with = "list")]
+    pub attributes: Vec<String>,
     /// Whether the HTTP port serves `/authorize`.
     pub forward_auth: bool,
     /// The secret that the proxy must send.
@@ -85,6 +92,13 @@ impl Gateway {
         for scope in &self.scopes {
             check::name("gateway.scopes", scope)?;
         }
+        if self.login_url.as_deref().is_some_and(|login| !is_login_page(login)) {
+            return Err(ConfigError::at(
+                "gateway.login_url",
+                "must be a path that begins with a slash, or an http:// or https:// URL",
+            ));
+        }
+        check_attributes(&self.attributes)?;
         check::number("gateway.trusted_hops", self.trusted_hops, 1..=16)?;
         if self.cookies && !self.ext_authz && !self.forward_auth {
             let problem = "needs gateway.ext_authz or gateway.forward_auth: nothing else reads cookies";
@@ -118,6 +132,35 @@ impl Gateway {
     }
 }
 
+/// The names in `x-auth-…` that are taken.
+const IDENTITY: [&str; 6] = ["subject", "session", "client", "scopes", "roles", "username"];
+
+/// The most attributes in headers; a token has at most 1 KiB of attributes.
+const MAX_ATTRIBUTES: usize = 16;
+
+/// Each attribute has a header of its own.
+fn check_attributes(attributes: &[String]) -> CheckResult {
+    let problem = |problem: &str| Err(ConfigError::at("gateway.attributes", problem));
+    let header = |name: &str| name.to_ascii_lowercase().replace('_', "-");
+    if attributes.len() > MAX_ATTRIBUTES {
+        return problem("must be at most 16 names");
+    }
+    for (at, name) in attributes.iter().enumerate() {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        if !(1..=64).contains(&name.len()) || !name.bytes().all(is_allowed) {
+            return problem("must be names of 1 to 64 letters, digits, `_` and `-`");
+        }
+        let is_taken = IDENTITY.contains(&header(name).as_str());
+        if is_taken || attributes[..at].iter().any(|other| header(other) == header(name)) {
+            return problem(
+                "two headers would have the same name; `_` counts as `-`, and subject, session, client, scopes, \
+                            roles and username are taken",
+            );
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use crate::config::{Config, Layers};
@@ -144,11 +187,21 @@ mod tests {
             ("gateway.client_id", "no such id"),
             ("gateway.audience", "two words"),
             ("gateway.forward_auth_secret", "short"),
+            ("gateway.login_url", "login"),
+            ("gateway.login_url", "//evil.example"),
+            ("gateway.attributes", "a b"),
+            ("gateway.attributes", "Subject"),
+            ("gateway.attributes", "legacy_id,legacy-id"),
             ("gateway.trusted_hops", "0"),
             ("gateway.trusted_hops", "17"),
         ] {
             assert!(!problem(&[(key, value)]).is_empty(), "{key}={value}");
         }
+        let good = [
+            ("gateway.login_url", "/login"),
+            ("gateway.attributes", "legacy_id,Tenant"),
+        ];
+        assert_eq!(problem(&good), "");
         let on = ("gateway.forward_auth", "true");
         let closed = ("server.anonymous_scopes", "countersign:refresh");
         let secret = ("gateway.forward_auth_secret", "0123456789abcdef");

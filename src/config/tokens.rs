@@ -47,6 +47,8 @@ pub struct Tokens {
     pub leeway: Duration,
     /// The most live sessions of one user at one client.
     pub max_sessions_per_user: u32,
+    /// Whether access tokens carry the name of the user.
+    pub username_claim: bool,
 }
 
 impl Tokens {

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backend::{RenewSession, ValidateToken};
-use super::cookie::{CookieNames, Cookies, DuplicateCookie, SetCookie};
+use super::cookie::{CookieNames, Cookies, SetCookie};
+use super::credential::{PresentedCredential, Unusable};
 use super::decision::{Admitted, Decision, Refusal, RefusalReason};
+use super::identity::{AttributeHeader, IdentityHeaders};
+use super::login::login_location;
 use super::renewals::RenewalLimit;
 use super::request::{ProxiedRequest, Route};
+use super::requirements::{Requirements, session_over};
 use crate::clock::{Clock, UnixMillis};
 use crate::keys::verified::VerifiedToken;
-use crate::model::bearer::Authorization;
-use crate::model::{ClientId, ErrorKind, InactiveReason, Result, SessionContext};
+use crate::model::{ClientId, InactiveReason, Result, SessionContext};
 use crate::secret::SecretText;
 use crate::token::refresh_token::RefreshToken;
 use crate::token::{IssuedTokens, RefreshRequest};
@@ -28,6 +31,10 @@ pub struct GatewayConfig {
     pub audience: String,
     /// Scopes demanded by routes that name none.
     pub scopes: Vec<String>,
+    /// The login page of routes that name none; `None` leaves refusals as they are.
+    pub login: Option<String>,
+    /// The attributes that services get in headers.
+    pub attributes: Arc<[AttributeHeader]>,
     /// Whether the bearer token is removed from admitted requests.
     pub strip_token: bool,
 }
@@ -44,19 +51,6 @@ pub struct Gateway<V> {
 /// Gives the means to renew cookies; `None` if the caller may not have them renewed. It is called only when there are
 /// cookies to renew.
 pub type Renewer<'a, R> = &'a (dyn Fn() -> Option<R> + Sync);
-
-/// What a route demands of a token, with the defaults of the configuration.
-struct Requirements<'a> {
-    audience: &'a str,
-    scopes: Vec<String>,
-    streaming: bool,
-}
-
-/// The credential that decides about a request.
-enum PresentedCredential<'a> {
-    Bearer(&'a str),
-    Cookies(Cookies<'a>),
-}
 
 /// The result for the presented credential, and the cookies to set in either case.
 struct CheckOutcome {
@@ -99,33 +93,75 @@ impl<V: ValidateToken> Gateway<V> {
         route: Route<'_>,
         renewer: Renewer<'_, R>,
     ) -> Result<Decision> {
-        let requirements = self.requirements(route);
-        let credential = self.find_credential(request);
-        let by_bearer = matches!(credential, Ok(PresentedCredential::Bearer(_)));
+        let requirements = Requirements::of(route, &self.config);
+        let names = self.config.cookies.as_ref();
+        let credential = PresentedCredential::find(request, names);
         let CheckOutcome { token, set_cookies } = match credential {
-            Ok(PresentedCredential::Bearer(token)) => {
+            PresentedCredential::Bearer(token) => {
                 let validated = self.validate(token, &requirements).await?;
-                CheckOutcome::of(validated.map_err(|reason| explain(reason, &requirements)))
+                CheckOutcome::of(validated.map_err(|reason| requirements.explain(reason)))
             }
-            Ok(PresentedCredential::Cookies(cookies)) => {
+            PresentedCredential::Cookies(cookies) => {
                 self.check_cookies(request, cookies, &requirements, renewer).await?
             }
-            Err(reason) => CheckOutcome::of(Err(reason)),
+            PresentedCredential::Unusable(unusable) => {
+                CheckOutcome::of(Err(unusable.reason())).with_cookies(unusable.cleared(request, names))
+            }
+        };
+        let is_preflight =
+            matches!(credential, PresentedCredential::Unusable(Unusable::Absent)) && request.is_preflight();
+        let passes_without = is_preflight || requirements.optional && !credential.is_bearer();
+        let token = match token {
+            Ok(token) if requirements.are_met_by(&token) => Ok(Some(token)),
+            Ok(_) => Err(RefusalReason::MissingRole),
+            // A good credential that does not suffice is refused.
+            Err(RefusalReason::MissingScope(scopes)) => Err(RefusalReason::MissingScope(scopes)),
+            Err(_) if passes_without => Ok(None),
+            Err(reason) => Err(reason),
         };
         Ok(match token {
-            Ok(token) => Decision::Admitted(Admitted {
-                strip_authorization: self.config.strip_token && by_bearer,
-                cookie: self.cookie_for_upstream(request),
-                lookalikes: request.lookalikes().iter().map(ToString::to_string).collect(),
-                token,
-                set_cookies,
-            }),
-            Err(reason) => Decision::Refused(Refusal {
-                reason,
-                realm: requirements.audience.to_owned(),
-                set_cookies,
-            }),
+            Ok(token) => Decision::Admitted(self.admitted(request, token, credential.is_bearer(), set_cookies)),
+            Err(reason) => Decision::Refused(refusal(request, reason, &requirements, set_cookies)),
         })
+    }
+
+    /// The answer for a request that is refused already. It depends on the request alone: nothing is validated, and no
+    /// session is renewed.
+    #[must_use]
+    pub fn refused(&self, request: &ProxiedRequest<'_>, route: Route<'_>) -> Refusal {
+        let names = self.config.cookies.as_ref();
+        let unusable = match PresentedCredential::find(request, names) {
+            PresentedCredential::Unusable(unusable) => unusable,
+            PresentedCredential::Bearer(_) | PresentedCredential::Cookies(_) => Unusable::Absent,
+        };
+        let cleared = unusable.cleared(request, names);
+        refusal(
+            request,
+            RefusalReason::NoToken,
+            &Requirements::of(route, &self.config),
+            cleared,
+        )
+    }
+
+    fn admitted(
+        &self,
+        request: &ProxiedRequest<'_>,
+        token: Option<Arc<VerifiedToken>>,
+        by_bearer: bool,
+        set_cookies: Vec<SetCookie>,
+    ) -> Admitted {
+        let identity = IdentityHeaders {
+            token,
+            attributes: Arc::clone(&self.config.attributes),
+        };
+        let lookalikes = request.lookalikes().iter().filter(|name| !identity.sets(name));
+        Admitted {
+            strip_authorization: self.config.strip_token && by_bearer,
+            cookie: self.cookie_for_upstream(request),
+            lookalikes: lookalikes.map(ToString::to_string).collect(),
+            identity,
+            set_cookies,
+        }
     }
 
     /// Whether cookies may carry tokens.
@@ -134,12 +170,15 @@ impl<V: ValidateToken> Gateway<V> {
         self.config.cookies.is_some()
     }
 
-    /// The audience and the scopes, separated by spaces, that this route demands, with the defaults of the
-    /// configuration.
+    /// The settings of a route, as `Check` names them, with the defaults of the configuration.
     #[must_use]
-    pub fn wants(&self, route: Route<'_>) -> (String, String) {
-        let requirements = self.requirements(route);
-        (requirements.audience.to_owned(), requirements.scopes.join(" "))
+    pub fn settings(&self, route: Route<'_>) -> [(&'static str, String); 3] {
+        let requirements = Requirements::of(route, &self.config);
+        [
+            ("audience", requirements.audience.to_owned()),
+            ("scopes", requirements.scopes.join(" ")),
+            ("login", requirements.login.to_owned()),
+        ]
     }
 
     /// Whether the session of the request's refresh cookie may be renewed here, as far as its client is concerned. A request
@@ -167,47 +206,6 @@ impl<V: ValidateToken> Gateway<V> {
         &self.config
     }
 
-    fn requirements<'a>(&'a self, route: Route<'a>) -> Requirements<'a> {
-        let scopes: Vec<String> = route.scopes.split_ascii_whitespace().map(str::to_owned).collect();
-        Requirements {
-            audience: if route.audience.is_empty() {
-                &self.config.audience
-            } else {
-                route.audience
-            },
-            scopes: if scopes.is_empty() {
-                self.config.scopes.clone()
-            } else {
-                scopes
-            },
-            streaming: route.streaming,
-        }
-    }
-
-    /// The credential that counts: the bearer token, else our cookies. With an invalid bearer token, cookies are not
-    /// read.
-    fn find_credential<'a>(&self, request: &'a ProxiedRequest<'_>) -> Result<PresentedCredential<'a>, RefusalReason> {
-        match request.authorization() {
-            Authorization::Bearer(token) => return Ok(PresentedCredential::Bearer(token)),
-            Authorization::Malformed | Authorization::Repeated => {
-                return Err(RefusalReason::BadToken("authorization must hold one access token"));
-            }
-            // Another scheme is for the service behind the proxy.
-            Authorization::Absent | Authorization::OtherScheme => {}
-        }
-        let names = self.config.cookies.as_ref().ok_or(RefusalReason::NoToken)?;
-        let cookies = names
-            .read(request.cookie())
-            .map_err(|_: DuplicateCookie| RefusalReason::BadToken("a cookie was given more than once"))?;
-        if cookies.access().or(cookies.refresh()).is_none() {
-            return Err(RefusalReason::NoToken);
-        }
-        if !request.origin().is_trusted() {
-            return Err(RefusalReason::CrossSite);
-        }
-        Ok(PresentedCredential::Cookies(cookies))
-    }
-
     /// Validates the access token in the cookies, and renews the cookies if it is no longer valid.
     async fn check_cookies<R: RenewSession>(
         &self,
@@ -224,7 +222,7 @@ impl<V: ValidateToken> Gateway<V> {
             // The browser deletes the cookie when the token expires.
             None => InactiveReason::Expired,
         };
-        let refusal = explain(reason, requirements);
+        let refusal = requirements.explain(reason);
         let refresh = match reason {
             // The token is valid, and a new one would have the same audience and scopes.
             InactiveReason::WrongAudience | InactiveReason::InsufficientScope => {
@@ -261,7 +259,7 @@ impl<V: ValidateToken> Gateway<V> {
                 // The browser gets the new cookies even if this request is refused, because the old ones no longer
                 // work.
                 let validated = self.validate(issued.access.token.expose(), requirements).await?;
-                let token = validated.map_err(|reason| explain(reason, requirements));
+                let token = validated.map_err(|reason| requirements.explain(reason));
                 Ok(CheckOutcome::of(token).with_cookies(self.renewed_cookies(&issued)))
             }
             Err(error) => match session_over(error.kind) {
@@ -338,38 +336,22 @@ impl<V: ValidateToken> Gateway<V> {
     }
 }
 
-/// The public description of why a token is not active.
-fn explain(reason: InactiveReason, requirements: &Requirements<'_>) -> RefusalReason {
-    match reason {
-        InactiveReason::InsufficientScope => RefusalReason::MissingScope(requirements.scopes.clone()),
-        InactiveReason::Expired => RefusalReason::BadToken("the access token expired"),
-        InactiveReason::Revoked | InactiveReason::RevokedKey => RefusalReason::BadToken("the access token was revoked"),
-        InactiveReason::WrongAudience => RefusalReason::BadToken("the access token is not for this service"),
-        InactiveReason::Malformed
-        | InactiveReason::Unsupported
-        | InactiveReason::WrongType
-        | InactiveReason::UnknownKey
-        | InactiveReason::BadSignature
-        | InactiveReason::WrongIssuer
-        | InactiveReason::NotYetValid => RefusalReason::BadToken("the access token is not valid"),
+fn refusal(
+    request: &ProxiedRequest<'_>,
+    reason: RefusalReason,
+    requirements: &Requirements<'_>,
+    set_cookies: Vec<SetCookie>,
+) -> Refusal {
+    let redirects = !requirements.login.is_empty() && request.is_navigation();
+    Refusal {
+        reason,
+        realm: requirements.audience.to_owned(),
+        location: redirects.then(|| login_location(requirements.login, request)).flatten(),
+        set_cookies,
     }
 }
 
 fn seconds(now: UnixMillis, then: UnixMillis) -> u64 {
     let left: Duration = then.since(now);
     left.as_secs()
-}
-
-/// The public description of the error if it means that the session is over.
-fn session_over(kind: ErrorKind) -> Option<&'static str> {
-    let over = matches!(
-        kind,
-        ErrorKind::RefreshTokenMalformed
-            | ErrorKind::UserDisabled
-            | ErrorKind::SessionRevoked
-            | ErrorKind::RefreshTokenExpired
-            | ErrorKind::RefreshTokenReused
-            | ErrorKind::SessionNotFound
-    );
-    over.then_some("the session is over; log in again")
 }

@@ -1,22 +1,10 @@
 //! The decision on a proxied request, and what the proxy must do with it.
 
-use std::borrow::Cow;
-use std::sync::Arc;
-
 use serde_json::json;
 
 use super::cookie::SetCookie;
+use super::identity::IdentityHeaders;
 use crate::keys::verified::VerifiedToken;
-
-/// The identity headers, which tell the service behind the proxy about the caller. A client cannot set them: the proxy
-/// overwrites or removes each. Other headers of the form `x-auth-…` do not reach the service at all.
-pub const IDENTITY: [&str; 5] = [
-    "x-auth-subject",
-    "x-auth-session",
-    "x-auth-client",
-    "x-auth-scopes",
-    "x-auth-roles",
-];
 
 /// The result of [`super::Gateway::check`].
 #[derive(Debug)]
@@ -30,38 +18,31 @@ pub enum Decision {
 /// How the proxy must change an admitted request.
 #[derive(Debug)]
 pub struct Admitted {
-    /// The verified token.
-    pub token: Arc<VerifiedToken>,
+    /// The headers about the caller.
+    pub identity: IdentityHeaders,
     /// New value of `Cookie`; empty removes the header, `None` leaves it as it is.
     pub cookie: Option<String>,
     /// Whether `authorization` is removed.
     pub strip_authorization: bool,
-    /// Headers to remove because a service could take them for those of [`IDENTITY`].
+    /// Headers to remove because a service could take them for identity headers.
     pub lookalikes: Vec<String>,
     /// Cookies to set in the browser.
     pub set_cookies: Vec<SetCookie>,
 }
 
 impl Admitted {
-    /// Whether the response depends on the token alone: the request has no cookie of ours and no lookalike header. Such
-    /// a request has a bearer token, so `strip_authorization` is the same for all of them.
+    /// The verified token if the response depends on it alone: the request has no cookie of ours and no lookalike header.
+    /// Such a request has a bearer token, so `strip_authorization` is the same for all of them.
     #[must_use]
-    pub fn is_plain(&self) -> bool {
-        self.cookie.is_none() && self.lookalikes.is_empty() && self.set_cookies.is_empty()
+    pub fn plain_token(&self) -> Option<&VerifiedToken> {
+        let is_plain = self.cookie.is_none() && self.lookalikes.is_empty() && self.set_cookies.is_empty();
+        self.identity.token.as_deref().filter(|_| is_plain)
     }
 
-    /// Values of the identity headers, in the order of [`IDENTITY`]; `None` where the header must be absent.
+    /// The verified token; `None` for a request that passes without a credential.
     #[must_use]
-    pub fn identity(&self) -> [Option<Cow<'_, str>>; 5] {
-        let claims = &self.token.claims;
-        let list = |names: &[String]| (!names.is_empty()).then(|| Cow::Owned(names.join(" ")));
-        [
-            Some(Cow::Borrowed(claims.sub.as_str())),
-            claims.sid.map(|session| Cow::Owned(session.to_string())),
-            Some(Cow::Borrowed(claims.client_id.as_str())),
-            list(&claims.scope),
-            list(&claims.roles),
-        ]
+    pub fn token(&self) -> Option<&VerifiedToken> {
+        self.identity.token.as_deref()
     }
 }
 
@@ -71,6 +52,8 @@ pub struct Refusal {
     pub(super) reason: RefusalReason,
     /// The audience that the route demands.
     pub(super) realm: String,
+    /// The login page, if the browser is sent there.
+    pub(super) location: Option<String>,
     /// Cookies to set in the browser.
     pub set_cookies: Vec<SetCookie>,
 }
@@ -84,18 +67,33 @@ pub(super) enum RefusalReason {
     BadToken(&'static str),
     /// Its token lacks one of these scopes.
     MissingScope(Vec<String>),
+    /// Its user has none of the roles of the route.
+    MissingRole,
     /// It has cookies, may change something, and does not come from a page of the same origin.
     CrossSite,
 }
 
 impl Refusal {
-    /// HTTP status of the response.
+    /// HTTP status of the response: 401 or 403, or 303 if there is a [`Refusal::location`].
     #[must_use]
     pub fn status(&self) -> u16 {
         match self.reason {
+            RefusalReason::NoToken | RefusalReason::BadToken(_) if self.location.is_some() => 303,
             RefusalReason::NoToken | RefusalReason::BadToken(_) => 401,
-            RefusalReason::MissingScope(_) | RefusalReason::CrossSite => 403,
+            RefusalReason::MissingScope(_) | RefusalReason::MissingRole | RefusalReason::CrossSite => 403,
         }
+    }
+
+    /// Value of `Location`: the login page, if the browser is sent there.
+    #[must_use]
+    pub fn location(&self) -> Option<&str> {
+        self.location.as_deref()
+    }
+
+    /// The same with the status 401 in place of a redirect.
+    #[must_use]
+    pub fn without_redirect(self) -> Self {
+        Self { location: None, ..self }
     }
 
     /// Value of `WWW-Authenticate` (RFC 6750 §3), if any.
@@ -111,7 +109,7 @@ impl Refusal {
                 "Bearer error=\"insufficient_scope\", scope={}",
                 quoted(&scopes.join(" "))
             )),
-            RefusalReason::CrossSite => None,
+            RefusalReason::MissingRole | RefusalReason::CrossSite => None,
         }
     }
 
@@ -122,6 +120,7 @@ impl Refusal {
             RefusalReason::NoToken => ("unauthenticated", "an access token is needed"),
             RefusalReason::BadToken(description) => ("invalid_token", *description),
             RefusalReason::MissingScope(_) => ("insufficient_scope", "the access token lacks a scope"),
+            RefusalReason::MissingRole => ("insufficient_role", "the user has none of the roles that are needed"),
             RefusalReason::CrossSite => ("cross_site", "this must be asked from a page of the same origin"),
         };
         let mut body = json!({"error": error, "error_description": description});
@@ -145,6 +144,7 @@ mod tests {
         let refusal = Refusal {
             reason,
             realm: "a\"p\\i".to_owned(),
+            location: None,
             set_cookies: Vec::new(),
         };
         (
@@ -177,5 +177,8 @@ mod tests {
 
         let (status, challenge, _) = response(RefusalReason::CrossSite);
         assert_eq!((status, challenge.as_str()), (403, ""));
+        let (status, challenge, body) = response(RefusalReason::MissingRole);
+        assert_eq!((status, challenge.as_str()), (403, ""));
+        assert!(body.contains("insufficient_role"), "{body}");
     }
 }

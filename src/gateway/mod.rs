@@ -11,17 +11,27 @@ mod backend;
 #[cfg(feature = "server")]
 mod check;
 #[cfg(feature = "server")]
+mod credential;
+#[cfg(feature = "server")]
 mod decision;
+#[cfg(feature = "server")]
+mod identity;
+#[cfg(feature = "server")]
+mod login;
 #[cfg(feature = "server")]
 mod renewals;
 #[cfg(feature = "server")]
 mod request;
+#[cfg(feature = "server")]
+mod requirements;
 
 #[cfg(feature = "server")]
 pub use backend::{RenewSession, Renewal, ValidateToken};
 #[cfg(feature = "server")]
 pub use check::{Gateway, GatewayConfig, Renewer};
 #[cfg(feature = "server")]
-pub use decision::{Admitted, Decision, IDENTITY, Refusal};
+pub use decision::{Admitted, Decision, Refusal};
+#[cfg(feature = "server")]
+pub use identity::{AttributeHeader, IDENTITY, IdentityHeaders};
 #[cfg(feature = "server")]
 pub use request::{ProxiedRequest, Route, parse_address};

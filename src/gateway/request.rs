@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use super::decision::IDENTITY;
+use super::identity::IDENTITY;
 use super::origin::RequestOrigin;
 use crate::model::bearer::Authorization;
 
@@ -12,12 +12,18 @@ use crate::model::bearer::Authorization;
 pub struct ProxiedRequest<'a> {
     method: Option<&'a str>,
     host: Option<&'a str>,
+    /// Path and query; empty if the proxy did not send it.
+    path: &'a str,
     authorization: AuthorizationHeaders<'a>,
     /// All `cookie` headers as one.
     cookie: Cow<'a, str>,
     fetch_site: Option<Cow<'a, str>>,
     origin: Option<Cow<'a, str>>,
     upgrade: bool,
+    accept: Cow<'a, str>,
+    fetch_mode: Option<Cow<'a, str>>,
+    /// Whether it asks which methods another origin may use, as CORS preflights do.
+    asks_for_method: bool,
     /// Headers that a service could take for identity headers, and that the proxy does not overwrite.
     lookalikes: Vec<&'a str>,
     user_agent: Cow<'a, str>,
@@ -26,11 +32,13 @@ pub struct ProxiedRequest<'a> {
 
 impl<'a> ProxiedRequest<'a> {
     /// Reads a request. Header names may be in any case; each value is one item, in the order of the request. An empty
-    /// `method` or `host` means that the proxy did not send it. `address` is that of the client; see [`parse_address`].
+    /// `method`, `host` or `path` (with its query) means that the proxy did not send it. `address` is that of the client; see
+    /// [`parse_address`].
     #[must_use]
     pub fn new(
         method: &'a str,
         host: &'a str,
+        path: &'a str,
         address: Option<IpAddr>,
         headers: impl IntoIterator<Item = (&'a str, Cow<'a, str>)>,
     ) -> Self {
@@ -38,6 +46,7 @@ impl<'a> ProxiedRequest<'a> {
         let mut request = Self {
             method: non_empty(method),
             host: non_empty(host),
+            path,
             address,
             ..Self::default()
         };
@@ -70,6 +79,12 @@ impl<'a> ProxiedRequest<'a> {
             self.upgrade = true;
         } else if is("user-agent") {
             self.user_agent = value;
+        } else if is("accept") {
+            self.accept = value;
+        } else if is("sec-fetch-mode") {
+            join(&mut self.fetch_mode, value);
+        } else if is("access-control-request-method") {
+            self.asks_for_method = true;
         } else if is_lookalike(name) {
             self.lookalikes.push(name);
         }
@@ -84,6 +99,31 @@ impl<'a> ProxiedRequest<'a> {
             origin: self.origin.as_deref(),
             upgrade: self.upgrade,
         }
+    }
+
+    /// Whether a browser loads a page with it, so that its answer may be a redirect to another page. Scripts and API clients
+    /// need the status.
+    pub(super) fn is_navigation(&self) -> bool {
+        let navigates = self.fetch_mode.as_ref().is_none_or(|mode| mode == "navigate");
+        let loads = matches!(self.method, Some("GET" | "HEAD")) && !self.upgrade;
+        let has_credential = !matches!(self.authorization, AuthorizationHeaders::Absent);
+        loads && navigates && !has_credential && self.accept.contains("text/html")
+    }
+
+    /// Whether it is a CORS preflight. A browser sends it without any credential before a script of another origin may send
+    /// its request, and only the service knows the answer.
+    pub(super) fn is_preflight(&self) -> bool {
+        self.method == Some("OPTIONS") && self.origin.is_some() && self.asks_for_method && !self.upgrade
+    }
+
+    /// The host that the client called; empty if unknown.
+    pub(super) fn host(&self) -> &str {
+        self.host.unwrap_or_default()
+    }
+
+    /// Path and query; empty if unknown.
+    pub(super) fn path(&self) -> &str {
+        self.path
     }
 
     /// The value of `cookie`; empty without one.
@@ -145,6 +185,12 @@ pub struct Route<'a> {
     pub audience: &'a str,
     /// The scopes that the token must have, separated by spaces.
     pub scopes: &'a str,
+    /// The roles of which the user must have one, separated by spaces. Empty: no role is needed.
+    pub roles: &'a str,
+    /// Whether a request without a credential passes too, without identity headers.
+    pub optional: bool,
+    /// Where users log in: a path, or an `http://` or `https://` URL.
+    pub login: &'a str,
     /// Whether the response is a long stream. Cookies are not renewed then, because the headers with the new cookies
     /// might reach the browser late.
     pub streaming: bool,
@@ -189,9 +235,9 @@ mod tests {
 
     type Headers = [(&'static str, &'static str)];
 
-    fn with(method: &'static str, headers: &'static Headers) -> ProxiedRequest<'static> {
+    fn with<'a>(method: &'a str, headers: &'a Headers) -> ProxiedRequest<'a> {
         let headers = headers.iter().map(|(name, value)| (*name, Cow::Borrowed(*value)));
-        ProxiedRequest::new(method, "", parse_address("192.0.2.1"), headers)
+        ProxiedRequest::new(method, "", "/", parse_address("192.0.2.1"), headers)
     }
 
     fn bearer(values: &'static Headers) -> String {
@@ -244,6 +290,34 @@ mod tests {
             ["x_auth_subject", "X-Auth_Roles", "x-auth-user", "X.Auth.Scopes"]
         );
         assert_eq!((request.host, request.address()), (None, "192.0.2.1".parse().ok()));
+    }
+
+    #[test]
+    fn a_navigation_reads_a_page_and_a_preflight_has_no_credential() {
+        let page = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+        let headers: &[&Headers] = &[&[page], &[page, ("sec-fetch-mode", "navigate")]];
+        for headers in headers {
+            assert!(with("GET", headers).is_navigation() && with("HEAD", headers).is_navigation());
+            assert!(!with("POST", headers).is_navigation() && !with("", headers).is_navigation());
+        }
+        let headers: &[&Headers] = &[
+            &[],
+            &[("accept", "*/*")],
+            &[("accept", "application/json")],
+            &[page, ("sec-fetch-mode", "cors")],
+            &[page, ("upgrade", "websocket")],
+            &[page, ("authorization", "Bearer expired")],
+            &[page, ("sec-fetch-mode", "navigate"), ("sec-fetch-mode", "cors")],
+        ];
+        for headers in headers {
+            assert!(!with("GET", headers).is_navigation(), "{headers:?}");
+        }
+        let origin = ("origin", "https://spa.example");
+        let asks = ("access-control-request-method", "PUT");
+        assert!(with("OPTIONS", &[origin, asks]).is_preflight());
+        assert!(!with("OPTIONS", &[origin]).is_preflight() && !with("OPTIONS", &[asks]).is_preflight());
+        assert!(!with("GET", &[origin, asks]).is_preflight() && !with("", &[origin, asks]).is_preflight());
+        assert!(!with("OPTIONS", &[origin, asks, ("upgrade", "websocket")]).is_preflight());
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::model::{Caller, Result};
 pub const MAX_REQUEST: usize = 64 * 1024;
 /// Largest request of `ValidateBatch`, in bytes: 256 tokens of 4 KiB with their audiences and scopes.
 const MAX_BATCH: usize = 1536 * 1024;
+/// Largest request of Envoy's `Check`, in bytes: a head of 256 KiB, and the first MiB of the body where Envoy sends it
+/// (`with_request_body`), although it is not used.
+const MAX_CHECK: usize = 1280 * 1024;
 /// Largest request of health and reflection, in bytes: names of services and files. Their callers need no credential.
 pub const MAX_PROBE: usize = 1024;
 /// Largest message of `ImportUsers`, in bytes: many times one user with attributes, roles and a password hash.
@@ -210,7 +213,7 @@ methods! {
     }
     "envoy.service.auth.v3.Authorization" {
         // Renewal of cookies needs `countersign:refresh` too.
-        "Check": Scope(Validate);
+        "Check": Scope(Validate), max_request = MAX_CHECK;
     }
     "grpc.health.v1.Health" {
         "Check": Anyone, max_request = MAX_PROBE;

@@ -1,12 +1,13 @@
 //! `/authorize`: external authorization for proxies that ask over plain HTTP before they admit a request (nginx
 //! `auth_request`, Traefik `forwardAuth`, Caddy `forward_auth`).
 //!
-//! The proxy sends the headers of the request, its method in `X-Forwarded-Method`, its host in `X-Forwarded-Host`, and
-//! what the route demands in the query: `?audience=api&scopes=read+write&streaming=true`. The response is 200 with
-//! headers for the service behind the proxy (`X-Auth-…`, `Cookie`) and for the browser (`Set-Cookie`), a refusal, or
-//! 503. Refusals are 401 and 403 wherever possible: nginx turns every other status into 500.
+//! The proxy sends the headers of the request, its method in `X-Forwarded-Method`, its host in `X-Forwarded-Host`, its path
+//! and query in `X-Forwarded-Uri`, and what the route demands in the query: `?audience=api&scopes=read+write&streaming=true`.
+//! The response is 200 with headers for the service behind the proxy (`X-Auth-…`, `Cookie`) and for the browser
+//! (`Set-Cookie`), a refusal, or 503. Refusals are 401 and 403, or a redirect to the login page where the route or the
+//! configuration names one. nginx turns every other status than 401 and 403 into 500, so it asks with `redirect=false`, and a
+//! second time for the answer to the browser (`refused=true`).
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,9 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use serde_json::json;
 
+use super::route_query::RouteQuery;
 use crate::gateway::cookie::SetCookie;
-use crate::gateway::{Admitted, Decision, Gateway, IDENTITY, ProxiedRequest, Refusal, Renewal, Route, parse_address};
+use crate::gateway::{Admitted, Decision, Gateway, ProxiedRequest, Refusal, Renewal, parse_address};
 use crate::model::audit::Origin;
 use crate::model::{Caller, ErrorKind, Identity, Result};
 use crate::secret::SharedSecret;
@@ -27,9 +29,13 @@ use crate::token::{Refresher, ServiceValidator};
 const SECRET: HeaderName = HeaderName::from_static("x-forward-auth-secret");
 const METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PATH: HeaderName = HeaderName::from_static("x-forwarded-uri");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// When a client may try again after an outage, in seconds.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Headers that repeat each `Set-Cookie` under a name of its own, for proxies that can copy only one header of a name.
 /// A refusal never repeats a token here: some proxies pass refusals to the browser unchanged, and scripts can read
@@ -58,8 +64,10 @@ pub struct ForwardAuth {
 
 pub(super) async fn authorize(State(auth): State<Arc<ForwardAuth>>, uri: Uri, headers: HeaderMap) -> Response {
     let answer = if auth.is_proxy(&headers) {
-        match parse_query(uri.query().unwrap_or_default()) {
-            Ok(route) => auth.answer(&route, &headers).await,
+        match RouteQuery::parse(uri.query().unwrap_or_default()) {
+            // Counted when the proxy asked for the first time.
+            Ok(query) if query.refused => return auth.refused(&query, &headers),
+            Ok(query) => auth.answer(&query, &headers).await,
             Err(description) => refuse(StatusCode::BAD_REQUEST, "invalid_request", description),
         }
     } else {
@@ -80,43 +88,53 @@ impl ForwardAuth {
         secret.accepts(given)
     }
 
-    async fn answer(&self, route: &RouteQuery<'_>, headers: &HeaderMap) -> Response {
-        let address = client_address(headers, self.trusted_hops);
+    fn request<'a>(&self, headers: &'a HeaderMap) -> ProxiedRequest<'a> {
         let all_headers = headers
             .iter()
             .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));
-        let (method, host) = (single(headers, &METHOD), single(headers, &HOST));
-        let request = ProxiedRequest::new(method, host, address, all_headers);
+        let [method, host, path] = [METHOD, HOST, PATH].map(|name| single(headers, &name));
+        ProxiedRequest::new(
+            method,
+            host,
+            path,
+            client_address(headers, self.trusted_hops),
+            all_headers,
+        )
+    }
+
+    async fn answer(&self, query: &RouteQuery<'_>, headers: &HeaderMap) -> Response {
+        let request = self.request(headers);
         if !request.lookalikes().is_empty() {
             // Here, no answer makes every proxy remove a header of any name.
             let description =
                 "headers of the form x-auth-... are set by the proxy alone; this request must not have them";
             return refuse(StatusCode::FORBIDDEN, "reserved_header", description);
         }
-        let route = Route {
-            audience: &route.audience,
-            scopes: &route.scopes,
-            streaming: route.streaming,
-        };
-        let renewer = || self.renewer(address);
-        match tokio::time::timeout(self.deadline, self.gateway.check(&request, route, &renewer)).await {
+        let renewer = || self.renewer(request.address());
+        match tokio::time::timeout(self.deadline, self.gateway.check(&request, query.route(), &renewer)).await {
             Ok(Ok(Decision::Admitted(admitted))) => {
                 // Sent even if it is unchanged: a proxy may copy a missing header as an empty one.
                 let cookie = admitted.cookie.as_deref().unwrap_or(request.cookie());
                 admit(&admitted, self.gateway.reads_cookies().then_some(cookie))
             }
-            Ok(Ok(Decision::Refused(refusal))) => deny(&refusal),
+            Ok(Ok(Decision::Refused(refusal))) if query.redirect => deny(&refusal),
+            Ok(Ok(Decision::Refused(refusal))) => deny(&refusal.without_redirect()),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "cannot decide about a request at /authorize");
-                let code = if error.kind == ErrorKind::Internal {
-                    StatusCode::INTERNAL_SERVER_ERROR
-                } else {
-                    StatusCode::SERVICE_UNAVAILABLE
-                };
-                refuse(code, "unavailable", &error.message)
+                if error.kind == ErrorKind::Internal {
+                    return refuse(StatusCode::INTERNAL_SERVER_ERROR, "unavailable", &error.message);
+                }
+                unavailable(&error.message, error.retry_after)
             }
-            Err(_) => refuse(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the deadline passed"),
+            Err(_) => unavailable("the deadline passed", None),
         }
+    }
+
+    /// The answer to the browser for a request that was refused with 401 before. `WWW-Authenticate` is in the first answer.
+    fn refused(&self, query: &RouteQuery<'_>, headers: &HeaderMap) -> Response {
+        let mut answer = deny(&self.gateway.refused(&self.request(headers), query.route()));
+        answer.headers_mut().remove(header::WWW_AUTHENTICATE);
+        answer
     }
 
     /// The means to renew cookies. The gateway limits renewals in progress, so no further permit is needed.
@@ -158,45 +176,15 @@ fn client_address(headers: &HeaderMap, trusted_hops: usize) -> Option<IpAddr> {
     parse_address(entries.get(index)?)
 }
 
-/// What the route demands, from the query that the proxy's configuration holds.
-#[derive(Default)]
-struct RouteQuery<'a> {
-    audience: Cow<'a, str>,
-    scopes: Cow<'a, str>,
-    streaming: bool,
-}
-
-/// Reads the query. An unknown parameter is refused: a misspelt one must not leave a route open.
-fn parse_query(query: &str) -> Result<RouteQuery<'_>, &'static str> {
-    let mut route = RouteQuery::default();
-    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        let parameter = match &*key {
-            "audience" => &mut route.audience,
-            "scopes" => &mut route.scopes,
-            "streaming" if value == "true" || value == "false" => {
-                route.streaming = value == "true";
-                continue;
-            }
-            _ => return Err("the query takes audience, scopes and streaming (true or false)"),
-        };
-        if !parameter.is_empty() {
-            return Err("the query names something twice");
-        }
-        *parameter = value;
-    }
-    Ok(route)
-}
-
 fn admit(admitted: &Admitted, cookie: Option<&str>) -> Response {
     let mut answer = StatusCode::OK.into_response();
     let headers = answer.headers_mut();
     headers.insert(header::CACHE_CONTROL, NO_STORE);
-    for (name, value) in IDENTITY.into_iter().zip(admitted.identity()) {
+    for (name, value) in admitted.identity.all() {
         // Empty, not absent: a proxy that copies the header then overwrites what the client sent.
-        headers.insert(
-            HeaderName::from_static(name),
-            text(value.as_deref().unwrap_or_default()),
-        );
+        if let Ok(name) = HeaderName::try_from(name) {
+            headers.insert(name, text(value.as_deref().unwrap_or_default()));
+        }
     }
     if let Some(cookie) = cookie {
         headers.insert(header::COOKIE, text(cookie));
@@ -213,16 +201,20 @@ fn deny(refusal: &Refusal) -> Response {
     if let Some(challenge) = refusal.challenge() {
         headers.insert(header::WWW_AUTHENTICATE, text(&challenge));
     }
+    if let Some(location) = refusal.location() {
+        headers.insert(header::LOCATION, text(location));
+    }
     set_cookies(headers, &refusal.set_cookies, SetCookie::clears);
     answer
 }
 
 fn set_cookies(headers: &mut HeaderMap, cookies: &[SetCookie], is_repeated: fn(&SetCookie) -> bool) {
-    for (name, cookie) in EACH_COOKIE.into_iter().zip(cookies) {
+    let mut names = EACH_COOKIE.into_iter();
+    for cookie in cookies {
         let mut value = text(cookie.expose());
         value.set_sensitive(true);
         headers.append(header::SET_COOKIE, value.clone());
-        if is_repeated(cookie) {
+        if let Some(name) = names.next().filter(|_| is_repeated(cookie)) {
             headers.insert(name, value);
         }
     }
@@ -238,6 +230,16 @@ fn refuse(code: StatusCode, error: &str, description: &str) -> Response {
         .into_response()
 }
 
+/// The answer while there is no answer about the credential: a client must not take an outage for a bad token.
+fn unavailable(description: &str, retry_after: Option<Duration>) -> Response {
+    let mut answer = refuse(StatusCode::SERVICE_UNAVAILABLE, "unavailable", description);
+    let seconds = retry_after.unwrap_or(RETRY_AFTER).as_secs().max(1);
+    answer
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    answer
+}
+
 /// A header value; empty if `value` has characters that a header cannot hold, so that no part of it is sent.
 fn text(value: &str) -> HeaderValue {
     HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static(""))
@@ -246,6 +248,7 @@ fn text(value: &str) -> HeaderValue {
 fn status(code: StatusCode) -> &'static str {
     match code.as_u16() {
         200 => "200",
+        303 => "303",
         400 => "400",
         401 => "401",
         403 => "403",
@@ -257,19 +260,6 @@ fn status(code: StatusCode) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_query_takes_its_three_parameters_and_no_others() {
-        let route = parse_query("audience=api&scopes=read+write%3Aall&streaming=true").unwrap();
-        assert_eq!(
-            (&*route.audience, &*route.scopes, route.streaming),
-            ("api", "read write:all", true)
-        );
-        assert!(parse_query("").unwrap().audience.is_empty());
-        for bad in ["scope=read", "audience=a&audience=b", "streaming=yes", "x", "Scopes=a"] {
-            assert!(parse_query(bad).is_err(), "{bad}");
-        }
-    }
 
     fn with(name: &HeaderName, values: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();

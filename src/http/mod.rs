@@ -3,6 +3,7 @@
 
 mod authorize;
 mod metadata;
+mod route_query;
 mod routes;
 
 use std::pin::pin;
@@ -32,6 +33,9 @@ const MAX_CONNECTION_AGE: Duration = Duration::from_mins(1);
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Largest head of a request, in bytes.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// The same where `/authorize` is served: a proxy sends all cookies that a browser has for the application, and all other headers.
+/// The configurations in `deploy/` accept 128 KiB from the browser.
+const MAX_PROXIED_HEADER_BYTES: usize = 160 * 1024;
 
 /// The years 1970 to 9999, which the `Date` header can express (RFC 9110 §5.6.7), in Unix milliseconds.
 const HTTP_DATE_RANGE: std::ops::Range<i64> = 0..253_402_300_800_000;
@@ -72,6 +76,7 @@ pub trait SidePortData: Send + Sync + 'static {
 pub struct HttpHandler {
     router: Router,
     data: Data,
+    max_header_bytes: usize,
 }
 
 /// The data, with a `Debug` that shows none of it.
@@ -90,6 +95,7 @@ impl HttpHandler {
         Self {
             router: routes::router(data.clone(), metadata, jwks_max_age),
             data: Data(data),
+            max_header_bytes: MAX_HEADER_BYTES,
         }
     }
 
@@ -98,6 +104,7 @@ impl HttpHandler {
     pub fn with_forward_auth(mut self, auth: ForwardAuth) -> Self {
         let authorize = axum::routing::any(authorize::authorize).with_state(Arc::new(auth));
         self.router = self.router.route("/authorize", authorize);
+        self.max_header_bytes = MAX_PROXIED_HEADER_BYTES;
         self
     }
 }
@@ -123,7 +130,7 @@ impl ConnectionHandler for HttpHandler {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(MAX_HEADER_BYTES)
+            .max_buf_size(self.max_header_bytes)
             .serve_connection(TokioIo::new(io), service);
         let mut connection = pin!(connection);
         let mut end = pin!(tokio::time::sleep(MAX_CONNECTION_AGE));

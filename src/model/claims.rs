@@ -61,6 +61,9 @@ pub struct Claims {
     /// `ext`: the user's attributes.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub ext: Option<serde_json::Map<String, serde_json::Value>>,
+    /// `preferred_username`: the name of the user, if `tokens.username_claim` is on.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub preferred_username: Option<String>,
 }
 
 impl Claims {

@@ -20,6 +20,22 @@ pub fn is_directional_mark(c: char) -> bool {
     matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}')
 }
 
+/// Whether `text` can be the address of a login page, to which browsers are sent: a path, or an `http://` or `https://` URL,
+/// of at most 512 visible ASCII characters.
+#[must_use]
+pub fn is_login_page(text: &str) -> bool {
+    // Browsers read `//` and `/\` as the beginning of another host.
+    let is_path = text.starts_with('/') && !text[1..].starts_with(['/', '\\']);
+    let is_url = ["https://", "http://"].iter().any(|scheme| {
+        text.strip_prefix(scheme)
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
+    });
+    let is_plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !b"\"#<>".contains(&byte));
+    text.len() <= 512 && is_plain && (is_path || is_url)
+}
+
 /// Checks the reason of a revocation, which goes to the audit trail.
 ///
 /// # Errors
@@ -51,6 +67,36 @@ mod tests {
         // U+200D joins letters in Persian and in emoji.
         for c in ['a', 'é', 'א', '\u{200d}', ' '] {
             assert!(!is_unprintable(c) && !is_directional_mark(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn a_login_page_is_a_path_or_a_web_address() {
+        for good in [
+            "/login",
+            "/",
+            "/a?b=c",
+            "https://login.example.org/x",
+            "http://localhost:8000",
+        ] {
+            assert!(is_login_page(good), "{good}");
+        }
+        let long = format!("/{}", "a".repeat(512));
+        for bad in [
+            "",
+            "login",
+            "//evil.example",
+            "/\\evil",
+            "javascript:x",
+            "https://",
+            "https:///x",
+            "/a b",
+            "/a\r\nb",
+            "/a#b",
+            "/é",
+            &long,
+        ] {
+            assert!(!is_login_page(bad), "{bad}");
         }
     }
 

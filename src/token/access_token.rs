@@ -52,6 +52,7 @@ pub(super) struct SubjectClaims {
     pub(super) auth_time: Option<i64>,
     pub(super) roles: Vec<String>,
     pub(super) ext: Option<serde_json::Map<String, serde_json::Value>>,
+    pub(super) username: Option<String>,
 }
 
 impl SubjectClaims {
@@ -62,6 +63,7 @@ impl SubjectClaims {
             auth_time: Some(created.secs()),
             roles: user.roles.clone(),
             ext: (!user.attributes.is_empty()).then(|| user.attributes.clone()),
+            username: Some(user.username.as_str().to_owned()),
         }
     }
 }
@@ -156,6 +158,7 @@ impl AccessTokenSigner {
             epo: epochs,
             root,
             ext: person.ext,
+            preferred_username: person.username.filter(|_| self.config.username_claim),
         }
     }
 

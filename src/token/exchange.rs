@@ -134,6 +134,7 @@ impl TokenExchanger {
                     auth_time: subject.auth_time,
                     roles: subject.roles.clone(),
                     ext: subject.ext.clone(),
+                    username: subject.preferred_username.clone(),
                 }),
                 act: Some(Box::new(link(actor, subject))),
                 root: if subject.sid.is_some() {

@@ -7,7 +7,7 @@ use tonic::Code;
 use tonic_types::Status;
 
 use super::encoded_answers::EncodedAnswers;
-use crate::gateway::{Admitted, Decision, IDENTITY, Refusal};
+use crate::gateway::{Admitted, Decision, Refusal};
 use crate::model::Claims;
 use crate::proto::convert::json::to_struct;
 use crate::proto::envoy::config::core::v3::header_value_option::HeaderAppendAction;
@@ -22,12 +22,12 @@ pub fn check_response(decision: &Decision) -> CheckResponse {
     match decision {
         Decision::Admitted(admitted) => CheckResponse {
             status: Some(rpc_status(Code::Ok)),
-            dynamic_metadata: Some(metadata(&admitted.token.claims)),
+            dynamic_metadata: admitted.token().map(|token| metadata(&token.claims)),
             http_response: Some(HttpResponse::OkResponse(ok_response(admitted))),
         },
         Decision::Refused(refusal) => CheckResponse {
             status: Some(rpc_status(match refusal.status() {
-                401 => Code::Unauthenticated,
+                401 | 303 => Code::Unauthenticated,
                 _ => Code::PermissionDenied,
             })),
             dynamic_metadata: None,
@@ -43,28 +43,27 @@ const MAX_CACHED_RESPONSE: usize = 4096;
 /// Writes the encoded response. If the request goes on unchanged, the response depends on the token alone and is cached
 /// with it.
 pub fn write(decision: &Decision, out: &mut impl BufMut) {
-    match decision {
-        Decision::Admitted(admitted) if admitted.is_plain() => {
-            let cached = admitted.token.extensions.get::<EncodedAnswers>();
-            if let Some(bytes) = cached.and_then(|cached| cached.check_response.get()) {
-                return out.put_slice(bytes);
-            }
-            let bytes = Bytes::from(check_response(decision).encode_to_vec());
-            out.put_slice(&bytes);
-            if let Some(cached) = cached
-                && bytes.len() <= MAX_CACHED_RESPONSE
-            {
-                // Another call may have cached the same bytes in the meantime.
-                let _ = cached.check_response.set(bytes);
-            }
-        }
-        Decision::Admitted(_) | Decision::Refused(_) => check_response(decision).encode_raw(out),
+    let plain_token = match decision {
+        Decision::Admitted(admitted) => admitted.plain_token(),
+        Decision::Refused(_) => None,
+    };
+    let Some(cached) = plain_token.and_then(|token| token.extensions.get::<EncodedAnswers>()) else {
+        return check_response(decision).encode_raw(out);
+    };
+    if let Some(bytes) = cached.check_response.get() {
+        return out.put_slice(bytes);
+    }
+    let bytes = Bytes::from(check_response(decision).encode_to_vec());
+    out.put_slice(&bytes);
+    if bytes.len() <= MAX_CACHED_RESPONSE {
+        // Another call may have cached the same bytes in the meantime.
+        let _ = cached.check_response.set(bytes);
     }
 }
 
 fn ok_response(admitted: &Admitted) -> OkHttpResponse {
     let mut response = OkHttpResponse::default();
-    for (name, value) in IDENTITY.into_iter().zip(admitted.identity()) {
+    for (name, value) in admitted.identity.all() {
         match value {
             Some(value) => response.headers.push(overwrite(name, value.into_owned())),
             None => response.headers_to_remove.push(name.to_owned()),
@@ -92,6 +91,11 @@ fn denied_response(refusal: &Refusal) -> DeniedHttpResponse {
         refusal
             .challenge()
             .map(|challenge| overwrite("www-authenticate", challenge)),
+    );
+    headers.extend(
+        refusal
+            .location()
+            .map(|location| overwrite("location", location.to_owned())),
     );
     let cookies = refusal.set_cookies.iter();
     headers.extend(cookies.map(|cookie| append("set-cookie", cookie.expose())));

@@ -13,6 +13,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 
 use super::required;
 use crate::gateway::{ProxiedRequest, Route, parse_address};
+use crate::model::text::is_login_page;
 use crate::model::{Error, Result};
 use crate::proto::envoy::service::auth::v3::CheckRequest;
 
@@ -42,21 +43,20 @@ impl EncodedCheckRequest {
         fields.request(&self.0).map_err(|_| invalid_message())?;
         required(fields.has_attributes.then_some(()), "attributes")?;
         required(fields.has_http.then_some(()), "attributes.request.http")?;
-        let streaming = match fields.streaming {
-            "" | "false" => false,
-            "true" => true,
-            _ => {
-                let field = "attributes.context_extensions[\"streaming\"]";
-                return Err(Error::invalid(field, "must be true or false"));
-            }
-        };
+        if !fields.login.is_empty() && !is_login_page(fields.login) {
+            let problem = "must be a path that begins with a slash, or an http:// or https:// URL";
+            return Err(invalid_setting("login", problem));
+        }
         let route = Route {
             audience: fields.audience,
             scopes: fields.scopes,
-            streaming,
+            roles: fields.roles,
+            optional: flag("optional", fields.optional)?,
+            streaming: flag("streaming", fields.streaming)?,
+            login: fields.login,
         };
         let address = parse_address(fields.source);
-        let request = ProxiedRequest::new(fields.method, fields.host, address, fields.headers);
+        let request = ProxiedRequest::new(fields.method, fields.host, fields.path, address, fields.headers);
         Ok((request, route))
     }
 
@@ -67,6 +67,19 @@ impl EncodedCheckRequest {
     pub fn decode(self) -> Result<CheckRequest> {
         CheckRequest::decode(self.0).map_err(|_| invalid_message())
     }
+}
+
+/// Reads a setting of the route that is true or false.
+fn flag(name: &str, text: &str) -> Result<bool> {
+    match text {
+        "" | "false" => Ok(false),
+        "true" => Ok(true),
+        _ => Err(invalid_setting(name, "must be true or false")),
+    }
+}
+
+fn invalid_setting(name: &str, problem: &'static str) -> Error {
+    Error::invalid(format!("attributes.context_extensions[\"{name}\"]"), problem)
 }
 
 fn invalid_message() -> Error {
@@ -85,11 +98,15 @@ struct CheckRequestFields<'a> {
     has_http: bool,
     method: &'a str,
     host: &'a str,
+    path: &'a str,
     source: &'a str,
     headers: Vec<(&'a str, Cow<'a, str>)>,
     audience: &'a str,
     scopes: &'a str,
+    roles: &'a str,
+    optional: &'a str,
     streaming: &'a str,
+    login: &'a str,
 }
 
 /// The bytes are not a valid message.
@@ -119,7 +136,10 @@ impl<'a> CheckRequestFields<'a> {
                 match key {
                     "audience" => self.audience = value,
                     "scopes" => self.scopes = value,
+                    "roles" => self.roles = value,
+                    "optional" => self.optional = value,
                     "streaming" => self.streaming = value,
+                    "login" => self.login = value,
                     _ => {}
                 }
                 Ok(())
@@ -151,6 +171,7 @@ impl<'a> CheckRequestFields<'a> {
                 self.headers.push((name, Cow::Borrowed(value)));
                 Ok(())
             }
+            4 => text(field).map(|path| self.path = path),
             5 => text(field).map(|host| self.host = host),
             // `HeaderMap`, whose field 1 is `headers`.
             13 => for_each_field(field, |number, header| match number {

@@ -34,7 +34,11 @@ prop_compose! {
     fn message()(
         source in option::of(word()),
         http in option::of(option::of(http())),
-        context_extensions in btree_map(prop_oneof!["audience", "scopes", "streaming", "[a-z]{0,9}"], word(), 0..4),
+        context_extensions in btree_map(
+            prop_oneof!["audience", "scopes", "roles", "optional", "streaming", "login", "[a-z]{0,9}"],
+            word(),
+            0..6,
+        ),
     ) -> CheckRequest {
         let socket = |address| Address { address: Some(Kind::SocketAddress(SocketAddress { address })) };
         CheckRequest {
@@ -62,7 +66,7 @@ proptest! {
         let http = attributes.request.and_then(|request| request.http);
         prop_assert!(fields.has_attributes && fields.has_http == http.is_some());
         let http = http.unwrap_or_default();
-        prop_assert_eq!((fields.method, fields.host), (&*http.method, &*http.host));
+        prop_assert_eq!((fields.method, fields.host, fields.path), (&*http.method, &*http.host, &*http.path));
         let address = attributes.source.and_then(|peer| peer.address).and_then(|address| address.address);
         let source = address.map_or_else(String::new, |Kind::SocketAddress(socket)| socket.address);
         prop_assert_eq!(fields.source, source);
@@ -76,8 +80,11 @@ proptest! {
             fields.headers.into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect();
         prop_assert_eq!(found, all);
         let route = |key| attributes.context_extensions.get(key).map_or("", String::as_str);
-        let expected = (route("audience"), route("scopes"), route("streaming"));
-        prop_assert_eq!((fields.audience, fields.scopes, fields.streaming), expected);
+        let expected = [
+            route("audience"), route("scopes"), route("roles"), route("optional"), route("streaming"), route("login"),
+        ];
+        let read = [fields.audience, fields.scopes, fields.roles, fields.optional, fields.streaming, fields.login];
+        prop_assert_eq!(read, expected);
     }
 
     /// A truncated message is refused exactly where the generated code refuses it.

@@ -22,8 +22,18 @@ pub fn claims(claims: &model::Claims, key: &KeyId) -> proto::Claims {
         auth_time: claims.auth_time.map(timestamp_of_secs),
         key_id: key.to_string(),
         actor: claims.act.as_deref().map(actor),
-        extra: claims.ext.as_ref().map(to_struct),
+        extra: extra(claims),
     }
+}
+
+/// The attributes, and the name of the user if the token has it.
+fn extra(claims: &model::Claims) -> Option<prost_types::Struct> {
+    let Some(username) = &claims.preferred_username else {
+        return claims.ext.as_ref().map(to_struct);
+    };
+    let mut extra = claims.ext.clone().unwrap_or_default();
+    extra.insert("preferred_username".to_owned(), username.clone().into());
+    Some(to_struct(&extra))
 }
 
 fn actor(actor: &model::Actor) -> proto::Actor {
@@ -69,6 +79,12 @@ mod tests {
         assert_eq!(message.token_id, "0190b6a8-1111-7000-8000-000000000002");
         assert_eq!(message.key_id, key.as_str());
         assert!(message.extra.unwrap().fields.contains_key("team"));
+        let named = model::Claims {
+            preferred_username: Some("ada".to_owned()),
+            ..source.clone()
+        };
+        let extra = super::claims(&named, &key).extra.unwrap().fields;
+        assert_eq!(extra.keys().collect::<Vec<_>>(), ["preferred_username", "team"]);
         assert_eq!(
             (message.issuer.as_str(), message.client_id.as_str()),
             ("https://issuer", "gateway")
