@@ -49,6 +49,12 @@ async fn the_agent_answers_as_its_upstream_does() {
         (&[bearer], &[("scopes", "read")]),
         (&[bearer], &[("scopes", "write")]),
         (&[bearer], &[("audience", "other")]),
+        (&[bearer], &[("roles", "chief editor")]),
+        (&[bearer], &[("roles", "chief")]),
+        (&[], &[("optional", "true")]),
+        (&[bearer], &[("optional", "true")]),
+        (&[revoked], &[("optional", "true")]),
+        (&[("accept", "text/html")], &[("login", "/login")]),
         (&[bearer, ("x_auth_subject", "root")], &[]),
         (&[("cookie", &cookie)], &[]),
         (&[revoked], &[]),
@@ -158,6 +164,19 @@ async fn route_requirements_hold_for_answers_of_the_upstream() {
     );
 
     let stripping = agent(&site, &rights, &[("COUNTERSIGN_GATEWAY__STRIP_TOKEN", "true")]).await;
-    let ok = allowed(check(&stripping, page).await.unwrap());
+    let ok = allowed(check(&stripping, page.clone()).await.unwrap());
     assert!(ok.headers_to_remove.contains(&"authorization".to_owned()));
+    let mut chief = page.clone();
+    let settings = &mut chief.attributes.as_mut().unwrap().context_extensions;
+    settings.insert("roles".to_owned(), "chief".to_owned());
+    let (status, refusal) = denied(check(&stripping, chief).await.unwrap());
+    assert_eq!(status, 403);
+    assert!(set_cookie(&refusal.headers, REFRESH).is_some(), "renewed all the same");
+    // The session is over: on an optional route the upstream lets the browser pass as a visitor.
+    site.caller.revoke(Target::Token(tokens.refresh_token)).await.unwrap();
+    let mut optional = page;
+    let settings = &mut optional.attributes.as_mut().unwrap().context_extensions;
+    settings.insert("optional".to_owned(), "true".to_owned());
+    let ok = allowed(check(&stripping, optional).await.unwrap());
+    assert!(values(&ok.headers, "x-auth-subject").is_empty());
 }

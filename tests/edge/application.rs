@@ -16,14 +16,23 @@ pub(crate) async fn start() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let echo = Router::new().fallback(|request: Request| async move {
+        let (request, body) = request.into_parts();
+        // A server that answers before it has the whole body breaks the connection.
+        let size = body.collect().await.unwrap().to_bytes().len();
         let headers: Vec<Value> = request
-            .headers()
+            .headers
             .iter()
             .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
             .collect();
-        let echo = json!({"method": request.method().as_str(), "uri": request.uri().to_string(), "headers": headers});
+        let (method, uri) = (request.method.as_str(), request.uri.to_string());
+        let echo = json!({"method": method, "uri": uri, "headers": headers, "size": size});
+        // An error of the application, which no proxy may take for an outage of Countersign.
+        let status = match request.uri.path() {
+            "/broken" => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::OK,
+        };
         // A cookie of the application, which a renewal must not remove.
-        ([("set-cookie", "app=1")], echo.to_string())
+        (status, [("set-cookie", "app=1")], echo.to_string())
     });
     tokio::spawn(async move { axum::serve(listener, echo).await.unwrap() });
     address
@@ -95,6 +104,17 @@ pub(crate) async fn try_send(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
+    send_body(to, method, path, headers, Bytes::new()).await
+}
+
+/// Like [`try_send`], with a body.
+pub(crate) async fn send_body(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
     let io = TcpStream::connect(to).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
     let connection = tokio::spawn(connection);
@@ -105,7 +125,7 @@ pub(crate) async fn try_send(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let answer = sender.send_request(request.body(Full::<Bytes>::default())?).await?;
+    let answer = sender.send_request(request.body(Full::new(body))?).await?;
     let (head, body) = answer.into_parts();
     let body = body.collect().await?.to_bytes();
     connection.abort();

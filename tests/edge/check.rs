@@ -133,8 +133,14 @@ async fn a_malformed_check_is_an_error_and_raw_headers_are_read() {
         Code::InvalidArgument,
         "INVALID_REQUEST",
     );
-    let odd = request("GET", &[], &[("streaming", "perhaps")]);
-    assert_refused(site.check_as(odd, None).await, Code::InvalidArgument, "INVALID_REQUEST");
+    for setting in [
+        ("streaming", "perhaps"),
+        ("optional", "yes"),
+        ("login", "//evil.example"),
+    ] {
+        let odd = request("GET", &[], &[setting]);
+        assert_refused(site.check_as(odd, None).await, Code::InvalidArgument, "INVALID_REQUEST");
+    }
 
     let raw = |values: &[&str]| {
         let mut request = request("GET", &[], &[]);
@@ -151,7 +157,9 @@ async fn a_malformed_check_is_an_error_and_raw_headers_are_read() {
     };
     allowed(site.check_as(raw(&[&bearer]), None).await.unwrap());
     denied(site.check_as(raw(&[&bearer, &bearer]), None).await.unwrap());
-    let huge = request("GET", &[("x", &"y".repeat(70_000))], &[]);
+    let large = request("GET", &[("x", &"y".repeat(1_200_000)), ("authorization", &bearer)], &[]);
+    allowed(site.check_as(large, None).await.unwrap());
+    let huge = request("GET", &[("x", &"y".repeat(1_400_000))], &[]);
     let refused = site.check_as(huge, None).await.unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange);
 }

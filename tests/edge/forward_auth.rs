@@ -1,15 +1,15 @@
 //! `/authorize`, called directly and by nginx, Traefik and Caddy, each configured as the README shows.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use http::StatusCode;
 
 use crate::application::{Response, send, start};
 use crate::hostile::{LOOKALIKES, MALFORMED_BEARERS};
-use crate::proxies::{RunningProxy, caddy, nginx, traefik};
+use crate::proxies::RunningProxy;
+use crate::recipes::Kind;
 use crate::site::{ACCESS, REFRESH, SECRET, Site, cookies};
-use crate::support::{Admin, eventually};
+use crate::support::Admin;
 
 pub(crate) fn side_port(site: &Site) -> SocketAddr {
     site.server.http_url().trim_start_matches("http://").parse().unwrap()
@@ -202,40 +202,20 @@ async fn assert_proxy(site: &Site, proxy: &RunningProxy) {
     assert_eq!(addresses, ["127.0.0.1"]);
 }
 
-/// A configuration file of `deploy/`, with these addresses.
-fn configuration(file: &str, site: &Site, application: SocketAddr) -> String {
-    let mut text = std::fs::read_to_string(format!("deploy/{file}")).unwrap();
-    for (from, to) in [
-        ("http://countersign:50080", site.server.http_url()),
-        ("http://app:8000", format!("http://{application}")),
-        ("the-shared-secret", SECRET.to_owned()),
-    ] {
-        assert_eq!(text.matches(from).count(), 1, "{file}: {from}");
-        text = text.replace(from, &to);
-    }
-    text
-}
-
 #[tokio::test]
 async fn nginx_authorizes_every_request() {
     let (site, application) = (Site::start(), start().await);
-    assert_proxy(&site, &nginx(&configuration("nginx.conf", &site, application))).await;
+    assert_proxy(&site, &Kind::Nginx.start(&site, application, |text| text).await).await;
 }
 
 #[tokio::test]
 async fn traefik_authorizes_every_request() {
     let (site, application) = (Site::start(), start().await);
-    let proxy = traefik(&configuration("traefik.yaml", &site, application));
-    eventually("traefik has read its routes", Duration::from_secs(20), || async {
-        let answer = send(proxy.address, "GET", "/", &[]).await;
-        (answer.status != StatusCode::NOT_FOUND).then_some(())
-    })
-    .await;
-    assert_proxy(&site, &proxy).await;
+    assert_proxy(&site, &Kind::Traefik.start(&site, application, |text| text).await).await;
 }
 
 #[tokio::test]
 async fn caddy_authorizes_every_request() {
     let (site, application) = (Site::start(), start().await);
-    assert_proxy(&site, &caddy(&configuration("Caddyfile", &site, application))).await;
+    assert_proxy(&site, &Kind::Caddy.start(&site, application, |text| text).await).await;
 }

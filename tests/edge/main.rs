@@ -8,6 +8,7 @@ mod support;
 
 mod agent;
 mod application;
+mod browsers;
 mod check;
 mod cookies;
 mod envoy;
@@ -15,4 +16,6 @@ mod forward_auth;
 mod hostile;
 mod outage;
 mod proxies;
+mod recipes;
+mod routes;
 mod site;

@@ -99,34 +99,36 @@ pub(crate) fn nginx(server: &str) -> RunningProxy {
 pub(crate) fn traefik(dynamic: &str) -> RunningProxy {
     start("traefik", |folder, port| {
         let file = folder.join("dynamic.yaml");
-        std::fs::write(&file, dynamic).unwrap();
+        let inner = format!("127.0.0.1:{}", ports::free());
+        std::fs::write(&file, dynamic.replace("127.0.0.1:50088", &inner)).unwrap();
         let mut command = Command::new(tool("traefik"));
+        // As the head of deploy/traefik.yaml says, but for `aliasHeadersStrategy`: Countersign is the guard here.
         command.arg(format!("--entrypoints.web.address=127.0.0.1:{port}"));
+        command.arg(format!("--entrypoints.countersign.address={inner}"));
+        let forwarded = "--entrypoints.countersign.forwardedheaders";
+        command.arg(format!("{forwarded}.trustedips=127.0.0.1/32"));
+        command.arg(format!("{forwarded}.notappendxforwardedfor=true"));
         command.arg(format!("--providers.file.filename={}", file.display()));
         command.args(["--global.checknewversion=false", "--global.sendanonymoususage=false"]);
         command
     })
 }
 
-/// Caddy with this site block, on its own address.
+/// Caddy with this configuration, on its own address.
 pub(crate) fn caddy(site: &str) -> RunningProxy {
     start("caddy", |folder, port| {
         let file = folder.join("Caddyfile");
-        let here = format!(
-            "{{
-	admin off
-	auto_https off
-}}
-http://:{port} {{
-	bind 127.0.0.1
-"
-        );
-        let text = site.replacen(
-            "app.example.org {
-",
-            &here,
-            1,
-        );
+        let mut text = site.to_owned();
+        for (from, to) in [
+            (
+                "{\n\tservers {",
+                "{\n\tadmin off\n\tauto_https off\n\tservers {".to_owned(),
+            ),
+            ("app.example.org {", format!("http://:{port} {{\n\tbind 127.0.0.1")),
+        ] {
+            assert_eq!(text.matches(from).count(), 1, "{from}");
+            text = text.replace(from, &to);
+        }
         std::fs::write(&file, text).unwrap();
         let mut command = Command::new(tool("caddy"));
         command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
