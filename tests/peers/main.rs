@@ -1,5 +1,5 @@
-//! Other projects' programs with Countersign: gRPC clients that know only its protocol, and libraries that verify its
-//! tokens with its published keys.
+//! Other projects' programs with Countersign: gRPC clients that know only its protocol, libraries that verify its tokens with
+//! its published keys, and a browser.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod browser;
 mod envoy;
 mod grpc;
 mod libraries;

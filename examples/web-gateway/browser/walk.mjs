@@ -1,4 +1,4 @@
-// Tests the example in a browser, with its own instance of Countersign. Started by ../browser-test.
+// Tests the example in a browser, with its own instance of Countersign. Started by ../browser-test and by tests/peers/browser.rs.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
+const { COUNTERSIGN = "target/debug/countersign", WEB_GATEWAY = "target/debug/examples/web-gateway" } = process.env;
 const screenshots = process.argv.includes("--screenshots");
 const name = "ada";
 const password = "correct horse battery staple";
@@ -123,7 +124,7 @@ let browser;
 try {
   const ready = join(folder, "ready.json");
   const serve = start(
-    "target/debug/countersign",
+    COUNTERSIGN,
     ["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--ready-file", ready],
     {
       COUNTERSIGN_STORAGE__DATA_DIR: join(folder, "data"),
@@ -138,15 +139,15 @@ try {
     return existsSync(ready);
   });
   const { grpc } = JSON.parse(readFileSync(ready, "utf8"));
-  const example = start("target/debug/examples/web-gateway", [`http://${grpc}`, "127.0.0.1:0"]);
+  const example = start(WEB_GATEWAY, [`http://${grpc}`, "127.0.0.1:0"]);
   const site = await until("the example serves", () => {
     assert.equal(example.exitCode, null, example.output);
     return example.output.match(/^http:\/\/localhost:\d+$/m)?.[0];
   });
   browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    // The sandbox of Chromium does not work for root, and CI runs as root.
-    args: process.getuid() === 0 ? ["--no-sandbox"] : [],
+    // The sandbox of Chromium does not work for root, and CI runs as root. /dev/shm is small in a container.
+    args: ["--disable-dev-shm-usage", ...(process.getuid() === 0 ? ["--no-sandbox"] : [])],
   });
   console.log(`Chromium ${browser.version()}`);
   await walk(site, browser);
