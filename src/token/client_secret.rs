@@ -81,9 +81,10 @@ impl ClientSecretIssuer {
             let refusal = self.throttle.wrong_secret(source, ErrorKind::InvalidCredentials).await;
             let name = Named::of(client_id.as_str(), exists);
             self.attempts.record(&Failure {
-                kind: match refusal.kind {
-                    ErrorKind::Throttled => AuditType::Throttled,
-                    _ => AuditType::TokenIssueFailed,
+                kind: if refusal.kind == ErrorKind::Throttled {
+                    AuditType::Throttled
+                } else {
+                    AuditType::TokenIssueFailed
                 },
                 grant: Some(Grant::ClientSecret),
                 subject: Subject::Other(name),
