@@ -1,4 +1,4 @@
-//! Converts protobuf messages to proto3 JSON with the field names of the proto files.
+//! Converts protobuf messages to proto3 JSON. The names are in lowerCamelCase, as grpcurl and every protobuf library print them.
 
 use std::sync::LazyLock;
 
@@ -21,9 +21,7 @@ pub(super) fn to_json<M: Message + Name>(message: &M) -> Result<(Value, MessageD
         .ok_or_else(|| internal("no descriptor"))?;
     let dynamic = DynamicMessage::decode(descriptor.clone(), message.encode_to_vec().as_slice())
         .map_err(|error| internal(&error.to_string()))?;
-    let options = SerializeOptions::new()
-        .use_proto_field_name(true)
-        .skip_default_fields(false);
+    let options = SerializeOptions::new().skip_default_fields(false);
     let mut value = dynamic
         .serialize_with_options(serde_json::value::Serializer, &options)
         .map_err(|error| internal(&error.to_string()))?;
@@ -55,11 +53,11 @@ fn restore_integers(value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{InactiveReason, ListUsersResponse, User, ValidateResponse};
+    use crate::proto::{AuditEvent, InactiveReason, ListUsersResponse, User, ValidateResponse};
     use serde_json::json;
 
     #[test]
-    fn names_are_those_of_the_proto_files_and_defaults_are_included() {
+    fn names_are_in_lower_camel_case_and_defaults_are_included() {
         let response = ValidateResponse {
             reason: InactiveReason::Expired.into(),
             revocations_as_of: Some(prost_types::Timestamp {
@@ -71,7 +69,7 @@ mod tests {
         let expected = json!({
             "active": false,
             "reason": "INACTIVE_REASON_EXPIRED",
-            "revocations_as_of": "1970-01-01T00:00:01.500Z",
+            "revocationsAsOf": "1970-01-01T00:00:01.500Z",
         });
         assert_eq!(to_json(&response).unwrap().0, expected);
         let list = ListUsersResponse {
@@ -79,8 +77,23 @@ mod tests {
             ..ListUsersResponse::default()
         };
         let shown = to_json(&list).unwrap().0;
-        assert_eq!(shown["next_page_token"], "");
-        assert_eq!(shown["users"][0]["display_name"], "");
+        assert_eq!(shown["nextPageToken"], "");
+        assert_eq!(shown["users"][0]["displayName"], "");
         assert_eq!(shown["users"][0]["roles"], json!([]));
+    }
+
+    #[test]
+    fn names_within_a_struct_are_not_changed() {
+        let text = |text: &str| prost_types::Value {
+            kind: Some(prost_types::value::Kind::StringValue(text.to_owned())),
+        };
+        let event = AuditEvent {
+            details: Some(prost_types::Struct {
+                fields: [("first_unix_ms".to_owned(), text("snake_case"))].into(),
+            }),
+            ..AuditEvent::default()
+        };
+        let shown = to_json(&event).unwrap().0;
+        assert_eq!(shown["details"], json!({"first_unix_ms": "snake_case"}));
     }
 }

@@ -18,7 +18,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     context.store.get_or_init(|| config.storage.describe());
     context.out.note("the schema is up to date");
     if context.out.is_json() {
-        context.out.value(&json!({"up_to_date": true}))
+        context.out.value(&json!({"upToDate": true}))
     } else {
         Ok(())
     }

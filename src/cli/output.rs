@@ -66,10 +66,10 @@ impl Output {
         if self.is_json() {
             return print(&format!("{value:#}\n"));
         }
-        let row = descriptor
-            .get_field_by_name(rows)
-            .and_then(|field| field.kind().as_message().cloned());
-        let rows = value[rows].as_array().map_or(&[][..], Vec::as_slice);
+        let field = descriptor.get_field_by_name(rows);
+        let row = field.as_ref().and_then(|field| field.kind().as_message().cloned());
+        let rows = field.and_then(|field| value[field.json_name()].as_array());
+        let rows = rows.map_or(&[][..], Vec::as_slice);
         let rows: Vec<FieldTree> = rows.iter().map(|value| FieldTree::of(value, row.as_ref())).collect();
         print(&table(&rows, columns))
     }

@@ -13,7 +13,7 @@ pub(super) enum FieldTree {
 }
 
 impl FieldTree {
-    /// Reads the proto3 JSON of a message; without a descriptor, any JSON.
+    /// Reads the proto3 JSON of a message, and names its fields as the proto file does; without a descriptor, any JSON.
     pub(super) fn of(value: &Value, descriptor: Option<&MessageDescriptor>) -> Self {
         let Value::Object(map) = value else {
             return Self::Leaf(cell(value));
@@ -23,7 +23,7 @@ impl FieldTree {
             return Self::Branch(fields.collect());
         };
         let present = descriptor.fields().filter_map(|field| {
-            let tree = Self::of_field(map.get(field.name())?, &field.kind());
+            let tree = Self::of_field(map.get(field.json_name())?, &field.kind());
             Some((field.name().to_owned(), tree))
         });
         Self::Branch(present.collect())

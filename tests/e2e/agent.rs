@@ -212,7 +212,7 @@ fn client_with_secret(deployment: &Deployment, server: &Countersign) -> Client {
     Client::builder(server.grpc_url())
         .credential(Credential::Secret {
             client_id: "batches".to_owned(),
-            secret: made.json()["client_secret"].as_str().unwrap().to_owned().into(),
+            secret: made.json()["clientSecret"].as_str().unwrap().to_owned().into(),
             scope: vec!["countersign:validate".to_owned()],
         })
         .deadline(TIMEOUT)

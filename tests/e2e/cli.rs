@@ -151,23 +151,23 @@ async fn commands_work_on_the_store_while_a_server_runs() {
     assert_eq!(made["user"]["username"], "ada");
     assert_eq!(made["user"]["roles"], json!(["admin", "staff"]));
     let tokens = issue(&storage, &server, "ada");
-    assert!(is_active(&storage, &server, &tokens["access_token"]));
+    assert!(is_active(&storage, &server, &tokens["accessToken"]));
 
     let listed = storage.run(&["session", "list", "ada"]).json();
-    assert_eq!(listed["sessions"][0]["session_id"], tokens["session_id"]);
-    let session = tokens["session_id"].as_str().unwrap();
+    assert_eq!(listed["sessions"][0]["sessionId"], tokens["sessionId"]);
+    let session = tokens["sessionId"].as_str().unwrap();
     storage
         .run(&["session", "revoke", session, "--reason", "lost phone"])
         .succeed();
     let gone = poll(PROPAGATION_TIMEOUT, || {
-        (!is_active(&storage, &server, &tokens["access_token"])).then_some(())
+        (!is_active(&storage, &server, &tokens["accessToken"])).then_some(())
     });
     assert!(gone.is_some(), "the server learns of a revocation made by a command");
     let refused = token(
         &storage,
         &server,
         &["refresh"],
-        tokens["refresh_token"].as_str().unwrap(),
+        tokens["refreshToken"].as_str().unwrap(),
     );
     assert!(
         refused.code() == Some(1) && refused.stderr.contains("SESSION_REVOKED"),
@@ -181,7 +181,7 @@ async fn commands_work_on_the_store_while_a_server_runs() {
         .json();
     assert_eq!(updated["user"]["roles"], json!(["staff"]));
     let gone = poll(PROPAGATION_TIMEOUT, || {
-        (!is_active(&storage, &server, &again["access_token"])).then_some(())
+        (!is_active(&storage, &server, &again["accessToken"])).then_some(())
     });
     assert!(gone.is_some(), "losing the admin role revokes the user's sessions");
 
@@ -197,7 +197,7 @@ async fn commands_work_on_the_store_while_a_server_runs() {
     assert_eq!(old.code(), Some(1), "{old:?}");
     storage.run(&["user", "delete", "ada"]).succeed();
     let users = storage.run(&["user", "list"]).json();
-    assert_eq!(users, json!({"users": [], "next_page_token": ""}));
+    assert_eq!(users, json!({"users": [], "nextPageToken": ""}));
 
     let trail = storage.run(&["audit", "query", "--type", "user.*"]).json();
     let kinds: Vec<&str> = trail["events"]
@@ -242,8 +242,8 @@ async fn a_client_is_added_and_calls_with_its_secret() {
         "5m",
     ];
     let made = storage.run(&words).json();
-    assert_eq!(made["client"]["access_token_ttl"], "300s");
-    let secret = made["client_secret"].as_str().unwrap().to_owned();
+    assert_eq!(made["client"]["accessTokenTtl"], "300s");
+    let secret = made["clientSecret"].as_str().unwrap().to_owned();
     assert!(secret.starts_with("css_"));
 
     let machine = |secret: &str| {
@@ -256,7 +256,7 @@ async fn a_client_is_added_and_calls_with_its_secret() {
     };
     let issued = machine(&secret);
     assert_eq!(issued.code(), Some(0), "{issued:?}");
-    let own = read(&issued)["tokens"]["access_token"].as_str().unwrap().to_owned();
+    let own = read(&issued)["tokens"]["accessToken"].as_str().unwrap().to_owned();
     let url = server.grpc_url();
     let login = ["token", "issue", "--user", "ada", "--server", &url];
     let anonymous = storage.run(&login).input(PASSWORD).finish();
@@ -276,7 +276,7 @@ async fn a_client_is_added_and_calls_with_its_secret() {
         .json();
     let old = machine(&secret);
     assert!(old.stderr.contains("INVALID_CREDENTIALS"), "{old:?}");
-    assert_eq!(machine(rotated["client_secret"].as_str().unwrap()).code(), Some(0));
+    assert_eq!(machine(rotated["clientSecret"].as_str().unwrap()).code(), Some(0));
     let refused = poll(PROPAGATION_TIMEOUT, || {
         let done = storage
             .run(&login)
@@ -301,13 +301,13 @@ async fn a_client_is_added_and_calls_with_its_secret() {
         ])
         .json();
     assert_eq!(updated["client"]["disabled"], true);
-    assert_eq!(updated["client"].get("access_token_ttl"), None);
+    assert_eq!(updated["client"].get("accessTokenTtl"), None);
     let ids = storage.run(&["client", "list"]).json();
     let ids: Vec<&Value> = ids["clients"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|client| &client["client_id"])
+        .map(|client| &client["clientId"])
         .collect();
     assert_eq!(ids, ["default", "gateway"]);
     storage.run(&["client", "delete", "gateway"]).succeed();

@@ -68,7 +68,7 @@ async fn keys_are_rotated_from_the_command_line() {
     assert_eq!(first, ["KEY_STATE_ACTIVE", "KEY_STATE_PENDING"]);
     let rotated = storage.run(&["key", "rotate", "--force"]).json();
     assert_eq!(rotated["key"]["state"], "KEY_STATE_ACTIVE");
-    let kid = rotated["key"]["key_id"].as_str().unwrap();
+    let kid = rotated["key"]["keyId"].as_str().unwrap();
     let revoked = storage.run(&["key", "revoke", kid, "--reason", "leaked"]).json();
     assert_eq!(revoked["key"]["state"], "KEY_STATE_REVOKED");
     assert!(
@@ -88,17 +88,17 @@ async fn tokens_can_be_decoded_and_completions_printed() {
     let tokens = issue(&storage, &server, "ada");
     let access = storage
         .run(&["token", "decode"])
-        .input(tokens["access_token"].as_str().unwrap())
+        .input(tokens["accessToken"].as_str().unwrap())
         .json();
     assert_eq!(access["header"]["typ"], "at+jwt");
-    assert_eq!(access["claims"]["sid"], tokens["session_id"]);
+    assert_eq!(access["claims"]["sid"], tokens["sessionId"]);
     let refresh = storage
         .run(&["token", "decode"])
-        .input(tokens["refresh_token"].as_str().unwrap())
+        .input(tokens["refreshToken"].as_str().unwrap())
         .json();
     assert_eq!(
-        (&refresh["session_id"], &refresh["generation"]),
-        (&tokens["session_id"], &json!(0))
+        (&refresh["sessionId"], &refresh["generation"]),
+        (&tokens["sessionId"], &json!(0))
     );
     assert_eq!(run(&storage, &["token", "decode"], "nonsense\n").code(), Some(1));
 

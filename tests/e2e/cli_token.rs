@@ -41,9 +41,9 @@ async fn token_watch_prints_revocations_until_the_server_ends() {
     };
     assert!(poll(TIMEOUT, beat).is_some(), "no heartbeat: {}", json.log());
 
-    let revoked = token(&storage, &server, &["revoke"], tokens["access_token"].as_str().unwrap());
+    let revoked = token(&storage, &server, &["revoke"], tokens["accessToken"].as_str().unwrap());
     assert_eq!(revoked.code(), Some(0), "{revoked:?}");
-    let session = tokens["session_id"].as_str().unwrap();
+    let session = tokens["sessionId"].as_str().unwrap();
     for process in [&json, &text] {
         let printed = || process.log().lines().any(|line| line.contains(session)).then_some(());
         assert!(

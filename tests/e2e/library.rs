@@ -23,7 +23,7 @@ const ISSUER: &str = "https://countersign.local";
 fn client_with_secret(deployment: &Deployment, server: &Countersign, scopes: &[&str]) -> Client {
     let mut words = vec!["client", "add", "machine", "--grant", "client_secret"];
     words.extend(scopes.iter().flat_map(|scope| ["--scope", scope]));
-    let secret = deployment.storage.run(&words).json()["client_secret"]
+    let secret = deployment.storage.run(&words).json()["clientSecret"]
         .as_str()
         .unwrap()
         .to_owned();

@@ -82,7 +82,7 @@ async fn each_method_lets_through_only_the_callers_of_its_row() {
         words.extend(["--scope", scope]);
     }
     let robot = deployment.storage.run(&words).json();
-    let secret = robot["client_secret"].as_str().unwrap().to_owned();
+    let secret = robot["clientSecret"].as_str().unwrap().to_owned();
     deployment
         .storage
         .run(&["client", "add", "front", "--grant", "password", "--audience", "*"])

@@ -54,7 +54,7 @@ async fn an_invalid_bearer_does_not_block_calls_that_need_no_caller() {
         .storage
         .run(&["client", "add", "robot", "--grant", "client_secret"])
         .json();
-    let secret = added["client_secret"].as_str().unwrap().to_owned();
+    let secret = added["clientSecret"].as_str().unwrap().to_owned();
     let server = deployment.serve();
     let mut tokens = TokenServiceClient::connect(server.grpc_url()).await.unwrap();
     let mut users = UserServiceClient::connect(server.grpc_url()).await.unwrap();

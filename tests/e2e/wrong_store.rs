@@ -189,7 +189,7 @@ async fn at_a_terminal_a_command_that_cannot_be_undone_asks() {
     }
     storage.run(&["client", "add", "web", "--grant", "password"]).succeed();
     let keys = storage.run(&["key", "list"]).json();
-    let key = keys["keys"][0]["key_id"].as_str().unwrap().to_owned();
+    let key = keys["keys"][0]["keyId"].as_str().unwrap().to_owned();
     let at_terminal = |words: &str, answer: &str| {
         let command = storage.command();
         let line = format!("{} {words}", command.get_program().to_str().unwrap());

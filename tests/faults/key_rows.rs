@@ -159,7 +159,7 @@ async fn files_that_are_not_private_keys_are_refused() {
     ] {
         let file = pem(name);
         let imported = deployment.storage.run(&["key", "import", &file, "--activate"]).json();
-        let id = imported["key"]["key_id"].as_str().unwrap().to_owned();
+        let id = imported["key"]["keyId"].as_str().unwrap().to_owned();
         let token = eventually("the imported key signs", Duration::from_secs(15), || async {
             let token = caller.login("ada").await.access_token;
             (kid(&token) == id).then_some(token)

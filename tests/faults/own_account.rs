@@ -160,7 +160,7 @@ async fn a_user_who_calls_without_end_is_stopped_and_others_are_not(
     let again = person("ada", &ids[0]).await;
     again.revoke_others().await.expect("each session has a reserve");
     // A service is not limited.
-    let secret = made["client_secret"].as_str().unwrap();
+    let secret = made["clientSecret"].as_str().unwrap();
     let token = admin
         .issue_with_secret("service", secret, &["countersign:revoke"], &[])
         .await;

@@ -21,7 +21,7 @@ async fn manager(deployment: &Deployment, admin: &Admin) -> String {
         "countersign:users",
     ];
     let made = deployment.storage.run(&words).json();
-    let secret = made["client_secret"].as_str().expect("a secret");
+    let secret = made["clientSecret"].as_str().expect("a secret");
     let issued = admin
         .issue_with_secret("manager", secret, &["countersign:users"], &[])
         .await;

@@ -36,7 +36,7 @@ impl Agent {
         let mut words = vec!["client", "add", "agent", "--grant", "client_secret"];
         words.extend(scopes.iter().flat_map(|scope| ["--scope", scope]));
         let made = storage.run(&words);
-        let secret = made.json()["client_secret"].as_str().unwrap().to_owned();
+        let secret = made.json()["clientSecret"].as_str().unwrap().to_owned();
         let own = guard::scratch("agent");
         let mut command = storage.command();
         command

@@ -94,7 +94,7 @@ pub fn add_user(storage: &Storage, name: &str, flags: &[&str]) -> String {
     storage.run(&["migrate"]).succeed();
     let words = [&["user", "add", name], flags].concat();
     let printed = storage.run(&words).input(format!("{PASSWORD}\n")).json();
-    printed["user"]["user_id"]
+    printed["user"]["userId"]
         .as_str()
         .expect("the new user has an id")
         .to_owned()

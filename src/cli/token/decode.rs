@@ -35,12 +35,12 @@ fn access_token(token: &str) -> Option<Value> {
 fn refresh_token(token: &str) -> Option<Value> {
     let contents = RefreshToken::unverified(token)?;
     Some(json!({
-        "user_id": contents.user,
-        "session_id": contents.session,
-        "client_id": contents.client,
+        "userId": contents.user,
+        "sessionId": contents.session,
+        "clientId": contents.client,
         "generation": contents.generation,
         "epochs": contents.epochs,
-        "session_expires_at": timestamp(contents.expires).to_string(),
+        "sessionExpiresAt": timestamp(contents.expires).to_string(),
     }))
 }
 
