@@ -17,7 +17,7 @@ pub(super) const USAGE: u8 = 64;
 /// Exit code if a store or server cannot be reached (`EX_UNAVAILABLE`).
 pub(super) const UNREACHABLE: u8 = 69;
 /// Exit code of every other failure.
-const OTHER: u8 = 1;
+pub(super) const OTHER: u8 = 1;
 
 /// The failure of a command. The message is one line; `None` if the command has already printed what is wrong.
 #[derive(Debug)]
