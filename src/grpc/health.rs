@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::Mutex;
+use tonic::{Code, Request, Response, Status};
 use tonic_health::ServingStatus;
+use tonic_health::pb::health_check_response::ServingStatus as WireStatus;
 use tonic_health::pb::health_server::{Health as Service, HealthServer};
-use tonic_health::server::HealthReporter;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::shutdown::Stop;
 
@@ -39,7 +43,8 @@ impl Health {
     /// A reporter, and the gRPC service that answers with what it reports. Everything is `NOT_SERVING` until the first
     /// report, and again once `stop` drains, whatever is reported.
     pub async fn new(stop: Stop) -> (Self, HealthServer<impl Service>) {
-        let (reporter, server) = tonic_health::server::health_reporter();
+        let reporter = HealthReporter::new();
+        let server = HealthServer::new(HealthCalls(HealthService::from_health_reporter(reporter.clone())));
         let health = Self {
             reporter,
             stop,
@@ -94,5 +99,35 @@ impl Health {
             ServingStatus::NotServing
         };
         self.reporter.set_service_status(name, status).await;
+    }
+}
+
+/// The service of `tonic-health`, but `Watch` of an unknown name answers as the protocol demands: with `SERVICE_UNKNOWN`, and
+/// the stream stays open. Load balancers take the end of a stream as a reason to ask again at once. `Check` of an unknown
+/// name is `NOT_FOUND`.
+struct HealthCalls(HealthService);
+
+#[tonic::async_trait]
+impl Service for HealthCalls {
+    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
+
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        self.0.check(request).await
+    }
+
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        match self.0.watch(request).await {
+            Ok(known) => Ok(known.map(StreamExt::boxed)),
+            Err(status) if status.code() == Code::NotFound => {
+                let unknown = HealthCheckResponse {
+                    status: WireStatus::ServiceUnknown.into(),
+                };
+                // The names never change, so nothing follows.
+                Ok(Response::new(
+                    stream::iter([Ok(unknown)]).chain(stream::pending()).boxed(),
+                ))
+            }
+            Err(status) => Err(status),
+        }
     }
 }

@@ -70,6 +70,28 @@ async fn a_stream_ends_at_its_callers_own_deadline() {
 }
 
 #[tokio::test]
+async fn a_watch_of_an_unknown_name_says_so_and_stays_open_until_the_server_stops() {
+    let server = Server::start(ServerSettings::default()).await;
+    let mut health = HealthClient::new(server.channel().await);
+    let request = || HealthCheckRequest {
+        service: "countersign.v1.NoSuchService".into(),
+    };
+    let mut updates = health.watch(request()).await.unwrap().into_inner();
+    let first = updates.message().await.unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::ServiceUnknown);
+    let more = tokio::time::timeout(Duration::from_millis(1500), updates.message()).await;
+    assert!(more.is_err(), "the stream goes on: {more:?}");
+    // `Check` has no such status.
+    let checked = health.check(request()).await;
+    assert_eq!(checked.unwrap_err().code(), Code::NotFound);
+
+    server.stop.drain();
+    let (_, end) = drain(updates).await;
+    let end = end.unwrap();
+    assert_eq!((end.code(), &*reason(&end)), (Code::Unavailable, "SHUTTING_DOWN"));
+}
+
+#[tokio::test]
 async fn stopping_notifies_health_watchers_and_ends_streams() {
     let server = Server::start(ServerSettings::default()).await;
     let mut health = HealthClient::new(server.channel().await);
