@@ -10,12 +10,13 @@ use std::time::Duration;
 use http::HeaderMap;
 use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::{Context, Key, KeyValue, Value};
 use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{ExporterBuildError, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::resource::{ResourceDetector as _, SdkProvidedResourceDetector};
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter, Tracer,
 };
@@ -69,7 +70,7 @@ impl Traces {
             .with_batch_config(limits)
             .build();
         let resource = Resource::builder()
-            .with_service_name("countersign")
+            .with_service_name(service_name())
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
             .build();
         let provider = SdkTracerProvider::builder()
@@ -98,6 +99,17 @@ impl Traces {
         // An error only means that spans are lost, as at any other time.
         drop(self.provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT));
     }
+}
+
+/// The name of the service that the environment states (`OTEL_SERVICE_NAME`, else `service.name` in
+/// `OTEL_RESOURCE_ATTRIBUTES`); `countersign` if it states none.
+fn service_name() -> Value {
+    let detected = SdkProvidedResourceDetector
+        .detect()
+        .get(&Key::from_static_str("service.name"));
+    // The specification of OpenTelemetry prescribes this prefix for a name that is not stated.
+    let stated = detected.filter(|name| !name.as_str().starts_with("unknown_service"));
+    stated.unwrap_or_else(|| Value::from("countersign"))
 }
 
 /// Describes the metric of this module. Call it after the recorder is installed.

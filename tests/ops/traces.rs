@@ -97,6 +97,42 @@ async fn a_trace_contains_a_call_and_its_statements_and_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_environment_names_the_service() {
+    for (variables, expected) in [
+        (&[][..], "countersign"),
+        (&[("OTEL_SERVICE_NAME", "tokens-of-the-shop")], "tokens-of-the-shop"),
+        (&[("OTEL_SERVICE_NAME", "")], "countersign"),
+        (
+            &[(
+                "OTEL_RESOURCE_ATTRIBUTES",
+                "service.name=shop-auth,deployment.environment=test",
+            )],
+            "shop-auth",
+        ),
+    ] {
+        let collector = Collector::start();
+        let mut deployment = Deployment::fresh(DeploymentKind::Embedded)
+            .await
+            .set("telemetry.otlp_endpoint", &format!("http://{}", collector.address));
+        for (name, value) in variables {
+            deployment.storage = deployment.storage.env(name, value);
+        }
+        let server = deployment.serve();
+        assert!(Caller::of(&server).inactive_reason("garbage").await.is_some());
+        eventually("a span arrives", Duration::from_secs(20), || async {
+            collector.process.log().contains("TokenService/Validate").then_some(())
+        })
+        .await;
+        let log = collector.process.log();
+        let name = log
+            .lines()
+            .find(|line| line.contains("service.name"))
+            .unwrap_or_else(|| panic!("{log}"));
+        assert!(name.contains(expected), "{variables:?}: {name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_or_silent_collector_delays_no_call() {
     // It accepts connections and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
