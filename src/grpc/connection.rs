@@ -19,9 +19,9 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt as _;
 
-use super::layers::{ConnectionService, Pipeline, TICK_INTERVAL, UnreadResponses};
+use super::layers::{ConnectionService, NOT_GRPC, Pipeline, TICK_INTERVAL, UnreadResponses};
 use super::write_coalescing::CoalescingIo;
-use crate::listener::{Activity, ConnectionHandler, Io, Peer};
+use crate::listener::{Activity, ConnectionHandler, Io, Peer, is_http1, refuse_http1};
 use crate::secret::{Entropy, random};
 use crate::shutdown::Stop;
 
@@ -101,12 +101,43 @@ impl GrpcHandler {
     }
 }
 
+/// What the first bytes of a connection say.
+enum Protocol {
+    Http2,
+    Http1,
+    Other,
+}
+
+/// Reads the client preface, and not a byte more; of another protocol, only the first bytes.
+async fn read_preface(io: &mut Io) -> Protocol {
+    let mut first = [0; CLIENT_PREFACE.len()];
+    let mut length = 0;
+    while let Ok(read @ 1..) = io.read(&mut first[length..]).await {
+        length += read;
+        let read = &first[..length];
+        if !CLIENT_PREFACE.starts_with(read) {
+            return if is_http1(read) {
+                Protocol::Http1
+            } else {
+                Protocol::Other
+            };
+        }
+        if length == first.len() {
+            return Protocol::Http2;
+        }
+    }
+    Protocol::Other
+}
+
 impl ConnectionHandler for GrpcHandler {
     async fn handle(&self, mut io: Io, peer: Arc<Peer>, activity: Activity, stop: Stop) {
-        let mut preface = [0; CLIENT_PREFACE.len()];
-        match tokio::time::timeout(PREFACE_TIMEOUT, io.read_exact(&mut preface)).await {
-            Ok(Ok(_)) if preface == *CLIENT_PREFACE => {}
-            _ => return, // too slow, closed, or another protocol
+        match tokio::time::timeout(PREFACE_TIMEOUT, read_preface(&mut io)).await {
+            Ok(Protocol::Http2) => {}
+            Ok(Protocol::Http1) => {
+                tracing::debug!(address = %peer.ip(), "a client speaks HTTP/1 to the gRPC port; it is told to use the HTTP port");
+                return refuse_http1(&mut io, NOT_GRPC).await;
+            }
+            Ok(Protocol::Other) | Err(_) => return, // another protocol, closed, or too slow
         }
         let unread = Arc::new(UnreadResponses::default());
         let service = ConnectionService::new(Arc::clone(&self.pipeline), peer, activity, Arc::clone(&unread));

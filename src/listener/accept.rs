@@ -9,10 +9,11 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::open_connections::{OpenConnection, OpenConnections};
 use super::socket::Accepted;
-use super::{Activity, HANDSHAKE_TIMEOUT, Io, Listener, Peer, Security, TCP_USER_TIMEOUT};
+use super::{Activity, HANDSHAKE_TIMEOUT, Io, Listener, Peer, Security, TCP_USER_TIMEOUT, is_http1, refuse_http1};
 use crate::model::{Network, Source};
 use crate::shutdown::Stop;
 
@@ -182,6 +183,9 @@ impl RefusalLog {
     }
 }
 
+/// The answer to a request without TLS on a port with TLS.
+const NEEDS_TLS: &str = "This port speaks TLS: use https:// instead of http://.\n";
+
 /// Sets the socket options: small responses go out at once (`TCP_NODELAY`), and a peer that has vanished is noticed
 /// even while we only write.
 fn set_options(stream: &TcpStream) -> io::Result<()> {
@@ -197,13 +201,28 @@ async fn secure(stream: TcpStream, address: std::net::SocketAddr, security: &Sec
         return Ok((Io::Plain(stream), Peer::anonymous(address)));
     };
     let acceptor = TlsAcceptor::from(config.load_full());
-    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, acceptor)).await??;
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let peer = certificate.map_or_else(
         || Peer::anonymous(address),
         |certificate| Peer::with_certificate(address, certificate),
     );
     Ok((Io::Tls(Box::new(stream)), peer))
+}
+
+/// The TLS handshake. A client that begins with a request of HTTP/1.x is told that it needs TLS.
+async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor) -> io::Result<TlsStream<TcpStream>> {
+    // A handshake begins with the byte 0x16 (RFC 8446 §5.1).
+    let mut first = [0; 4];
+    let length = stream.peek(&mut first).await?;
+    if is_http1(&first[..length]) {
+        refuse_http1(&mut stream, NEEDS_TLS).await;
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the client speaks HTTP without TLS",
+        ));
+    }
+    acceptor.accept(stream).await
 }
 
 /// The delay after a connection could not be accepted. When the process is out of file descriptors or memory, an

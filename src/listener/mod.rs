@@ -14,6 +14,7 @@
 mod accept;
 mod client_verifier;
 mod connection_cap;
+mod http1;
 mod io;
 mod open_connections;
 mod peer;
@@ -24,6 +25,7 @@ mod tls;
 
 pub use accept::{ConnectionHandler, IdleGivesWay, Limits, serve};
 pub use connection_cap::connection_cap;
+pub(crate) use http1::{is_http1, refuse as refuse_http1};
 pub use io::Io;
 pub use open_connections::{Activity, Busy};
 pub use peer::{Peer, PeerName};

@@ -80,7 +80,8 @@ impl TlsFiles {
 }
 
 impl TlsMaterial {
-    /// Builds the configuration of a listener. `alpn` is its only protocol (`h2` or `http/1.1`).
+    /// Builds the configuration of a listener. `alpn` is its protocol (`h2` or `http/1.1`). A listener of `h2` lets clients of
+    /// HTTP/1.1 finish the handshake too, so that they can be told in their own protocol what they have reached.
     ///
     /// # Errors
     /// One line that names the file and the problem.
@@ -110,7 +111,11 @@ impl TlsMaterial {
         let mut config = builder
             .with_single_cert(chain, key)
             .map_err(|error| file_error(&files.cert, &error))?;
+        // In the order of preference: a client that offers both gets the first.
         config.alpn_protocols = vec![alpn.to_vec()];
+        if alpn == b"h2" {
+            config.alpn_protocols.push(b"http/1.1".to_vec());
+        }
         Ok(config)
     }
 
@@ -201,7 +206,9 @@ mod tests {
             key: write("key.pem", &own.signing_key.serialize_pem()),
             client_ca: None,
         };
-        assert_eq!(good.load(b"h2").unwrap().alpn_protocols, [b"h2".to_vec()]);
+        let alpn = |protocol| good.load(protocol).unwrap().alpn_protocols;
+        assert_eq!(alpn(b"h2"), [&b"h2"[..], b"http/1.1"]);
+        assert_eq!(alpn(b"http/1.1"), [b"http/1.1"]);
         let with_ca = TlsFiles {
             client_ca: Some(good.cert.clone()),
             ..good.clone()

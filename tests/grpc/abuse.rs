@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use countersign::proto;
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -10,6 +11,52 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::server::{Server, ServerSettings};
+
+/// What the server answers to these bytes before it closes the connection.
+async fn answer(server: &Server, parts: &[&[u8]]) -> String {
+    let mut peer = TcpStream::connect(server.address).await.unwrap();
+    peer.set_nodelay(true).unwrap();
+    for part in parts {
+        peer.write_all(part).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut answer = String::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), peer.read_to_string(&mut answer)).await;
+    read.expect("the server closes the connection").unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn http1_is_told_that_it_has_reached_a_grpc_port() {
+    let server = Server::start(ServerSettings::default()).await;
+    let head =
+        b"POST /countersign.v1.TokenService/Validate HTTP/1.1\r\nhost: localhost\r\ncontent-length: 200000\r\n\r\n";
+    let with_body = [&head[..], &[b'x'; 200_000]].concat();
+    for request in [
+        // Shorter than the preface of HTTP/2.
+        &[&b"GET / HTTP/1.0\r\n\r\n"[..]][..],
+        &[b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"],
+        // It begins like that preface, which is `PRI * HTTP/2.0`.
+        &[b"P", b"UT /x HTTP/1.1\r\nhost: localhost\r\n\r\n"],
+        &[b"PRI * HTTP/1.1\r\n\r\n"],
+        &[head],
+    ] {
+        let answer = answer(&server, request).await;
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", text.len())), "{answer}");
+        assert!(text.contains("gRPC") && text.contains("server.http_listen"), "{answer}");
+    }
+    // A body that is not read to its end does not keep the connection.
+    let mut peer = TcpStream::connect(server.address).await.unwrap();
+    let _ = peer.write_all(&with_body).await;
+    let waited = until_closed(peer).await;
+    assert!(waited < Duration::from_secs(20), "{waited:?}");
+    // Other protocols are not answered.
+    for other in [&b"\x16\x03\x01\x02\x00"[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"\0\0\0\0"] {
+        assert_eq!(answer(&server, &[other]).await, "");
+    }
+}
 
 /// The time until the server closes the connection.
 async fn until_closed(mut peer: TcpStream) -> Duration {
@@ -95,5 +142,10 @@ async fn a_request_that_is_not_grpc_gets_an_http_error() {
         let body = http_body_util::Empty::<bytes::Bytes>::new();
         let answer = send.send_request(request.body(body).unwrap()).await.unwrap();
         assert_eq!(answer.status(), code, "{method} {kind}");
+        if code != 200 {
+            assert_eq!(answer.headers()["content-type"], "text/plain; charset=utf-8");
+            let text = answer.into_body().collect().await.unwrap().to_bytes();
+            assert!(text.starts_with(b"This is a gRPC port"), "{text:?}");
+        }
     }
 }

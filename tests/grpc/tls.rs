@@ -9,7 +9,7 @@ use countersign::listener::{Security, TlsFiles};
 use countersign::proto;
 use countersign::proto::token_service_client::TokenServiceClient;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
@@ -103,6 +103,58 @@ async fn a_certificate_authenticates_its_client_and_is_optional() {
         }
     };
     assert_eq!(ended.code(), Code::Unauthenticated);
+}
+
+/// What the server answers to a request of HTTP/1.1: over TLS with these protocols offered, or without TLS.
+async fn http1(pki: &Pki, server: &Server, offered: Option<&[&[u8]]>) -> String {
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut answer = Vec::new();
+    let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    if let Some(offered) = offered {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(pki.ca.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let name = "localhost".try_into().unwrap();
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        stream.read_to_end(&mut answer).await.unwrap();
+    } else {
+        stream.write_all(REQUEST).await.unwrap();
+        stream.read_to_end(&mut answer).await.unwrap();
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn http1_is_told_over_tls_that_it_has_reached_a_grpc_port_and_without_tls_that_it_needs_it() {
+    let pki = Pki::new();
+    let setup = ServerSettings {
+        security: Security::Tls(Arc::new(ArcSwap::from_pointee(pki.server("localhost")))),
+        ..ServerSettings::default()
+    };
+    let server = Server::start(setup).await;
+    for (offered, word) in [
+        (Some(&[&b"http/1.1"[..]][..]), "gRPC"),
+        (Some(&[]), "gRPC"),
+        (None, "https://"),
+    ] {
+        let answer = http1(&pki, &server, offered).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 400 Bad Request\r\n"),
+            "{offered:?}: {answer}"
+        );
+        assert!(answer.contains(word), "{offered:?}: {answer}");
+    }
+    // A client that offers both gets HTTP/2.
+    let mut known = pki.client(&server, "localhost", None).await.unwrap();
+    assert!(known.get_keys(proto::GetKeysRequest {}).await.is_ok());
 }
 
 #[tokio::test]

@@ -99,7 +99,11 @@ async fn metrics_and_keys_have_a_port_of_their_own() {
     let http = server.http_url().trim_start_matches("http://").parse().unwrap();
     for path in ["/metrics", "/.well-known/jwks.json"] {
         assert_eq!(get(http, path).await.unwrap().0, 200, "{path}");
-        assert_eq!(get(server.grpc(), path).await, None, "{path} on the port of gRPC");
+        let (status, text) = get(server.grpc(), path).await.unwrap();
+        assert!(
+            status == 400 && text.starts_with("This is a gRPC port"),
+            "{path} on the port of gRPC: {text}"
+        );
     }
     assert_eq!(get(http, "/countersign.v1.TokenService/Validate").await.unwrap().0, 404);
     // And the port with the keys serves no gRPC.

@@ -40,6 +40,7 @@ pub use gates::{FullGate, GatePermit};
 pub use request_body::RequestBody;
 pub use request_id::{REQUEST_ID, RequestIds};
 pub use response_body::ResponseBody;
+pub(crate) use serve_call::NOT_GRPC;
 pub use serve_call::ServeCall;
 pub(crate) use unread::{TICK_INTERVAL, UnreadResponses};
 

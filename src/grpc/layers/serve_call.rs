@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status};
@@ -29,6 +30,10 @@ use crate::model::{Caller, Error, ErrorKind, Identity, Result};
 use crate::secret::SecretText;
 use crate::spans::SPANS;
 use crate::telemetry::adopt;
+
+/// The answer to a request that is not gRPC, for the person who reads it.
+pub(crate) const NOT_GRPC: &str = "This is a gRPC port: calls need HTTP/2 and the content type application/grpc. A server has its \
+                                   keys, metrics and health on the HTTP port (server.http_listen).\n";
 
 /// The future that serves one call.
 pub struct ServeCall {
@@ -285,9 +290,11 @@ impl Future for ServeCall {
         if let Stage::NotGrpc(code) = this.stage {
             this.stage = Stage::Done;
             let (unread, busy) = (this.connection.unread.add(), this.busy.take());
-            let body = ResponseBody::unary(tonic::body::Body::empty(), unread, busy);
-            let mut response = Response::new(body);
+            let body = tonic::body::Body::new(Full::from(NOT_GRPC));
+            let mut response = Response::new(ResponseBody::unary(body, unread, busy));
             *response.status_mut() = code;
+            let text = HeaderValue::from_static("text/plain; charset=utf-8");
+            response.headers_mut().insert(header::CONTENT_TYPE, text);
             return Poll::Ready(Ok(response));
         }
         let stepped = std::panic::catch_unwind(AssertUnwindSafe(|| this.step(cx)));
