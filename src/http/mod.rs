@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use http::{Request, Uri};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,6 +20,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
 
 pub use authorize::ForwardAuth;
+use metadata::IssuerPath;
 pub use metadata::Metadata;
 
 use crate::clock::UnixMillis;
@@ -75,6 +78,7 @@ pub trait SidePortData: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct HttpHandler {
     router: Router,
+    issuer_path: IssuerPath,
     data: Data,
     max_header_bytes: usize,
 }
@@ -94,6 +98,7 @@ impl HttpHandler {
     pub fn new(data: Arc<dyn SidePortData>, metadata: &Metadata, jwks_max_age: Duration) -> Self {
         Self {
             router: routes::router(data.clone(), metadata, jwks_max_age),
+            issuer_path: metadata.issuer_path(),
             data: Data(data),
             max_header_bytes: MAX_HEADER_BYTES,
         }
@@ -117,7 +122,11 @@ impl ConnectionHandler for HttpHandler {
             return;
         }
         let router = TowerToHyperService::new(self.router.clone());
-        let service = service_fn(move |request| {
+        let issuer_path = self.issuer_path.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if let Some(document) = issuer_path.document(request.uri().path()) {
+                *request.uri_mut() = Uri::from_static(document);
+            }
             // Busy once the head of a request is complete, until its response is ready to be written.
             let busy = activity.begin();
             let response = router.call(request);

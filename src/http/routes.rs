@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::{Metadata, SidePortData};
+use super::{Metadata, SidePortData, metadata};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// RFC 7517 §8.5.
@@ -31,9 +31,9 @@ pub(super) fn router(data: Arc<dyn SidePortData>, metadata: &Metadata, jwks_max_
         jwks_max_age: public(jwks_max_age),
     };
     Router::new()
-        .route("/.well-known/jwks.json", get(jwks))
-        .route("/.well-known/oauth-authorization-server", document(metadata.oauth()))
-        .route("/.well-known/openid-configuration", document(metadata.openid()))
+        .route(metadata::JWKS, get(jwks))
+        .route(metadata::OAUTH, document(metadata.oauth()))
+        .route(metadata::OPENID, document(metadata.openid()))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))

@@ -47,11 +47,15 @@ struct SidePort {
 
 impl SidePort {
     async fn start() -> Self {
+        Self::of_issuer("https://issuer.example/").await
+    }
+
+    async fn of_issuer(issuer: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let data = Arc::new(FakeData::default());
         let metadata = Metadata {
-            issuer: "https://issuer.example/".to_owned(),
+            issuer: issuer.to_owned(),
         };
         let http = HttpHandler::new(data.clone(), &metadata, Duration::from_mins(5));
         let limits = limits(8, Arc::default(), Duration::from_secs(1));
@@ -128,6 +132,33 @@ async fn metadata_names_the_key_set_and_no_missing_endpoint() {
             .filter(|key| key.ends_with("_endpoint"));
         assert_eq!(endpoints.count(), 0, "{body}");
     }
+}
+
+#[tokio::test]
+async fn an_issuer_with_a_path_has_its_documents_where_clients_look_for_them() {
+    let issuer = "https://issuer.example/tenants/one";
+    let side = SidePort::of_issuer(issuer).await;
+    for path in [
+        "/.well-known/oauth-authorization-server/tenants/one",
+        "/.well-known/openid-configuration/tenants/one",
+        "/tenants/one/.well-known/openid-configuration",
+        "/.well-known/oauth-authorization-server",
+    ] {
+        let (status, headers, body) = side.get(path, &[]).await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+        assert_eq!(headers[header::CACHE_CONTROL], "public, max-age=3600", "{path}");
+        let document: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(document["issuer"], issuer);
+        let keys = document["jwks_uri"].as_str().unwrap();
+        let keys = keys.strip_prefix("https://issuer.example").unwrap();
+        let (status, headers, body) = side.get(keys, &[]).await;
+        assert_eq!((status, body.as_str()), (StatusCode::OK, r#"{"keys":[]}"#), "{keys}");
+        assert_eq!(headers[header::ETAG], "\"tag-1\"");
+    }
+    let (status, ..) = side
+        .get("/.well-known/oauth-authorization-server/tenants/two", &[])
+        .await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

@@ -112,6 +112,34 @@ async fn metrics_and_keys_have_a_port_of_their_own() {
 }
 
 #[tokio::test]
+async fn an_issuer_with_a_path_has_its_metadata_under_that_path() {
+    let issuer = "https://example.org/auth/eu";
+    let server = for_tests(Storage::embedded()).set("tokens.issuer", issuer).serve(&[]);
+    let http = server.http_url().trim_start_matches("http://").parse().unwrap();
+    let json = async |path: &str| -> serde_json::Value {
+        let (status, body) = get(http, path).await.unwrap();
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    };
+    for path in [
+        // RFC 8414 §3.1 and §5, and OpenID Connect Discovery 1.0 §4.
+        "/.well-known/oauth-authorization-server/auth/eu",
+        "/.well-known/openid-configuration/auth/eu",
+        "/auth/eu/.well-known/openid-configuration",
+    ] {
+        let document = json(path).await;
+        assert_eq!(document["issuer"], issuer, "{path}");
+        let keys = document["jwks_uri"]
+            .as_str()
+            .unwrap()
+            .strip_prefix("https://example.org");
+        let keys = json(keys.unwrap()).await;
+        assert_eq!(keys["keys"].as_array().unwrap().len(), 2, "one signs, one is the next");
+    }
+    assert_eq!(get(http, "/auth/us/.well-known/jwks.json").await.unwrap().0, 404);
+}
+
+#[tokio::test]
 async fn errors_contain_no_versions() {
     let server = for_tests(Storage::embedded()).serve(&[]);
     let refused = countersign::proto::RefreshRequest {
