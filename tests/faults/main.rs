@@ -18,6 +18,7 @@ mod certificate;
 mod clock_skew;
 mod clock_steps;
 mod comparisons;
+mod compressed_bombs;
 mod connection_floods;
 mod cut_off;
 mod documentation;

@@ -11,6 +11,7 @@ mod calls;
 mod drain;
 mod floods;
 mod frames;
+mod gzip;
 mod reflection;
 mod server;
 mod service;

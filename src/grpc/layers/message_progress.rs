@@ -1,7 +1,7 @@
 //! How far the gRPC message of a request body has come: each has a prefix of five bytes, the last four with its length.
 
 /// Length of the prefix.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 
 /// What a chunk has brought.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -16,6 +16,7 @@ mod concurrency;
 mod deadline;
 mod gate_limits;
 mod gates;
+mod gzip;
 mod message_progress;
 mod metrics;
 mod request_body;

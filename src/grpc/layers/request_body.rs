@@ -14,6 +14,7 @@ use tonic::Status;
 
 use super::gate_limits::GateKind;
 use super::gates::{Consumer, GatePermit};
+use super::gzip::Gunzip;
 use super::message_progress::MessageProgress;
 use crate::grpc::policy::{Method, TimeLimit};
 use crate::grpc::status::status;
@@ -33,6 +34,7 @@ const HEADER_BYTES: usize = 112;
 ///   messages must not be longer than the idle limit.
 /// - A message that is longer than the method allows fails with `OUT_OF_RANGE` when its length is known.
 /// - A message that finds no place in the gate of request bytes fails with `OVERLOADED`.
+/// - Messages that are compressed with gzip are decompressed; see [`Gunzip`].
 #[derive(Debug)]
 pub struct RequestBody<B = Incoming> {
     body: B,
@@ -46,6 +48,8 @@ pub struct RequestBody<B = Incoming> {
     /// Set only once the body has to wait.
     timer: Option<Pin<Box<Sleep>>>,
     share: MemoryShare,
+    /// `None` for uncompressed messages.
+    gunzip: Option<Box<Gunzip>>,
 }
 
 /// The memory that a request holds.
@@ -113,7 +117,29 @@ impl<B> RequestBody<B> {
             since: began,
             timer: None,
             share,
+            gunzip: None,
         })
+    }
+
+    /// The same with messages that this decompresses.
+    pub(super) fn with_gunzip(self, gunzip: Option<Gunzip>) -> Self {
+        let gunzip = gunzip.map(Box::new);
+        Self { gunzip, ..self }
+    }
+
+    /// The next decompressed message among what has arrived; `None` if more has to arrive first, or if nothing is compressed.
+    fn next_decompressed(&mut self) -> Option<Result<Frame<Bytes>, Status>> {
+        let gunzip = self.gunzip.as_mut()?;
+        if gunzip.messages() > 0 && self.idle_limit.is_none() {
+            // The service ignores further messages, and decompressing them would be work that a caller gets for a few bytes.
+            let excess = "the request has more than one message";
+            return (!gunzip.is_empty()).then(|| Err(status(Error::new(ErrorKind::InvalidRequest, excess))));
+        }
+        let share = &mut self.share;
+        let next = gunzip
+            .next(self.max_message, |bytes| share.reserve(bytes))
+            .transpose()?;
+        Some(next.map(Frame::data).map_err(|status| *status))
     }
 
     fn receive(&mut self, chunk: &[u8]) -> Result<(), Status> {
@@ -164,26 +190,44 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                let received = frame.data_ref().map_or(Ok(()), |chunk| self.receive(chunk));
-                Poll::Ready(Some(received.map(|()| frame)))
+        let this = &mut *self;
+        loop {
+            if let Some(message) = this.next_decompressed() {
+                return Poll::Ready(Some(message));
             }
-            // The caller has reset the stream, or its connection is gone. Hyper sees the same when the call is pending, and
-            // drops it: that is a cancelled call, not one without a message. Tasks that read a stream must see its end.
-            Poll::Ready(Some(Err(_))) if self.idle_limit.is_none() => Poll::Pending,
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Status::from_error(error.into())))),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => self.poll_overdue(cx).map(|overdue| Some(Err(overdue))),
+            let polled = match Pin::new(&mut this.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let received = frame.data_ref().map_or(Ok(()), |chunk| this.receive(chunk));
+                    if let (Ok(()), Some(gunzip), Some(chunk)) = (&received, &mut this.gunzip, frame.data_ref()) {
+                        gunzip.add(chunk);
+                        continue;
+                    }
+                    Poll::Ready(Some(received.map(|()| frame)))
+                }
+                // The caller has reset the stream, or its connection is gone. Hyper sees the same when the call is pending, and
+                // drops it: that is a cancelled call, not one without a message. Tasks that read a stream must see its end.
+                Poll::Ready(Some(Err(_))) if this.idle_limit.is_none() => Poll::Pending,
+                Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Status::from_error(error.into())))),
+                Poll::Ready(None) if this.gunzip.as_ref().is_some_and(|gunzip| !gunzip.is_empty()) => {
+                    let cut = Error::new(ErrorKind::InvalidRequest, "the request ended within a message");
+                    Poll::Ready(Some(Err(status(cut))))
+                }
+                Poll::Ready(None) => Poll::Ready(None),
+                Poll::Pending => this.poll_overdue(cx).map(|overdue| Some(Err(overdue))),
+            };
+            return polled;
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.is_end_stream() && self.gunzip.as_ref().is_none_or(|gunzip| gunzip.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self.gunzip {
+            None => self.body.size_hint(),
+            Some(_) => SizeHint::default(),
+        }
     }
 }
 

@@ -160,3 +160,47 @@ async fn many_headers_need_a_place_too() {
     drop(few);
     assert_eq!(gates.in_use(GateKind::RequestBytes), 0);
 }
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(plain).unwrap();
+    let message = encoder.finish().unwrap();
+    let mut with_prefix = prefix(u32::try_from(message.len()).unwrap());
+    with_prefix[0] = 1;
+    with_prefix.extend(message);
+    with_prefix
+}
+
+#[tokio::test]
+async fn compressed_messages_are_decompressed_however_they_are_cut() {
+    let (first, second) = (b"a row ".repeat(100), b"another ".repeat(30));
+    let wire = [gzip(&first), gzip(&second), [prefix(3), b"row".to_vec()].concat()].concat();
+    for size in [1, 7, 50, wire.len()] {
+        let (sender, body) = body_of(&gates(), "ImportUsers");
+        let mut body = body.with_gunzip(Some(Gunzip::default()));
+        let chunks: Vec<Vec<u8>> = wire.chunks(size).map(<[u8]>::to_vec).collect();
+        tokio::spawn(async move {
+            for chunk in chunks {
+                send(&sender, chunk).await;
+            }
+        });
+        let mut messages = Vec::new();
+        while let Some(frame) = body.frame().await {
+            messages.push(frame.unwrap().into_data().unwrap());
+        }
+        let plain = |message: &[u8]| [prefix(u32::try_from(message.len()).unwrap()), message.to_vec()].concat();
+        assert_eq!(messages, [plain(&first), plain(&second), plain(b"row")], "{size}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_expands_beyond_the_gate_is_refused() {
+    let gates = gates();
+    let (sender, body) = body_of(&gates, "ValidateBatch");
+    let mut body = body.with_gunzip(Some(Gunzip::default()));
+    send(&sender, gzip(&vec![0; 1_000_000])).await;
+    assert_eq!(code(&mut body).await, Some(Code::ResourceExhausted));
+    drop(body);
+    assert_eq!(gates.in_use(GateKind::RequestBytes), 0);
+}

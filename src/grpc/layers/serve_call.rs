@@ -17,6 +17,7 @@ use tracing::field::Empty;
 
 use super::authenticate::{Authentication, Credential, bearer_token};
 use super::deadline::for_stream;
+use super::gzip;
 use super::response_body::StreamState;
 use super::{
     Call, ConnectionContext, GateKind, GatePermit, Method, REQUEST_ID, RequestBody, ResponseBody, ResponseFuture,
@@ -130,9 +131,13 @@ impl ServeCall {
         self.permit = Some(consumer.acquire(gate, 1)?);
         let crowded = pipeline.gates.is_crowded(gate);
         let receive_limit = pipeline.deadlines.receive(method.max_request, crowded);
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let gunzip = match gzip::take_encoding(&mut head.headers) {
+            Ok(gunzip) => gunzip,
+            Err(status) => return Ok(Stage::Refused(Some(status))),
+        };
         let body = RequestBody::new(body, method, receive_limit, self.began, &head.headers, consumer)?;
-        let request = Request::from_parts(head, body);
+        let request = Request::from_parts(head, body.with_gunzip(gunzip));
         if method.access == Access::Anyone {
             let anonymous = pipeline.authenticator.anonymous();
             return self.run(method, anonymous, request);
