@@ -1,8 +1,7 @@
-//! gRPC clients of other projects, over TLS and with a client certificate: grpcurl, `buf curl`, grpcio, grpc-js,
-//! grpc-go.
+//! gRPC clients of other projects, over TLS and with a client certificate: grpcurl, `buf curl`, grpc-js.
 //!
 //! Each logs in, validates, refreshes and revokes over TLS; validating needs its certificate. `tests/run` installs the
-//! clients; grpc-go runs only where a Go toolchain is found.
+//! clients. `stubs` has the clients whose code is generated from the protos.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -15,17 +14,17 @@ use crate::support::process::find;
 use crate::support::serve::Storage;
 use crate::support::{Countersign, PASSWORD};
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const NAME: &str = "spiffe://example.org/peer";
 
 /// A server with TLS that knows one client by its certificate, and the files that its callers need.
-struct TlsServer {
+pub(crate) struct TlsServer {
     server: Countersign,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl TlsServer {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let storage = Storage::embedded()
             .set("password.memory_kib", "1024")
             .set("password.iterations", "1");
@@ -78,7 +77,7 @@ impl TlsServer {
     }
 }
 
-fn tool(name: &str) -> PathBuf {
+pub(crate) fn tool(name: &str) -> PathBuf {
     let own = Path::new(ROOT).join("target/tools/bin").join(name);
     if own.is_file() {
         return own;
@@ -86,7 +85,7 @@ fn tool(name: &str) -> PathBuf {
     find(name).unwrap_or_else(|| panic!("{name} is not installed: tests/run does that"))
 }
 
-fn output(done: &Output) -> String {
+pub(crate) fn output(done: &Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&done.stdout),
@@ -170,7 +169,7 @@ fn buf_curl_calls_over_tls_and_with_a_certificate() {
 
 /// Runs a program that makes all the calls. Its arguments are the address and the folder with the files; it prints
 /// "good" at the end.
-fn runs(tls: &TlsServer, command: &mut Command) {
+pub(crate) fn runs(tls: &TlsServer, command: &mut Command) {
     let done = command
         .arg(tls.address())
         .arg(&tls.folder)
@@ -186,61 +185,8 @@ fn runs(tls: &TlsServer, command: &mut Command) {
 }
 
 #[test]
-fn grpcio_calls_over_tls_and_with_a_certificate() {
-    let tls = TlsServer::start();
-    let generated = tls.folder.join("generated");
-    std::fs::create_dir(&generated).unwrap();
-    let done = Command::new(tool("python3"))
-        .args(["-m", "grpc_tools.protoc", "-Iproto"])
-        .arg(format!("--python_out={}", generated.display()))
-        .arg(format!("--grpc_python_out={}", generated.display()))
-        .args(["token", "reason", "key"].map(|name| format!("proto/countersign/v1/{name}.proto")))
-        .current_dir(ROOT)
-        .output()
-        .unwrap();
-    assert!(done.status.success(), "{}", output(&done));
-    let mut command = Command::new(tool("python3"));
-    runs(
-        &tls,
-        command
-            .arg(format!("{ROOT}/tests/peers/grpcio/calls.py"))
-            .env("PYTHONPATH", generated),
-    );
-}
-
-#[test]
 fn grpc_js_calls_over_tls_and_with_a_certificate() {
     let tls = TlsServer::start();
     let mut command = Command::new(tool("node"));
     runs(&tls, command.arg(format!("{ROOT}/tests/peers/grpc-js/calls.js")));
-}
-
-/// Runs only where Go and grpc-go are installed (`apt-get install golang-go golang-google-grpc-dev
-/// golang-google-protobuf-dev`): that takes a minute, and `tests/run` does not do it.
-#[test]
-fn grpc_go_calls_over_tls_and_with_a_certificate() {
-    let packaged = Path::new("/usr/share/gocode");
-    let Some(go) = find("go").filter(|_| packaged.join("src/google.golang.org/grpc").is_dir()) else {
-        eprintln!("Go with grpc-go is not installed: the test is skipped");
-        return;
-    };
-    let tls = TlsServer::start();
-    let target = Path::new(ROOT).join("target");
-    let program = target.join("peer-go");
-    let built = Command::new(go)
-        .args(["build", "-o"])
-        .arg(&program)
-        .arg(".")
-        .current_dir(format!("{ROOT}/tests/peers/grpc-go"))
-        .env("GO111MODULE", "off")
-        .env("GOPATH", packaged)
-        .env("GOCACHE", target.join("go"))
-        .output()
-        .unwrap();
-    assert!(built.status.success(), "{}", output(&built));
-    let mut command = Command::new(program);
-    runs(
-        &tls,
-        command.env("PEER_PROTOSET", format!("{ROOT}/deploy/countersign.protoset")),
-    );
 }

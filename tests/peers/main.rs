@@ -14,3 +14,4 @@ mod browser;
 mod envoy;
 mod grpc;
 mod libraries;
+mod stubs;

@@ -1,4 +1,6 @@
-"""Makes the four calls with grpcio, over TLS and with a client certificate: calls.py ADDRESS FOLDER."""
+"""Makes the four calls with grpcio, over TLS and with a client certificate: calls.py ADDRESS FOLDER.
+
+Requests are compressed with gzip."""
 
 import os
 import sys
@@ -17,7 +19,8 @@ def read(name):
 
 
 def connect(**identity):
-    return TokenServiceStub(grpc.secure_channel(address, grpc.ssl_channel_credentials(read("ca.crt"), **identity)))
+    credentials = grpc.ssl_channel_credentials(read("ca.crt"), **identity)
+    return TokenServiceStub(grpc.secure_channel(address, credentials, compression=grpc.Compression.Gzip))
 
 
 anonymous = connect()
