@@ -71,7 +71,7 @@ async fn the_tokens_of_a_machine_write_few_rows_and_are_all_counted(
     let deployment = Deployment::fresh(deployment_kind).await;
     let words = ["client", "add", "service", "--grant", "client_secret"];
     let made = deployment.storage.run(&words).json();
-    let secret = made["client_secret"].as_str().expect("a secret");
+    let secret = made["clientSecret"].as_str().expect("a secret");
     let server = deployment.serve();
     let admin = Admin::of(&server);
     for _ in 0..TOKENS {
