@@ -307,6 +307,11 @@ async fn good_callers_notice_nothing_of_all_floods_at_once() {
         .set("throttle.enabled", "true")
         .set("tokens.max_sessions_per_user", "50")
         .set("users.registration", "open")
+        // Without `countersign:users`: registrations of callers with that scope have no limit.
+        .set(
+            "server.anonymous_scopes",
+            "countersign:issue,countersign:refresh,countersign:revoke,countersign:validate",
+        )
         .set("gateway.cookies", "true")
         .set("gateway.forward_auth", "true")
         .set("gateway.forward_auth_secret", PROXY_SECRET);
