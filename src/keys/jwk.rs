@@ -231,12 +231,9 @@ mod tests {
     }
 
     #[test]
-    fn our_set_is_read_back_and_a_kid_must_be_the_thumbprint() {
+    fn a_kid_must_be_the_thumbprint() {
         let text = json!({"keys": [ed25519()]}).to_string();
-        let keys = VerifyingKeys::from_jwks(&text).unwrap();
-        let again = VerifyingKeys::from_jwks(&keys.jwks_json()).unwrap();
-        assert_eq!(again.jwks_json(), keys.jwks_json());
-        assert_eq!(again.ids().count(), 1);
+        assert_eq!(VerifyingKeys::from_jwks(&text).unwrap().ids().count(), 1);
         assert!(VerifyingKeys::from_jwks(&json!({"keys": [p256()]}).to_string()).is_err());
     }
 }

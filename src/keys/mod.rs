@@ -21,6 +21,8 @@ pub mod import;
 #[cfg(feature = "server")]
 pub mod manager;
 #[cfg(feature = "server")]
+pub mod published;
+#[cfg(feature = "server")]
 pub mod refresh;
 #[cfg(feature = "server")]
 pub mod ring;

@@ -131,17 +131,6 @@ impl PublicKey {
         &self.canonical
     }
 
-    /// The JWK in the published key set (RFC 7517): the required members with `use`, `alg` and `kid`.
-    #[must_use]
-    pub fn published_jwk(&self) -> String {
-        let members = self.canonical.strip_suffix('}').unwrap_or(&self.canonical);
-        format!(
-            r#"{members},"use":"sig","alg":"{}","kid":"{}"}}"#,
-            self.algorithm.as_str(),
-            self.id
-        )
-    }
-
     /// Whether `signature` is a signature of `message` by this key.
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::published;
 use super::refresh::RefreshKey;
 use super::rows::{UnsealedKey, unseal_secret, unseal_signing_key};
 use super::seal::{MasterKeyring, SealedItem, UnsealError};
@@ -49,12 +50,12 @@ impl From<&SigningRow> for ListedKey {
     }
 }
 
-/// A row that does not open and is therefore not used. Each one is logged as an error and counted in a metric.
+/// A row that does not open, or a standby that another library cannot read; it is not used. Each one is logged as an error and counted in a metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnusableRow {
     /// The item of the row, for messages.
     pub item: String,
-    /// Why the row does not open.
+    /// Why the row is not used.
     pub error: UnsealError,
 }
 
@@ -97,7 +98,7 @@ impl KeyRing {
                 verifying.note(&row.id, row.state, None);
                 continue;
             }
-            match unseal_signing_key(row, master) {
+            match unseal_signing_key(row, master).and_then(check_standby) {
                 Ok(unsealed) => {
                     verifying.insert(unsealed.key.public().clone(), row.retired);
                     ring.unsealed.push(unsealed);
@@ -115,7 +116,7 @@ impl KeyRing {
             }
         }
         ring.tagging_key = tagging_key(&rows, &ring.refresh, settled);
-        ring.jwks_json = verifying.jwks_json();
+        ring.jwks_json = published::set(verifying.good());
         let digest = sha256(ring.jwks_json.as_bytes());
         ring.etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest[..12]));
         ring.verifying = Arc::new(verifying);
@@ -236,6 +237,17 @@ impl KeyRing {
         row.is_some_and(|row| self.is_item_tampered(SealedItem::SigningKey(&row.id, row.algorithm)))
     }
 
+    /// Whether this signing key is a standby that is not used because another JWT library cannot read its tokens.
+    #[must_use]
+    pub fn is_unreadable(&self, id: &KeyId) -> bool {
+        let row = self.rows.signing.iter().find(|row| row.id == *id);
+        row.is_some_and(|row| {
+            let item = SealedItem::SigningKey(&row.id, row.algorithm).to_string();
+            let mut unusable = self.unusable_rows.iter();
+            unusable.any(|row| row.item == item && matches!(row.error, UnsealError::Unreadable(_)))
+        })
+    }
+
     /// Whether the row of this secret does not open because it was changed.
     #[must_use]
     pub fn is_tampered_secret(&self, purpose: SecretPurpose, id: u32) -> bool {
@@ -256,10 +268,20 @@ impl KeyRing {
                 UnsealError::UnknownMaster(name)
             }
             UnsealError::UnknownMaster(_) | UnsealError::Tampered => UnsealError::Tampered,
+            error @ UnsealError::Unreadable(_) => error,
         };
         let item = item.to_string();
         self.unusable_rows.push(UnusableRow { item, error });
     }
+}
+
+/// Refuses a standby whose tokens another JWT library cannot read: it must not sign. A key that signs or has signed stays,
+/// because tokens of it are in use.
+fn check_standby(unsealed: UnsealedKey) -> Result<UnsealedKey, UnsealError> {
+    if unsealed.listed.state == KeyState::Pending {
+        published::check_new(&unsealed.key).map_err(UnsealError::Unreadable)?;
+    }
+    Ok(unsealed)
 }
 
 /// The number of the refresh key that tags new tokens; see [`KeyRing::open`] for `settled`.

@@ -51,7 +51,7 @@ impl fmt::Display for SealedItem<'_> {
     }
 }
 
-/// Why a sealed text does not open.
+/// Why a sealed text does not open, or is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsealError {
     /// The master key with this name sealed it, and the keyring lacks that key.
@@ -60,6 +60,9 @@ pub enum UnsealError {
     /// It is not the text that was sealed for this item.
     #[error("the sealed text was changed")]
     Tampered,
+    /// It opens, but a JWT library other than ours cannot read tokens of this key.
+    #[error("the key {0}")]
+    Unreadable(String),
 }
 
 struct MasterKey {

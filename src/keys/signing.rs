@@ -125,7 +125,11 @@ impl SigningKey {
 
     /// Signs an access token (RFC 9068) with these claims; returns its compact form.
     pub fn sign(&self, claims: &Claims) -> Result<String> {
-        let payload = serde_json::to_vec(claims).map_err(Error::internal)?;
+        self.sign_payload(&serde_json::to_vec(claims).map_err(Error::internal)?)
+    }
+
+    /// Signs a payload with the header of access tokens; returns the compact form.
+    pub(super) fn sign_payload(&self, payload: &[u8]) -> Result<String> {
         let header = self.public.token_header();
         let mut token = String::with_capacity(header.len() + payload.len() * 4 / 3 + MAX_SIGNATURE);
         token.push_str(header);
@@ -221,7 +225,7 @@ mod tests {
             rules.set_audience(&["api"]);
             rules.set_issuer(&["https://issuer.test"]);
             rules.validate_exp = false; // it reads the system's clock
-            let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_str(&key.public().published_jwk()).unwrap();
+            let jwk: jsonwebtoken::jwk::Jwk = crate::keys::published::jwk(key.public()).unwrap();
             let public = jsonwebtoken::DecodingKey::from_jwk(&jwk).unwrap();
             let read = jsonwebtoken::decode::<Claims>(&token, &public, &rules).unwrap();
             assert_eq!(read.claims, claims);

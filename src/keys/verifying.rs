@@ -70,13 +70,6 @@ impl VerifyingKeys {
         self.good().map(PublicKey::id)
     }
 
-    /// The JSON Web Key Set (RFC 7517 §5) of the keys that are not revoked.
-    #[must_use]
-    pub fn jwks_json(&self) -> String {
-        let keys: Vec<String> = self.good().map(PublicKey::published_jwk).collect();
-        format!(r#"{{"keys":[{}]}}"#, keys.join(","))
-    }
-
     pub(super) fn find(&self, kid: &str) -> Option<&(KeyId, KeyStatus)> {
         self.keys.iter().find(|(id, _)| id.as_str() == kid)
     }
@@ -98,7 +91,8 @@ impl VerifyingKeys {
         }
     }
 
-    fn good(&self) -> impl Iterator<Item = &PublicKey> {
+    /// The keys that are not revoked, in the order of the set.
+    pub(super) fn good(&self) -> impl Iterator<Item = &PublicKey> {
         self.keys.iter().filter_map(|(_, status)| match status {
             KeyStatus::Good { key, .. } => Some(key),
             KeyStatus::Revoked => None,

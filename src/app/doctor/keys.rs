@@ -1,11 +1,33 @@
 //! The checks of the keys: does the master key open the stored keys, and is there a signing key and a standby?
 
 use super::{Findings, State};
+use crate::app::error::StartError;
 use crate::app::master_key;
 use crate::config::Config;
+use crate::keys::published;
 use crate::keys::ring::KeyRing;
 use crate::model::KeyState;
 use crate::store::keys::KeyRows;
+
+/// Has another JWT library read a token of each published key.
+fn published(ring: &KeyRing, found: &mut Findings) {
+    const ABOUT: &str = "published keys";
+    let before = found.list.len();
+    for key in ring.unsealed() {
+        if let Err(problem) = published::check(&key.key, ring.jwks_json()) {
+            let id = &key.listed.id;
+            let message = format!(
+                "the key {id} {problem}: other services may refuse its tokens; `countersign key rotate --force` makes another key \
+                 sign, and `countersign key revoke {id}` ends this one"
+            );
+            found.add(ABOUT, State::Bad, message);
+        }
+    }
+    if found.list.len() == before {
+        let count = ring.unsealed().len();
+        found.good(ABOUT, format!("another JWT library reads tokens of all {count}"));
+    }
+}
 
 pub(super) fn look(config: &Config, rows: Option<KeyRows>, found: &mut Findings) {
     const MASTER: &str = "master key";
@@ -13,7 +35,11 @@ pub(super) fn look(config: &Config, rows: Option<KeyRows>, found: &mut Findings)
     let master = match master_key::load(config) {
         Ok(master) => master,
         Err(error) => {
-            found.add(MASTER, State::Misconfigured, error.to_string());
+            let state = match error {
+                StartError::Unreachable(_) => State::Unreachable,
+                StartError::Config(_) | StartError::Other(_) => State::Misconfigured,
+            };
+            found.add(MASTER, state, error.to_string());
             return;
         }
     };
@@ -24,7 +50,8 @@ pub(super) fn look(config: &Config, rows: Option<KeyRows>, found: &mut Findings)
     let sealed = !rows.checks.is_empty() || !rows.signing.is_empty();
     let Some(master) = master else {
         if sealed {
-            let message = "keys.master_key is missing, and the keys in the store are sealed with it";
+            let message =
+                "keys.master_key is missing, and the keys in the store are sealed with it: restore your copy of it";
             found.add(MASTER, State::Misconfigured, message);
         } else {
             found.good(MASTER, "none yet: the first `serve` creates it");
@@ -55,9 +82,10 @@ pub(super) fn look(config: &Config, rows: Option<KeyRows>, found: &mut Findings)
         found.add(
             RING,
             State::Bad,
-            format!("the master key does not open {}: it is not used", unusable.item),
+            format!("{} is not used: {}", unusable.item, unusable.error),
         );
     }
+    published(&ring, found);
     let standby = ring.listed().filter(|key| key.state == KeyState::Pending).count();
     match ring.active_id() {
         None => found.add(RING, State::Bad, "no signing key is usable: no token can be issued"),

@@ -3,6 +3,7 @@
 use super::select::{is_rotation_requested, replacement, successors};
 use super::{Keys, REPLICA_TTL, select};
 use crate::clock::millis;
+use crate::keys::published;
 use crate::keys::ring::{KeyRing, ListedKey, UnusableRow};
 use crate::keys::rows::{KeySource, signing_row};
 use crate::keys::seal::{MasterKeyring, SealedItem};
@@ -78,9 +79,11 @@ impl Keys {
     /// `activate` it becomes ACTIVE immediately.
     ///
     /// # Errors
-    /// As [`SigningKey::import`], and `INVALID_REQUEST` at `key` if the store has or had this key.
+    /// As [`SigningKey::import`], and `INVALID_REQUEST` at `key` if the store has or had this key, or if another JWT library
+    /// cannot read its tokens.
     pub async fn import(&self, file: &[u8], activate: bool, origin: &Origin) -> Result<ListedKey> {
         let key = SigningKey::import(file)?;
+        published::check_new(&key).map_err(|problem| Error::invalid("key", format!("the key {problem}")))?;
         let now = self.vault.clock.now();
         let row = signing_row(&key, KeySource::Imported, now, &self.vault.master, &*self.vault.entropy)?;
         let audit = self.audit(AuditType::KeyImported, &row.id, origin);
@@ -145,6 +148,12 @@ impl Keys {
 
     /// Makes `id` the ACTIVE key if `active` still is the ACTIVE one; returns the ACTIVE key after that.
     pub(super) async fn activate(&self, id: &KeyId, active: Option<&KeyId>, origin: &Origin) -> Result<ListedKey> {
+        // The ring holds no standby that another JWT library cannot read; see `KeyRing::open`.
+        if !self.current().unsealed().iter().any(|key| key.listed.id == *id) {
+            return Err(Error::internal(format!(
+                "the signing key {id} is not usable: see the log"
+            )));
+        }
         let audit = self.audit(AuditType::KeyActivated, id, origin);
         let audit = audit.with_detail("retired", active.map_or("", KeyId::as_str));
         let won = self.vault.store.activate_key(id, active, &audit).await?;
@@ -174,7 +183,7 @@ impl Keys {
             return Ok(());
         }
         let now = self.vault.clock.now();
-        self.discard_tampered_standbys(&ring, origin).await?;
+        self.discard_unusable_standbys(&ring, origin).await?;
         let row = self.vault.generate(self.config.algorithm, now).await?;
         let audit = self.audit(AuditType::KeyCreated, &row.id, origin);
         if self.vault.store.add_pending_key(&row, &audit).await? {
@@ -183,12 +192,19 @@ impl Keys {
         self.reload().await.map(drop)
     }
 
-    /// Revokes tampered standbys, which would block the creation of a good one. They have signed no token.
-    async fn discard_tampered_standbys(&self, ring: &KeyRing, origin: &Origin) -> Result<()> {
-        for key in ring.listed() {
-            if key.state == KeyState::Pending && ring.is_tampered(&key.id) {
+    /// Revokes tampered and unreadable standbys, which would block the creation of a good one. They have signed no token.
+    async fn discard_unusable_standbys(&self, ring: &KeyRing, origin: &Origin) -> Result<()> {
+        for key in ring.listed().filter(|key| key.state == KeyState::Pending) {
+            let reason = if ring.is_tampered(&key.id) {
+                Some("the sealed row was tampered with")
+            } else if ring.is_unreadable(&key.id) {
+                Some("another JWT library cannot read its tokens")
+            } else {
+                None
+            };
+            if let Some(reason) = reason {
                 let audit = self.audit(AuditType::KeyRevoked, &key.id, origin);
-                let audit = audit.with_detail("reason", "the sealed row was tampered with");
+                let audit = audit.with_detail("reason", reason);
                 self.vault.store.revoke_key(&key.id, None, &audit).await?;
             }
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{KeyVault, KeysConfig};
 use crate::clock::UnixMillis;
+use crate::keys::published;
 use crate::keys::rows::{KeySource, secret_row, signing_row};
 use crate::keys::signing::SigningKey;
 use crate::model::audit::Origin;
@@ -36,11 +37,12 @@ impl KeyVault {
         Ok(rows)
     }
 
-    /// Generates a signing key in state PENDING. The primes of an RSA key can take seconds, so this runs on a blocking thread.
+    /// Generates a signing key in state PENDING, which another JWT library can read. The primes of an RSA key can take seconds, so this runs on a blocking thread.
     pub(super) async fn generate(&self, algorithm: Algorithm, now: UnixMillis) -> Result<SigningRow> {
         let entropy = Arc::clone(&self.entropy);
         let generated = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm, &*entropy)).await;
         let key = generated.map_err(Error::internal)??;
+        published::check_new(&key).map_err(|problem| Error::internal(format!("the new signing key {problem}")))?;
         signing_row(&key, KeySource::Generated, now, &self.master, &*self.entropy)
     }
 

@@ -246,6 +246,9 @@ fn log_unusable_rows(ring: &KeyRing, before: Option<&KeyRing>) {
             UnsealError::Tampered => {
                 tracing::error!(%item, "a sealed row does not open and is not used: it was tampered with");
             }
+            UnsealError::Unreadable(reason) => {
+                tracing::error!(%item, %reason, "a standby signing key is not used: another JWT library cannot read its tokens; it is replaced");
+            }
             UnsealError::UnknownMaster(name) => {
                 tracing::error!(%item, master_key = %name, "a sealed row is not used: keys.master_key lacks the master key that sealed it");
             }

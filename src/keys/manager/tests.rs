@@ -2,6 +2,7 @@
 
 mod changes;
 mod lifecycle;
+mod published;
 mod refresh_keys;
 mod start;
 
@@ -121,6 +122,10 @@ fn ids(keys: &Keys, state: KeyState) -> Vec<KeyId> {
         .filter(|key| key.state == state)
         .map(|key| key.id)
         .collect()
+}
+
+fn pem(name: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/tests/vectors/pem/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
 fn active(keys: &Keys) -> KeyId {

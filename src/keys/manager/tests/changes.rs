@@ -1,9 +1,5 @@
 use super::*;
 
-fn pem(name: &str) -> Vec<u8> {
-    std::fs::read(format!("{}/tests/vectors/pem/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
-}
-
 #[tokio::test]
 async fn a_forced_rotation_happens_at_once() {
     let deployment = Deployment::new();
