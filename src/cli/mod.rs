@@ -10,6 +10,7 @@ mod config;
 mod describe;
 mod doctor;
 mod failure;
+mod health;
 mod input;
 mod json;
 mod key;
@@ -90,6 +91,8 @@ enum Command {
     Config(config::Command),
     /// Check whether the service could run with this configuration and these stores; changes nothing.
     Doctor,
+    /// Ask a running server or agent whether it serves. Exits with 0 if it does, 1 if not, and 69 if it cannot be reached.
+    Health(health::Args),
     /// Print a script with which a shell completes these commands.
     Completions(describe::Completions),
     /// Print the manual page, or that of one command.
@@ -111,6 +114,7 @@ impl Command {
             | Self::Agent(_)
             | Self::Config(_)
             | Self::Doctor
+            | Self::Health(_)
             | Self::Completions(_)
             | Self::Man(_) => false,
         }
@@ -198,6 +202,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, environment: Vec<(OsString,
         Command::Agent(args) => agent::run(&context, args),
         Command::Config(command) => config::run(&context, &command),
         Command::Doctor => block_on(doctor::run(&context)),
+        Command::Health(args) => block_on(health::run(&context, args)),
         Command::Completions(args) => describe::completions(&args, Cli::command()),
         Command::Man(args) => describe::man(&args, Cli::command()),
     };
