@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Findings, State};
 use crate::config;
 use crate::listener::{TlsFiles, Validity};
+use crate::store::sqlite::Database;
 
 /// A certificate that expires within this time should have been replaced.
 const SOON: Duration = Duration::from_hours(14 * 24);
@@ -45,7 +46,7 @@ fn validity(about: &'static str, path: &Path, validity: Validity, found: &mut Fi
     let (now, path) = (found.clock.now(), path.display());
     let days = validity.until.since(now).as_secs() / 86_400;
     if now > validity.until {
-        found.add(about, State::Bad, format!("{path} has expired"));
+        found.add(about, State::Bad, format!("{path} has expired: replace it and its key"));
     } else if now < validity.from {
         found.add(about, State::Bad, format!("{path} is not valid yet"));
     } else if validity.until.since(now) < SOON {
@@ -73,17 +74,27 @@ pub(super) fn data_folder(folder: &Path, found: &mut Findings) {
             return;
         }
     };
-    let before = found.list.len();
-    if metadata.permissions().mode() & 0o077 != 0 {
-        found.add(
-            ABOUT,
-            State::Bad,
-            format!("{path} is open to other users (chmod 0700 {path})"),
-        );
+    if let Err(error) = Database::examine_folder(folder) {
+        found.add(ABOUT, State::Unreachable, error.to_string());
+        return;
     }
+    let before = found.list.len();
     let own = nix::unistd::geteuid().as_raw();
-    if metadata.uid() != own {
-        found.add(ABOUT, State::Doubtful, format!("{path} belongs to another user"));
+    let is_ours = metadata.uid() == own;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        let (state, cure) = if is_ours || own == 0 {
+            (State::Bad, format!("(chmod 0700 {path})"))
+        } else {
+            // Such is a volume of Kubernetes with `fsGroup`.
+            let cure = format!("and belongs to root: only its files are closed (chown {own} {path} closes it too)");
+            (State::Doubtful, cure)
+        };
+        found.add(ABOUT, state, format!("{path} is open to other users {cure}"));
+    } else if !is_ours {
+        let owner = metadata.uid();
+        let message =
+            format!("{path} belongs to user {owner}, and this process runs as user {own}: run `serve` as user {owner}");
+        found.add(ABOUT, State::Doubtful, message);
     }
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let open = entry

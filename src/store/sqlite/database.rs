@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rusqlite::{CachedStatement, Connection, OpenFlags, Params, Row, TransactionBehavior};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Params, Row, TransactionBehavior};
 use tracing::Instrument as _;
 
 use super::folder;
@@ -75,6 +75,11 @@ impl Database {
         folder::has_database(folder)
     }
 
+    /// Checks that this process can use `folder` and its files. Changes nothing; a folder that does not exist is right.
+    pub fn examine_folder(folder: &Path) -> Result<()> {
+        folder::examine(folder)
+    }
+
     /// Opens the database in `folder`, creates it if it is absent, and brings its schema up to date. Blocks.
     ///
     /// `STORE_UNAVAILABLE` if the folder cannot be used or another process serves it.
@@ -111,8 +116,9 @@ impl Database {
         };
         let open = || {
             let connection = look_at(&path)?;
-            if number(&connection, "application_id")? != i64::from(APPLICATION_ID) {
-                return Err(foreign());
+            let id = number(&connection, "application_id").map_err(|error| opening(&path, error))?;
+            if id != i64::from(APPLICATION_ID) {
+                return Err(foreign(&path));
             }
             Ok(connection)
         };
@@ -248,26 +254,47 @@ fn look_at(path: &Path) -> Result<Connection> {
     let mut uri = url::Url::from_file_path(&path).map_err(|()| Error::internal("not an absolute path"))?;
     uri.set_query(Some(if logged { "mode=ro" } else { "immutable=1" }));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(uri.as_str(), flags)?;
+    let connection = Connection::open_with_flags(uri.as_str(), flags).map_err(|error| opening(&path, error))?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
 
-fn foreign() -> Error {
+fn foreign(path: &Path) -> Error {
     Error::new(
         ErrorKind::StoreUnavailable,
-        "the database in the data folder is not one of this program",
+        format!(
+            "the database {} is not one of this program: name another folder in storage.data_dir",
+            path.display()
+        ),
     )
 }
 
+/// The error of opening the database, with its path and, where it can be told, the cure.
+fn opening(path: &Path, error: rusqlite::Error) -> Error {
+    let cure = match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            ": the file is damaged or is no SQLite database; move it away and restore a backup"
+        }
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+            ": the file and its folder must belong to the user that this process runs as"
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => ": another process holds a lock on it",
+        _ => "",
+    };
+    let text = format!("{}: {error}{cure}", path.display());
+    let error = Error::from(error);
+    Error::new(error.kind, text)
+}
+
 fn connect(path: &Path) -> Result<Connection> {
-    let connection = Connection::open(path)?;
+    let connection = Connection::open(path).map_err(|error| opening(path, error))?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(128);
     // Checked before any change, so that a file of another program is left as it is.
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
+    let tables = tables.map_err(|error| opening(path, error))?;
     if tables > 0 && number(&connection, "application_id")? != i64::from(APPLICATION_ID) {
-        return Err(foreign());
+        return Err(foreign(path));
     }
     connection.pragma_update(None, "journal_mode", "wal")?;
     // An answered write survives a power failure, not only a crash of the process.

@@ -15,6 +15,7 @@ mod time;
 mod worker;
 
 pub use database::{Database, Mode, Tx};
+pub use folder::close_file;
 
 #[cfg(test)]
 mod tests;
