@@ -111,7 +111,7 @@ impl Server {
 
     /// The public key of the signing key, in base64url.
     pub fn public_key(&self) -> String {
-        let jwk: serde_json::Value = serde_json::from_str(&self.key.public().published_jwk()).unwrap();
+        let jwk: serde_json::Value = serde_json::from_str(self.key.public().canonical_jwk()).unwrap();
         jwk["x"].as_str().unwrap().to_owned()
     }
 

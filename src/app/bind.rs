@@ -1,5 +1,6 @@
 //! The listening sockets: addresses of the configuration, or sockets passed by a service manager (`sd_listen_fds(3)`).
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as Tcp};
 use std::os::unix::net::UnixListener as Unix;
@@ -59,7 +60,7 @@ impl Inherited {
 
     /// The listener for gRPC, and its address.
     pub(super) async fn grpc(&mut self, key: &str, listen: &Listen) -> Result<(Listener, Listen), StartError> {
-        let cannot = |error: io::Error| StartError::unreachable(&format!("{key}: {listen}"), error);
+        let cannot = |error: io::Error| StartError::Unreachable(explain(key, listen, &error));
         let listener: Listener = match (self.grpc.take(), listen) {
             (Some(Passed::Tcp(passed)), _) => tcp(passed).map_err(cannot)?.into(),
             (Some(Passed::Unix(passed)), _) => {
@@ -78,7 +79,7 @@ impl Inherited {
 
     /// The listener for the side port, and its address.
     pub(super) async fn http(&mut self, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-        let cannot = |error: io::Error| StartError::unreachable(&format!("server.http_listen: {address}"), error);
+        let cannot = |error: io::Error| StartError::Unreachable(explain("server.http_listen", &address, &error));
         let listener = match self.http.take() {
             Some(passed) => tcp(passed),
             None => bind(address).await,
@@ -101,6 +102,30 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 fn has_ipv6() -> bool {
     Tcp::bind((std::net::Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
+/// What an operator can do about an error of listening.
+const CURES: [(io::ErrorKind, &str); 4] = [
+    (
+        io::ErrorKind::AddrInUse,
+        "; another process listens there (`ss -ltnp` shows it): end it or choose another address",
+    ),
+    (
+        io::ErrorKind::AddrNotAvailable,
+        "; this machine does not have that address: 0.0.0.0 or [::] stand for all it has",
+    ),
+    (
+        io::ErrorKind::PermissionDenied,
+        "; a port below 1024 needs CAP_NET_BIND_SERVICE, and a socket a folder that this user may write to",
+    ),
+    (io::ErrorKind::NotFound, "; the folder of the socket does not exist"),
+];
+
+/// Why the address of an option cannot be listened on, with the cure.
+pub(super) fn explain(key: &str, address: &impl fmt::Display, error: &io::Error) -> String {
+    let cure = CURES.iter().find(|(kind, _)| *kind == error.kind());
+    let cure = cure.map_or("", |(_, cure)| cure);
+    format!("{key}: {address}: {error}{cure}")
 }
 
 fn tcp(passed: Tcp) -> io::Result<TcpListener> {

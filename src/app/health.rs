@@ -1,6 +1,5 @@
 //! Asks a running server or agent whether it serves: for images without a shell, and for people.
 
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -235,7 +234,13 @@ impl tower_service::Service<Uri> for Local {
         let (listen, tls) = (self.listen.clone(), self.tls.clone());
         Box::pin(async move {
             let stream: Box<dyn Stream> = match &listen {
-                Listen::Tcp(address) => Box::new(TcpStream::connect(address).await?),
+                Listen::Tcp(address) => Box::new(match TcpStream::connect(address).await {
+                    // All addresses of a machine without IPv6 are its IPv4 addresses.
+                    Err(_) if address.ip() == Ipv6Addr::LOCALHOST => {
+                        TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).await?
+                    }
+                    connected => connected?,
+                }),
                 Listen::Unix(path) => Box::new(UnixStream::connect(path).await?),
             };
             let stream = match tls {

@@ -89,11 +89,8 @@ pub async fn serve(
     maintenance::start(&app, &background, &halt);
     tls.follow(&secrets, &background, &halt);
     tokio::select! {
-        () = app.feed.loaded() => {}
+        loaded = revocations_loaded(&app) => loaded?,
         () = stop.draining() => return Ok(()),
-        () = tokio::time::sleep(LOAD_TIMEOUT) => {
-            return Err(StartError::Unreachable("the revocations cannot be loaded from the database; see the log".into()));
-        }
     }
 
     // Before the first call: a store that was restored from a backup while the service was down must not be used as it is.
@@ -171,6 +168,24 @@ pub async fn serve(
         remove_ready_file(path);
     }
     Ok(())
+}
+
+/// Waits until the revocations are loaded; an error if the database refuses that, or if it takes too long.
+async fn revocations_loaded(app: &App) -> Result<(), StartError> {
+    tokio::select! {
+        () = app.feed.loaded() => Ok(()),
+        error = app.feed.refused() => {
+            Err(StartError::Other(format!("the database refuses to load the revocations: {error}")))
+        }
+        () = tokio::time::sleep(LOAD_TIMEOUT) => {
+            let failure = app.feed.load_failure();
+            let cause = failure.map_or_else(|| "it takes too long".to_owned(), |error| error.to_string());
+            Err(StartError::Unreachable(format!(
+                "the revocations cannot be loaded from the database within {} s: {cause}",
+                LOAD_TIMEOUT.as_secs()
+            )))
+        }
+    }
 }
 
 /// A process that waits for the file must not find that of a process that has ended.

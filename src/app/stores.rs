@@ -132,12 +132,15 @@ async fn clustered(
     };
     let durable = PostgresStore::connect(&settings).await.map_err(unusable)?;
     if access == Access::Subcommand {
-        let (schema, _) = durable.look().await.map_err(unusable)?;
-        if matches!(schema, SchemaState::Older { at: 0, .. }) {
+        let look = durable.look().await.map_err(unusable)?;
+        if matches!(look.schema, SchemaState::Older { at: 0, .. }) {
             return Err(no_store(config));
         }
     }
     durable.migrate().await.map_err(unusable)?;
+    if access == Access::Serve {
+        durable.timeline_check().await.map_err(unusable)?;
+    }
     let settings = RedisSettings {
         url: redis,
         prefix: storage.redis_prefix.clone(),

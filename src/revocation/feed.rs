@@ -12,7 +12,7 @@ use super::freshness::Freshness;
 use super::index::{Index, retained_until};
 use crate::clock::{Clock, ClockReading, UnixMillis, millis};
 use crate::config::{OnStale, Revocation as RevocationConfig};
-use crate::model::{Error, Result, Revocation};
+use crate::model::{Error, ErrorKind, Result, Revocation};
 use crate::store::{AnnouncementEvent, Announcements, Changes, RevocationStore, Snapshot};
 
 /// How long one reconciliation may take before it counts as failed.
@@ -50,6 +50,8 @@ pub struct Feed {
     /// Held while a revocation is added and sent to the watchers: one that is in the index has been sent.
     publishing: Mutex<()>,
     ready: watch::Sender<bool>,
+    /// Why the last attempt to load the index failed; none if none has failed, or since it is loaded.
+    load_failure: watch::Sender<Option<Error>>,
     clock: Arc<dyn Clock>,
     /// When the feed was created, by both clocks.
     created: ClockReading,
@@ -67,6 +69,7 @@ impl Feed {
             watchers: broadcast::channel(WATCH_BUFFER).0,
             publishing: Mutex::default(),
             ready: watch::channel(false).0,
+            load_failure: watch::channel(None).0,
             created: clock.read(),
             clock,
             config,
@@ -147,6 +150,26 @@ impl Feed {
         drop(self.ready.subscribe().wait_for(|ready| *ready).await);
     }
 
+    /// Waits until the store refuses to load the index, which another attempt does not change: a right is missing, or the
+    /// schema is damaged.
+    pub async fn refused(&self) -> Error {
+        let mut failures = self.load_failure.subscribe();
+        let refusal = |failure: &Option<Error>| failure.as_ref().is_some_and(|error| error.kind == ErrorKind::Internal);
+        // The sender lives in `self`, so the channel cannot close while this waits.
+        let found = failures
+            .wait_for(refusal)
+            .await
+            .ok()
+            .and_then(|failure| failure.clone());
+        found.unwrap_or_else(|| ErrorKind::Internal.into())
+    }
+
+    /// Why the last attempt to load the index failed, if it is not loaded yet.
+    #[must_use]
+    pub fn load_failure(&self) -> Option<Error> {
+        self.load_failure.borrow().clone()
+    }
+
     /// Loads the index and keeps it fresh until `stop`.
     pub async fn run(
         self: Arc<Self>,
@@ -169,6 +192,9 @@ impl Feed {
             let done = self.reconcile(store).await;
             let outcome = if done.is_ok() { "done" } else { "failed" };
             metrics::counter!("countersign_reconciliations_total", "outcome" => outcome).increment(1);
+            if self.last().is_none() {
+                self.load_failure.send_replace(done.as_ref().err().cloned());
+            }
             match done {
                 Ok(()) if failing => {
                     failing = false;

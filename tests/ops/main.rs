@@ -13,14 +13,18 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod broken;
 mod certificates;
 mod connections;
 mod doctor;
 mod drain;
 mod exposure;
 mod files;
+mod health;
+mod managed;
 mod manager;
 mod pki;
+mod rights;
 mod rotation;
 mod scrape;
 mod side_port;

@@ -150,6 +150,11 @@ impl RedisSentinel {
         started
     }
 
+    /// `redis://…` of the sentinel itself, as a mistaken operator may write.
+    pub fn own_url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
     /// `redis-sentinel://…?sentinelServiceName=…`.
     pub fn url(&self) -> String {
         format!(

@@ -28,6 +28,17 @@ impl Database {
         }
     }
 
+    /// A database that exists, and that is not dropped.
+    pub fn at(url: &str) -> Self {
+        let options: PgConnectOptions = url.parse().expect("a URL");
+        Self {
+            url: url.to_owned(),
+            maintenance: url.to_owned(),
+            name: options.get_database().expect("the URL names a database").to_owned(),
+            drop: false,
+        }
+    }
+
     pub(super) async fn create(maintenance: &str, drop: bool) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!(

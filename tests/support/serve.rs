@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub struct Storage {
     folder: PathBuf,
     environment: Vec<(String, String)>,
     binary: PathBuf,
+    /// The user and group of every process; none for those of the test.
+    user: Option<(u32, u32)>,
 }
 
 impl Storage {
@@ -40,6 +43,7 @@ impl Storage {
             folder,
             environment: Vec::new(),
             binary: BINARY.into(),
+            user: None,
         }
         .set("storage.data_dir", &data)
     }
@@ -50,6 +54,7 @@ impl Storage {
             folder: guard::scratch("replica"),
             environment: Vec::new(),
             binary: BINARY.into(),
+            user: None,
         }
         .set("storage.database_url", database_url)
         .set("storage.redis_url", redis_url)
@@ -75,6 +80,13 @@ impl Storage {
     #[must_use]
     pub fn with_binary(mut self, path: &str) -> Self {
         self.binary = path.into();
+        self
+    }
+
+    /// Runs every process as this user and group from now on, which needs root.
+    #[must_use]
+    pub fn run_as(mut self, uid: u32, gid: u32) -> Self {
+        self.user = Some((uid, gid));
         self
     }
 
@@ -119,6 +131,9 @@ impl Storage {
     fn start(&self, listen: &str, flags: &[&str]) -> Result<Countersign, Finished> {
         let own = guard::scratch("serve");
         let (ready, log) = (own.join("ready.json"), own.join("log"));
+        if let Some((uid, gid)) = self.user {
+            std::os::unix::fs::chown(&own, Some(uid), Some(gid)).unwrap();
+        }
         let mut process = Process::spawn(
             self.command()
                 .args(["serve", "--listen", listen, "--http-listen", listen, "--ready-file"])
@@ -174,6 +189,9 @@ impl Storage {
             command.env_remove(name);
         }
         command.current_dir(&self.folder).envs(self.environment.iter().cloned());
+        if let Some((uid, gid)) = self.user {
+            command.uid(uid).gid(gid);
+        }
         command
     }
 }

@@ -3,6 +3,7 @@
 
 mod files;
 mod keys;
+mod listeners;
 mod stores;
 
 use std::sync::Arc;
@@ -80,6 +81,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     };
     configuration(config, &mut found);
     logins(config, &mut found);
+    listeners::look(config, &mut found).await;
     files::certificates(&config.server.tls, &mut found);
     let rows = match config.mode() {
         Mode::Embedded => {

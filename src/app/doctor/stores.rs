@@ -7,7 +7,7 @@ use crate::clock::UnixMillis;
 use crate::config::{Config, Storage};
 use crate::model::{Error, ErrorKind, Result};
 use crate::store::keys::KeyRows;
-use crate::store::postgres::{PostgresConfig, PostgresStore};
+use crate::store::postgres::{PostgresConfig, PostgresStore, TimelineReport};
 use crate::store::redis::{Examination, Redis, Settings};
 use crate::store::sqlite::Database;
 use crate::store::{KeyStore as _, SchemaState};
@@ -62,18 +62,50 @@ async fn database(storage: &Storage, found: &mut Findings) -> Option<KeyRows> {
         let look = store.look().await?;
         Ok((store, look))
     };
-    let (store, (schema, time)) = match looked.await {
+    let (store, look) = match looked.await {
         Ok(looked) => looked,
         Err(error) => {
             refused(DATABASE, &error, found);
             return None;
         }
     };
-    skew("the database", begun, time, found);
-    if !fits(schema, found) {
+    skew("the database", begun, look.time, found);
+    if let Some(obstacle) = look.obstacle {
+        found.add(DATABASE, State::Bad, obstacle);
+        return None;
+    }
+    if look.encoding != "UTF8" {
+        let message = format!(
+            "has the encoding {}, which cannot store every name: dump it and restore it into a database with UTF8",
+            look.encoding
+        );
+        found.add(DATABASE, State::Doubtful, message);
+    }
+    timeline(&look.timeline, found);
+    if !fits(look.schema, found) {
         return None;
     }
     rows(store.load_keys().await, found)
+}
+
+/// How a promotion or restore of the database is noticed.
+fn timeline(report: &TimelineReport, found: &mut Findings) {
+    const ABOUT: &str = "timeline";
+    let check = report.check.describe();
+    match (&report.refusal, report.check.blind_spot()) {
+        (Some(refusal), Some(blind_spot)) => {
+            let message = format!(
+                "a promotion or restore of the database is noticed by its {check}, because {refusal}; not noticed: {blind_spot}. For \
+                 the strongest check: GRANT EXECUTE ON FUNCTION pg_current_wal_lsn(), pg_walfile_name(pg_lsn), \
+                 pg_control_system() TO the role"
+            );
+            found.add(ABOUT, State::Doubtful, message);
+        }
+        _ => found.good(
+            ABOUT,
+            format!("a promotion or restore of the database is noticed by its {check}"),
+        ),
+    }
 }
 
 async fn redis(storage: &Storage, found: &mut Findings) {
@@ -92,16 +124,21 @@ async fn redis(storage: &Storage, found: &mut Findings) {
         Err(error) => refused(REDIS, &error, found),
         Ok(Examination {
             unusable: Some(why), ..
+        })
+        | Ok(Examination {
+            unavailable: Some(why), ..
         }) => found.add(REDIS, State::Bad, why),
         Ok(Examination {
             not_persistent, time, ..
         }) => {
-            skew("Redis", begun, time, found);
+            if let Some(time) = time {
+                skew("Redis", begun, time, found);
+            }
             match not_persistent {
                 Some(server) => found.add(
                     REDIS,
                     State::Doubtful,
-                    format!("{server} writes nothing to disk: a restart of it logs all users out"),
+                    format!("{server} writes nothing to disk: a restart of it logs all users out (set appendonly yes)"),
                 ),
                 None => found.good(REDIS, "answers, evicts no keys and writes to disk"),
             }

@@ -2,6 +2,7 @@
 
 mod command;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::draft::Draft;
@@ -9,6 +10,7 @@ use super::error::StartError;
 use crate::config::{Config, Mode};
 use crate::keys::seal::MasterKeyring;
 use crate::secret::{Entropy, SecretText};
+use crate::store::sqlite::close_file;
 
 /// The file of the master key in the data folder; its mode is 0600.
 const MASTER_FILE: &str = "master.key";
@@ -28,10 +30,11 @@ pub(super) fn load_or_create(config: &Config, fresh: bool, entropy: &dyn Entropy
             if !fresh && !path.exists() {
                 // A new key could open nothing: creating one would hide that the old one is missing.
                 return Err(StartError::Config(format!(
-                    "keys.master_key: {} is missing, and the keys in this data folder are sealed with it",
+                    "keys.master_key: {} is missing, and the keys in this data folder are sealed with it: restore your copy of it",
                     path.display()
                 )));
             }
+            close(&path)?;
             let text = read_or_create(&path, entropy)
                 .map_err(|error| StartError::unreachable(&path.display().to_string(), error))?;
             Ok(MasterKeyring::parse(&text)?)
@@ -69,6 +72,21 @@ pub(super) fn load(config: &Config) -> Result<Option<MasterKeyring>, StartError>
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(StartError::unreachable(&path.display().to_string(), error)),
     }
+}
+
+/// Closes the file to other users, if it exists: a volume may have been mounted with other modes.
+fn close(path: &Path) -> Result<(), StartError> {
+    let Err(error) = close_file(path) else { return Ok(()) };
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return Ok(());
+    }
+    let owner = std::fs::metadata(path).map_or_else(|error| error.to_string(), |file| file.uid().to_string());
+    let own = nix::unistd::geteuid();
+    Err(StartError::Unreachable(format!(
+        "{0} holds the master key, is open to other users and belongs to user {owner}, and this process runs as user {own}: \
+         chown {own} {0} && chmod 0600 {0}",
+        path.display()
+    )))
 }
 
 /// Reads the file, or creates it: complete or not at all, and never over an existing one.

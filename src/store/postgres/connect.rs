@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use super::error::Failure;
 use super::options::{Server, servers};
 use crate::config::DatabaseUrl;
-use crate::model::{Error, Result};
+use crate::model::{Error, ErrorKind, Result};
 
 /// Time limits that the server enforces, so that abandoned work does not hold a connection.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +66,10 @@ impl Endpoint {
         let several = list.len() > 1;
         let mut failures = Failures::default();
         for current in 0..list.len() {
-            let detected = tokio::time::timeout(timeout, detect(&list[current], limits, several)).await;
-            match detected.map_err(Error::store_unavailable).and_then(|detected| detected) {
+            let server = &list[current];
+            let detected = tokio::time::timeout(timeout, detect(server, limits, several)).await;
+            let detected = detected.map_err(|_| no_answer(&server.place(), timeout));
+            match detected.and_then(|detected| detected) {
                 Ok(direct) => {
                     return Ok(Self {
                         direct,
@@ -92,6 +94,12 @@ impl Endpoint {
     /// Whether there are several servers, of which one can be written.
     pub(super) fn has_several(&self) -> bool {
         self.servers.read().list.len() > 1
+    }
+
+    /// The database and the server to which new connections go, for messages; without credentials.
+    pub(super) fn place(&self) -> String {
+        let servers = self.servers.read();
+        servers.list[servers.current].place()
     }
 
     /// The name of the server to which new connections go.
@@ -132,7 +140,7 @@ impl Endpoint {
                 Ok::<_, sqlx::Error>(connection)
             };
             let attempt = tokio::time::timeout(self.timeout, attempt).await;
-            let failure = match attempt.map_err(|late| Failure::Rule(Error::store_unavailable(late))) {
+            let failure = match attempt.map_err(|_| Failure::Rule(no_answer(&server.place(), self.timeout))) {
                 Ok(Ok(connection)) => return Ok((index, connection)),
                 Ok(Err(error)) => Failure::from(error),
                 Err(late) => late,
@@ -170,17 +178,18 @@ impl Failures {
 
 /// Whether the server itself answers, and not a pooler.
 async fn detect(server: &Server, limits: Limits, must_be_writable: bool) -> Result<bool> {
+    let explained = |error: sqlx::Error| Failure::from(error).explained(&server.place());
     let direct = match open(server, true, limits).await {
         Ok(mut connection) => {
-            let direct = is_direct(&mut connection).await.map_err(Failure::from)?;
+            let direct = is_direct(&mut connection).await.map_err(explained)?;
             if must_be_writable {
-                check(&mut connection, false).await.map_err(Failure::from)?;
+                check(&mut connection, false).await.map_err(explained)?;
             }
             drop(connection.close().await);
             direct
         }
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("08P01") => false,
-        Err(error) => return Err(Failure::from(error).into()),
+        Err(error) => return Err(explained(error)),
     };
     Ok(direct)
 }
@@ -226,12 +235,20 @@ pub(super) async fn check(connection: &mut PgConnection, direct: bool) -> sqlx::
         .fetch_one(&mut *connection)
         .await?;
     if row.try_get::<bool, _>(0)? {
-        return Err(sqlx::Error::Configuration("the database is a standby".into()));
+        return Err(sqlx::Error::Configuration("the database is a standby; name the primary".into()));
     }
     if direct && !is_direct(connection).await? {
         return Err(sqlx::Error::Configuration("a pooler has come between; restart".into()));
     }
     Ok(())
+}
+
+/// The error where the server accepts a connection and then says nothing.
+pub(super) fn no_answer(place: &str, timeout: Duration) -> Error {
+    let seconds = timeout.as_secs_f64();
+    let message =
+        format!("{place}: no answer within {seconds} s; does a firewall drop packets, or is the server overloaded?");
+    Error::new(ErrorKind::StoreUnavailable, message)
 }
 
 async fn is_direct(connection: &mut PgConnection) -> sqlx::Result<bool> {

@@ -4,9 +4,10 @@ use async_trait::async_trait;
 
 use super::PostgresStore;
 use super::error;
-use super::feed::{self, FeedPosition};
+use super::feed::{self, FeedPosition, FeedRow};
 use super::revoke::revoking;
 use super::statement::StatementConnection;
+use super::timeline::{self, TimelineCheck};
 use crate::model::{AuditEvent, Result, Revocation};
 use crate::store::durable::revocations::{self, FeedReading};
 use crate::store::durable::{
@@ -31,14 +32,30 @@ impl Backend for PostgresStore {
     }
 
     async fn feed_position(&self) -> Result<FeedReading> {
-        let rows = self.query(PoolKind::Maintenance, feed::position(), feed::read_row);
-        Ok(feed::put_together(rows.await?)?.1)
+        let rows = self.read_feed(feed::position).await?;
+        Ok(feed::put_together(rows)?.1)
     }
 
     async fn feed_since(&self, cursor: &Cursor) -> Result<Changes> {
         let seen = FeedPosition::parse(cursor)?;
-        let rows = self.query(PoolKind::Maintenance, feed::news(&seen), feed::read_row);
-        feed::changes(&seen, rows.await?)
+        let rows = self.read_feed(|check| feed::news(check, &seen)).await?;
+        feed::changes(&seen, rows)
+    }
+}
+
+impl PostgresStore {
+    /// Runs a reading of the feed. If the server refuses it, the check of the timeline may ask too much: a right was taken
+    /// from the role, or another server answers. Then the reading runs with the check that works.
+    async fn read_feed(&self, reading: impl Fn(TimelineCheck) -> Statement + Send + Sync) -> Result<Vec<FeedRow>> {
+        let check = self.timeline.get();
+        let read = |check| self.query(PoolKind::Maintenance, reading(check), feed::read_row);
+        match read(check).await {
+            Err(error) if timeline::is_refusal(&error) => match self.timeline_check().await {
+                Ok(report) if report.check != check => read(report.check).await,
+                Ok(_) | Err(_) => Err(error),
+            },
+            done => done,
+        }
     }
 }
 

@@ -89,6 +89,42 @@ impl Failure {
         }
     }
 
+    /// The error for the operator at a start: where it happened, what the database said, and what to do.
+    pub(super) fn explained(&self, place: &str) -> Error {
+        let error = self.to_error();
+        match self {
+            Self::Rule(_) => error,
+            Self::Database(cause) => {
+                let cure = self.cure().map(|cure| format!("; {cure}")).unwrap_or_default();
+                Error::new(error.kind, format!("{place}: {cause}{cure}"))
+            }
+        }
+    }
+
+    /// What the operator can do about this error; none if its text says enough.
+    fn cure(&self) -> Option<&'static str> {
+        let Self::Database(DatabaseFailure(error)) = self else {
+            return None;
+        };
+        if matches!(**error, sqlx::Error::Io(_)) {
+            return Some("is PostgreSQL running there, and may this machine connect to it?");
+        }
+        Some(match code(error)? {
+            "28P01" | "28000" => "check the user and password of storage.database_url, and pg_hba.conf of the server",
+            "3D000" => "create the database (createdb), or correct its name in storage.database_url",
+            "3F000" => "no schema of the role's search_path exists: create one, or correct search_path",
+            "42501" => {
+                "GRANT that right to the role of storage.database_url, or run `countersign migrate` once with a role that has it"
+            }
+            "53300" => {
+                "raise max_connections, or lower storage.database_pool: each replica uses that many and two more"
+            }
+            "57P03" => "the server starts or stops; try again in a moment",
+            "25006" => "the server takes no writes: name the primary, and check default_transaction_read_only",
+            _ => return None,
+        })
+    }
+
     /// Whether the statement would have made a second row of a unique key.
     pub(super) fn is_duplicate(&self) -> bool {
         self.code() == Some("23505")

@@ -5,12 +5,14 @@
 //! the feed exact:
 //!
 //! * The rows and the snapshot come from one statement, so they are of one moment; `now()` is never later than that.
-//! * A snapshot belongs to one server and timeline: after a promotion or a restore everything is loaded again.
-//! * `pg_walfile_name` fails on a standby, whose answers would be old.
+//! * A snapshot belongs to one server and timeline: after a promotion or a restore everything is loaded again. `timeline`
+//!   says how that is noticed.
+//! * A standby is refused, because its answers would be old.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::timeline::{STANDBY, TimelineCheck, start_origin, system_origin, timeline_origin};
 use crate::clock::UnixMillis;
 use crate::model::{Error, ErrorKind, Result, Revocation};
 use crate::store::durable::revocations::{self, FeedReading, revocation_columns};
@@ -24,7 +26,8 @@ const MAX_RUNNING: usize = 20_000;
 /// A position in the feed: the rows that a reader has seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FeedPosition {
-    /// System id, timeline and database: the numbers of transactions belong to them.
+    /// System id, timeline and database: the numbers of transactions belong to them. Of the weaker checks: the system id or
+    /// 0, `s` and the start time of the server in microseconds, and the database.
     origin: String,
     /// Every transaction with a smaller number had ended.
     xmin: u64,
@@ -69,6 +72,7 @@ impl FeedPosition {
             let timeline = |id: Option<&str>| {
                 id.is_some_and(|id| {
                     id.len() == 8 && id.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b))
+                        || number(id.strip_prefix('s'))
                 })
             };
             let well_formed = number(ids.next()) && timeline(ids.next()) && number(ids.next()) && ids.next().is_none();
@@ -98,12 +102,11 @@ pub(super) enum FeedRow {
 
 /// A statement that returns the position now in its first row, and then the revocations for which `$filter` is true.
 macro_rules! reading {
-    ($filter:literal) => {
+    (@ $origin:ident, $filter:literal) => {
         concat!(
-            "SELECT (SELECT system_identifier FROM pg_control_system())::text || '.' ||
-                    substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) || '.' ||
-                    (SELECT oid FROM pg_database WHERE datname = current_database())::text,
-                    pg_current_snapshot()::text, countersign_ms(now()),
+            "SELECT ",
+            $origin!(),
+            ", pg_current_snapshot()::text, countersign_ms(now()),
                     (SELECT min(seq) FROM revocations), (SELECT max(seq) FROM revocations),
                     NULL::text AS level, NULL::text AS id, NULL::uuid AS keep, NULL::bigint AS epoch,
                     NULL::bigint AS expires, NULL::bigint AS revoked
@@ -115,18 +118,25 @@ macro_rules! reading {
             ")"
         )
     };
+    ($check:expr, $filter:literal) => {
+        match $check {
+            TimelineCheck::Timeline => reading!(@ timeline_origin, $filter),
+            TimelineCheck::SystemIdentifier => reading!(@ system_origin, $filter),
+            TimelineCheck::StartTime => reading!(@ start_origin, $filter),
+        }
+    };
 }
 
 /// The position now, and the numbers of the first and the last revocation that can be seen.
-pub(super) fn position() -> Statement {
-    Statement::postgres(reading!("false"))
+pub(super) fn position(check: TimelineCheck) -> Statement {
+    Statement::postgres(reading!(check, "false"))
 }
 
 /// The revocations after the position `seen`, if it is one of this server: at most one more than [`PART`].
-pub(super) fn news(seen: &FeedPosition) -> Statement {
+pub(super) fn news(check: TimelineCheck, seen: &FeedPosition) -> Statement {
     // As text, because that is the form which the type xid8 reads in every version.
     let running: Vec<String> = seen.running.iter().map(ToString::to_string).collect();
-    Statement::postgres(reading!("txid >= $1::xid8 OR txid = ANY ($2::xid8[]) LIMIT $3"))
+    Statement::postgres(reading!(check, "txid >= $1::xid8 OR txid = ANY ($2::xid8[]) LIMIT $3"))
         .bind(seen.xmax.to_string())
         .bind(running)
         .bind(PART + 1)
@@ -139,6 +149,9 @@ pub(super) fn read_row(columns: &mut Columns<'_>) -> Result<FeedRow> {
     let Some(origin) = origin else {
         return revocations::read(columns).map(FeedRow::Revocation);
     };
+    if origin == STANDBY {
+        return Err(Error::store_unavailable("the database is a standby"));
+    }
     Ok(FeedRow::Position {
         origin,
         snapshot: snapshot.ok_or_else(|| unreadable("no snapshot"))?,
@@ -172,8 +185,11 @@ pub(super) fn put_together(feed_rows: Vec<FeedRow>) -> Result<(String, FeedReadi
 /// The changes after the position `seen`, from the rows of [`news`].
 pub(super) fn changes(seen: &FeedPosition, rows: Vec<FeedRow>) -> Result<Changes> {
     let (origin, FeedReading { snapshot, .. }) = put_together(rows)?;
+    // The numbers of transactions only rise on one timeline: smaller ones are of an earlier state of the database. The crash
+    // of a server also takes back numbers of transactions that had not been written to disk.
+    let went_back = FeedPosition::parse(&snapshot.cursor).map_or(true, |now| now.xmax < seen.xmax);
     let too_many = i64::try_from(snapshot.rows.len()).is_ok_and(|rows| rows > PART);
-    Ok(if origin == seen.origin && !too_many {
+    Ok(if origin == seen.origin && !went_back && !too_many {
         Changes::Since(snapshot)
     } else {
         Changes::Reload

@@ -18,6 +18,8 @@ mod pool;
 mod revoke;
 mod statement;
 mod store;
+mod timeline;
 
 pub use pool::PoolUsage;
-pub use store::{PostgresConfig, PostgresStore};
+pub use store::{Look, PostgresConfig, PostgresStore};
+pub use timeline::{TimelineCheck, TimelineReport};

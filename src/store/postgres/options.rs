@@ -33,6 +33,16 @@ impl Server {
         }
     }
 
+    /// The database, for messages: its name and its server, without credentials.
+    pub(super) fn place(&self) -> String {
+        let database = self.options.get_database();
+        let database = database.unwrap_or_else(|| self.options.get_username());
+        match self.options.get_socket() {
+            Some(path) => format!("database {database} at {}", path.display()),
+            None => format!("database {database} at {}", self.name),
+        }
+    }
+
     /// Whether the connection is worth another attempt after this error: through a bridge, because only the driver refuses the
     /// certificate. From now on all connections go through it.
     pub(super) fn bridges(&self, error: &sqlx::Error) -> bool {

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::connect::{Endpoint, Limits};
-use super::error::Failure;
+use super::connect::{Endpoint, Limits, no_answer};
+use super::error::{self, Failure};
 use super::migrate;
 use super::pool::{Pool, PoolUsage};
+use super::timeline::{self, CurrentCheck, TimelineReport};
 use crate::clock::UnixMillis;
 use crate::config::DatabaseUrl;
 use crate::model::{Error, Result};
@@ -39,6 +41,21 @@ pub struct PostgresConfig {
     pub statement_timeout: Duration,
 }
 
+/// The state of a database, as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The state of the schema.
+    pub schema: SchemaState,
+    /// Why the database cannot be used as it is; none if it can be, and if its schema exists or can be created.
+    pub obstacle: Option<String>,
+    /// The time at the server.
+    pub time: UnixMillis,
+    /// The encoding of the database (`UTF8`).
+    pub encoding: String,
+    /// How the feed notices that another database answers.
+    pub timeline: TimelineReport,
+}
+
 /// Users, clients, keys, revocations and the audit trail in PostgreSQL (14 or later). Cheap to clone.
 #[derive(Clone)]
 pub struct PostgresStore {
@@ -46,6 +63,8 @@ pub struct PostgresStore {
     pub(super) db: Pool,
     /// For heartbeats, clean-up and the feed of revocations.
     pub(super) maintenance: Pool,
+    /// How the feed notices that another database answers.
+    pub(super) timeline: Arc<CurrentCheck>,
     endpoint: Endpoint,
     /// The longest that connecting may take.
     timeout: Duration,
@@ -92,6 +111,7 @@ impl PostgresStore {
         Ok(Self {
             db,
             maintenance,
+            timeline: Arc::new(CurrentCheck::new()),
             endpoint,
             timeout,
             _search: search,
@@ -125,24 +145,60 @@ impl PostgresStore {
         let endpoint = self.endpoint.clone();
         // In a task of its own, so that it ends even if the caller goes away.
         let task = tokio::spawn(async move {
-            let mut connection = endpoint.connect().await?;
-            Ok(migrate::migrate(&mut connection).await?)
+            let migrated = async { migrate::migrate(&mut endpoint.connect().await?).await };
+            migrated.await.map_err(|failure: Failure| failure.explained(&endpoint.place()))
         });
         task.await.map_err(Error::internal)?
     }
 
-    /// The state of the schema, and the time at the server. Writes nothing.
-    pub async fn look(&self) -> Result<(SchemaState, UnixMillis)> {
-        let mut connection = self.endpoint.connect().await?;
-        let look = async {
-            let at = migrate::version(&mut connection).await?;
-            let row = sqlx::raw_sql("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
-                .fetch_one(&mut connection)
-                .await?;
-            Ok::<_, Failure>((SchemaState::of(migrate::MIGRATIONS, at), UnixMillis(row.try_get(0)?)))
-        };
-        let looked = tokio::time::timeout(self.timeout, look).await;
-        Ok(looked.map_err(Error::store_unavailable)??)
+    /// The state of the database. Writes nothing.
+    pub async fn look(&self) -> Result<Look> {
+        self.ask(async |connection| {
+            let at = migrate::version(connection).await?;
+            let row = sqlx::raw_sql(
+                "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, pg_encoding_to_char(encoding)::text
+                 FROM pg_database WHERE datname = current_database()",
+            )
+            .fetch_one(&mut *connection)
+            .await?;
+            let read_only = sqlx::raw_sql("SELECT current_setting('transaction_read_only') = 'on'");
+            let obstacle = if read_only.fetch_one(&mut *connection).await?.try_get(0)? {
+                Some(
+                    "takes no writes (default_transaction_read_only is on): name the primary, or switch it off"
+                        .to_owned(),
+                )
+            } else if at == 0 {
+                migrate::obstacle(connection).await?
+            } else {
+                None
+            };
+            Ok(Look {
+                schema: SchemaState::of(migrate::MIGRATIONS, at),
+                time: UnixMillis(row.try_get(0)?),
+                encoding: row.try_get(1)?,
+                obstacle,
+                timeline: timeline::detect(connection).await?,
+            })
+        })
+        .await
+    }
+
+    /// Finds the strongest check of the timeline that the server answers, and uses it from now on.
+    pub async fn timeline_check(&self) -> Result<TimelineReport> {
+        let report = self.ask(timeline::detect).await?;
+        self.timeline.set(&report);
+        Ok(report)
+    }
+
+    /// Asks on a connection of its own, within the time that connecting may take.
+    async fn ask<T>(&self, question: impl AsyncFnOnce(&mut PgConnection) -> error::Result<T>) -> Result<T> {
+        let connected = self.endpoint.connect().await;
+        let place = self.endpoint.place();
+        let mut connection = connected.map_err(|failure| failure.explained(&place))?;
+        match tokio::time::timeout(self.timeout, question(&mut connection)).await {
+            Ok(done) => done.map_err(|failure| failure.explained(&place)),
+            Err(_) => Err(no_answer(&place, self.timeout)),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use super::Examination;
+use super::acl;
 use super::client::RedisClient;
 use super::settings::Settings;
 use crate::clock::UnixMillis;
@@ -29,6 +30,8 @@ const MIN_MAJOR_VERSION: u32 = 7;
 pub(super) struct MasterChecks {
     /// Why a master must not be used.
     pub(super) unusable: Option<String>,
+    /// Why a server cannot be used at the moment. It may become usable by itself.
+    pub(super) unavailable: Option<String>,
     /// A master that writes nothing to disk.
     pub(super) not_persistent: Option<String>,
 }
@@ -39,19 +42,30 @@ pub(super) async fn examine(builder: &Builder, settings: &Settings) -> Result<Ex
     let _task = AbortOnDropHandle::new(client.init().await?);
     let MasterChecks {
         unusable,
+        unavailable,
         not_persistent,
-    } = check_masters(&client, settings.connect_timeout()).await?;
-    let time = CustomCommand::new_static("TIME", ClusterHash::Random, false);
-    let (seconds, micros): (i64, i64) = client.custom(time, Vec::<Value>::new()).await?;
+    } = check_masters(&client, &settings.prefix, settings.connect_timeout()).await?;
+    let time = match unusable {
+        // It may not even tell the time.
+        Some(_) => None,
+        None => Some(time(&client).await?),
+    };
     Ok(Examination {
         unusable,
+        unavailable,
         not_persistent,
-        time: UnixMillis(seconds.saturating_mul(1000).saturating_add(micros / 1000)),
+        time,
     })
 }
 
+async fn time(client: &Client) -> Result<UnixMillis, FredError> {
+    let time = CustomCommand::new_static("TIME", ClusterHash::Random, false);
+    let (seconds, micros): (i64, i64) = client.custom(time, Vec::<Value>::new()).await?;
+    Ok(UnixMillis(seconds.saturating_mul(1000).saturating_add(micros / 1000)))
+}
+
 /// Starts the tasks that keep the connections of `client` open and check the masters after each reconnection.
-pub(super) fn spawn_tasks(client: &Arc<RedisClient>, connect_timeout: Duration) -> Vec<AbortOnDropHandle<()>> {
+pub(super) fn spawn_tasks(client: &Arc<RedisClient>, settings: &Settings) -> Vec<AbortOnDropHandle<()>> {
     let reconnected = Arc::new(Notify::new());
     let mut tasks = Vec::new();
     for connection in client.clients() {
@@ -72,7 +86,8 @@ pub(super) fn spawn_tasks(client: &Arc<RedisClient>, connect_timeout: Duration) 
             Arc::clone(client),
             connection.clone(),
             reconnected,
-            connect_timeout,
+            settings.prefix.clone(),
+            settings.connect_timeout(),
         )));
     }
     tasks.into_iter().map(AbortOnDropHandle::new).collect()
@@ -101,11 +116,12 @@ async fn check_after_reconnections(
     client: Arc<RedisClient>,
     connection: Client,
     reconnected: Arc<Notify>,
+    prefix: String,
     connect_timeout: Duration,
 ) {
     loop {
         reconnected.notified().await;
-        while !is_usable(&client, &connection, connect_timeout).await {
+        while !is_usable(&client, &connection, &prefix, connect_timeout).await {
             tokio::time::sleep(RETRY_INTERVAL).await;
             // While the connection is down, commands would only queue up.
             while !connection.is_connected() {
@@ -116,10 +132,11 @@ async fn check_after_reconnections(
     }
 }
 
-async fn is_usable(client: &RedisClient, connection: &Client, connect_timeout: Duration) -> bool {
-    let Ok(MasterChecks { unusable, .. }) = check_masters(connection, connect_timeout).await else {
+async fn is_usable(client: &RedisClient, connection: &Client, prefix: &str, connect_timeout: Duration) -> bool {
+    let Ok(checks) = check_masters(connection, prefix, connect_timeout).await else {
         return false;
     };
+    let unusable = checks.unusable.or(checks.unavailable);
     let is_usable = unusable.is_none();
     match (client.set_unusable(unusable.clone()), unusable) {
         (true, Some(reason)) => error!(%reason, "Redis must not be used; it is checked again every second"),
@@ -129,11 +146,12 @@ async fn is_usable(client: &RedisClient, connection: &Client, connect_timeout: D
     is_usable
 }
 
-async fn check_masters(client: &Client, timeout: Duration) -> Result<MasterChecks, FredError> {
+async fn check_masters(client: &Client, prefix: &str, timeout: Duration) -> Result<MasterChecks, FredError> {
     let masters: Vec<Option<Server>> = match client.cached_cluster_state() {
         Some(routing) => routing.unique_primary_nodes().into_iter().map(Some).collect(),
         None => vec![None],
     };
+    let clustered = client.is_clustered();
     let mut checks = MasterChecks::default();
     for cluster_node in masters {
         let name = cluster_node
@@ -144,7 +162,32 @@ async fn check_masters(client: &Client, timeout: Duration) -> Result<MasterCheck
             timeout: Some(timeout),
             ..Options::default()
         });
+        // First, because a user who lacks rights may not even ask for the rest.
+        if let Some(missing) = acl::missing_rights(&client, prefix, clustered).await? {
+            checks.unusable = Some(missing);
+            continue;
+        }
         let info: String = client.info(None).await?;
+        match (info_field(&info, "redis_mode"), clustered) {
+            (Some("sentinel"), _) => {
+                checks.unusable = Some(format!(
+                    "{name} is a Sentinel: write redis-sentinel://HOST:PORT?sentinelServiceName=NAME in storage.redis_url"
+                ));
+                continue;
+            }
+            (Some("cluster"), false) => {
+                checks.unusable = Some(format!(
+                    "{name} is a node of a cluster: write redis-cluster:// in place of redis:// in storage.redis_url"
+                ));
+                continue;
+            }
+            _ => {}
+        }
+        if info_field(&info, "role") == Some("slave") {
+            checks.unavailable = Some(format!(
+                "{name} is a replica, which takes no writes: name its master in storage.redis_url, or the Sentinels"
+            ));
+        }
         let version = info_field(&info, "redis_version").unwrap_or_default();
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         if major.is_some_and(|major| major < MIN_MAJOR_VERSION) {
@@ -171,7 +214,8 @@ async fn takes_snapshots(client: &impl ClientLike) -> bool {
     !matches!(save.map(Value::into_array).as_deref(), Ok([_, value]) if value.as_str().as_deref() == Some(""))
 }
 
-fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+/// The value of a field in a reply of INFO.
+pub(super) fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         .map(str::trim)

@@ -9,10 +9,12 @@
 //! * If Redis cannot be reached, the process starts all the same: calls answer `STORE_UNAVAILABLE` until it can be. If
 //!   Redis evicts keys, the process does not start.
 
+mod acl;
 mod breaker;
 mod client;
 mod connection;
 mod counters;
+mod explain;
 mod health;
 mod login;
 mod message;
@@ -32,6 +34,7 @@ use thiserror::Error;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
+pub use self::acl::ACL_RULES;
 use self::client::RedisClient;
 use self::login::Login;
 pub use self::settings::Settings;
@@ -58,10 +61,12 @@ pub enum ConnectError {
 pub struct Examination {
     /// Why it must not be used, if it must not.
     pub unusable: Option<String>,
+    /// Why it cannot be used at the moment, if it cannot.
+    pub unavailable: Option<String>,
     /// A master that writes nothing to disk, if there is one.
     pub not_persistent: Option<String>,
-    /// The time of one of its servers.
-    pub time: UnixMillis,
+    /// The time of one of its servers; none if it must not be used.
+    pub time: Option<UnixMillis>,
 }
 
 /// A store in one deployment of Redis. Dropping it closes its connections.
@@ -94,11 +99,20 @@ impl Redis {
                 if let Some(reason) = &checks.unusable {
                     return Err(ConnectError::Unusable(reason.clone()));
                 }
+                if let Some(reason) = &checks.unavailable {
+                    warn!(%reason, "Redis cannot be used; logins and refreshes fail until it can");
+                }
                 if let Some(server) = &checks.not_persistent {
                     warn!(%server, "Redis writes nothing to disk: if it restarts, all users are logged out");
                 }
             }
-            Err(error) => warn!(%error, "cannot reach Redis; logins and refreshes fail until it is back"),
+            Err(error) if acl::is_refusal(error) => {
+                return Err(ConnectError::Unusable(explain::explain(&reader, error).await));
+            }
+            Err(error) => {
+                let error = explain::explain(&reader, error).await;
+                warn!(%error, "cannot reach Redis; logins and refreshes fail until it is back");
+            }
         }
         builder.set_policy(reconnect_policy());
         builder.with_config(|config| config.fail_fast = false);
@@ -106,8 +120,8 @@ impl Redis {
             .build_pool(settings.pool.max(1))
             .map_err(|error| ConnectError::Settings(error.to_string()))?;
         let client = Arc::new(RedisClient::new(&pool, settings.timeout, clock));
-        let tasks = health::spawn_tasks(&client, settings.connect_timeout());
-        if checks.is_ok() {
+        let tasks = health::spawn_tasks(&client, &settings);
+        if checks.is_ok_and(|checks| checks.unavailable.is_none()) {
             // Redis was reachable a moment ago: wait for the connections, so that the first calls do not fail.
             let _ = tokio::time::timeout(settings.connect_timeout() * 3, client.wait_until_usable()).await;
         }
@@ -128,8 +142,14 @@ impl Redis {
         let builder = settings
             .builder(&Arc::new(Login::new(&settings.url)))
             .map_err(|problem| model::Error::new(ErrorKind::InvalidRequest, problem))?;
-        let examination = health::examine(&Settings::read_only_builder(&builder), settings).await;
-        examination.map_err(|error| model::Error::store_unavailable(format!("Redis: {error}")))
+        let builder = Settings::read_only_builder(&builder);
+        match health::examine(&builder, settings).await {
+            Ok(examination) => Ok(examination),
+            Err(error) => Err(model::Error::new(
+                ErrorKind::StoreUnavailable,
+                explain::explain(&builder, &error).await,
+            )),
+        }
     }
 
     /// Logs in with the user and the password of this URL at each new connection, once that succeeds; open connections are not

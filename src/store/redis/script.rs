@@ -91,6 +91,7 @@ script!(TAKE, "", GCRA, include_str!("lua/take.lua"));
 script!(REFUND, ALLOW_OOM, GCRA, include_str!("lua/refund.lua"));
 script!(CELL, NO_WRITES, GCRA, include_str!("lua/cell_read.lua"));
 script!(REMEMBER, "", include_str!("lua/remember.lua"));
+script!(RIGHTS, NO_WRITES, include_str!("lua/rights.lua"));
 script!(REMEMBERS, NO_WRITES, include_str!("lua/remembers.lua"));
 
 #[cfg(test)]

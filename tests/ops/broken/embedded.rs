@@ -3,6 +3,7 @@
 use super::{Broken, CANARY, Refuses, Starts, embedded, folder_with, mode, used};
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of set-ups")]
 fn faults_of_an_embedded_store_are_named_with_their_cure() {
     let open_file = used();
     mode(&open_file.data().join("countersign.db"), 0o644);
