@@ -9,6 +9,7 @@ use tonic::transport::{ClientTlsConfig, Endpoint};
 
 use super::calls::{Client, Inner};
 use super::credential::{Bearer, Credential};
+use super::outage::address;
 use super::retry::{Budget, RetryPolicy};
 use crate::clock::SystemClock;
 use crate::secret::SystemEntropy;
@@ -121,6 +122,7 @@ impl Builder {
         let bearer = Bearer::new(self.credential, channel.clone(), clock.clone(), self.deadline);
         Ok(Client {
             inner: Arc::new(Inner {
+                address: address(&self.url),
                 channel,
                 bearer: Arc::new(bearer),
                 budget: Budget::new(),

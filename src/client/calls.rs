@@ -33,6 +33,8 @@ pub struct Client {
 
 #[derive(Debug)]
 pub(super) struct Inner {
+    /// The host and port of the service, for the log.
+    pub(super) address: String,
     pub(super) channel: Channel,
     pub(super) bearer: Arc<Bearer>,
     pub(super) budget: Budget,
@@ -48,6 +50,11 @@ impl Client {
     #[must_use]
     pub fn builder(url: impl Into<String>) -> Builder {
         Builder::new(url.into())
+    }
+
+    /// The host and port of the service, for the log.
+    pub(crate) fn address(&self) -> &str {
+        &self.inner.address
     }
 
     /// Logs a user in; the returned session keeps the tokens fresh.

@@ -20,8 +20,8 @@ use super::error::StartError;
 use super::gateway::gateway_config;
 use super::serve::limits;
 use super::services::TOKEN_CACHE_BYTES;
-use crate::client::{Client, Credential, RetryPolicy, TrustFollower};
-use crate::clock::SystemClock;
+use crate::client::{Client, Credential, OutageLog, RetryPolicy, TrustFollower};
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Listen, OnStale};
 use crate::gateway::Gateway;
 use crate::grpc::connection::GrpcHandler;
@@ -174,7 +174,8 @@ async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), St
     if !config.gateway.cookies {
         scopes.truncate(2);
     }
-    let mut warned = false;
+    let clock = SystemClock::new();
+    let mut outage = None;
     loop {
         let mut builder = Client::builder(upstream);
         if let Some(path) = &config.agent.ca_file {
@@ -197,8 +198,13 @@ async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), St
                 };
                 StartError::Config(format!("{key}{problem}"))
             })?;
+        let outage = outage.get_or_insert_with(|| {
+            let effect = "it is asked again every second, and until it answers no token is validated";
+            OutageLog::new(client.address().to_owned(), effect)
+        });
         let refused = match client.own_token().await {
             Ok(token) => {
+                outage.answered(clock.monotonic());
                 // The upstream's issuer, unless the configuration sets one: it need not be configured twice.
                 let issuer = token.and_then(|token| Some(unverified_claims(token.expose())?.iss));
                 let issuer = match issuer {
@@ -230,10 +236,7 @@ async fn connect(config: &Config, upstream: &str) -> Result<(Client, String), St
             }
             _ => {}
         }
-        if !warned {
-            warned = true;
-            tracing::warn!(code = ?refused.code(), "the upstream does not answer; asking again every second");
-        }
+        outage.lost(&refused, clock.monotonic());
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }

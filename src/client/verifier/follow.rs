@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use super::trust::{FollowedTrust, Freshness};
-use crate::client::Client;
+use crate::client::{Client, OutageLog};
 use crate::clock::{Clock, UnixMillis};
 use crate::keys::verifying::VerifyingKeys;
 use crate::model::{Error, KeyId};
@@ -29,12 +29,18 @@ const SWEEP_EVERY: u32 = 60;
 pub(super) async fn follow(client: Client, trust: Arc<FollowedTrust>) {
     let mut position = Position::default();
     let mut pause = FIRST_PAUSE;
+    let effect = "tokens are validated with the revocations that are known, until these are too old";
+    let mut outage = OutageLog::new(client.address().to_owned(), effect);
     loop {
         position.advanced = false;
-        if let Err(status) = follow_once(&client, &trust, &mut position).await {
+        if let Err(status) = follow_once(&client, &trust, &mut position, &mut outage).await {
             tracing::debug!(code = ?status.code(), "the feed of revocations broke off");
             if status.code() == Code::InvalidArgument {
                 position.resume_token.clear();
+            }
+            // A feed that was followed breaks off whenever a replica is replaced. Only the next failure is an outage.
+            if !position.advanced {
+                outage.lost(&status, trust.clock.monotonic());
             }
         }
         if position.advanced {
@@ -54,7 +60,12 @@ struct Position {
     advanced: bool,
 }
 
-async fn follow_once(client: &Client, trust: &FollowedTrust, position: &mut Position) -> Result<(), Status> {
+async fn follow_once(
+    client: &Client,
+    trust: &FollowedTrust,
+    position: &mut Position,
+    outage: &mut OutageLog,
+) -> Result<(), Status> {
     let mut stream = client.watch(position.resume_token.clone()).await?;
     let mut snapshot: Option<Index> = None;
     let mut heartbeats = 0_u32;
@@ -96,6 +107,7 @@ async fn follow_once(client: &Client, trust: &FollowedTrust, position: &mut Posi
                 trust.set_freshness(freshness);
                 position.resume_token = heartbeat.resume_token;
                 position.advanced = true;
+                outage.answered(trust.clock.monotonic());
             }
             None => {}
         }
