@@ -53,13 +53,24 @@ pub async fn on_signals(stop: Stop) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    for act in [Stop::drain, Stop::stop_now] {
+    let mut received = async || {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
         }
-        act(&stop);
-    }
+    };
+    let signal = received().await;
+    tracing::info!(
+        signal,
+        "{signal} received: no new connections; calls in progress may end within server.drain_timeout"
+    );
+    stop.drain();
+    let signal = received().await;
+    tracing::warn!(
+        signal,
+        "{signal} received again: stopping now; calls in progress are dropped"
+    );
+    stop.stop_now();
     Ok(())
 }
 

@@ -70,7 +70,8 @@ fn jittered(interval: Duration, app: &App) -> Duration {
     interval.mul_f64(0.9 + 0.2 * unit)
 }
 
-/// Runs `work` repeatedly, each time after a `pause`. Logs one warning per outage.
+/// Runs `work` repeatedly, each time after a `pause`. Logs one warning when it begins to fail, unless a store is lost, which
+/// has lines of its own.
 async fn repeat<F>(
     app: Arc<App>,
     stop: CancellationToken,
@@ -91,7 +92,7 @@ async fn repeat<F>(
             done = work(app.clone()) => done,
         };
         match done {
-            Err(error) if !failing => {
+            Err(error) if !failing && !error.is_logged => {
                 failing = true;
                 tracing::warn!(%error, task = name, "a background task failed; it runs again after its pause");
             }

@@ -77,7 +77,7 @@ pub struct Failure<'a> {
 /// What a failed attempt concerned.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject<'a> {
-    /// An existing user, whose password was checked: this costs a hash.
+    /// The id of an existing user, whose password was checked: this costs a hash.
     Account(&'a str),
     /// A user or client whose credential costs no hash, or that may not exist.
     Other(Named<'a>),
@@ -171,6 +171,12 @@ impl AttemptLog {
         self.counts.lock().add_token(kind, event)
     }
 
+    /// The subject of events about a name that no user or client has.
+    #[must_use]
+    pub fn pseudonym(&self, name: &str) -> String {
+        unknown(&self.master, name)
+    }
+
     fn event(&self, failure: &Failure<'_>) -> AuditEvent {
         let subject = match failure.subject {
             Subject::Account(name) => name.to_owned(),
@@ -200,7 +206,7 @@ impl AttemptLog {
     fn name(&self, name: Named<'_>) -> String {
         match name {
             Named::Known(name) => name.to_owned(),
-            Named::Unknown(name) | Named::NotLookedUp(name) => unknown(&self.master, name),
+            Named::Unknown(name) | Named::NotLookedUp(name) => self.pseudonym(name),
         }
     }
 
@@ -250,7 +256,7 @@ impl AttemptLog {
             match written {
                 Ok(()) => failing = false,
                 Err(error) => {
-                    if !failing {
+                    if !failing && !error.is_logged {
                         tracing::warn!(%error, "cannot write the counted audit events; they wait in memory");
                     }
                     failing = true;

@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
     ] {
         flags.extend(value.map(|value| Flag { name, key, value }));
     }
-    let mut config = context.config(flags.clone())?;
+    let mut config = context.config_of_service(flags.clone())?;
     // Variables that are shared with other commands count least.
     let shared = [
         ("COUNTERSIGN_SERVER", "agent.upstream", remote::server_variable(context)),
@@ -50,7 +50,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
             && !config.is_set(key)
         {
             flags.push(Flag { name, key, value });
-            config = context.config(flags.clone())?;
+            config = context.config_of_service(flags.clone())?;
         }
     }
     let telemetry = Telemetry::init(&config.telemetry)?;
@@ -60,8 +60,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::other(format!("cannot start: {error}")))?;
     let result = runtime.block_on(run_agent(&config, &telemetry));
+    if result.is_ok() {
+        tracing::info!("stopped");
+    }
     runtime.shutdown_background();
-    result
+    result.map_err(|failure| failure.in_log(config.telemetry.log_format))
 }
 
 async fn run_agent(config: &Config, telemetry: &Telemetry) -> Result<(), Failure> {

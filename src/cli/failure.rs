@@ -8,9 +8,10 @@ use tonic_types::StatusExt as _;
 use super::output;
 use super::text::printable;
 use crate::app::StartError;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, LogFormat};
 use crate::model::{Error, ErrorKind};
 use crate::proto::convert::reason;
+use crate::telemetry::log_start_failure;
 
 /// Exit code of a wrong command line or configuration (`EX_USAGE` of sysexits.h).
 pub(super) const USAGE: u8 = 64;
@@ -24,6 +25,16 @@ pub(super) const OTHER: u8 = 1;
 pub(super) struct Failure {
     code: u8,
     message: Option<String>,
+    output: ErrorOutput,
+}
+
+/// How the message is printed.
+#[derive(Clone, Copy, Debug)]
+enum ErrorOutput {
+    /// As a line of text.
+    Text,
+    /// As a line of the log, whose configured format this is, if that is JSON.
+    Log(Option<LogFormat>),
 }
 
 impl Failure {
@@ -32,6 +43,7 @@ impl Failure {
         Self {
             code: USAGE,
             message: Some(message.into()),
+            output: ErrorOutput::Text,
         }
     }
 
@@ -40,6 +52,7 @@ impl Failure {
         Self {
             code: UNREACHABLE,
             message: Some(message.into()),
+            output: ErrorOutput::Text,
         }
     }
 
@@ -48,6 +61,7 @@ impl Failure {
         Self {
             code: OTHER,
             message: Some(message.into()),
+            output: ErrorOutput::Text,
         }
     }
 
@@ -58,13 +72,32 @@ impl Failure {
 
     /// A failure without a message and with this exit code.
     pub(super) fn exit_code(code: u8) -> Self {
-        Self { code, message: None }
+        Self {
+            code,
+            message: None,
+            output: ErrorOutput::Text,
+        }
+    }
+
+    /// The failure of a command that logs: where the log is JSON, the message is a line of the log. `configured` is the format
+    /// of the configuration, if it sets one.
+    pub(super) fn in_log(self, configured: Option<LogFormat>) -> Self {
+        Self {
+            output: ErrorOutput::Log(configured),
+            ..self
+        }
     }
 
     /// Prints the message and returns the exit code.
     pub(super) fn report(self) -> ExitCode {
         if let Some(message) = &self.message {
-            output::print_error(message);
+            let is_logged = match self.output {
+                ErrorOutput::Text => false,
+                ErrorOutput::Log(configured) => log_start_failure(configured, message, self.code),
+            };
+            if !is_logged {
+                output::print_error(message);
+            }
         }
         ExitCode::from(self.code)
     }
@@ -82,6 +115,7 @@ impl From<StartError> for Failure {
         Self {
             code: error.exit_code(),
             message: Some(error.to_string()),
+            output: ErrorOutput::Text,
         }
     }
 }

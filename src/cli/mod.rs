@@ -32,7 +32,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{Config, Flag, Layers, unquoted};
+use crate::config::{Config, Flag, Layers, LogFormat, unquoted};
 use failure::{Failure, USAGE};
 use output::{Format, Output};
 
@@ -132,7 +132,17 @@ struct Context {
 
 impl Context {
     /// Loads the configuration with the flags of a command.
-    fn config(&self, mut flags: Vec<Flag>) -> Result<Config, Failure> {
+    fn config(&self, flags: Vec<Flag>) -> Result<Config, Failure> {
+        Ok(Config::load(&self.layers(flags)?)?)
+    }
+
+    /// Like [`Context::config`], for a command that logs: where the log is JSON, a failure is a line of it.
+    fn config_of_service(&self, flags: Vec<Flag>) -> Result<Config, Failure> {
+        let layers = self.layers(flags)?;
+        Config::load(&layers).map_err(|error| Failure::from(error).in_log(LogFormat::of_broken(&layers)))
+    }
+
+    fn layers(&self, mut flags: Vec<Flag>) -> Result<Layers<'_>, Failure> {
         if let Some(dir) = &self.globals.data_dir {
             let value = dir.to_str().ok_or_else(|| Failure::usage("--data-dir must be UTF-8"))?;
             flags.push(Flag {
@@ -142,12 +152,11 @@ impl Context {
             });
         }
         let environment = self.environment.clone();
-        let layers = Layers {
+        Ok(Layers {
             file: self.globals.config.as_deref(),
             environment,
             flags,
-        };
-        Ok(Config::load(&layers)?)
+        })
     }
 
     /// The value of an environment variable that does not set an option, without the blanks and quotation marks around it;

@@ -70,9 +70,10 @@ fn inherited_failure(error: &std::io::Error) -> Failure {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let inherited = Inherited::take().map_err(|error| inherited_failure(&error))?;
-    let config = context.config(args.flags(&inherited)?)?;
+    let config = context.config_of_service(args.flags(&inherited)?)?;
     if !args.insecure {
-        config.check_exposure()?;
+        let checked = config.check_exposure().map_err(Failure::from);
+        checked.map_err(|failure| failure.in_log(config.telemetry.log_format))?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -85,9 +86,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<(), Failure> {
     super::memory::disable_core_dumps();
     let served = runtime.block_on(serve(&config, args, inherited, &telemetry));
     telemetry.finish();
+    if served.is_ok() {
+        tracing::info!("stopped");
+    }
     // All tasks were told to stop. Those that still run are not waited for.
     runtime.shutdown_background();
-    served
+    served.map_err(|failure| failure.in_log(config.telemetry.log_format))
 }
 
 async fn serve(config: &Config, args: Args, inherited: Inherited, telemetry: &Telemetry) -> Result<(), Failure> {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::check::{self, CheckResult};
+use super::environment;
 use super::error::ConfigError;
+use super::layers::{Layers, read_file};
 use super::values::{duration, optional};
 
 /// The section `[telemetry]`.
@@ -36,7 +38,43 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// The configured format, or the default: text on a terminal, else JSON.
+    #[must_use]
+    pub fn or_default(configured: Option<Self>, terminal: bool) -> Self {
+        configured.unwrap_or(if terminal { Self::Text } else { Self::Json })
+    }
+
+    /// The format that these layers set, for a message about a configuration that cannot be loaded; none if they set none.
+    #[must_use]
+    pub fn of_broken(layers: &Layers<'_>) -> Option<Self> {
+        const KEY: &str = "telemetry.log_format";
+        let parse = |text: &str| match text {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        };
+        let flag = layers.flags.iter().find(|flag| flag.key == KEY);
+        if let Some(flag) = flag {
+            return parse(&flag.value);
+        }
+        let name = environment::name_of(KEY);
+        let variable = layers.environment.iter().find(|(known, _)| *known == *name);
+        if let Some((_, value)) = variable {
+            return parse(value.to_str()?);
+        }
+        let file: toml::Table = read_file(layers.file?).ok()?.parse().ok()?;
+        parse(file.get("telemetry")?.get("log_format")?.as_str()?)
+    }
+}
+
 impl Telemetry {
+    /// The format of the log, which goes to a terminal or not.
+    #[must_use]
+    pub fn format(&self, terminal: bool) -> LogFormat {
+        LogFormat::or_default(self.log_format, terminal)
+    }
+
     pub(super) fn check(&self) -> CheckResult {
         let day = Duration::from_hours(24);
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log_filter) {

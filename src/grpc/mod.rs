@@ -12,6 +12,8 @@ mod write_coalescing;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::listener::{self, Limits, Listener, Security};
 use crate::shutdown::Stop;
 use connection::GrpcHandler;
@@ -36,8 +38,17 @@ pub async fn serve(
         listener_stop.stop_now();
         std::future::pending::<()>().await;
     };
-    tokio::select! {
-        () = listener::serve(listener, security, limits, grpc, listener_stop.clone()) => {}
-        () = forward_stop => {}
-    }
+    let serving = async {
+        tokio::select! {
+            () = listener::serve(listener, security, limits, grpc, listener_stop.clone()) => {}
+            () = forward_stop => {}
+        }
+    };
+    let drain_began = async {
+        stop.draining().await;
+        Instant::now()
+    };
+    let (drain_began, ()) = tokio::join!(drain_began, serving);
+    let seconds = drain_began.elapsed().as_secs_f64();
+    tracing::info!(seconds, "drained: every connection is closed");
 }

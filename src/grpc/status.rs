@@ -17,6 +17,10 @@ use crate::proto::convert::reason::{DOMAIN, of_kind};
 /// Delay before a retry if the error gives none.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The method with which Envoy asks about each request. It answers a request that it refuses with OK, so its errors concern
+/// the proxy.
+const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+
 /// Metadata key with the delay before a retry, for gRPC clients that retry by themselves (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
@@ -99,10 +103,22 @@ pub fn log(status: &Status, method: &str, request_id: &str) {
     let (code, message) = (status.code(), status.message());
     // Method, code and reason make the kind of a line, of which telemetry writes a limited number.
     let reason = error.and_then(|error| of_kind(error.kind)).unwrap_or_default();
-    let is_shutdown = error.is_some_and(|error| error.kind == ErrorKind::ShuttingDown);
+    let is_logged = error.is_some_and(|error| error.is_logged);
+    let is_kind = |kind| error.is_some_and(|error| error.kind == kind);
+    let needs_operator =
+        (code == Code::Unavailable && !is_kind(ErrorKind::ShuttingDown)) || is_kind(ErrorKind::StoreFull);
     if matches!(code, Code::Internal | Code::Unknown | Code::DataLoss) {
         tracing::error!(method, request_id, ?code, reason, error = cause, "{message}");
-    } else if code == Code::Unavailable && !is_shutdown {
+    } else if method == CHECK && matches!(code, Code::Unauthenticated | Code::PermissionDenied) {
+        tracing::warn!(
+            method,
+            request_id,
+            ?code,
+            reason,
+            error = cause,
+            "a proxy may not ask Check, and refuses every request: {message}; give it a client with countersign:validate"
+        );
+    } else if needs_operator && !is_logged {
         tracing::warn!(method, request_id, ?code, reason, error = cause, "{message}");
     } else if let Some(scope) = error.and_then(|error| error.required_scope) {
         // A deployment that was set up wrongly looks like this, and its callers often hide what they were told.
@@ -118,7 +134,8 @@ pub fn log(status: &Status, method: &str, request_id: &str) {
              --add-scope`, and request the scope with the token"
         );
     } else {
-        // Errors of callers are returned to them and must not fill the log; the audit trail has the important ones.
+        // Errors of callers are returned to them and must not fill the log; the audit trail has the important ones. Calls
+        // that fail because a store is lost are counted in the lines about that.
         tracing::debug!(method, request_id, ?code, reason, error = cause, "{message}");
     }
 }

@@ -16,6 +16,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::route_query::RouteQuery;
 use crate::gateway::cookie::SetCookie;
@@ -45,6 +46,13 @@ const EACH_COOKIE: [HeaderName; 2] = [
     HeaderName::from_static("x-set-refresh-cookie"),
 ];
 
+const ANSWERS: &str = "countersign_forward_auth_total";
+const UNKNOWN_PROXIES: &str = "countersign_forward_auth_unknown_proxies_total";
+const SECONDS: &str = "countersign_forward_auth_seconds";
+
+/// The values of the label `status`.
+const STATUSES: [&str; 6] = ["200", "400", "401", "403", "500", "503"];
+
 /// The state of `/authorize`.
 #[derive(Debug)]
 pub struct ForwardAuth {
@@ -63,6 +71,7 @@ pub struct ForwardAuth {
 }
 
 pub(super) async fn authorize(State(auth): State<Arc<ForwardAuth>>, uri: Uri, headers: HeaderMap) -> Response {
+    let began = Instant::now();
     let answer = if auth.is_proxy(&headers) {
         match RouteQuery::parse(uri.query().unwrap_or_default()) {
             // Counted when the proxy asked for the first time.
@@ -71,14 +80,37 @@ pub(super) async fn authorize(State(auth): State<Arc<ForwardAuth>>, uri: Uri, he
             Err(description) => refuse(StatusCode::BAD_REQUEST, "invalid_request", description),
         }
     } else {
+        metrics::counter!(UNKNOWN_PROXIES).increment(1);
+        // No field tells where from: the address of the connection may be that of another proxy.
+        tracing::warn!(
+            code = StatusCode::FORBIDDEN.as_u16(),
+            "a proxy may not ask /authorize: its x-forward-auth-secret is missing or is not gateway.forward_auth_secret"
+        );
         refuse(
             StatusCode::FORBIDDEN,
             "unknown_proxy",
             "x-forward-auth-secret is missing or wrong",
         )
     };
-    metrics::counter!("countersign_forward_auth_total", "status" => status(answer.status())).increment(1);
+    metrics::counter!(ANSWERS, "status" => status(answer.status())).increment(1);
+    metrics::histogram!(SECONDS).record(began.elapsed());
     answer
+}
+
+/// Describes the metrics, and creates them with the value 0.
+pub(super) fn describe() {
+    metrics::describe_counter!(ANSWERS, "Answers of /authorize, by HTTP status.");
+    metrics::describe_counter!(
+        UNKNOWN_PROXIES,
+        "Questions at /authorize without the right gateway.forward_auth_secret."
+    );
+    metrics::describe_histogram!(SECONDS, metrics::Unit::Seconds, "How long answers of /authorize took.");
+    for status in STATUSES {
+        metrics::counter!(ANSWERS, "status" => status).increment(0);
+    }
+    metrics::counter!(UNKNOWN_PROXIES).increment(0);
+    // Made now, so that a rate sees its first sample.
+    let _ = metrics::histogram!(SECONDS);
 }
 
 impl ForwardAuth {
@@ -120,7 +152,10 @@ impl ForwardAuth {
             Ok(Ok(Decision::Refused(refusal))) if query.redirect => deny(&refusal),
             Ok(Ok(Decision::Refused(refusal))) => deny(&refusal.without_redirect()),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "cannot decide about a request at /authorize");
+                // The loss of a store has lines of its own.
+                if !error.is_logged {
+                    tracing::warn!(%error, "cannot decide about a request at /authorize");
+                }
                 if error.kind == ErrorKind::Internal {
                     return refuse(StatusCode::INTERNAL_SERVER_ERROR, "unavailable", &error.message);
                 }
@@ -246,15 +281,8 @@ fn text(value: &str) -> HeaderValue {
 }
 
 fn status(code: StatusCode) -> &'static str {
-    match code.as_u16() {
-        200 => "200",
-        303 => "303",
-        400 => "400",
-        401 => "401",
-        403 => "403",
-        503 => "503",
-        _ => "500",
-    }
+    let known = STATUSES.into_iter().find(|status| *status == code.as_str());
+    known.unwrap_or("500")
 }
 
 #[cfg(test)]

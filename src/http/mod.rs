@@ -107,6 +107,7 @@ impl HttpHandler {
     /// Serves `/authorize` for proxies too.
     #[must_use]
     pub fn with_forward_auth(mut self, auth: ForwardAuth) -> Self {
+        authorize::describe();
         let authorize = axum::routing::any(authorize::authorize).with_state(Arc::new(auth));
         self.router = self.router.route("/authorize", authorize);
         self.max_header_bytes = MAX_PROXIED_HEADER_BYTES;

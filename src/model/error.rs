@@ -126,6 +126,9 @@ pub struct Error {
     pub retry_after: Option<Duration>,
     /// The scope that the caller lacks, if that is why it is refused.
     pub required_scope: Option<CallerScope>,
+    /// Whether the log tells of the cause by lines of its own, for instance that a store is lost and that it is back. The
+    /// calls that fail meanwhile are counted and not logged one by one.
+    pub is_logged: bool,
 }
 
 impl Error {
@@ -139,6 +142,7 @@ impl Error {
             violations: Vec::new(),
             retry_after: None,
             required_scope: None,
+            is_logged: false,
         }
     }
 
@@ -189,10 +193,12 @@ impl Error {
     }
 
     /// Too little is known of revocations to answer. It allocates nothing: while knowledge is too old, every validation
-    /// gets it.
+    /// gets it. The feed logs when that begins and ends.
     #[must_use]
     pub fn revocations_stale() -> Self {
-        Self::from(ErrorKind::RevocationsStale).retry_after(Duration::from_secs(1))
+        Self::from(ErrorKind::RevocationsStale)
+            .retry_after(Duration::from_secs(1))
+            .already_logged()
     }
 
     /// A defect of Countersign. `cause` goes to the log only.
@@ -212,6 +218,13 @@ impl Error {
     #[must_use]
     pub fn cause_text(&self) -> String {
         self.cause.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// Marks that the log tells of the cause by lines of its own.
+    #[must_use]
+    pub fn already_logged(mut self) -> Self {
+        self.is_logged = true;
+        self
     }
 
     /// Sets how long the caller should wait before it tries again.

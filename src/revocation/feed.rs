@@ -27,6 +27,9 @@ const MAX_SKEW: Duration = Duration::from_secs(5);
 /// How often entries that concern no unexpired token are removed from the index.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
+/// How often the age of the revocations is looked at, for the log.
+const STALENESS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// An event of the feed.
 #[derive(Clone, Debug)]
 pub enum FeedEvent {
@@ -180,9 +183,10 @@ impl Feed {
         let reconcile = self.reconcile_forever(&*store);
         let follow = self.follow(announcements);
         let sweep = self.sweep_forever();
+        let staleness = self.log_staleness();
         tokio::select! {
             () = stop.cancelled() => {}
-            () = async { tokio::join!(reconcile, follow, sweep); } => {}
+            () = async { tokio::join!(reconcile, follow, sweep, staleness); } => {}
         }
     }
 
@@ -200,8 +204,8 @@ impl Feed {
                     failing = false;
                     tracing::info!("revocations are reconciled again");
                 }
-                // Once per outage: a line per interval would hide the cause.
-                Err(error) if !failing => {
+                // Once per outage: a line per interval would hide the cause. The loss of the database has its own lines.
+                Err(error) if !failing && !error.is_logged => {
                     failing = true;
                     tracing::warn!(%error, "cannot reconcile revocations with the database; tokens are validated with the known ones until revocation.max_staleness");
                 }
@@ -210,6 +214,33 @@ impl Feed {
             tokio::select! {
                 () = tokio::time::sleep(self.config.reconcile_interval) => {}
                 () = self.reconcile_now.notified() => {}
+            }
+        }
+    }
+
+    /// Logs when the revocations become too old to validate tokens by them, and when they are fresh again. The calls that are
+    /// refused meanwhile are counted only.
+    async fn log_staleness(&self) {
+        let mut stale_since = None;
+        loop {
+            tokio::time::sleep(STALENESS_INTERVAL).await;
+            let is_stale = self.last().is_some() && self.freshness().is_err();
+            match stale_since {
+                None if is_stale => {
+                    stale_since = Some(self.clock.monotonic());
+                    let max_staleness_seconds = self.config.max_staleness.as_secs_f64();
+                    tracing::warn!(
+                        max_staleness_seconds,
+                        "tokens are no longer validated: the revocations are older than revocation.max_staleness, because \
+                         the database does not answer"
+                    );
+                }
+                Some(since) if !is_stale => {
+                    stale_since = None;
+                    let seconds = self.clock.monotonic().saturating_sub(since).as_secs_f64();
+                    tracing::info!(seconds, "tokens are validated again: the revocations are fresh");
+                }
+                None | Some(_) => {}
             }
         }
     }

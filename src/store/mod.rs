@@ -16,6 +16,7 @@ mod durable;
 pub mod keys;
 pub mod local;
 pub mod migrate;
+mod outage;
 pub mod postgres;
 pub mod redis;
 pub mod revocations;

@@ -1,7 +1,7 @@
 //! Limits how many log lines of one kind are written, so that callers cannot fill the disk of the log.
 //!
 //! The kind of a line is its call site with its `method`, `reason`, `code` and `type`. The first lines of each minute are
-//! written. Then one line says how many more there were.
+//! written, of refused calls only one. Then one line says how many more there were.
 
 use std::collections::HashMap;
 use std::fmt::{Debug, Write as _};
@@ -25,6 +25,9 @@ const INTERVAL: Duration = Duration::from_mins(1);
 
 /// Lines of one kind in an interval. A storm of one kind then writes about 5 MB a day.
 const LOG_LINES: u32 = 10;
+
+/// Warnings about one kind of refused call in an interval. They are alike but for the id of the request.
+const CALL_LINES: u32 = 1;
 
 /// `DEBUG` lines of one kind in an interval. They are written only if the operator looks for something.
 const DEBUG_LINES: u32 = 100;
@@ -102,7 +105,17 @@ impl LineLimit {
             callsite: Some(metadata.callsite()),
             fields: fields.kind,
         };
-        self.admits_kind(kind, *metadata.level(), fields.message, self.clock.monotonic())
+        let limit = self.limit(*metadata.level(), fields.is_call);
+        self.admits_kind(kind, limit, *metadata.level(), fields.message)
+    }
+
+    const fn limit(&self, level: Level, is_call: bool) -> u32 {
+        match (self.sink, level) {
+            (Sink::Audit, _) => AUDIT_LINES,
+            (Sink::Log, Level::DEBUG) => DEBUG_LINES,
+            (Sink::Log, Level::WARN) if is_call => CALL_LINES,
+            (Sink::Log, _) => LOG_LINES,
+        }
     }
 
     fn limits(&self, metadata: &Metadata<'_>) -> bool {
@@ -113,12 +126,8 @@ impl LineLimit {
         }
     }
 
-    fn admits_kind(&self, mut kind: Kind, level: Level, message: String, now: Duration) -> bool {
-        let limit = match self.sink {
-            Sink::Log if level == Level::DEBUG => DEBUG_LINES,
-            Sink::Log => LOG_LINES,
-            Sink::Audit => AUDIT_LINES,
-        };
+    fn admits_kind(&self, mut kind: Kind, limit: u32, level: Level, message: String) -> bool {
+        let now = self.clock.monotonic();
         let mut kinds = self.kinds.lock();
         if kinds.len() >= MAX_KINDS && !kinds.contains_key(&kind) {
             kind = Kind {
@@ -263,11 +272,15 @@ struct Fields {
     kind: String,
     message: String,
     denied: bool,
+    /// Whether it is about a call that was refused.
+    is_call: bool,
 }
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        match field.name().trim_start_matches("r#") {
+        let name = field.name().trim_start_matches("r#");
+        self.is_call |= name == "code";
+        match name {
             "method" | "reason" | "code" | "type" => {
                 let space = if self.kind.is_empty() { "" } else { " " };
                 let _ = write!(self.kind, "{space}{value:?}");

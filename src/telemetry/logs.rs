@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use tracing::{Level, Metadata, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use super::json::AuditJson;
 use super::line_limit::{Limited, LineLimit, Sink};
 use super::sanitize::Sanitizing;
 use super::{AUDIT_TARGET, already_installed, is_ours};
@@ -39,10 +40,8 @@ pub(super) fn subscriber<W: Write + Send + 'static>(
     audit: impl FnOnce() -> W,
     traces: Option<Box<dyn Layer<Registry> + Send + Sync>>,
 ) -> Result<(impl Subscriber + Send + Sync, Writers)> {
-    let filter = EnvFilter::try_new(&config.log_filter).map_err(Error::internal)?;
-    let format = config
-        .log_format
-        .unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
+    let filter = filter(&config.log_filter)?;
+    let format = config.format(terminal);
     let (log, log_guard) = queue("log-writer", log());
     let (audit, audit_guard) = queue("audit-writer", audit());
     let [log_limit, audit_limit] = [Sink::Log, Sink::Audit].map(|sink| Arc::new(LineLimit::new(sink)));
@@ -62,6 +61,28 @@ pub(super) fn subscriber<W: Write + Send + 'static>(
     Ok((Registry::default().with(layers), writers))
 }
 
+/// Libraries whose lines repeat ours, without telling what follows for callers, and name files of the machine on which the
+/// program was built.
+const LIBRARIES: [&str; 3] = ["fred", "sqlx", "opentelemetry"];
+
+/// The filter of the log. Lines of [`LIBRARIES`] are written only if the filter names the library, or asks for the `DEBUG` lines
+/// of everything.
+fn filter(text: &str) -> Result<EnvFilter> {
+    let mut filter = EnvFilter::try_new(text).map_err(Error::internal)?;
+    // Of several levels for everything, the last counts.
+    let mut parts = text.split(',').rev();
+    let level = parts.find_map(|part| part.trim().parse::<LevelFilter>().ok());
+    if level.is_some_and(|level| level > LevelFilter::INFO) {
+        return Ok(filter);
+    }
+    for library in LIBRARIES {
+        if !text.contains(library) {
+            filter = filter.add_directive(format!("{library}=off").parse().map_err(Error::internal)?);
+        }
+    }
+    Ok(filter)
+}
+
 /// Installs the subscriber for the whole process, and for events of the `log` crate.
 pub(super) fn install(subscriber: impl Subscriber + Send + Sync) -> Result<()> {
     subscriber.try_init().map_err(already_installed)
@@ -79,8 +100,14 @@ fn audit_layer<S>(format: LogFormat, colours: bool, writer: NonBlocking, limit: 
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    line_layer(format, colours, writer)
-        .with_filter(filter_fn(|event| event.target() == AUDIT_TARGET).and(Limited(limit)))
+    let layer = match format {
+        LogFormat::Text => line_layer(format, colours, writer),
+        LogFormat::Json => tracing_subscriber::fmt::layer()
+            .with_writer(Sanitizing(writer))
+            .event_format(AuditJson)
+            .boxed(),
+    };
+    layer.with_filter(filter_fn(|event| event.target() == AUDIT_TARGET).and(Limited(limit)))
 }
 
 fn line_layer<S>(format: LogFormat, colours: bool, writer: NonBlocking) -> Box<dyn Layer<S> + Send + Sync>

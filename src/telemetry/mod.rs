@@ -6,6 +6,7 @@
 //! tokens, passwords or keys. `TRACE` events of other crates are never written, because some contain headers and
 //! arguments.
 
+mod json;
 mod line_limit;
 mod logs;
 mod metrics;
@@ -15,9 +16,9 @@ mod traces;
 #[cfg(test)]
 mod tests;
 
-use std::io::{IsTerminal as _, stderr};
+use std::io::{IsTerminal as _, Write as _, stderr};
 
-use crate::config;
+use crate::config::{self, LogFormat};
 use crate::model::{Error, Result};
 
 pub use metrics::Metrics;
@@ -77,6 +78,19 @@ impl Telemetry {
             traces.finish();
         }
     }
+}
+
+/// Writes why the process does not start, as a line of the log if the log is JSON; returns whether it did. `configured` is the
+/// format of the configuration, if it sets one. The line is written whatever the log filter is.
+#[must_use]
+pub fn log_start_failure(configured: Option<LogFormat>, message: &str, exit_code: u8) -> bool {
+    if LogFormat::or_default(configured, stderr().is_terminal()) != LogFormat::Json {
+        return false;
+    }
+    let line = json::start_failure(message, exit_code);
+    // A failure to write to a closed stream cannot be reported.
+    let _ = writeln!(stderr().lock(), "{}", sanitize::sanitized(&line));
+    true
 }
 
 /// Logs a panic. A formatted message may contain secret values, so only a literal message is logged.

@@ -280,3 +280,57 @@ fn an_operator_who_asks_for_lines_of_other_crates_gets_all() {
         (200, 10, 100)
     );
 }
+
+#[test]
+fn libraries_are_silent_unless_they_are_asked_for() {
+    let events = || {
+        tracing::error!(target: "fred::router", "a broken connection");
+        tracing::warn!(target: "sqlx_core::pool", "a slow statement");
+        tracing::error!(target: "opentelemetry_sdk", "an export");
+        tracing::warn!(target: "rustls", "another library");
+        tracing::info!(target: "countersign::store", "ours");
+    };
+    for (filter, lines) in [
+        ("info", 2),
+        ("warn", 1),
+        ("info,countersign=debug", 2),
+        ("info,fred=info", 3),
+        ("info,sqlx=warn,opentelemetry=error", 4),
+        ("debug", 5),
+        ("countersign=info", 1),
+        ("off", 0),
+    ] {
+        let (log, _) = logged(&config(filter, LogFormat::Json), false, events);
+        assert_eq!(log.lines().count(), lines, "{filter}: {log}");
+    }
+}
+
+#[test]
+fn the_details_of_an_audit_event_are_an_object() {
+    let event = || {
+        tracing::info!(target: AUDIT_TARGET, r#type = %"token.issued", count = 3,
+            details = %r#"{"grant":"password","nested":{"a":[1]}}"#);
+    };
+    let (_, audit) = logged(&config("info", LogFormat::Json), false, event);
+    let line: Value = serde_json::from_str(&audit).unwrap();
+    assert_eq!(line["details"]["nested"]["a"][0], 1);
+    assert_eq!(
+        (&line["type"], &line["count"], &line["target"], &line["level"]),
+        (&"token.issued".into(), &3.into(), &"audit".into(), &"INFO".into())
+    );
+    assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+    let (_, text) = logged(&config("info", LogFormat::Text), false, event);
+    assert!(text.contains(r#"details={"grant":"password""#), "{text}");
+}
+
+#[test]
+fn a_refused_call_has_one_line_a_minute_for_each_kind() {
+    let (log, _) = logged(&config("info", LogFormat::Json), false, || {
+        for n in 0..50 {
+            for method in ["/a/A", "/a/B"] {
+                tracing::warn!(method, code = ?Some("Unavailable"), request_id = n, "a store is away");
+            }
+        }
+    });
+    assert_eq!(log.lines().count(), 2, "{log}");
+}

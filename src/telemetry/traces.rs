@@ -20,6 +20,8 @@ use opentelemetry_sdk::resource::{ResourceDetector as _, SdkProvidedResourceDete
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter, Tracer,
 };
+use parking_lot::Mutex;
+use tokio::time::Instant;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::filter::filter_fn;
@@ -66,9 +68,12 @@ impl Traces {
             .with_max_export_batch_size(BATCH_SPANS)
             .with_scheduled_delay(BATCH_DELAY)
             .build();
-        let processor = BatchSpanProcessor::builder(CountingExporter(exporter.build()?))
-            .with_batch_config(limits)
-            .build();
+        let exporter = CountingExporter {
+            exporter: exporter.build()?,
+            collector: collector(endpoint),
+            failing: Mutex::default(),
+        };
+        let processor = BatchSpanProcessor::builder(exporter).with_batch_config(limits).build();
         let resource = Resource::builder()
             .with_service_name(service_name())
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
@@ -150,28 +155,68 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// Counts the spans that were sent and lost.
+/// Counts the spans that were sent and lost, and logs when the collector is lost and when it is back.
 #[derive(Debug)]
-struct CountingExporter(opentelemetry_otlp::SpanExporter);
+struct CountingExporter {
+    exporter: opentelemetry_otlp::SpanExporter,
+    /// The host and port of the collector.
+    collector: String,
+    /// Since when exports fail, and how many spans were lost.
+    failing: Mutex<Option<(Instant, u64)>>,
+}
+
+impl CountingExporter {
+    fn log_edge(&self, sent: &OTelSdkResult, spans: u64) {
+        let collector = &self.collector;
+        let mut failing = self.failing.lock();
+        match (sent, failing.as_mut()) {
+            (Err(error), None) => {
+                *failing = Some((Instant::now(), spans));
+                tracing::warn!(
+                    collector, %error,
+                    "traces cannot be sent to {collector} (telemetry.otlp_endpoint); spans are lost until it accepts them"
+                );
+            }
+            (Err(_), Some((_, lost))) => *lost += spans,
+            (Ok(()), Some((since, lost))) => {
+                let (outage_seconds, lost) = (since.elapsed().as_secs_f64(), *lost);
+                *failing = None;
+                tracing::info!(collector, outage_seconds, lost, "traces are sent to {collector} again");
+            }
+            (Ok(()), None) => {}
+        }
+    }
+}
 
 impl SpanExporter for CountingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len() as u64;
-        let sent = self.0.export(batch).await;
+        let sent = self.exporter.export(batch).await;
         let outcome = if sent.is_ok() { "sent" } else { "lost" };
         metrics::counter!("countersign_spans_total", "outcome" => outcome).increment(count);
+        self.log_edge(&sent, count);
         sent
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.0.shutdown_with_timeout(timeout)
+        self.exporter.shutdown_with_timeout(timeout)
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        self.0.force_flush()
+        self.exporter.force_flush()
     }
 
     fn set_resource(&mut self, resource: &Resource) {
-        self.0.set_resource(resource);
+        self.exporter.set_resource(resource);
     }
+}
+
+/// The host and port of the endpoint, for the log: a URL may hold a password.
+fn collector(endpoint: &str) -> String {
+    let uri: Option<http::Uri> = endpoint.parse().ok();
+    let authority = uri.as_ref().and_then(http::Uri::authority);
+    authority.map_or_else(String::new, |authority| {
+        let port = authority.port().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}{port}", authority.host())
+    })
 }

@@ -25,9 +25,13 @@ fn refusal(storage: &Storage, flags: &[&str]) -> Finished {
 /// Asserts that the complaint is one line an operator can act on: no back-trace, no debug output.
 fn assert_one_line(refused: &Finished, code: i32, mentions: &str) {
     assert_eq!(refused.code(), Some(code), "{}", refused.stderr);
-    // Lines of JSON are the log.
-    let lines = refused.stderr.lines().filter(|line| !line.starts_with('{'));
-    assert_eq!(lines.count(), 1, "{}", refused.stderr);
+    // The log is JSON, so the complaint is one of its lines. Other lines may be warnings.
+    let lines = refused.stderr.lines().map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+        line
+    });
+    let complaints: Vec<_> = lines.filter(|line| line["exit_code"] == code).collect();
+    assert_eq!(complaints.len(), 1, "{}", refused.stderr);
     assert!(
         refused.stderr.contains(mentions),
         "{mentions} is not in: {}",

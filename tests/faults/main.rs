@@ -43,6 +43,7 @@ mod many_revocations;
 mod neighbours;
 mod nemesis;
 mod one_token;
+mod outage_log;
 mod own_account;
 mod piled_sessions;
 mod postgres_down;

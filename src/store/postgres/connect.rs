@@ -9,6 +9,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
 use super::error::Failure;
 use super::options::{Server, servers};
+use crate::clock::millis;
 use crate::config::DatabaseUrl;
 use crate::model::{Error, ErrorKind, Result};
 
@@ -102,6 +103,13 @@ impl Endpoint {
         servers.list[servers.current].place()
     }
 
+    /// The servers of the database, as hosts and ports.
+    pub(super) fn address(&self) -> String {
+        let servers = self.servers.read();
+        let names: Vec<&str> = servers.list.iter().map(|server| server.name.as_str()).collect();
+        names.join(", ")
+    }
+
     /// The name of the server to which new connections go.
     pub(super) fn current(&self) -> String {
         let servers = self.servers.read();
@@ -151,6 +159,29 @@ impl Endpoint {
             failures.add(server, &failure);
         }
         Err(Failure::Rule(failures.into_error()))
+    }
+
+    /// Connects, apart from every pool, and checks that the server can be used for writing. The error is the cause, for the
+    /// log.
+    pub(super) async fn probe(&self, timeout: Duration) -> Result<(), String> {
+        let probe = async {
+            let mut connection = self.connect().await?;
+            let row = sqlx::raw_sql("SELECT current_setting('transaction_read_only') = 'on'")
+                .fetch_one(&mut connection)
+                .await?;
+            if row.try_get::<bool, _>(0)? {
+                return Err(sqlx::Error::Configuration("the database is read-only".into()).into());
+            }
+            connection.close().await?;
+            Ok::<_, Failure>(())
+        };
+        match tokio::time::timeout(timeout, probe).await {
+            Ok(Ok(())) => Ok(()),
+            // It has no connection for one more client, but serves those that it has.
+            Ok(Err(failure)) if failure.is_of_full_server() => Ok(()),
+            Ok(Err(failure)) => Err(failure.cause_text()),
+            Err(_) => Err(format!("no answer within {} ms", millis(timeout))),
+        }
     }
 
     pub(super) const fn is_direct(&self) -> bool {

@@ -16,6 +16,9 @@ pub(super) enum Failure {
     /// The database or the connection to it failed.
     #[error(transparent)]
     Database(DatabaseFailure),
+    /// There was no connection in time, or no answer on it.
+    #[error("{0}")]
+    TimedOut(String),
 }
 
 /// An error of sqlx. It shows the primary message and the SQLSTATE, also as `Debug`, and has no source: the `Debug` of sqlx
@@ -49,6 +52,7 @@ impl Failure {
     pub(super) fn to_error(&self) -> Error {
         let cause = match self {
             Self::Rule(error) => return error.clone(),
+            Self::TimedOut(cause) => return Error::store_unavailable(cause.clone()),
             Self::Database(cause) => cause.clone(),
         };
         let Some(code) = self.code() else {
@@ -94,6 +98,7 @@ impl Failure {
         let error = self.to_error();
         match self {
             Self::Rule(_) => error,
+            Self::TimedOut(cause) => Error::new(error.kind, format!("{place}: {cause}")),
             Self::Database(cause) => {
                 let cure = self.cure().map(|cure| format!("; {cure}")).unwrap_or_default();
                 Error::new(error.kind, format!("{place}: {cause}{cure}"))
@@ -125,6 +130,32 @@ impl Failure {
         })
     }
 
+    /// Whether the database is the cause, not a rule: it is away, too slow, full or refuses to work.
+    pub(super) fn is_of_database(&self) -> bool {
+        match self {
+            Self::Rule(_) => false,
+            Self::TimedOut(_) => true,
+            Self::Database(_) => matches!(self.to_error().kind, ErrorKind::StoreUnavailable | ErrorKind::StoreFull),
+        }
+    }
+
+    /// Whether the server has no connection for one more client.
+    pub(super) fn is_of_full_server(&self) -> bool {
+        self.code() == Some("53300")
+    }
+
+    /// The cause, for the log. The message of an error of the system is enough.
+    pub(super) fn cause_text(&self) -> String {
+        match self {
+            Self::Rule(error) => error.cause_text(),
+            Self::Database(DatabaseFailure(error)) => match &**error {
+                sqlx::Error::Io(error) => error.to_string(),
+                _ => self.to_string(),
+            },
+            Self::TimedOut(cause) => cause.clone(),
+        }
+    }
+
     /// Whether the statement would have made a second row of a unique key.
     pub(super) fn is_duplicate(&self) -> bool {
         self.code() == Some("23505")
@@ -133,7 +164,7 @@ impl Failure {
     /// Whether the connection is useless from now on: it is broken, or its server cannot write or shuts down.
     pub(super) fn is_of_connection(&self) -> bool {
         match self {
-            Self::Rule(_) => false,
+            Self::Rule(_) | Self::TimedOut(_) => false,
             Self::Database(DatabaseFailure(error)) => match code(error) {
                 Some(code) => ["25006", "57P01", "57P02", "57P03", "57P05", "25P03"].contains(&code),
                 None => matches!(
@@ -162,7 +193,7 @@ impl Failure {
     /// The SQLSTATE; none for a rule or an error that the database did not report.
     fn code(&self) -> Option<&str> {
         match self {
-            Self::Rule(_) => None,
+            Self::Rule(_) | Self::TimedOut(_) => None,
             Self::Database(DatabaseFailure(error)) => code(error),
         }
     }

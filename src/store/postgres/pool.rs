@@ -13,9 +13,11 @@ use tracing::Instrument as _;
 use super::connect::{Endpoint, begin, check};
 use super::error::{Failure, Result};
 use super::statement::StatementConnection;
+use crate::clock::millis;
 use crate::model::{self, AuditEvent, Error, ErrorKind};
 use crate::spans::SPANS;
 use crate::store::durable::{Statement, Transaction, Transition, WorkMode};
+use crate::store::outage::OutageLog;
 
 /// If a caller waits for a connection for longer, the server that can be written is looked for, where there are several.
 const SEARCH_AFTER: Duration = Duration::from_millis(50);
@@ -55,18 +57,19 @@ struct Inner {
     search: Option<Arc<Notify>>,
     /// The longest that one attempt may take.
     timeout: Duration,
+    outage: OutageLog,
 }
 
 impl Pool {
     /// A pool of at most `size` connections, for which at most `waiting` callers wait. It connects when it is first
-    /// used. `search` is notified where there are several servers and a new connection does not lead to one that can be
-    /// written.
+    /// used, and tells `outage` of what fails. `search` is notified where there are several servers and a new connection does
+    /// not lead to one that can be written.
     pub(super) fn new(
         endpoint: &Endpoint,
         search: &Arc<Notify>,
-        size: u32,
-        waiting: u32,
+        (size, waiting): (u32, u32),
         acquire_timeout: Duration,
+        outage: OutageLog,
     ) -> Self {
         let search = endpoint.has_several().then(|| Arc::clone(search));
         let (direct, wanted) = (endpoint.is_direct(), search.clone());
@@ -106,6 +109,7 @@ impl Pool {
             search,
             // Longer than the server's own limit, so that a server which still answers ends the statement itself.
             timeout: endpoint.statement_timeout() + Duration::from_millis(500),
+            outage,
         }))
     }
 
@@ -157,7 +161,7 @@ impl Pool {
         let run = Box::pin(async move {
             let done = inner.work(&work).await;
             drop(permit);
-            done.map_err(Error::from)
+            done.map_err(|failure| inner.error(&failure))
         });
         let task = tokio::spawn(run.instrument(span));
         task.await.unwrap_or_else(|gone| {
@@ -175,16 +179,23 @@ impl Inner {
         let mut first = true;
         loop {
             let acquire = self.acquire();
-            let mut connection = if first {
+            let acquired = if first {
                 acquire.await
             } else {
                 NEW_CONNECTION.scope((), acquire).await
-            }?;
+            };
+            let mut connection = match acquired {
+                Err(sqlx::Error::PoolTimedOut) => return Err(self.no_connection()),
+                acquired => acquired?,
+            };
             let done = timeout(self.timeout, self.attempt(&mut connection, work)).await;
             let Ok(done) = done else {
                 // The server may still be busy with the statement, so this connection is not used again.
                 drop(connection.detach());
-                return Err(Error::store_unavailable("no answer in time").into());
+                return Err(Failure::TimedOut(format!(
+                    "no answer within {} ms",
+                    millis(self.timeout)
+                )));
             };
             let FailedAttempt { failure, undone } = match done {
                 Ok(done) => return Ok(done),
@@ -220,6 +231,34 @@ impl Inner {
                 acquire.await
             }
         }
+    }
+
+    /// The error for the caller. A failure of the database is counted: the outage has its own lines.
+    fn error(&self, failure: &Failure) -> Error {
+        let error = failure.to_error();
+        if failure.is_of_database() {
+            self.outage.failed(failure);
+            return error.already_logged();
+        }
+        error
+    }
+
+    /// Why there was no connection within `storage.acquire_timeout`. A pool that waits for a database which is away is not
+    /// full.
+    fn no_connection(&self) -> Failure {
+        if let Some(cause) = self.outage.cause() {
+            return Failure::TimedOut(format!("the database is away: {cause}"));
+        }
+        let options = self.pool.options();
+        let (size, waited) = (options.get_max_connections(), millis(options.get_acquire_timeout()));
+        Failure::TimedOut(if self.pool.size() < size {
+            format!("no connection could be opened within {waited} ms (storage.acquire_timeout)")
+        } else {
+            format!(
+                "all {size} connections of the pool were in use for {waited} ms (storage.database_pool, \
+                 storage.acquire_timeout)"
+            )
+        })
     }
 
     async fn attempt<A: Sync, T>(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 use tokio::sync::Notify;
@@ -17,6 +18,7 @@ use crate::clock::UnixMillis;
 use crate::config::DatabaseUrl;
 use crate::model::{Error, Result};
 use crate::store::SchemaState;
+use crate::store::outage::{OutageLog, StoreName};
 
 /// Connections for reconciliation, heartbeats and clean-up. They are apart from those of callers, so that callers which
 /// fill their pool do not make the revocations stale.
@@ -78,6 +80,25 @@ impl std::fmt::Debug for PostgresStore {
     }
 }
 
+/// Notices when the database is lost and when it is back.
+fn outage_log(endpoint: &Endpoint, timeout: Duration) -> OutageLog {
+    let name = StoreName {
+        product: "PostgreSQL",
+        label: "users",
+        address: endpoint.address(),
+        effect: "logins, refreshes and revocations fail until it is back, and access tokens are validated for \
+                 revocation.max_staleness",
+    };
+    let endpoint = endpoint.clone();
+    OutageLog::new(
+        name,
+        Box::new(move || {
+            let endpoint = endpoint.clone();
+            async move { endpoint.probe(timeout).await }.boxed()
+        }),
+    )
+}
+
 impl PostgresStore {
     /// Connects, and finds out whether a server or a pooler answers. `STORE_UNAVAILABLE` if that fails.
     ///
@@ -94,12 +115,11 @@ impl PostgresStore {
         if !endpoint.is_direct() {
             tracing::info!("the database is behind a pooler: every statement runs in a transaction of its own");
         }
-        let acquire = config.acquire_timeout;
-        let wanted = Arc::new(Notify::new());
+        let (wanted, outage) = (Arc::new(Notify::new()), outage_log(&endpoint, timeout));
+        let pool = |sizes| Pool::new(&endpoint, &wanted, sizes, config.acquire_timeout, outage.clone());
         // If more callers waited than there are connections, they would wait longer than callers do.
-        let db = Pool::new(&endpoint, &wanted, config.pool, config.pool, acquire);
-        let (size, waiting) = (MAINTENANCE_CONNECTIONS, MAINTENANCE_WAITING);
-        let maintenance = Pool::new(&endpoint, &wanted, size, waiting, acquire);
+        let db = pool((config.pool, config.pool));
+        let maintenance = pool((MAINTENANCE_CONNECTIONS, MAINTENANCE_WAITING));
         let search = endpoint.has_several().then(|| {
             let pools = [db.clone(), maintenance.clone()];
             Arc::new(AbortOnDropHandle::new(tokio::spawn(search(

@@ -13,7 +13,7 @@ use fred::types::config::Server;
 use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
-use tracing::{Instrument as _, warn};
+use tracing::{Instrument as _, debug};
 
 use super::connection::Connection;
 use super::reply::Reply;
@@ -21,6 +21,7 @@ use super::script::{Args, Script};
 use crate::clock::Clock;
 use crate::model::{Error, ErrorKind, Result};
 use crate::spans::SPANS;
+use crate::store::outage::OutageLog;
 
 /// How often a call that a cluster redirected is tried again within its timeout.
 const MAX_REDIRECTIONS: u32 = 5;
@@ -38,13 +39,17 @@ pub(super) struct RedisClient {
     unusable: watch::Sender<Option<String>>,
     /// How often connections were made and Redis was then found usable.
     reconnections: watch::Sender<u64>,
+    pub(super) outage: OutageLog,
 }
+
+/// Why Redis must not be used before the first examination.
+pub(super) const NOT_EXAMINED: &str = "not examined yet";
 
 /// One master of the deployment.
 #[derive(Debug)]
 pub(super) struct MasterNode {
     /// None where there is only one master.
-    server: Option<Server>,
+    pub(super) server: Option<Server>,
     slots: Vec<(u16, u16)>,
 }
 
@@ -57,13 +62,14 @@ impl MasterNode {
 }
 
 impl RedisClient {
-    pub(super) fn new(pool: &Pool, timeout: Duration, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(pool: &Pool, timeout: Duration, clock: Arc<dyn Clock>, outage: OutageLog) -> Self {
         Self {
             connections: pool.clients().iter().cloned().map(Connection::new).collect(),
             timeout,
             clock,
-            unusable: watch::Sender::new(Some("not examined yet".into())),
+            unusable: watch::Sender::new(Some(NOT_EXAMINED.into())),
             reconnections: watch::Sender::new(0),
+            outage,
         }
     }
 
@@ -77,17 +83,13 @@ impl RedisClient {
         self.connections.iter().map(|connection| &connection.client)
     }
 
-    /// Records the result of an examination, which Redis has just answered: why it must not be used, or none. Returns
-    /// whether the result differs from the one before.
-    pub(super) fn set_unusable(&self, reason: Option<String>) -> bool {
+    /// Records the result of an examination, which Redis has just answered: why it must not be used, or none. Returns the
+    /// result before it.
+    pub(super) fn set_unusable(&self, reason: Option<String>) -> Option<String> {
         for connection in &self.connections {
             connection.breaker.record_answer();
         }
-        self.unusable.send_if_modified(|current| {
-            let changed = *current != reason;
-            *current = reason;
-            changed
-        })
+        self.unusable.send_replace(reason)
     }
 
     /// Tells the subscribers of [`Self::reconnections`] that connections were made and Redis was found usable.
@@ -109,6 +111,29 @@ impl RedisClient {
     /// If the caller goes away, the call continues to its end, so that the breaker learns that Redis is silent even
     /// where every caller gives up before the timeout.
     pub(super) async fn run(self: &Arc<Self>, script: &'static Script, key: String, args: Args) -> Result<Reply> {
+        self.run_once(script, key, args)
+            .await
+            .map_err(|error| self.count_failure(error))
+    }
+
+    /// Counts a failure of Redis: the outage has its own lines.
+    fn count_failure(&self, error: Error) -> Error {
+        if !matches!(error.kind, ErrorKind::StoreUnavailable | ErrorKind::StoreFull) {
+            return error;
+        }
+        // A Redis that must not be used has lines of its own.
+        if self
+            .unusable
+            .borrow()
+            .as_deref()
+            .is_none_or(|reason| reason == NOT_EXAMINED)
+        {
+            self.outage.failed(error.cause_text());
+        }
+        error.already_logged()
+    }
+
+    async fn run_once(self: &Arc<Self>, script: &'static Script, key: String, args: Args) -> Result<Reply> {
         let args = args.for_script(script);
         // All calls on one key use one connection, so that they run in the order in which they were made: a refresh
         // whose caller gave up must not be overtaken by the refreshes that follow it.
@@ -123,6 +148,11 @@ impl RedisClient {
 
     /// Sends PING to every master.
     pub(super) async fn ping(self: &Arc<Self>) -> Result<()> {
+        self.ping_uncounted().await.map_err(|error| self.count_failure(error))
+    }
+
+    /// Like [`RedisClient::ping`]; a failure is not counted, and does not cause the outage to be looked at.
+    pub(super) async fn ping_uncounted(self: &Arc<Self>) -> Result<()> {
         let (index, permit) = self.pick_connection(0)?;
         let client = Arc::clone(self);
         let call = async move {
@@ -203,7 +233,7 @@ impl RedisClient {
         match result {
             Err(error) if !is_answer(error) => {
                 if breaker.record_no_answer(self.clock.monotonic()) {
-                    warn!(%error, "Redis does not answer on a connection; calls on it fail at once until it does");
+                    debug!(%error, "Redis does not answer on a connection; calls on it fail at once until it does");
                 }
             }
             Ok(_) | Err(_) => breaker.record_answer(),

@@ -7,7 +7,7 @@ use fred::types::config::{Server, ServerConfig};
 use fred::types::{Builder, ClusterHash, CustomCommand, Value};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::health::info_field;
+use super::health::{cause, info_field};
 
 /// The cause and the cure of an error of connecting, in one line. Asks the nodes of a cluster why it cannot be used.
 pub(super) async fn explain(builder: &Builder, error: &FredError) -> String {
@@ -25,7 +25,7 @@ pub(super) async fn explain(builder: &Builder, error: &FredError) -> String {
     let names: Vec<String> = hosts.iter().map(ToString::to_string).collect();
     let details = error.details();
     let cure = cure(details).unwrap_or("is Redis running there, and may this machine connect to it?");
-    format!("{}: {details}; {cure}", names.join(", "))
+    format!("{}: {}; {cure}", names.join(", "), cause(error))
 }
 
 /// What an operator can do about an error that Redis sent.

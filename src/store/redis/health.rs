@@ -1,23 +1,26 @@
 //! Keeps the connections open, and examines every master before it is used: one that evicts keys would drop live
 //! sessions.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use fred::clients::Client;
-use fred::error::Error as FredError;
+use fred::error::{Error as FredError, ErrorKind as FredKind};
 use fred::interfaces::{ClientLike, ClusterInterface as _, EventInterface as _};
 use fred::types::config::{Options, Server};
 use fred::types::{Builder, ClusterHash, CustomCommand, Value};
+use futures_util::FutureExt as _;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info};
 
 use super::Examination;
 use super::acl;
-use super::client::RedisClient;
+use super::client::{NOT_EXAMINED, RedisClient};
 use super::settings::Settings;
 use crate::clock::UnixMillis;
+use crate::model::ErrorKind;
+use crate::store::outage::{OutageLog, Probe, StoreName};
 
 /// The pause between two attempts to connect, or to examine a Redis that could not be examined or was unusable.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -64,6 +67,51 @@ async fn time(client: &Client) -> Result<UnixMillis, FredError> {
     Ok(UnixMillis(seconds.saturating_mul(1000).saturating_add(micros / 1000)))
 }
 
+/// Notices when Redis is lost and when it is back. `client` are the connections in use, and `builder` makes those with which
+/// Redis is asked.
+pub(super) fn outage_log(client: Weak<RedisClient>, builder: &Builder, settings: &Settings) -> OutageLog {
+    let name = StoreName {
+        product: "Redis",
+        label: "sessions",
+        address: settings.address(),
+        effect: "logins with a password and refreshes fail until it is back; access tokens are validated and revocations \
+                 are acknowledged",
+    };
+    OutageLog::new(name, probe(client, builder.clone(), settings.clone()))
+}
+
+fn probe(client: Weak<RedisClient>, builder: Builder, settings: Settings) -> Probe {
+    Box::new(move || {
+        let (client, builder, settings) = (client.clone(), builder.clone(), settings.clone());
+        async move {
+            let examination = examine(&builder, &settings).await.map_err(|error| cause(&error))?;
+            if let Some(reason) = examination.unavailable {
+                return Err(reason);
+            }
+            // A Redis that must not be used has log lines of its own.
+            let (Some(client), None) = (client.upgrade(), examination.unusable) else {
+                return Ok(());
+            };
+            // Redis answers. It is back when calls are answered, too: they use other connections.
+            match client.ping_uncounted().await {
+                Err(error) if error.kind == ErrorKind::StoreUnavailable => Err(error.cause_text()),
+                Ok(()) | Err(_) => Ok(()),
+            }
+        }
+        .boxed()
+    })
+}
+
+/// The cause of an error, for the log. The client library writes errors of the system with their fields; their message is
+/// enough.
+pub(super) fn cause(error: &FredError) -> String {
+    let details = error.details();
+    let message = details
+        .split_once("message: \"")
+        .and_then(|(_, rest)| rest.split_once('"'));
+    message.map_or_else(|| error.to_string(), |(message, _)| message.to_owned())
+}
+
 /// Starts the tasks that keep the connections of `client` open and check the masters after each reconnection.
 pub(super) fn spawn_tasks(client: &Arc<RedisClient>, settings: &Settings) -> Vec<AbortOnDropHandle<()>> {
     let reconnected = Arc::new(Notify::new());
@@ -96,17 +144,14 @@ pub(super) fn spawn_tasks(client: &Arc<RedisClient>, settings: &Settings) -> Vec
 /// Restarts fred's connection task. fred reconnects by itself; its task ends only where it considers an error
 /// permanent.
 async fn stay_connected(connection: Client) {
-    let mut logged = None;
     loop {
         let error = match AbortOnDropHandle::new(connection.connect()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(error) => Some(error.to_string()),
         };
-        if error != logged {
-            warn!(?error, "a connection to Redis was closed for good; a new one is opened");
-            logged = error;
-        }
+        // Not an edge: calls use the other connections, and without any the outage has its own lines.
+        debug!(?error, "a connection to Redis was closed for good; a new one is opened");
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
@@ -139,9 +184,11 @@ async fn is_usable(client: &RedisClient, connection: &Client, prefix: &str, conn
     let unusable = checks.unusable.or(checks.unavailable);
     let is_usable = unusable.is_none();
     match (client.set_unusable(unusable.clone()), unusable) {
-        (true, Some(reason)) => error!(%reason, "Redis must not be used; it is checked again every second"),
-        (true, None) => info!("Redis is connected and usable"),
-        (false, _) => {}
+        (before, Some(reason)) if before.as_ref() != Some(&reason) => {
+            error!(%reason, "Redis must not be used; it is checked again every second");
+        }
+        (Some(before), None) if before != NOT_EXAMINED => info!("Redis is usable again"),
+        _ => {}
     }
     is_usable
 }
@@ -167,7 +214,12 @@ async fn check_masters(client: &Client, prefix: &str, timeout: Duration) -> Resu
             checks.unusable = Some(missing);
             continue;
         }
-        let info: String = client.info(None).await?;
+        let info: Result<String, FredError> = client.info(None).await;
+        let info =
+            info.map_err(|error| FredError::new(error.kind().clone(), format!("{name}: {}", error.details())))?;
+        if info_field(&info, "loading") == Some("1") {
+            return Err(FredError::new(FredKind::Unknown, format!("{name} is loading its data")));
+        }
         match (info_field(&info, "redis_mode"), clustered) {
             (Some("sentinel"), _) => {
                 checks.unusable = Some(format!(

@@ -99,9 +99,6 @@ impl Redis {
                 if let Some(reason) = &checks.unusable {
                     return Err(ConnectError::Unusable(reason.clone()));
                 }
-                if let Some(reason) = &checks.unavailable {
-                    warn!(%reason, "Redis cannot be used; logins and refreshes fail until it can");
-                }
                 if let Some(server) = &checks.not_persistent {
                     warn!(%server, "Redis writes nothing to disk: if it restarts, all users are logged out");
                 }
@@ -109,17 +106,22 @@ impl Redis {
             Err(error) if acl::is_refusal(error) => {
                 return Err(ConnectError::Unusable(explain::explain(&reader, error).await));
             }
-            Err(error) => {
-                let error = explain::explain(&reader, error).await;
-                warn!(%error, "cannot reach Redis; logins and refreshes fail until it is back");
-            }
+            // The log of outages tells of it, once the client is made.
+            Err(_) => {}
         }
         builder.set_policy(reconnect_policy());
         builder.with_config(|config| config.fail_fast = false);
         let pool = builder
             .build_pool(settings.pool.max(1))
             .map_err(|error| ConnectError::Settings(error.to_string()))?;
-        let client = Arc::new(RedisClient::new(&pool, settings.timeout, clock));
+        let client = Arc::new_cyclic(|client| {
+            let outage = health::outage_log(client.clone(), &reader, &settings);
+            RedisClient::new(&pool, settings.timeout, clock, outage)
+        });
+        match &checks {
+            Ok(checks) => checks.unavailable.iter().for_each(|reason| client.outage.lost(reason.clone())),
+            Err(error) => client.outage.lost(explain::explain(&reader, error).await),
+        }
         let tasks = health::spawn_tasks(&client, &settings);
         if checks.is_ok_and(|checks| checks.unavailable.is_none()) {
             // Redis was reachable a moment ago: wait for the connections, so that the first calls do not fail.

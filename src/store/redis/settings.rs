@@ -39,6 +39,13 @@ impl Settings {
         (self.timeout * 3).max(Duration::from_secs(1))
     }
 
+    /// Where Redis is: the hosts and ports of the URL, without its password.
+    pub(super) fn address(&self) -> String {
+        let mut hosts: Vec<String> = self.servers().hosts().iter().map(ToString::to_string).collect();
+        hosts.sort();
+        hosts.join(", ")
+    }
+
     /// A builder of clients that log in with `login`. The error says which setting is wrong; it contains no secret.
     pub(super) fn builder(&self, login: &Arc<Login>) -> Result<Builder, String> {
         check_redis_prefix(&self.prefix).map_err(|error| error.to_string())?;
@@ -179,6 +186,20 @@ mod tests {
             let mut settings = settings("redis://h");
             settings.prefix = prefix.into();
             assert!(built(&settings).is_err(), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn the_address_names_the_hosts_and_no_password() {
+        for (url, address) in [
+            ("redis://user:canary@db.example", "db.example:6379"),
+            ("redis-cluster://:canary@a:7000?node=b:7001", "a:7000, b:7001"),
+            (
+                "redis-sentinel://:canary@a:26379/1?sentinelServiceName=main&node=b:26379",
+                "a:26379, b:26379",
+            ),
+        ] {
+            assert_eq!(settings(url).address(), address);
         }
     }
 
