@@ -7,11 +7,12 @@ use clap::Subcommand;
 use super::{Context, Failure, store};
 use crate::account::Principal;
 use crate::account::audit::AuditRequest;
+use crate::account::users::UserKey;
 use crate::app::App;
 use crate::clock::{Clock, UnixMillis};
 use crate::config::parse_duration;
 use crate::grpc::convert;
-use crate::model::AuditEvent;
+use crate::model::{AuditEvent, ErrorKind, UserId, Username};
 use crate::proto::ListAuditEventsResponse;
 
 /// How often `tail` asks for new events.
@@ -46,8 +47,8 @@ pub(super) enum Command {
 
 #[derive(clap::Args)]
 pub(super) struct Filter {
-    /// Only events about the user, client, session or key with this id.
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    /// Only events about this user, client, session or key: its id, or the name of a user, also one that does not exist.
+    #[arg(long, value_name = "ID|NAME", default_value = "", hide_default_value = true)]
     subject: String,
 
     /// Only events of this type, for instance token.refresh.reused; with `*` at the end, of all types with this start: user.*
@@ -88,6 +89,7 @@ impl TimeArg {
 
 pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     let app = store::open(context).await?;
+    let app = &*app;
     match command {
         Command::Query {
             filter,
@@ -95,12 +97,12 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
             until,
             limit,
         } => {
-            let request = AuditRequest {
-                since: since.map(|time| time.resolve(app.stores.clock.as_ref())),
-                until: until.map(|time| time.resolve(app.stores.clock.as_ref())),
-                ..filter.request()
-            };
-            let events = newest(&app, &request, limit, |_| true).await?;
+            let mut requests = filter.requests(app).await?;
+            for request in &mut requests {
+                request.since = since.map(|time| time.resolve(app.stores.clock.as_ref()));
+                request.until = until.map(|time| time.resolve(app.stores.clock.as_ref()));
+            }
+            let events = newest(app, &requests, limit, |_| true).await?;
             let response = ListAuditEventsResponse {
                 events: events.into_iter().map(convert::audit_event).collect(),
                 next_page_token: String::new(),
@@ -117,25 +119,41 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
             ];
             context.out.list(&response, "events", &columns)
         }
-        Command::Tail { filter, lines } => tail(context, &app, &filter.request(), lines).await,
+        Command::Tail { filter, lines } => tail(context, app, &filter.requests(app).await?, lines).await,
     }
 }
 
-async fn tail(context: &Context, app: &App, request: &AuditRequest, lines: usize) -> Result<(), Failure> {
+async fn tail(context: &Context, app: &App, requests: &[AuditRequest], lines: usize) -> Result<(), Failure> {
     let mut newest_printed = None;
-    let mut events = newest(app, request, lines, |_| true).await?;
+    let mut events = newest(app, requests, lines, |_| true).await?;
     loop {
         for event in events.into_iter().rev() {
             newest_printed = newest_printed.max(Some(event.id));
             context.out.item(&convert::audit_event(event))?;
         }
         tokio::time::sleep(TAIL_INTERVAL).await;
-        events = newest(app, request, usize::MAX, |event| Some(event.id) > newest_printed).await?;
+        events = newest(app, requests, usize::MAX, |event| Some(event.id) > newest_printed).await?;
     }
 }
 
-/// The newest events, newest first: at most `limit`, up to the first event that is not `wanted`.
+/// The newest events of all requests together, newest first: at most `limit`, of each request up to the first event that is
+/// not `wanted`.
 async fn newest(
+    app: &App,
+    requests: &[AuditRequest],
+    limit: usize,
+    wanted: impl Fn(&AuditEvent) -> bool,
+) -> Result<Vec<AuditEvent>, Failure> {
+    let mut events = Vec::new();
+    for request in requests {
+        events.extend(newest_of(app, request, limit, &wanted).await?);
+    }
+    events.sort_by_key(|event| std::cmp::Reverse(event.id));
+    events.truncate(limit);
+    Ok(events)
+}
+
+async fn newest_of(
     app: &App,
     request: &AuditRequest,
     limit: usize,
@@ -160,11 +178,37 @@ async fn newest(
 }
 
 impl Filter {
-    fn request(self) -> AuditRequest {
-        AuditRequest {
-            subject: self.subject,
-            kind: self.kind,
+    /// One request for each form of the subject in the trail.
+    async fn requests(self, app: &App) -> Result<Vec<AuditRequest>, Failure> {
+        let subjects = subjects(app, &self.subject).await?;
+        let request = |subject| AuditRequest {
+            subject,
+            kind: self.kind.clone(),
             ..AuditRequest::default()
-        }
+        };
+        Ok(subjects.into_iter().map(request).collect())
     }
+}
+
+/// The subjects of events about `subject`. A text that may be the name of a user also stands for that user's id, and for the
+/// pseudonym of attempts with that name at which no user was looked up or found. The text itself comes first: it may be the id of
+/// a client, and earlier versions kept failed logins under the name.
+async fn subjects(app: &App, subject: &str) -> Result<Vec<String>, Failure> {
+    let mut subjects = vec![subject.to_owned()];
+    let Ok(name) = Username::parse(subject, "subject") else {
+        return Ok(subjects);
+    };
+    if UserId::parse(subject, "subject").is_ok() {
+        return Ok(subjects);
+    }
+    match app.users.get(&Principal::owner(), UserKey::Name(name.as_str())).await {
+        Ok(user) => subjects.push(user.id.to_string()),
+        Err(error) if error.kind == ErrorKind::UserNotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    subjects.push(app.attempts.pseudonym(name.as_str()));
+    if name.as_str() != subject {
+        subjects.push(app.attempts.pseudonym(subject));
+    }
+    Ok(subjects)
 }

@@ -51,7 +51,7 @@ const UNKNOWN_PROXIES: &str = "countersign_forward_auth_unknown_proxies_total";
 const SECONDS: &str = "countersign_forward_auth_seconds";
 
 /// The values of the label `status`.
-const STATUSES: [&str; 6] = ["200", "400", "401", "403", "500", "503"];
+const STATUSES: [&str; 7] = ["200", "303", "400", "401", "403", "500", "503"];
 
 /// The state of `/authorize`.
 #[derive(Debug)]

@@ -4,95 +4,13 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+pub use super::audit_type::AuditType;
 use super::ids::{ClientId, SessionId, new_uuid};
 use crate::clock::UnixMillis;
 use crate::secret::Entropy;
 
 /// The `tracing` target of audit events in the log.
 pub const LOG_TARGET: &str = "audit";
-
-/// The type of an audit event. `as_str` gives the `AuditEvent.type` of the wire: an object, a dot and a verb.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names say it; as_str is the documented form")]
-pub enum AuditType {
-    TokenIssued,
-    TokenIssueFailed,
-    TokenExchanged,
-    TokenRefreshReused,
-    TokenRefreshFastForwarded,
-    TokenRevoked,
-    SessionRevoked,
-    SessionEvicted,
-    UserRevoked,
-    ClientRevoked,
-    KeyRevoked,
-    EverythingRevoked,
-    SessionsLost,
-    UserCreated,
-    UserUpdated,
-    UserDeleted,
-    UserDisabled,
-    UserEnabled,
-    UserImported,
-    PasswordChanged,
-    PasswordSet,
-    PasswordResetBegun,
-    PasswordResetCompleted,
-    ClientCreated,
-    ClientUpdated,
-    ClientDeleted,
-    ClientSecretRotated,
-    KeyCreated,
-    KeyActivated,
-    KeyRetired,
-    KeyRemoved,
-    KeyImported,
-    KeyResealed,
-    Throttled,
-}
-
-impl AuditType {
-    /// The type as stored and on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::TokenIssued => "token.issued",
-            Self::TokenIssueFailed => "token.issue.failed",
-            Self::TokenExchanged => "token.exchanged",
-            Self::TokenRefreshReused => "token.refresh.reused",
-            Self::TokenRefreshFastForwarded => "token.refresh.fast_forwarded",
-            Self::TokenRevoked => "token.revoked",
-            Self::SessionRevoked => "session.revoked",
-            Self::SessionEvicted => "session.evicted",
-            Self::UserRevoked => "user.sessions_revoked",
-            Self::ClientRevoked => "client.sessions_revoked",
-            Self::KeyRevoked => "key.revoked",
-            Self::EverythingRevoked => "everything.revoked",
-            Self::SessionsLost => "sessions.lost",
-            Self::UserCreated => "user.created",
-            Self::UserUpdated => "user.updated",
-            Self::UserDeleted => "user.deleted",
-            Self::UserDisabled => "user.disabled",
-            Self::UserEnabled => "user.enabled",
-            Self::UserImported => "user.imported",
-            Self::PasswordChanged => "user.password.changed",
-            Self::PasswordSet => "user.password.set",
-            Self::PasswordResetBegun => "user.password.reset_begun",
-            Self::PasswordResetCompleted => "user.password.reset_completed",
-            Self::ClientCreated => "client.created",
-            Self::ClientUpdated => "client.updated",
-            Self::ClientDeleted => "client.deleted",
-            Self::ClientSecretRotated => "client.secret_rotated",
-            Self::KeyCreated => "key.created",
-            Self::KeyActivated => "key.activated",
-            Self::KeyRetired => "key.retired",
-            Self::KeyRemoved => "key.removed",
-            Self::KeyImported => "key.imported",
-            Self::KeyResealed => "key.resealed",
-            Self::Throttled => "login.throttled",
-        }
-    }
-}
 
 /// The outcome of an audited operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

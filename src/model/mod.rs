@@ -2,6 +2,7 @@
 //! and the error type. Plain data without I/O, async code or transport.
 
 pub mod audit;
+mod audit_type;
 pub mod bearer;
 #[cfg(feature = "server")]
 pub mod caller;

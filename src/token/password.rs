@@ -168,7 +168,7 @@ impl PasswordIssuer {
             check.log_unusable_hash(&user.id, &caller.origin.request_id);
         }
         let limit_state = reservation.limit_state();
-        let (user_exists, client_exists) = (user.is_some(), client.is_some());
+        let (user_id, client_exists) = (user.as_ref().map(|(user, _)| user.id.to_string()), client.is_some());
         let accepted = check.matches && limit_state == LimitState::Open;
         let user = user.filter(|(user, _)| accepted && !user.disabled);
         let (Some((user, stored)), Some(client)) = (user, client) else {
@@ -178,18 +178,17 @@ impl PasswordIssuer {
                 LimitState::Open => AuditType::TokenIssueFailed,
                 LimitState::Locked => AuditType::Throttled,
             };
-            let subject = if user_exists {
-                Subject::Account(name)
-            } else {
-                Subject::Other(Named::Unknown(name))
+            let subject = match &user_id {
+                Some(id) => Subject::Account(id),
+                None => Subject::Other(Named::Unknown(name)),
             };
             self.record_failure(kind, subject, Named::of(client, client_exists), caller, address);
             return Err(refusal);
         };
         reservation.succeed().await;
         if let Err(error) = self.throttle.count_login(username).await {
-            let (subject, client) = (Subject::Account(username.as_str()), Named::Known(client.id.as_str()));
-            self.record_failure(AuditType::Throttled, subject, client, caller, address);
+            let (id, client) = (user.id.to_string(), Named::Known(client.id.as_str()));
+            self.record_failure(AuditType::Throttled, Subject::Account(&id), client, caller, address);
             return Err(error);
         }
         let rehash = if check.rehash_needed {

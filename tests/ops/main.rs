@@ -13,6 +13,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod audit_events;
 mod broken;
 mod certificates;
 mod connections;
