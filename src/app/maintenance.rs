@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::services::{App, peppers};
+use super::stores::Usage;
 use crate::model::audit::Origin;
 use crate::model::{AuditEvent, AuditType, Result};
 use crate::secret::random;
@@ -21,6 +22,12 @@ const BATCH_SIZE: u32 = 1000;
 /// The pause between two comparisons of the counters of the store of sessions. They are also compared at each
 /// reconnection.
 const COUNTER_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How often the memory of the store of sessions is read.
+const MEMORY_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How often the sessions are counted.
+const SESSIONS_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The pause between two attempts to compare the counters after a reconnection.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -58,6 +65,9 @@ pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToke
         |app| jittered(COUNTER_INTERVAL, app),
         |app| async move { counters(&app).await },
     ));
+    for (usage, interval) in [(Usage::Memory, MEMORY_INTERVAL), (Usage::Sessions, SESSIONS_INTERVAL)] {
+        tasks.spawn(measure(app.clone(), stop.clone(), usage, interval));
+    }
     if let Some(reconnections) = app.stores.sessions.reconnections() {
         tasks.spawn(compare_at_reconnections(app.clone(), stop.clone(), reconnections));
     }
@@ -156,6 +166,19 @@ pub(super) async fn counters(app: &App) -> Result<()> {
         app.stores.sessions.raise_counters(&known).await?;
     }
     Ok(())
+}
+
+/// Sets the gauges of how much is stored. While that cannot be read, they keep their values.
+async fn measure(app: Arc<App>, stop: CancellationToken, usage: Usage, interval: Duration) {
+    loop {
+        if let Err(error) = (app.stores.measure)(usage).await {
+            tracing::debug!(%error, ?usage, "cannot read how much is stored; the metrics keep their values");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(interval) => {}
+        }
+    }
 }
 
 /// Compares the counters at each reconnection to the store of sessions: it may have been restored from a backup, and its

@@ -5,70 +5,90 @@ use crate::grpc::health::ComponentHealth;
 use crate::grpc::layers::{GateKind, Pipeline};
 use crate::model::KeyState;
 
+/// The gauges and their help.
+const GAUGES: [(&str, &str); 20] = [
+    (
+        "countersign_token_cache_entries",
+        "Verified access tokens in the cache.",
+    ),
+    (
+        "countersign_token_cache_bytes",
+        "Memory of the cache of verified access tokens.",
+    ),
+    (
+        "countersign_revocation_index_entries",
+        "Revocations that can concern an unexpired access token.",
+    ),
+    (
+        "countersign_revocations_age_seconds",
+        "Age of the last reconciliation of revocations; above revocation.max_staleness no token is validated.",
+    ),
+    (
+        "countersign_clock_skew_seconds",
+        "How far this machine's clock is ahead of the store's.",
+    ),
+    (
+        "countersign_store_up",
+        "Whether a store answers: users (database) or sessions (Redis).",
+    ),
+    (
+        "countersign_ready",
+        "Whether this replica answers Validate, as /readyz reports.",
+    ),
+    ("countersign_calls_in_flight", "Calls and streams that have not ended."),
+    (
+        "countersign_gate_in_use",
+        "How much of a gate is in use: calls, streams, anonymous streams, bytes of requests under way, large windows.",
+    ),
+    ("countersign_signing_keys", "Signing keys by state."),
+    (
+        "countersign_signing_key_age_seconds",
+        "How long the ACTIVE key has been signing; keys.rotation_period is its limit.",
+    ),
+    (
+        "countersign_sealed_rows_refused",
+        "Sealed rows of the key ring that cannot be opened with keys.master_key.",
+    ),
+    (
+        "countersign_database_connections",
+        "Connections to the database, by pool and by whether they are in use.",
+    ),
+    (
+        "countersign_database_callers",
+        "Tasks that have a connection to the database or wait for one.",
+    ),
+    (
+        "countersign_redis_connections",
+        "Connections to Redis that carry scripts, by state.",
+    ),
+    (
+        "countersign_sqlite_queue_length",
+        "Transitions that wait for the writer thread.",
+    ),
+    (
+        "countersign_sessions",
+        "Stored sessions, read once a minute. In Redis an estimate from a sample of the keys, the same for every replica.",
+    ),
+    (
+        "countersign_redis_memory_used_bytes",
+        "Memory in use, of all masters together; read every 15 s.",
+    ),
+    (
+        "countersign_redis_memory_max_bytes",
+        "maxmemory of all masters together; 0 if one has no limit.",
+    ),
+    (
+        "countersign_redis_memory_used_ratio",
+        "Memory in use as a fraction of maxmemory, of the fullest master; 0 without a limit.",
+    ),
+];
+
 /// Describes the metrics of this module, and creates its counters with the value 0.
 pub(super) fn describe() {
-    for (name, help) in [
-        (
-            "countersign_token_cache_entries",
-            "Verified access tokens in the cache.",
-        ),
-        (
-            "countersign_token_cache_bytes",
-            "Memory of the cache of verified access tokens.",
-        ),
-        (
-            "countersign_revocation_index_entries",
-            "Revocations that can concern an unexpired access token.",
-        ),
-        (
-            "countersign_revocations_age_seconds",
-            "Age of the last reconciliation of revocations; above revocation.max_staleness no token is validated.",
-        ),
-        (
-            "countersign_clock_skew_seconds",
-            "How far this machine's clock is ahead of the store's.",
-        ),
-        (
-            "countersign_store_up",
-            "Whether a store answers: users (database) or sessions (Redis).",
-        ),
-        (
-            "countersign_ready",
-            "Whether this replica answers Validate, as /readyz reports.",
-        ),
-        ("countersign_calls_in_flight", "Calls and streams that have not ended."),
-        (
-            "countersign_gate_in_use",
-            "How much of a gate is in use: calls, streams, anonymous streams, bytes of requests under way, large windows.",
-        ),
-        ("countersign_signing_keys", "Signing keys by state."),
-        (
-            "countersign_signing_key_age_seconds",
-            "How long the ACTIVE key has been signing; keys.rotation_period is its limit.",
-        ),
-        (
-            "countersign_sealed_rows_refused",
-            "Sealed rows of the key ring that cannot be opened with keys.master_key.",
-        ),
-        (
-            "countersign_database_connections",
-            "Connections to the database, by pool and by whether they are in use.",
-        ),
-        (
-            "countersign_database_callers",
-            "Tasks that have a connection to the database or wait for one.",
-        ),
-        (
-            "countersign_redis_connections",
-            "Connections to Redis that carry scripts, by state.",
-        ),
-        (
-            "countersign_sqlite_queue_length",
-            "Transitions that wait for the writer thread.",
-        ),
-    ] {
+    for (name, help) in GAUGES {
         metrics::describe_gauge!(name, help);
     }
+    crate::grpc::services::describe();
     metrics::describe_counter!(
         "countersign_refresh_verdicts_total",
         "Presented refresh tokens, by the result of the rotation."

@@ -25,4 +25,4 @@ pub use error::StartError;
 pub use health::{HealthReport, HealthTarget, health};
 pub use serve::{Addresses, ServeOptions, serve};
 pub use services::App;
-pub use stores::{Access, Stores, UpdateGauges, open};
+pub use stores::{Access, MeasureUsage, Stores, UpdateGauges, Usage, open};

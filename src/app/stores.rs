@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
 use super::error::StartError;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mode};
-use crate::model::{Error, ErrorKind};
+use crate::model::{Error, ErrorKind, Result};
 use crate::secret::{Entropy, SystemEntropy};
 use crate::store::local::LocalThrottles;
 use crate::store::postgres::{PostgresConfig, PostgresStore};
-use crate::store::redis::{ConnectError, Redis, Settings as RedisSettings};
+use crate::store::redis::{ConnectError, MemoryUsage, Redis, Settings as RedisSettings};
 use crate::store::sqlite::{Database, Mode as FolderMode};
 use crate::store::{Announcements, DurableStore, SchemaState, SessionStore, ThrottleStore};
 
@@ -26,6 +29,18 @@ pub enum Access {
 
 /// Sets the gauges of the stores' connections and queues.
 pub type UpdateGauges = Arc<dyn Fn() + Send + Sync>;
+
+/// Reads how much is stored, and sets the gauges of that.
+pub type MeasureUsage = Arc<dyn Fn(Usage) -> BoxFuture<'static, Result<()>> + Send + Sync>;
+
+/// What is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// The memory of the store of sessions.
+    Memory,
+    /// The number of sessions.
+    Sessions,
+}
 
 /// The stores, with the clock and the randomness that they use.
 pub struct Stores {
@@ -50,6 +65,8 @@ pub struct Stores {
     pub entropy: Arc<dyn Entropy>,
     /// Sets the gauges of connections and queues.
     pub update_gauges: UpdateGauges,
+    /// Sets the gauges of memory and sessions.
+    pub measure: MeasureUsage,
 }
 
 impl std::fmt::Debug for Stores {
@@ -86,12 +103,22 @@ async fn embedded(
     }
     let opened = tokio::task::spawn_blocking(move || Database::open(&folder, mode, opening)).await;
     let database = opened.map_err(|error| StartError::Other(error.to_string()))??;
-    let measured = database.clone();
+    let (measured, counted) = (database.clone(), database.clone());
     Ok(Stores {
         access,
         clustered: None,
         update_gauges: Arc::new(move || {
             metrics::gauge!("countersign_sqlite_queue_length").set(number(measured.queued()));
+        }),
+        measure: Arc::new(move |usage| {
+            let database = counted.clone();
+            async move {
+                if usage == Usage::Sessions {
+                    set_sessions(database.count_sessions().await?);
+                }
+                Ok(())
+            }
+            .boxed()
         }),
         durable: Arc::new(database.clone()),
         sessions: Arc::new(database),
@@ -155,11 +182,22 @@ async fn clustered(
             unusable @ ConnectError::Unusable(_) => StartError::Other(unusable.to_string()),
         })?;
     let redis = Arc::new(redis);
-    let (database, sessions) = (durable.clone(), redis.clone());
+    let (database, sessions, measured) = (durable.clone(), redis.clone(), redis.clone());
     Ok(Stores {
         access,
         clustered: Some((durable.clone(), redis.clone())),
         update_gauges: Arc::new(move || measure(&database, &sessions)),
+        measure: Arc::new(move |usage| {
+            let redis = measured.clone();
+            async move {
+                match usage {
+                    Usage::Memory => set_memory(redis.memory_usage().await?),
+                    Usage::Sessions => set_sessions(redis.count_sessions().await?),
+                }
+                Ok(())
+            }
+            .boxed()
+        }),
         durable: Arc::new(durable),
         sessions: redis.clone(),
         announcements: Some(redis.clone()),
@@ -192,6 +230,18 @@ fn measure(database: &PostgresStore, sessions: &Redis) {
     for (state, count) in [("open", open), ("broken", all - open)] {
         metrics::gauge!("countersign_redis_connections", "state" => state).set(number(count));
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
+fn set_sessions(count: u64) {
+    metrics::gauge!("countersign_sessions").set(count as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
+fn set_memory(usage: MemoryUsage) {
+    metrics::gauge!("countersign_redis_memory_used_bytes").set(usage.used as f64);
+    metrics::gauge!("countersign_redis_memory_max_bytes").set(usage.max as f64);
+    metrics::gauge!("countersign_redis_memory_used_ratio").set(usage.fullest);
 }
 
 fn number(count: usize) -> f64 {

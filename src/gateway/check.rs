@@ -13,6 +13,7 @@ use super::login::login_location;
 use super::renewals::RenewalLimit;
 use super::request::{ProxiedRequest, Route};
 use super::requirements::{Requirements, session_over};
+use super::verdicts;
 use crate::clock::{Clock, UnixMillis};
 use crate::keys::verified::VerifiedToken;
 use crate::model::{ClientId, InactiveReason, Result, SessionContext};
@@ -75,6 +76,7 @@ impl<V: ValidateToken> Gateway<V> {
     /// A gateway that admits requests with the tokens that `validator` finds active.
     #[must_use]
     pub fn new(validator: Arc<V>, clock: Arc<dyn Clock>, config: GatewayConfig) -> Self {
+        verdicts::describe();
         Self {
             validator,
             clock,
@@ -88,6 +90,17 @@ impl<V: ValidateToken> Gateway<V> {
     /// # Errors
     /// If the decision cannot be made, for instance because a store is down. An error says nothing about the token.
     pub async fn check<R: RenewSession>(
+        &self,
+        request: &ProxiedRequest<'_>,
+        route: Route<'_>,
+        renewer: Renewer<'_, R>,
+    ) -> Result<Decision> {
+        let decided = self.decide(request, route, renewer).await;
+        verdicts::count(&decided);
+        decided
+    }
+
+    async fn decide<R: RenewSession>(
         &self,
         request: &ProxiedRequest<'_>,
         route: Route<'_>,

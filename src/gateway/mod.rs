@@ -24,6 +24,8 @@ mod renewals;
 mod request;
 #[cfg(feature = "server")]
 mod requirements;
+#[cfg(feature = "server")]
+mod verdicts;
 
 #[cfg(feature = "server")]
 pub use backend::{RenewSession, Renewal, ValidateToken};

@@ -7,8 +7,8 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use super::already_installed;
 use super::line_limit::{self, LineLimit};
+use super::{already_installed, process};
 use crate::model::{Error, Result};
 
 /// Upper bounds of the buckets of every `_seconds` histogram: from a cached answer to the longest deadline.
@@ -39,6 +39,7 @@ impl Metrics {
             "Lines that were dropped because their reader was too slow."
         );
         line_limit::describe();
+        process::describe();
         describe_gauge!("countersign_build_info", "1, with the version of the running program.");
         gauge!("countersign_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         Ok(Self {
@@ -55,6 +56,7 @@ impl Metrics {
             let lines = u64::try_from(lines.dropped_lines()).unwrap_or(u64::MAX);
             counter!("countersign_log_dropped_total", "sink" => *sink).absolute(lines);
         }
+        process::collect();
         self.recorder.render()
     }
 

@@ -10,6 +10,7 @@ mod json;
 mod line_limit;
 mod logs;
 mod metrics;
+mod process;
 mod sanitize;
 mod traces;
 

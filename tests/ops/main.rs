@@ -22,6 +22,7 @@ mod drain;
 mod exposure;
 mod files;
 mod health;
+mod logs;
 mod managed;
 mod manager;
 mod pki;

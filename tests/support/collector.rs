@@ -17,8 +17,13 @@ pub struct Collector {
 impl Collector {
     /// Starts a collector and waits until it accepts traces.
     pub fn start() -> Self {
+        Self::at(ports::free())
+    }
+
+    /// The same, on this port.
+    pub fn at(grpc: u16) -> Self {
         let log = guard::scratch("collector").join("log");
-        let (grpc, http) = (ports::free(), ports::free());
+        let http = ports::free();
         let process = Process::spawn(
             Command::new(program()).args([
                 "start",

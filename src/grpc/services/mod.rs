@@ -8,6 +8,7 @@ mod key;
 mod token;
 mod user;
 pub mod validate;
+mod verdicts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub(crate) use self::client::ClientCalls;
 pub(crate) use self::key::KeyCalls;
 pub(crate) use self::token::{TokenCalls, ValidateCalls, WatchSource};
 pub(crate) use self::user::UserCalls;
+pub(crate) use self::verdicts::describe;
 use super::layers::{Call, ConcurrencyLimit, Permit, RequestBody, ResponseFuture, Routes};
 use super::policy::Method;
 use crate::account::Principal;

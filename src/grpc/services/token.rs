@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::Admission;
 use super::validate::{AnswerValidate, batch};
+use super::verdicts::count_login;
 use crate::clock::Clock;
 use crate::grpc::convert::answer::ValidateAnswer;
 use crate::grpc::convert::key_set;
@@ -15,7 +16,7 @@ use crate::grpc::convert::token::{self, IssueBy};
 use crate::grpc::layers::Call;
 use crate::grpc::status::{log, status};
 use crate::keys::manager::Keys;
-use crate::model::Error;
+use crate::model::{Error, Grant};
 use crate::proto::convert::time::timestamp;
 use crate::proto::token_service_server::TokenService;
 use crate::proto::watch_revocations_response::Message;
@@ -78,13 +79,14 @@ impl TokenService for TokenCalls {
     async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueResponse>, Status> {
         let work = self.admission.admit(request)?;
         let caller = &work.caller;
-        let issued = match token::issue(work.message, work.deadline)? {
-            IssueBy::Password(request) => self.password.issue(caller, request).await?,
-            IssueBy::Secret(request) => self.client_secret.issue(caller, request).await?,
-            IssueBy::Exchange(request) => self.exchanger.exchange(caller, request).await?,
+        let (grant, issued) = match token::issue(work.message, work.deadline)? {
+            IssueBy::Password(request) => (Grant::Password, self.password.issue(caller, request).await),
+            IssueBy::Secret(request) => (Grant::ClientSecret, self.client_secret.issue(caller, request).await),
+            IssueBy::Exchange(request) => (Grant::Exchange, self.exchanger.exchange(caller, request).await),
         };
+        count_login(grant, &issued);
         Ok(Response::new(IssueResponse {
-            tokens: Some(token::tokens(issued)),
+            tokens: Some(token::tokens(issued?)),
         }))
     }
 

@@ -11,6 +11,7 @@ use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
 
 use super::codec::{EncodeResponse, HotPathCodec};
+use super::verdicts::count_validation;
 use crate::grpc::convert::answer::{ValidateAnswer, encode_batch};
 use crate::grpc::layers::{Call, RequestBody, ResponseFuture};
 use crate::grpc::policy::Method;
@@ -72,6 +73,7 @@ impl<V: AnswerValidate> UnaryService<ValidateRequest> for Validate<V> {
         let calls = Arc::clone(&self.0);
         Box::pin(async move {
             let answer = calls.validate(request.get_ref(), calls.monotonic_now()).await?;
+            count_validation(&answer);
             Ok(Response::new(answer))
         })
     }
@@ -89,6 +91,7 @@ impl<V: AnswerValidate> UnaryService<ValidateBatchRequest> for ValidateBatch<V> 
             // Tokens that are not in the cache take a while, during which the batch stays in memory.
             let _memory = Call::of(&request)?.reserve(request.get_ref().encoded_len())?;
             let answers = batch(&calls, request.into_inner().requests).await?;
+            answers.iter().for_each(count_validation);
             Ok(Response::new(answers))
         })
     }

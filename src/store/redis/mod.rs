@@ -26,6 +26,7 @@ mod stream;
 mod stream_reader;
 mod throttles;
 mod tls;
+mod usage;
 
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ use self::client::RedisClient;
 use self::login::Login;
 pub use self::settings::Settings;
 use self::settings::reconnect_policy;
+pub use self::usage::MemoryUsage;
 use crate::clock::{Clock, UnixMillis};
 use crate::config::RedisUrl;
 use crate::model::{self, ErrorKind};

@@ -16,6 +16,17 @@ use crate::store::SessionStore;
 /// The most records of a user that a listing reads. An earlier version may have stored more.
 const MAX_LISTED: u32 = 100_000;
 
+impl Database {
+    /// How many sessions are stored. A session counts until its record is removed, up to an hour after its end.
+    pub async fn count_sessions(&self) -> Result<u64> {
+        self.read(|tx| {
+            let count: Option<i64> = tx.first("SELECT count(*) FROM sessions", [], |row| Ok(row.get(0)?))?;
+            Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default())
+        })
+        .await
+    }
+}
+
 #[async_trait]
 impl SessionStore for Database {
     async fn create(&self, new: &NewSession, limit: u32) -> Result<Created> {

@@ -10,6 +10,7 @@ mod throttles;
 mod tls;
 mod unreachable;
 mod unusable;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -138,6 +138,7 @@ async fn records_that_count_as_absent_are_removed_in_batches() {
     }
     it.clock.forward(IDLE);
     let alive = it.begin(session()).await;
+    assert_eq!(it.store.count_sessions().await.unwrap(), 6);
     assert_eq!(it.store.purge_sessions(3).await.unwrap(), 0, "expired is not absent");
     it.clock.forward(just_before(EXPIRED_RECORD_TTL));
     assert_eq!(it.store.purge_sessions(3).await.unwrap(), 0);
