@@ -88,6 +88,12 @@ impl Failure {
         }
     }
 
+    /// The same failure with text before its message.
+    pub(super) fn prefixed(mut self, text: &str) -> Self {
+        self.message = self.message.map(|message| format!("{text}: {message}"));
+        self
+    }
+
     /// Prints the message and returns the exit code.
     pub(super) fn report(self) -> ExitCode {
         if let Some(message) = &self.message {

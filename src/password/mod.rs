@@ -1,8 +1,8 @@
 //! Passwords: the policy for new ones, hashing and verification, and the threads that compute hashes.
 //!
-//! New hashes are argon2id PHC strings over the NFC form. Hashes imported from other systems (argon2, bcrypt, scrypt,
-//! PBKDF2) are verified over the bytes that the user sent, and replaced at the next login. The parameters of a hash are
-//! checked to be affordable before it is computed, and only the [`Pool`] computes hashes.
+//! New hashes are argon2id PHC strings over the NFC form. Hashes imported from other systems are verified over the bytes that
+//! the user sent, and replaced at the next login. The parameters of a hash are checked to be affordable before it is computed,
+//! and only the [`Pool`] computes hashes.
 
 mod hash;
 mod policy;

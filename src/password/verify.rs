@@ -1,11 +1,9 @@
 //! Checks of passwords against stored hashes. They compute on the calling thread, so only the pool uses them.
 
-use aws_lc_rs::pbkdf2;
-
-use super::hash::{HashParameters, Peppers, SALT_LEN, ScratchMemory, TAG_LEN, normalised};
-use super::stored::{Digest, StoredHash, UnusableHash};
-use crate::model::{Error, Result, UserId};
-use crate::secret::{SecretText, same};
+use super::hash::{Cost, HashParameters, SALT_LEN, ScratchMemory, TAG_LEN, normalised};
+use super::stored::{StoredHash, UnusableHash};
+use crate::model::{Result, UserId};
+use crate::secret::SecretText;
 
 /// The result of a check of a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +29,8 @@ impl PasswordCheck {
 impl HashParameters {
     /// Checks a password against a stored hash. Without a stored hash, it computes a hash of the current cost all the same, so
     /// that the time does not reveal whether the user exists. For an argon2 hash that costs less than the current parameters,
-    /// it does the missing work as well, until the next login replaces the hash.
+    /// it does the missing work as well, until the next login replaces the hash. If an imported hash of another kind does not
+    /// match, which may take microseconds (`{SSHA}`), it computes a hash of the current cost, too.
     pub(super) fn verify(
         &self,
         stored: Option<&SecretText>,
@@ -54,30 +53,41 @@ impl HashParameters {
         password: &SecretText,
         memory: &mut ScratchMemory,
     ) -> Result<PasswordCheck> {
-        let raw = password.expose().as_bytes();
+        let (raw, normal) = (password.expose().as_bytes(), normalised(password));
+        // An imported argon2 hash looks like ours, but was made of the bytes as the user sent them.
+        let both = [normal.as_bytes(), raw];
+        let inputs = if both[0] == raw { &both[..1] } else { &both };
         let (matches, current) = if let StoredHash::Argon2 { cost, salt, tag } = stored {
-            let normal = normalised(password);
-            let ours = stored.matches(normal.as_bytes(), self.peppers(), memory)?;
-            // An imported argon2 hash looks like ours, but was made of the bytes as the user sent them.
-            let theirs = normal.as_bytes() != raw && stored.matches(raw, self.peppers(), memory)?;
+            let mut found = [false; 2];
+            for (found, input) in found.iter_mut().zip(inputs) {
+                *found = stored.matches(input, self.peppers(), memory)?;
+            }
+            let [ours, theirs] = found;
             if let Some(missing) = self.cost().beyond(cost) {
-                for password in [normal.as_bytes(), raw]
-                    .iter()
-                    .take(1 + usize::from(normal.as_bytes() != raw))
-                {
-                    missing.compute(password, &[0; SALT_LEN], self.peppers(), memory, &mut [0; TAG_LEN])?;
-                }
+                self.spend(missing, inputs, memory)?;
             }
             let current = ours && *cost == self.cost() && salt.len() == SALT_LEN && tag.len() == TAG_LEN;
             (ours | theirs, current)
         } else {
-            (stored.matches(raw, self.peppers(), memory)?, false)
+            let matches = stored.matches(raw, self.peppers(), memory)?;
+            if !matches {
+                self.spend(self.cost(), inputs, memory)?;
+            }
+            (matches, false)
         };
         Ok(PasswordCheck {
             matches,
             rehash_needed: matches && !current,
             unusable_hash: None,
         })
+    }
+
+    /// Computes a hash of this cost for each input, for the time that it takes.
+    fn spend(&self, cost: Cost, inputs: &[&[u8]], memory: &mut ScratchMemory) -> Result<()> {
+        for input in inputs {
+            cost.compute(input, &[0; SALT_LEN], self.peppers(), memory, &mut [0; TAG_LEN])?;
+        }
+        Ok(())
     }
 
     /// Computes a hash of the current cost and matches no password.
@@ -98,36 +108,5 @@ impl HashParameters {
             rehash_needed: false,
             unusable_hash,
         })
-    }
-}
-
-impl StoredHash {
-    /// Whether this is the hash of `password`.
-    pub(super) fn matches(&self, password: &[u8], peppers: &Peppers, memory: &mut ScratchMemory) -> Result<bool> {
-        match self {
-            Self::Argon2 { cost, salt, tag } => {
-                let mut computed = vec![0; tag.len()];
-                cost.compute(password, salt, peppers, memory, &mut computed)?;
-                Ok(same(&computed, tag))
-            }
-            Self::Bcrypt(text) => bcrypt::verify(password, text).map_err(Error::internal),
-            Self::Scrypt { params, salt, tag } => {
-                let mut computed = vec![0; tag.len()];
-                scrypt::scrypt(password, salt, params, &mut computed).map_err(Error::internal)?;
-                Ok(same(&computed, tag))
-            }
-            Self::Pbkdf2 {
-                digest,
-                iterations,
-                salt,
-                tag,
-            } => {
-                let algorithm = match digest {
-                    Digest::Sha256 => pbkdf2::PBKDF2_HMAC_SHA256,
-                    Digest::Sha512 => pbkdf2::PBKDF2_HMAC_SHA512,
-                };
-                Ok(pbkdf2::verify(algorithm, *iterations, salt, password, tag).is_ok())
-            }
-        }
     }
 }

@@ -18,6 +18,7 @@ mod dumps;
 mod exchange;
 mod first_client;
 mod grpcurl;
+mod import;
 mod library;
 mod matrix;
 mod narrowing;

@@ -21,7 +21,7 @@ fn hostile() -> Vec<String> {
         format!("$argon2id$v=19$m=1024,t=1,p=16777216${SALT}${TAG}"),
         format!("$argon2id$v=19$m=1024,t=0,p=1${SALT}${TAG}"),
         format!("$argon2id$v=19$m=1024,t=1,p=1${SALT}$AAAAAA"),
-        format!("$argon2d$v=19$m=1024,t=1,p=1${SALT}${TAG}"),
+        format!("$argon2d$v=19$m=4194304,t=1,p=1${SALT}${TAG}"),
         format!("$argon2id$v=19$m=1024,t=1,p=1$AA${TAG}"),
         format!("$argon2id$v=19$m=99999999999999999999,t=1,p=1${SALT}${TAG}"),
         "$argon2id$".to_owned(),
@@ -35,6 +35,15 @@ fn hostile() -> Vec<String> {
         format!("pbkdf2_sha256$4294967295$salt${TAG}="),
         format!("$pbkdf2-sha256$i=4294967295,l=32${SALT}${TAG}"),
         "{SSHA}c29tZXRoaW5n".to_owned(),
+        format!("$6$rounds=999999999$saltsalt${}", "x".repeat(86)),
+        "$P$S2.qIBDR7PWlZ74w6o647SKRCymcDn1".to_owned(),
+        format!("pbkdf2:sha512:4294967295$saltsalt${}", "0".repeat(128)),
+        format!("scrypt:1073741824:8:1$saltsalt${}", "0".repeat(128)),
+        // ASP.NET Identity with 2^31 iterations.
+        "AQAAAAGAAAAAAAAAEF1bCfbcstU6X//GDErA1V+aiF640KgdoZkMfjkKbeIFpFBWIaZue/Xiwa+BuOCZvw==".to_owned(),
+        "$bcrypt-sha256$v=2,t=2b,r=31$n79VH.0Q2TMWmt3Oqt9uku$Kq4Noyk3094Y2QlB8NdRT8SvGiI4ft2".to_owned(),
+        "$fbscrypt$v=1,n=31,r=8,p=1,ss=Bw==,sk=YWJjZGVmZ2hpamtsbW5vcA==$32KO3nZpEl3YQw==$YWJjZGVmZ2hpamtsbW5vcA=="
+            .to_owned(),
         "plain text".to_owned(),
     ];
     hashes.push(format!("$argon2id$v=19$m=1024,t=1,p=1${}${TAG}", "A".repeat(20_000)));

@@ -31,6 +31,7 @@ mod harness;
 mod health;
 mod hostile_hash;
 mod hostile_input;
+mod import_interrupted;
 mod key_revoked;
 mod key_rotation;
 mod key_rows;

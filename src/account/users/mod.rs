@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use draft::UserDraft;
-pub use import::{ImportRow, Imported, RejectedRow};
+pub use import::{EndedImport, ImportRow, Imported, RejectedRow};
 pub use passwords::ResetToken;
 pub use sessions::Sessions;
 use unicode_normalization::UnicodeNormalization as _;

@@ -213,6 +213,6 @@ impl UserService for UserCalls {
         if let Some(status) = stream_error {
             return Err(status);
         }
-        Ok(Response::new(imported(done?)))
+        Ok(Response::new(imported(done?.complete()?)))
     }
 }

@@ -1,3 +1,4 @@
+mod foreign;
 mod hashes;
 mod hostile;
 mod policy;

@@ -7,6 +7,7 @@ mod clients;
 mod feed;
 pub(crate) mod fresh;
 mod hostile_text;
+mod import;
 mod keys;
 mod passwords;
 mod revocations;
