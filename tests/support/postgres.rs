@@ -238,7 +238,7 @@ impl Drop for Postgres {
 
 /// The folder of the server's programs: Debian keeps those of each version in a folder outside the `PATH`. The newest
 /// wins.
-pub(super) fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
