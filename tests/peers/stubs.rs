@@ -1,6 +1,6 @@
 //! Stubs that are generated from the protos, compiled, and run against a server: Python, TypeScript, Java and Go.
 //!
-//! Each makes the calls of [`super::grpc`], with requests that are compressed with gzip. `tests/run` installs what Python and
+//! Each makes the calls of `grpc`, with requests that are compressed with gzip. `tests/run` installs what Python and
 //! TypeScript need, `tests/toolchains` what Java and Go need. Without it their tests are skipped, but not where
 //! `COUNTERSIGN_TEST_TOOLCHAINS` is set, as in CI.
 
@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::grpc::{ROOT, TlsServer, output, runs, tool};
+use crate::support::PASSWORD;
+use crate::support::deployment::{add_user, for_tests};
 use crate::support::process::find;
+use crate::support::serve::Storage;
 
 const PROTOS: [&str; 6] = ["audit", "client", "key", "reason", "token", "user"];
 
@@ -111,7 +114,9 @@ fn stubs_for_java_make_the_calls() {
     if !is_installed("grpc-java", found) {
         return;
     }
-    let tls = TlsServer::start();
+    let storage = for_tests(Storage::embedded());
+    add_user(&storage, "ada", &[]);
+    let server = storage.serve(&[]);
     let build = folder("java");
     let into = |what: &str| format!("--{what}={}", build.display());
     // The generated code must have the version of the library, so this is the `protoc` of the same system.
@@ -135,13 +140,18 @@ fn stubs_for_java_make_the_calls() {
             .arg(format!("{ROOT}/tests/peers/grpc-java/Calls.java"))
             .args(sources),
     );
-    let mut command = Command::new(java.unwrap());
-    runs(
-        &tls,
-        command
-            .arg("-cp")
-            .arg(format!("{}:/usr/share/java/*", classes.display()))
-            .arg("Calls"),
+    let done = Command::new(java.unwrap())
+        .arg("-cp")
+        .arg(format!("{}:/usr/share/java/*", classes.display()))
+        .args(["Calls", &server.grpc().to_string()])
+        .env("PEER_PASSWORD", PASSWORD)
+        .output()
+        .unwrap();
+    assert!(
+        done.status.success() && done.stdout.ends_with(b"good\n"),
+        "{:?}: {}",
+        done.status,
+        output(&done)
     );
 }
 

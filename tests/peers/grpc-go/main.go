@@ -17,7 +17,21 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
+
+// Old releases of grpc-go, such as Debian's, need it for messages of google.golang.org/protobuf.
+type codec struct{}
+
+func (codec) Marshal(message interface{}) ([]byte, error) {
+	return proto.Marshal(message.(proto.Message))
+}
+
+func (codec) Unmarshal(bytes []byte, message interface{}) error {
+	return proto.Unmarshal(bytes, message.(proto.Message))
+}
+
+func (codec) Name() string { return "proto" }
 
 func must(err error) {
 	if err != nil {
@@ -39,7 +53,7 @@ func main() {
 	roots := x509.NewCertPool()
 	check(roots.AppendCertsFromPEM(authority), "the authority can be read")
 	// Requests are compressed with gzip.
-	compressed := grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name))
+	compressed := grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name), grpc.ForceCodec(codec{}))
 	connect := func(identity ...tls.Certificate) countersignv1.TokenServiceClient {
 		secure := credentials.NewTLS(&tls.Config{RootCAs: roots, Certificates: identity, MinVersion: tls.VersionTLS13})
 		connection, err := grpc.Dial(address, grpc.WithTransportCredentials(secure), compressed)
