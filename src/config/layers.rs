@@ -112,7 +112,7 @@ pub(super) fn merge(layers: &Layers<'_>, known: &[String]) -> Result<Values, Con
 }
 
 /// Reads a text file of at most 1 MiB. The error names the file.
-fn read_file(path: &Path) -> Result<String, ConfigError> {
+pub(super) fn read_file(path: &Path) -> Result<String, ConfigError> {
     let cannot = |why: &dyn fmt::Display| ConfigError::new(format!("cannot read {}: {why}", path.display()));
     let size = std::fs::metadata(path).map_err(|error| cannot(&error))?.len();
     if size > MAX_FILE {
