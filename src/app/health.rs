@@ -155,16 +155,16 @@ async fn connect(target: &HealthTarget) -> Result<Channel, StartError> {
             listen: listen.clone(),
             tls: cert.as_deref().map(pinned).transpose()?,
         },
-        HealthTarget::Url { url, ca } => match url.strip_prefix("unix:") {
-            Some(path) => Local {
-                listen: Listen::Unix(path.trim_start_matches("//").into()),
-                tls: None,
-            },
-            None => {
+        HealthTarget::Url { url, ca } => {
+            let Some(path) = url.strip_prefix("unix:") else {
                 let endpoint = remote(url, ca.as_deref())?;
                 return endpoint.connect().await.map_err(|error| unreachable(&error));
+            };
+            Local {
+                listen: Listen::Unix(path.trim_start_matches("//").into()),
+                tls: None,
             }
-        },
+        }
     };
     // The connector decides where the connection leads, and whether it has TLS.
     let endpoint = Endpoint::from_static("http://localhost");
@@ -208,7 +208,7 @@ fn reachable(listen: &Listen) -> Listen {
             };
             Listen::Tcp(SocketAddr::new(loopback, address.port()))
         }
-        other => other.clone(),
+        Listen::Tcp(_) | Listen::Unix(_) => listen.clone(),
     }
 }
 

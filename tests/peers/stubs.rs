@@ -45,7 +45,10 @@ fn protoc() -> Command {
 /// Whether a test that needs this may run. If not, it is skipped, or fails where toolchains must be there.
 fn is_installed(name: &str, found: bool) -> bool {
     let required = std::env::var_os("COUNTERSIGN_TEST_TOOLCHAINS").is_some();
-    assert!(found || !required, "{name} is not installed: tests/toolchains does that");
+    assert!(
+        found || !required,
+        "{name} is not installed: tests/toolchains does that"
+    );
     if !found {
         eprintln!("{name} is not installed (tests/toolchains): the test is skipped");
     }
@@ -57,10 +60,15 @@ fn stubs_for_python_make_the_calls() {
     let tls = TlsServer::start();
     let generated = folder("python");
     let into = |what: &str| format!("--{what}={}", generated.display());
-    generate(&mut protoc(), &[into("python_out"), into("pyi_out"), into("grpc_python_out")]);
+    generate(
+        &mut protoc(),
+        &[into("python_out"), into("pyi_out"), into("grpc_python_out")],
+    );
     let mut imports = String::new();
     for name in PROTOS {
-        imports.push_str(&format!("import countersign.v1.{name}_pb2, countersign.v1.{name}_pb2_grpc\n"));
+        imports.push_str(&format!(
+            "import countersign.v1.{name}_pb2, countersign.v1.{name}_pb2_grpc\n"
+        ));
     }
     succeed(
         Command::new(tool("python3"))
@@ -92,7 +100,15 @@ fn stubs_for_typescript_make_the_calls() {
         ],
     );
     let sources = PROTOS.map(|name| format!("generated/countersign/v1/{name}.ts"));
-    let options = ["--strict", "--target", "es2022", "--module", "commonjs", "--esModuleInterop", "--skipLibCheck"];
+    let options = [
+        "--strict",
+        "--target",
+        "es2022",
+        "--module",
+        "commonjs",
+        "--esModuleInterop",
+        "--skipLibCheck",
+    ];
     succeed(
         Command::new(tool("node"))
             .arg(modules.join("typescript/bin/tsc"))

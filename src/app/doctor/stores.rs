@@ -122,12 +122,14 @@ async fn redis(storage: &Storage, found: &mut Findings) {
             found.add(REDIS, State::Misconfigured, error.to_string());
         }
         Err(error) => refused(REDIS, &error, found),
-        Ok(Examination {
-            unusable: Some(why), ..
-        })
-        | Ok(Examination {
-            unavailable: Some(why), ..
-        }) => found.add(REDIS, State::Bad, why),
+        Ok(
+            Examination {
+                unusable: Some(why), ..
+            }
+            | Examination {
+                unavailable: Some(why), ..
+            },
+        ) => found.add(REDIS, State::Bad, why),
         Ok(Examination {
             not_persistent, time, ..
         }) => {

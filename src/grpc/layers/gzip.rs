@@ -109,7 +109,7 @@ fn uncompressed(
     let mut decoder = MultiGzDecoder::new(compressed);
     loop {
         let read = decoder.by_ref().take(STEP).read_to_end(&mut message);
-        let is_complete = read.map_err(not_gzip)? == 0;
+        let is_complete = read.map_err(|error| Box::new(not_gzip(error)))? == 0;
         let length = message.len() - PREFIX;
         if length > max {
             return Err(Box::new(Status::out_of_range(format!(
@@ -117,19 +117,15 @@ fn uncompressed(
             ))));
         }
         if is_complete {
-            let length = u32::try_from(length).map_err(|error| refused(Error::internal(error)))?;
+            let length = u32::try_from(length).map_err(|error| Box::new(status(Error::internal(error))))?;
             message[1..PREFIX].copy_from_slice(&length.to_be_bytes());
             return Ok(message.into());
         }
-        reserve(compressed.len() + length).map_err(refused)?;
+        reserve(compressed.len() + length).map_err(|error| Box::new(status(error)))?;
     }
 }
 
-fn not_gzip(error: std::io::Error) -> Box<Status> {
+fn not_gzip(error: std::io::Error) -> Status {
     let message = "the message is not compressed with gzip, as grpc-encoding says";
-    refused(Error::new(ErrorKind::InvalidRequest, message).because(error))
-}
-
-fn refused(error: Error) -> Box<Status> {
-    Box::new(status(error))
+    status(Error::new(ErrorKind::InvalidRequest, message).because(error))
 }

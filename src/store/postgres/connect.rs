@@ -266,7 +266,9 @@ pub(super) async fn check(connection: &mut PgConnection, direct: bool) -> sqlx::
         .fetch_one(&mut *connection)
         .await?;
     if row.try_get::<bool, _>(0)? {
-        return Err(sqlx::Error::Configuration("the database is a standby; name the primary".into()));
+        return Err(sqlx::Error::Configuration(
+            "the database is a standby; name the primary".into(),
+        ));
     }
     if direct && !is_direct(connection).await? {
         return Err(sqlx::Error::Configuration("a pooler has come between; restart".into()));

@@ -148,10 +148,13 @@ impl Failure {
     pub(super) fn cause_text(&self) -> String {
         match self {
             Self::Rule(error) => error.cause_text(),
-            Self::Database(DatabaseFailure(error)) => match &**error {
-                sqlx::Error::Io(error) => error.to_string(),
-                _ => self.to_string(),
-            },
+            Self::Database(DatabaseFailure(error)) => {
+                if let sqlx::Error::Io(error) = &**error {
+                    error.to_string()
+                } else {
+                    self.to_string()
+                }
+            }
             Self::TimedOut(cause) => cause.clone(),
         }
     }

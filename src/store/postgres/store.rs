@@ -166,7 +166,9 @@ impl PostgresStore {
         // In a task of its own, so that it ends even if the caller goes away.
         let task = tokio::spawn(async move {
             let migrated = async { migrate::migrate(&mut endpoint.connect().await?).await };
-            migrated.await.map_err(|failure: Failure| failure.explained(&endpoint.place()))
+            migrated
+                .await
+                .map_err(|failure: Failure| failure.explained(&endpoint.place()))
         });
         task.await.map_err(Error::internal)?
     }

@@ -116,15 +116,16 @@ impl CurrentCheck {
             return;
         }
         let check = report.check.describe();
-        match (&report.refusal, report.check.blind_spot()) {
-            (Some(refusal), Some(blind_spot)) => tracing::warn!(
+        if let (Some(refusal), Some(blind_spot)) = (&report.refusal, report.check.blind_spot()) {
+            tracing::warn!(
                 check,
                 %refusal,
                 not_noticed = blind_spot,
                 "the database does not tell its timeline; a promotion or restore is noticed by a weaker check (grant EXECUTE on \
                  pg_current_wal_lsn, pg_walfile_name and pg_control_system to the role for the strongest one)"
-            ),
-            _ => tracing::info!(check, "the database tells its timeline again"),
+            );
+        } else {
+            tracing::info!(check, "the database tells its timeline again");
         }
     }
 }

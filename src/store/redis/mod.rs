@@ -121,7 +121,10 @@ impl Redis {
             RedisClient::new(&pool, settings.timeout, clock, outage)
         });
         match &checks {
-            Ok(checks) => checks.unavailable.iter().for_each(|reason| client.outage.lost(reason.clone())),
+            Ok(checks) => checks
+                .unavailable
+                .iter()
+                .for_each(|reason| client.outage.lost(reason.clone())),
             Err(error) => client.outage.lost(explain::explain(&reader, error).await),
         }
         let tasks = health::spawn_tasks(&client, &settings);

@@ -154,7 +154,7 @@ fn close_folder(folder: &Path, metadata: &Metadata) -> Result<()> {
 /// file to a group.
 pub fn close_file(path: &Path) -> io::Result<()> {
     let metadata = std::fs::metadata(path)?;
-    if metadata.permissions().mode() & 0o177 == 0 {
+    if metadata.permissions().mode().trailing_zeros() >= 7 {
         return Ok(());
     }
     std::fs::set_permissions(path, Permissions::from_mode(0o600))
