@@ -13,11 +13,12 @@ const FILE_SUFFIX: &str = "_FILE";
 const TEST_PREFIX: &str = "COUNTERSIGN_TEST_";
 
 /// Lists and tables. An empty value empties them; for every other option it means that the variable does not set the option.
-pub(super) const LISTS: [&str; 5] = [
+pub(super) const LISTS: [&str; 6] = [
     "server.anonymous_scopes",
     "server.shared_sources",
     "server.tls.client_identities",
     "keys.master_key_command",
+    "gateway.attributes",
     "gateway.scopes",
 ];
 

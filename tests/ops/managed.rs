@@ -11,7 +11,7 @@ use crate::support::deployment::{add_user, for_tests};
 use crate::support::serve::Storage;
 use crate::support::{Caller, Database, KeySpace, Postgres, eventually};
 
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The line that says which check is in use.
 const WARNING: &str = "the database does not tell its timeline";

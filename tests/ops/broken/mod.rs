@@ -53,7 +53,7 @@ impl Broken {
         let said: Vec<&str> = said.map(|check| check["message"].as_str().unwrap()).collect();
         let matches = |message: &&str| self.says.iter().all(|words| message.contains(words));
         assert!(
-            said.iter().any(|message| matches(&message)),
+            said.iter().any(|message| matches(message)),
             "{name}: {:?} is not in {report:#}",
             self.says
         );
