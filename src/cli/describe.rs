@@ -72,11 +72,13 @@ fn exit_statuses(path: &[&str]) -> [(u8, &'static str); 4] {
     let success = match path {
         ["serve" | "agent"] => "It was stopped by SIGTERM or SIGINT.",
         ["doctor"] => "The service can start with this configuration and these stores. There may be warnings.",
+        ["health"] => "The server serves.",
         ["token", "validate"] => "The token is active.",
         _ => "The command has done its work.",
     };
     let failure = match path {
         ["doctor"] => "A check failed. The output says which one, and what to do.",
+        ["health"] => "The server answers, but does not serve.",
         ["token", "validate"] => "The token is not active (the output has the reason), or the server refused the call.",
         ["user", "import"] => "Some rows were rejected (the output names them), or the store refused the import.",
         ["key", "reseal"] => "Some rows could not be opened (the output names them) and were not changed.",
@@ -138,6 +140,7 @@ mod tests {
             &["serve"][..],
             &["agent"],
             &["doctor"],
+            &["health"],
             &["token", "validate"],
             &["user", "import"],
             &["key", "reseal"],

@@ -59,10 +59,10 @@ async fn requests_that_expand_beyond_their_limit_are_refused_and_take_little_mem
     let tokens = caller.login("ada").await;
     let before = server.resident_kib();
 
-    // 60 requests of 10 GiB together, of callers with a scope, and of callers without any.
-    let (large, small) = (bomb(200), bomb(50));
+    // 40 requests of 1.8 GiB together, of methods with a scope and without.
+    let (large, small) = (bomb(60), bomb(30));
     let flood = async {
-        for _ in 0..3 {
+        for _ in 0..2 {
             let (batches, keys) = tokio::join!(
                 call(&server, "TokenService/ValidateBatch", &large, 10),
                 call(&server, "TokenService/GetKeys", &small, 10)

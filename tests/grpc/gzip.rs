@@ -38,7 +38,6 @@ async fn call(server: &Server, method: &str, encoding: &str, body: Vec<u8>) -> (
     let request = http::Request::post(format!("http://localhost/countersign.v1.TokenService/{method}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .header("authorization", "Bearer validator")
         .header("grpc-encoding", encoding)
         .body(Full::<bytes::Bytes>::new(body.into()));
     let (head, body) = send.send_request(request.unwrap()).await.unwrap().into_parts();

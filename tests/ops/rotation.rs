@@ -190,7 +190,7 @@ async fn an_agent_reads_the_secret_of_its_client_again() {
     add_user(&storage, "ada", &[]);
     let scopes = ["--scope", "countersign:watch", "--scope", "countersign:validate"];
     let made = storage.run(&[&["client", "add", "agent", "--grant", "client_secret"][..], &scopes].concat());
-    let file = SecretFile::new("client_secret", made.json()["client_secret"].as_str().unwrap());
+    let file = SecretFile::new("client_secret", made.json()["clientSecret"].as_str().unwrap());
     // Only the agent's own token lets it ask the upstream.
     let server = storage
         .clone()
@@ -222,7 +222,7 @@ async fn an_agent_reads_the_secret_of_its_client_again() {
     let rotated = storage
         .run(&["client", "rotate-secret", "agent", "--overlap", "0s"])
         .json();
-    let secret = rotated["client_secret"].as_str().unwrap();
+    let secret = rotated["clientSecret"].as_str().unwrap();
     file.put(secret);
     asks_upstream("the agent asks the upstream with the second secret").await;
     assert!(!agent.log().contains(secret));

@@ -99,7 +99,7 @@ async fn the_command_line_and_the_agent_trust_the_authority_that_they_are_given(
     add_user(&storage, "ada", &[]);
     let scopes = ["--scope", "countersign:watch", "--scope", "countersign:validate"];
     let made = storage.run(&[&["client", "add", "agent", "--grant", "client_secret"][..], &scopes].concat());
-    let secret = made.json()["client_secret"].as_str().unwrap().to_owned();
+    let secret = made.json()["clientSecret"].as_str().unwrap().to_owned();
     for (name, pair, authority) in [
         ("signed", pki.server(1), pki.pem()),
         ("self-signed", own.clone(), own.cert),
@@ -127,7 +127,7 @@ async fn the_command_line_and_the_agent_trust_the_authority_that_they_are_given(
         let issued = issued
             .env("COUNTERSIGN_SERVER", &url)
             .env("COUNTERSIGN_CA_FILE", &format!("\"{ca}\""));
-        let token = issued.json()["tokens"]["access_token"].as_str().unwrap().to_owned();
+        let token = issued.json()["tokens"]["accessToken"].as_str().unwrap().to_owned();
 
         let listen = listen_anywhere();
         let mut command = storage.command();

@@ -64,15 +64,10 @@ fn stubs_for_python_make_the_calls() {
         &mut protoc(),
         &[into("python_out"), into("pyi_out"), into("grpc_python_out")],
     );
-    let mut imports = String::new();
-    for name in PROTOS {
-        imports.push_str(&format!(
-            "import countersign.v1.{name}_pb2, countersign.v1.{name}_pb2_grpc\n"
-        ));
-    }
+    let imports = PROTOS.map(|name| format!("import countersign.v1.{name}_pb2, countersign.v1.{name}_pb2_grpc\n"));
     succeed(
         Command::new(tool("python3"))
-            .args(["-W", "error", "-c", &imports])
+            .args(["-W", "error", "-c", &imports.concat()])
             .env("PYTHONPATH", &generated),
     );
     let mut command = Command::new(tool("python3"));
@@ -203,8 +198,14 @@ fn stubs_for_go_make_the_calls() {
 /// There is no compiler for C# to be had here: this checks only that the code has the namespace.
 #[test]
 fn stubs_for_csharp_have_the_namespace_of_the_protos() {
+    // The one of grpcio-tools has no C#.
+    let compiler = find("protoc");
+    if !is_installed("protoc", compiler.is_some()) {
+        return;
+    }
     let build = folder("csharp");
-    generate(&mut protoc(), &[format!("--csharp_out={}", build.display())]);
+    let into = format!("--csharp_out={}", build.display());
+    generate(&mut Command::new(compiler.unwrap()), &[into]);
     for name in ["Audit", "Client", "Key", "Reason", "Token", "User"] {
         let code = std::fs::read_to_string(build.join(format!("{name}.cs"))).unwrap();
         assert!(code.contains("namespace Countersign.V1 {"), "{name}");

@@ -195,7 +195,7 @@ where
             if let Some(message) = this.next_decompressed() {
                 return Poll::Ready(Some(message));
             }
-            let polled = match Pin::new(&mut this.body).poll_frame(cx) {
+            return match Pin::new(&mut this.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let received = frame.data_ref().map_or(Ok(()), |chunk| this.receive(chunk));
                     if let (Ok(()), Some(gunzip), Some(chunk)) = (&received, &mut this.gunzip, frame.data_ref()) {
@@ -215,7 +215,6 @@ where
                 Poll::Ready(None) => Poll::Ready(None),
                 Poll::Pending => this.poll_overdue(cx).map(|overdue| Some(Err(overdue))),
             };
-            return polled;
         }
     }
 

@@ -36,7 +36,7 @@ type Method<Q, A> = (
 
 function call<Q, A>(client: TokenServiceClient, method: Method<Q, A>, request: Q): Promise<A> {
   return new Promise((resolve, reject) => {
-    const deadline = new Date(Date.now() + 10_000);
+    const deadline = new Date(Date.now() + 60_000);
     const done = (error: grpc.ServiceError | null, answer: A): void => (error ? reject(error) : resolve(answer));
     method.call(client, request, new grpc.Metadata(), { deadline }, done);
   });
