@@ -13,7 +13,8 @@ use super::script;
 ///
 /// `deploy/make-secrets` and the runbook have the same text; a test compares them.
 pub const ACL_RULES: &str = "resetkeys ~cs:* resetchannels -@all +eval +evalsha +ping +info +time +select +client|id +xread \
-     +xinfo|stream +xadd +set +get +incr +exists +hset +hget +hgetall +hdel +hlen +hscan +pexpireat +cluster|slots +cluster|info";
+     +xinfo|stream +xadd +set +get +incr +exists +hset +hget +hgetall +hdel +hlen +hscan +pexpireat +scan +dbsize \
+     +cluster|slots +cluster|info";
 
 /// One call of each command that the service and its scripts use, on keys that begin with `KEY`.
 const CALLS: &[&str] = &[
