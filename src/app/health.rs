@@ -27,7 +27,7 @@ use super::error::StartError;
 use crate::config::{Listen, Server};
 
 /// How long connecting and asking may take together. Shorter than the timeouts of orchestrators.
-const TIMEOUT: Duration = Duration::from_secs(4);
+const TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The components that a server reports apart from the whole.
 const COMPONENTS: [&str; 3] = ["revocations", "store.users", "store.sessions"];

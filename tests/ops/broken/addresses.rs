@@ -61,7 +61,9 @@ fn faults_of_addresses_and_certificates_are_named_with_their_cure() {
         },
         Broken {
             name: "the address is not one of this machine",
-            storage: storage.set("server.listen", "192.0.2.1:50051"),
+            storage: storage
+                .set("server.listen", "192.0.2.1:50051")
+                .set("server.anonymous_scopes", ""),
             check: ("listeners", "UNREACHABLE"),
             code: 69,
             says: &[
