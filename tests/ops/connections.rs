@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::support::deployment::{PASSWORD, add_user, for_tests};
-use crate::support::{Caller, Database, KeySpace, Postgres, Redis, Storage, eventually, guard, ports};
+use crate::support::{Admin, Caller, Database, KeySpace, Postgres, Redis, Storage, eventually, guard, ports};
 
 /// Longer than a search for a server takes on a busy machine.
 const RECOVERY: Duration = Duration::from_secs(30);
@@ -291,7 +291,14 @@ async fn blanks_line_ends_and_byte_order_marks_are_no_part_of_a_secret() {
     storage
         .run(&["user", "add", "grace", "--password-file", &file])
         .succeed();
+    add_user(&storage, "root", &["--admin"]);
     let server = storage.serve(&[]);
+    let scope = ["countersign:validate"];
+    let caller = Admin::of(&server)
+        .login("", "root", &scope, &[])
+        .await
+        .unwrap()
+        .access_token;
     for name in ["ada", "grace"] {
         let token = Caller::of(&server).login(name).await.access_token;
         let url = server.grpc_url();
@@ -301,7 +308,7 @@ async fn blanks_line_ends_and_byte_order_marks_are_no_part_of_a_secret() {
         call(&["validate"]).input(&padded).succeed();
         let in_file = write("token", format!("\u{feff}{padded}").as_bytes());
         call(&["validate", "--token-file", &in_file])
-            .env("COUNTERSIGN_TOKEN", &format!("'{token}'\r"))
+            .env("COUNTERSIGN_TOKEN", &format!("'{caller}'\r"))
             .succeed();
     }
     // As `>` of PowerShell writes a file.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use rstest::rstest;
 
+use crate::broken::complaints;
 use crate::support::deployment::{add_user, for_tests};
 use crate::support::serve::Storage;
 use crate::support::{Caller, Database, KeySpace, Postgres, eventually};
@@ -157,7 +158,7 @@ async fn without_any_check_the_start_is_refused_in_one_line() {
         .await;
     let refused = storage.try_serve(&[]).unwrap_err();
     assert_eq!(refused.code(), Some(1), "{}", refused.stderr);
-    let lines: Vec<&str> = refused.stderr.lines().filter(|line| !line.starts_with('{')).collect();
+    let lines = complaints(&refused.stderr);
     let words = "permission denied for function pg_postmaster_start_time";
     assert!(
         matches!(&lines[..], [line] if line.contains(words) && line.contains("GRANT")),
@@ -188,7 +189,7 @@ async fn a_missing_right_on_the_revocations_ends_the_start_in_one_line() {
     ));
     let refused = storage.try_serve(&[]).unwrap_err();
     assert_eq!(refused.code(), Some(1), "{}", refused.stderr);
-    let lines: Vec<&str> = refused.stderr.lines().filter(|line| !line.starts_with('{')).collect();
+    let lines = complaints(&refused.stderr);
     let words = "permission denied for table revocations";
     assert!(
         matches!(&lines[..], [line] if line.contains(words)),

@@ -7,8 +7,8 @@ use countersign::store::SessionStore as _;
 
 use super::{RECOVERY, TIMEOUT, connect_with, connected, server};
 use crate::sessions::backends::{attempt, present, session, successor};
-use crate::support::{Redis, eventually};
 use crate::support::proxy::{AfterLoss, Proxy};
+use crate::support::{Redis, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_that_redis_no_longer_knows_is_sent_again() {
@@ -35,7 +35,10 @@ async fn a_script_that_redis_no_longer_knows_is_sent_again() {
 /// How many scripts Redis has been sent as text.
 fn sent_as_text(server: &Redis) -> u64 {
     let stats = server.command(&["INFO", "commandstats"]);
-    let calls = stats.split("cmdstat_eval:calls=").nth(1).and_then(|rest| rest.split(',').next());
+    let calls = stats
+        .split("cmdstat_eval:calls=")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next());
     calls.map_or(0, |calls| calls.parse().expect("a number"))
 }
 

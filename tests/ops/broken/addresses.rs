@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use super::{Broken, Refuses, Starts, embedded};
+use super::{Broken, Refuses, Starts, complaints, embedded};
 use crate::pki::{Folder, Layout, Pair, Pki};
 use crate::support::serve::Storage;
 
@@ -88,7 +88,7 @@ fn faults_of_addresses_and_certificates_are_named_with_their_cure() {
     for (listen, words) in [(taken.as_str(), "ss -ltnp"), ("192.0.2.1:50051", "0.0.0.0")] {
         let refused = embedded().run(&["serve", "--insecure", "--listen", listen]).finish();
         assert_eq!(refused.code(), Some(69), "{}", refused.stderr);
-        let lines: Vec<&str> = refused.stderr.lines().filter(|line| !line.starts_with('{')).collect();
+        let lines = complaints(&refused.stderr);
         assert!(
             matches!(&lines[..], [line] if line.contains(words)),
             "{}",

@@ -65,7 +65,7 @@ impl Broken {
             (Starts, Ok(server)) => assert_eq!(server.stop().code(), Some(0), "{name}"),
             (Refuses(code, words), Err(refused)) => {
                 assert_eq!(refused.code(), Some(code), "{name}: {}", refused.stderr);
-                let lines: Vec<&str> = refused.stderr.lines().filter(|line| !line.starts_with('{')).collect();
+                let lines = complaints(&refused.stderr);
                 assert!(
                     matches!(&lines[..], [line] if line.contains(words)),
                     "{name}: {words} is not in {}",
@@ -77,6 +77,12 @@ impl Broken {
             (Refuses(..), Ok(server)) => panic!("{name}: it starts:\n{}", server.log()),
         }
     }
+}
+
+/// The lines that say why a service ends; its log may have warnings beside them.
+pub(super) fn complaints(stderr: &str) -> Vec<&str> {
+    let is_log = |line: &&str| line.starts_with('{') && !line.contains("\"exit_code\":");
+    stderr.lines().filter(|line| !is_log(line)).collect()
 }
 
 /// An embedded deployment that has run once.

@@ -16,7 +16,8 @@ async fn faults_of_redis_are_named_with_their_cure() {
     let database = Database::fresh().await;
     let at = |url: &str| on_free_ports(for_tests(Storage::clustered(database.url(), url, "cs")));
     let evicting = Redis::start(&["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"]);
-    let locked = Redis::start(&["--requirepass", "right"]);
+    let locked = Redis::start(&[]);
+    tell(&locked, &["CONFIG", "SET", "requirepass", "right"]);
     let open = Redis::start(&["--appendonly", "yes"]);
     tell(
         &open,
