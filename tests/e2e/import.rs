@@ -34,9 +34,10 @@ async fn users_with_hashes_of_other_systems_log_in_and_get_argon2id_hashes(
     let hashes = foreign_hashes();
     assert!(hashes.len() > 50);
     let rows = hashes.iter().enumerate();
-    let file: String = rows
-        .map(|(n, (_, hash))| format!("{}\n", json!({"username": format!("user{n}"), "password_hash": hash})))
+    let lines: Vec<String> = rows
+        .map(|(n, (_, hash))| json!({"username": format!("user{n}"), "password_hash": hash}).to_string())
         .collect();
+    let file = lines.join("\n");
     let done = deployment.storage.run(&["user", "import", "-"]).input(file).json();
     assert_eq!(done["imported"], hashes.len(), "{done}");
 
@@ -70,13 +71,14 @@ async fn of_two_rows_with_one_name_the_first_wins_and_the_second_is_reported_by_
     #[values(DeploymentKind::Embedded, DeploymentKind::Clustered)] deployment_kind: DeploymentKind,
 ) {
     let deployment = Deployment::fresh(deployment_kind).await;
-    let file: String = (0..50)
+    let lines: Vec<String> = (0..50)
         .map(|n| {
             let first = json!({"username": format!("user{n}"), "display_name": "first", "password_hash": BCRYPT});
             let second = json!({"username": format!("USER{n}"), "display_name": "second"});
-            format!("{first}\n\n{second}\n")
+            format!("{first}\n\n{second}")
         })
         .collect();
+    let file = lines.join("\n");
     let done = deployment.storage.run(&["user", "import", "-"]).input(&file).finish();
     assert_eq!(done.code(), Some(1), "{done:?}");
     let said: Vec<&str> = done.stdout.lines().collect();

@@ -32,7 +32,7 @@ async fn an_import_that_loses_its_database_says_how_many_users_are_in_and_can_be
         input.write_all(row(n).as_bytes()).unwrap();
     }
     // The rows that are there are imported while the pipe is silent.
-    eventually("the first rows are in", Duration::from_secs(60), async || {
+    eventually("the first rows are in", Duration::from_mins(1), async || {
         let count = database.scalar("SELECT count(*)::text FROM users").await;
         (count == BEFORE.to_string()).then_some(())
     })

@@ -76,6 +76,7 @@ struct Outage {
     postgres: bool,
 }
 
+#[expect(clippy::print_stdout, reason = "a test says what it measured")]
 async fn through(name: &str, outage: Outage) {
     let seconds = size("COUNTERSIGN_TEST_OUTAGE", SHORT);
     let is_long = seconds > SHORT;
@@ -135,8 +136,12 @@ async fn through(name: &str, outage: Outage) {
         println!("{line}");
     }
     if let Some(folder) = std::env::var_os("COUNTERSIGN_TEST_OUTAGE_LOGS") {
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        std::fs::write(std::path::Path::new(&folder).join(format!("outage-{name}.log")), text).unwrap();
+        let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+        std::fs::write(
+            std::path::Path::new(&folder).join(format!("outage-{name}.log")),
+            lines.join("\n"),
+        )
+        .unwrap();
     }
     assert!(lines.len() <= MAX_LINES, "{} lines", lines.len());
     let outage_time = Duration::from_secs(seconds);

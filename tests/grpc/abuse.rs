@@ -31,7 +31,7 @@ async fn http1_is_told_that_it_has_reached_a_grpc_port() {
     let server = Server::start(ServerSettings::default()).await;
     let head =
         b"POST /countersign.v1.TokenService/Validate HTTP/1.1\r\nhost: localhost\r\ncontent-length: 200000\r\n\r\n";
-    let with_body = [&head[..], &[b'x'; 200_000]].concat();
+    let with_body = [&head[..], &vec![b'x'; 200_000]].concat();
     for request in [
         // Shorter than the preface of HTTP/2.
         &[&b"GET / HTTP/1.0\r\n\r\n"[..]][..],

@@ -43,6 +43,7 @@ fn protoc() -> Command {
 }
 
 /// Whether a test that needs this may run. If not, it is skipped, or fails where toolchains must be there.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn is_installed(name: &str, found: bool) -> bool {
     let required = std::env::var_os("COUNTERSIGN_TEST_TOOLCHAINS").is_some();
     assert!(
