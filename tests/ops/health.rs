@@ -26,7 +26,7 @@ fn health(storage: &Storage, words: &[&str]) -> (Option<i32>, Value) {
 
 /// The JSON, once the server serves: on a busy machine an answer may take longer than the command waits.
 async fn until_serving(storage: &Storage, words: &[&str]) -> Value {
-    eventually("it serves", Duration::from_secs(60), || async {
+    eventually("it serves", Duration::from_mins(1), || async {
         let (code, said) = health(storage, words);
         (code == Some(0)).then_some(said)
     })

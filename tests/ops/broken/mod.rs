@@ -52,11 +52,7 @@ impl Broken {
             .filter(|check| check["check"] == about && check["state"] == state);
         let said: Vec<&str> = said.map(|check| check["message"].as_str().unwrap()).collect();
         let matches = |message: &&str| self.says.iter().all(|words| message.contains(words));
-        assert!(
-            said.iter().any(|message| matches(message)),
-            "{name}: {:?} is not in {report:#}",
-            self.says
-        );
+        assert!(said.iter().any(matches), "{name}: {:?} is not in {report:#}", self.says);
         assert!(said.iter().all(|message| !message.contains('\n')), "{name}: {said:?}");
         assert_eq!(done.code(), Some(self.code), "{name}: {report:#}");
         assert!(!format!("{}{}", done.stdout, done.stderr).contains(CANARY), "{name}");
