@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::keys::verified::VerifiedToken;
 
 /// The identity headers of every token. A client cannot set them: the proxy overwrites or removes each. Other headers of the
-/// form `x-auth-…` do not reach the service at all, unless Countersign sets them: [`USERNAME`] and those of attributes.
+/// form `x-auth-…` do not reach the service at all, unless Countersign sets them: `x-auth-username` and those of attributes.
 pub const IDENTITY: [&str; 5] = [
     "x-auth-subject",
     "x-auth-session",

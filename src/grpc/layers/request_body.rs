@@ -34,7 +34,7 @@ const HEADER_BYTES: usize = 112;
 ///   messages must not be longer than the idle limit.
 /// - A message that is longer than the method allows fails with `OUT_OF_RANGE` when its length is known.
 /// - A message that finds no place in the gate of request bytes fails with `OVERLOADED`.
-/// - Messages that are compressed with gzip are decompressed; see [`Gunzip`].
+/// - Messages that are compressed with gzip are decompressed; see `Gunzip`.
 #[derive(Debug)]
 pub struct RequestBody<B = Incoming> {
     body: B,
