@@ -59,7 +59,8 @@ struct Job {
 /// A computation with the caller that waits for its result.
 trait Work: Send {
     fn is_abandoned(&self) -> bool;
-    fn run(self: Box<Self>, parameters: &HashParameters, memory: &mut ScratchMemory);
+    /// Computes the result, records how long that took, and then answers: after an answer the metric counts it.
+    fn run(self: Box<Self>, parameters: &HashParameters, memory: &mut ScratchMemory, clock: &dyn Clock);
 }
 
 struct Task<F, T> {
@@ -246,11 +247,9 @@ impl Shared {
         lower_priority();
         let mut memory = ScratchMemory::default();
         while let Some(job) = self.queue.pop() {
-            let (parameters, started) = (self.parameters.load_full(), self.clock.monotonic());
-            job.work.run(&parameters, &mut memory);
+            let parameters = self.parameters.load_full();
+            job.work.run(&parameters, &mut memory, &*self.clock);
             memory.trim(&parameters);
-            let took = self.clock.monotonic().saturating_sub(started);
-            metrics::histogram!("countersign_password_hash_seconds").record(took.as_secs_f64());
         }
     }
 }
@@ -270,11 +269,14 @@ where
         self.reply.is_closed()
     }
 
-    fn run(self: Box<Self>, parameters: &HashParameters, memory: &mut ScratchMemory) {
+    fn run(self: Box<Self>, parameters: &HashParameters, memory: &mut ScratchMemory, clock: &dyn Clock) {
         let Self { compute, reply } = *self;
+        let started = clock.monotonic();
         // A library that panics on some hash must not end the thread.
         let result = catch_unwind(AssertUnwindSafe(|| compute(parameters, memory)));
         let result = result.unwrap_or_else(|_| Err(Error::internal("hashing panicked")));
+        let took = clock.monotonic().saturating_sub(started);
+        metrics::histogram!("countersign_password_hash_seconds").record(took.as_secs_f64());
         // The caller may have gone away.
         let _ = reply.send(result);
     }
