@@ -237,8 +237,11 @@ impl Drop for Postgres {
 }
 
 /// The folder of the server's programs: Debian keeps those of each version in a folder outside the `PATH`. The newest
-/// wins.
+/// wins, unless `COUNTERSIGN_TEST_POSTGRES` names a folder.
 pub fn programs() -> PathBuf {
+    if let Some(folder) = std::env::var_os("COUNTERSIGN_TEST_POSTGRES") {
+        return folder.into();
+    }
     let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()

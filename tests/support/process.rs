@@ -113,8 +113,13 @@ pub fn send(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(i32::try_from(pid).expect("a process id")), signal);
 }
 
-/// The path of a program in `PATH`.
+/// The path of a program in `PATH`. `COUNTERSIGN_TEST_REDIS_SERVER` names another build of `redis-server`.
 pub fn find(program: &str) -> Option<PathBuf> {
+    if program == "redis-server"
+        && let Some(other) = std::env::var_os("COUNTERSIGN_TEST_REDIS_SERVER")
+    {
+        return Some(other.into());
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .map(|folder| folder.join(program))
