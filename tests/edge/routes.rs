@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use countersign::proto::revoke_request::Target;
 use http::StatusCode;
+use tonic_types::StatusExt as _;
 
 use crate::application::{Response, send, start};
 use crate::proxies::RunningProxy;
@@ -112,6 +113,39 @@ async fn a_route_with_roles_admits_users_who_have_one_of_them() {
     let envoy = Kind::Envoy.start(&site, application, |text| text).await;
     assert_eq!(get(&envoy, "/desk", &[good]).await.status, StatusCode::OK);
     assert_eq!(get(&envoy, "/news", &[]).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_misspelt_setting_of_a_route_opens_nothing() {
+    let (site, application) = (Site::start(), start().await);
+    let bearer = format!("Bearer {}", site.login("api", &[]).await.access_token);
+    for setting in ["role", "Roles", "scope", "audiences", ""] {
+        let refused = site
+            .check("GET", &[("authorization", &bearer)], &[(setting, "admin")])
+            .await;
+        let status = refused.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument, "{setting}: {status:?}");
+        let field = format!("context_extensions[\"{setting}\"]");
+        assert!(
+            status.get_error_details().bad_request().is_some_and(|bad| {
+                bad.field_violations
+                    .iter()
+                    .any(|violation| violation.field.ends_with(&field))
+            }),
+            "{status:?}"
+        );
+    }
+    for kind in Kind::ALL {
+        let proxy = kind
+            .start(&site, application, kind.with_settings(&[("role", "admin")]))
+            .await;
+        let answer = get(&proxy, "/", &[("authorization", &bearer)]).await;
+        assert!(
+            answer.status.is_client_error() || answer.status.is_server_error(),
+            "{kind:?}: {}",
+            answer.status
+        );
+    }
 }
 
 #[tokio::test]

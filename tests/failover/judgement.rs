@@ -109,8 +109,15 @@ impl Judgement {
         println!("{self}");
         assert!(self.ended.is_empty(), "honest sessions ended: {:?}\n{self}", self.ended);
         assert!(self.undone.is_empty(), "revocations undone: {:?}\n{self}", self.undone);
-        assert_eq!(self.seen_active.dishonest, 0, "answers with an untrue revocations_as_of\n{self}");
-        let wrong = |name: &&String| ["Internal", "Unknown", "Cancelled"].iter().any(|code| name.starts_with(code));
+        assert_eq!(
+            self.seen_active.dishonest, 0,
+            "answers with an untrue revocations_as_of\n{self}"
+        );
+        let wrong = |name: &&String| {
+            ["Internal", "Unknown", "Cancelled"]
+                .iter()
+                .any(|code| name.starts_with(code))
+        };
         let wrong: Vec<&String> = self.errors.keys().filter(wrong).collect();
         assert!(wrong.is_empty(), "{self}");
     }
@@ -175,7 +182,9 @@ fn longest_gap(successes: &[Duration], end: Duration) -> Duration {
 fn fast_forwarded(server: &Countersign) -> u64 {
     let name = "countersign_refresh_verdicts_total{verdict=\"fast_forwarded\"}";
     let metrics = get(server, "/metrics");
-    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    let value = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
     value.unwrap_or_default()
 }
 

@@ -25,7 +25,9 @@ pub(crate) struct Size {
 pub(crate) fn sizes() -> Vec<Size> {
     let replicas = std::env::var("COUNTERSIGN_FAILOVER_REPLICAS").unwrap_or_else(|_| "3".into());
     let seeds = crate::support::size("COUNTERSIGN_FAILOVER_SEEDS", 1);
-    let replicas = replicas.split(',').map(|number| number.trim().parse().expect("a number of replicas"));
+    let replicas = replicas
+        .split(',')
+        .map(|number| number.trim().parse().expect("a number of replicas"));
     let sizes = replicas.flat_map(|replicas| (1..=seeds).map(move |seed| Size { replicas, seed }));
     sizes.collect()
 }

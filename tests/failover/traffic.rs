@@ -180,7 +180,10 @@ impl Clients {
                     if status.code() == Code::Unauthenticated {
                         return Err(reason(&status).1);
                     }
-                    assert!(begun.elapsed() < PATIENCE, "not refreshed within {PATIENCE:?}: {status:?}");
+                    assert!(
+                        begun.elapsed() < PATIENCE,
+                        "not refreshed within {PATIENCE:?}: {status:?}"
+                    );
                     sleep(random.millis(50, 150)).await;
                 }
             }

@@ -17,6 +17,9 @@ use crate::model::text::is_login_page;
 use crate::model::{Error, Result};
 use crate::proto::envoy::service::auth::v3::CheckRequest;
 
+/// How many characters of an unknown name an error shows.
+const MAX_SHOWN: usize = 32;
+
 /// An encoded `CheckRequest`. It contains tokens, so `Debug` shows only its length.
 #[derive(Clone)]
 pub struct EncodedCheckRequest(Bytes);
@@ -37,12 +40,18 @@ impl EncodedCheckRequest {
     /// The proxied request, and what its route demands.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` if the bytes are not a `CheckRequest`, or lack the HTTP request.
+    /// `INVALID_REQUEST` if the bytes are not a `CheckRequest`, or lack the HTTP request, or if a setting of the route is
+    /// unknown: a misspelt one must not leave a route open.
     pub fn read(&self) -> Result<(ProxiedRequest<'_>, Route<'_>)> {
         let mut fields = CheckRequestFields::default();
         fields.request(&self.0).map_err(|_| invalid_message())?;
         required(fields.has_attributes.then_some(()), "attributes")?;
         required(fields.has_http.then_some(()), "attributes.request.http")?;
+        if let Some(unknown) = fields.unknown_setting {
+            let name: String = unknown.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
+            let problem = "is no setting of a route: these are audience, scopes, roles, optional, streaming and login";
+            return Err(invalid_setting(&name, problem));
+        }
         if !fields.login.is_empty() && !is_login_page(fields.login) {
             let problem = "must be a path that begins with a slash, or an http:// or https:// URL";
             return Err(invalid_setting("login", problem));
@@ -107,6 +116,8 @@ struct CheckRequestFields<'a> {
     optional: &'a str,
     streaming: &'a str,
     login: &'a str,
+    /// The name of a setting of the route that does not exist.
+    unknown_setting: Option<&'a str>,
 }
 
 /// The bytes are not a valid message.
@@ -140,7 +151,7 @@ impl<'a> CheckRequestFields<'a> {
                     "optional" => self.optional = value,
                     "streaming" => self.streaming = value,
                     "login" => self.login = value,
-                    _ => {}
+                    unknown => self.unknown_setting = Some(unknown),
                 }
                 Ok(())
             }

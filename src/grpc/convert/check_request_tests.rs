@@ -85,6 +85,9 @@ proptest! {
         ];
         let read = [fields.audience, fields.scopes, fields.roles, fields.optional, fields.streaming, fields.login];
         prop_assert_eq!(read, expected);
+        let known = ["audience", "scopes", "roles", "optional", "streaming", "login"];
+        let unknown = attributes.context_extensions.keys().any(|key| !known.contains(&key.as_str()));
+        prop_assert_eq!(fields.unknown_setting.is_some(), unknown);
     }
 
     /// A truncated message is refused exactly where the generated code refuses it.
