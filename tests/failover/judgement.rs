@@ -5,7 +5,6 @@ use std::fmt;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tonic::Code;
 
 use crate::random::Random;
 use crate::support::Countersign;
@@ -30,6 +29,8 @@ pub(crate) struct FaultTimes {
 #[derive(Debug)]
 pub(crate) struct Judgement {
     pub(crate) name: String,
+    /// From the fault until the servers were repaired.
+    pub(crate) fault: Duration,
     /// The longest times without one success.
     pub(crate) without_refresh: Duration,
     pub(crate) without_login: Duration,
@@ -87,6 +88,7 @@ impl Judgement {
         }
         Self {
             name,
+            fault: fault.repaired.saturating_sub(fault.begun),
             without_refresh: longest_gap(&record.refreshes, end),
             without_login: longest_gap(&record.logins, end),
             without_revocation: longest_gap(&record.revocations, end),
@@ -128,9 +130,10 @@ impl fmt::Display for Judgement {
         let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
         write!(
             f,
-            "{}: without Refresh {}, Issue {}, Revoke {}; sessions ended {} of {}, logins lost {}, rotations healed {}; \
+            "{}: fault {}, without Refresh {}, Issue {}, Revoke {}; sessions ended {} of {}, logins lost {}, rotations healed {}; \
              revocations undone {} of {}, seen active {} (longest {:.2} s, dishonest {}); lines of ERROR {}; {:?}",
             self.name,
+            seconds(self.fault),
             seconds(self.without_refresh),
             seconds(self.without_login),
             seconds(self.without_revocation),

@@ -15,6 +15,7 @@
 mod support;
 
 mod judgement;
+mod postgres;
 mod random;
 mod run;
 mod traffic;

@@ -123,6 +123,75 @@ impl Postgres {
         standby
     }
 
+    /// A standby that follows this server by streaming replication, and is connected under this name.
+    pub fn streaming_standby(&self, name: &str) -> Self {
+        let folder = guard::scratch("pg");
+        if let Some(user) = &*OTHER_USER {
+            chown(&folder, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+        }
+        run(as_owner(&self.programs.join("pg_basebackup"), &folder)
+            .args([
+                "--checkpoint=fast",
+                "--no-sync",
+                "--wal-method=stream",
+                "--write-recovery-conf",
+            ])
+            .args([
+                "--dbname",
+                &format!(
+                    "host=127.0.0.1 port={} user=postgres application_name={name}",
+                    self.port
+                ),
+            ])
+            .arg("--pgdata")
+            .arg(folder.join("data")));
+        let own = format!("unix_socket_directories = '{}'\n", folder.display());
+        let configuration = folder.join("data/postgresql.conf");
+        let written = std::fs::read_to_string(&configuration).unwrap();
+        std::fs::write(&configuration, written + &own).unwrap();
+        let mut standby = Self {
+            process: None,
+            programs: self.programs.clone(),
+            folder,
+            port: ports::free(),
+            frozen: Vec::new(),
+        };
+        standby.launch();
+        let query = format!("SELECT state FROM pg_stat_replication WHERE application_name = '{name}'");
+        let streaming = poll(TIMEOUT, || (self.sql(&query) == "streaming").then_some(()));
+        assert!(
+            streaming.is_some(),
+            "the standby does not follow; its log:\n{}",
+            standby.log()
+        );
+        standby
+    }
+
+    /// Runs SQL as the superuser, and returns the values of the result: rows in lines, columns separated by `|`.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    pub fn sql(&self, text: &str) -> String {
+        let url = format!("postgres://postgres@127.0.0.1:{}/postgres", self.port);
+        let answer = run(Command::new(self.programs.join("psql")).args(["-X", "-q", "-tA", "-d", &url, "-c", text]));
+        String::from_utf8_lossy(&answer).trim_end().to_owned()
+    }
+
+    /// Changes a setting of the running server.
+    pub fn set(&self, name: &str, value: &str) {
+        self.sql(&format!("ALTER SYSTEM SET {name} = '{value}'"));
+        self.sql("SELECT pg_reload_conf()");
+    }
+
+    /// Names the synchronous standbys (`ANY 1 (a, b)`), and waits until the server has taken them.
+    pub fn wait_for_standbys(&self, names: &str) {
+        self.set("synchronous_standby_names", names);
+        let query = "SELECT count(*) > 0 FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')";
+        let taken = poll(TIMEOUT, || (self.sql(query) == "t").then_some(()));
+        assert!(taken.is_some(), "no standby is synchronous");
+    }
+
     /// Makes a standby a server that can be written.
     pub fn promote(&self) {
         let data = self.folder.join("data");
