@@ -17,5 +17,6 @@ mod support;
 mod judgement;
 mod postgres;
 mod random;
+mod redis;
 mod run;
 mod traffic;

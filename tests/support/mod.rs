@@ -36,6 +36,7 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod redis;
+pub mod redis_groups;
 pub mod secrets;
 pub mod serve;
 pub mod servers;
