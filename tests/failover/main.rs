@@ -18,5 +18,6 @@ mod judgement;
 mod postgres;
 mod random;
 mod redis;
+mod replicas;
 mod run;
 mod traffic;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::random::Random;
 use crate::run::{run, sizes, storage};
-use crate::support::{Countersign, Database, Postgres, Redis};
+use crate::support::proxy::LinkState;
+use crate::support::web::get;
+use crate::support::{Countersign, Database, Postgres, Proxy, Redis, poll};
 
 /// A primary with standbys, and a Redis that stays up.
 struct Replication {
@@ -24,6 +26,16 @@ impl Replication {
         Self {
             primary,
             standbys,
+            redis: Redis::start(&[]),
+        }
+    }
+
+    /// A primary and one standby that is not synchronous.
+    fn asynchronous() -> Self {
+        let primary = Postgres::start(&[("wal_keep_size", "64MB")]);
+        Self {
+            standbys: vec![primary.streaming_standby("a")],
+            primary,
             redis: Redis::start(&[]),
         }
     }
@@ -70,7 +82,7 @@ async fn a_primary_is_killed_and_a_synchronous_standby_promoted() {
             std::thread::sleep(random.millis(500, 3_000));
             stores.promote();
         };
-        let (judgement, _stores, _servers) = run("synchronous promotion", size, storage, stores, fault).await;
+        let (judgement, _stores, _servers) = run("synchronous promotion", size, [storage], stores, fault).await;
         judgement.assert_nothing_lost();
         assert_eq!(judgement.lost_logins, 0, "{judgement}");
     }
@@ -94,7 +106,79 @@ async fn a_hung_primary_wakes_after_the_promotion() {
             // It cannot acknowledge anything: its standbys follow another server, or none.
             stores.primary.thaw();
         };
-        let (judgement, _stores, _servers) = run("hung primary", size, storage, stores, fault).await;
+        let (judgement, _stores, _servers) = run("hung primary", size, [storage], stores, fault).await;
         judgement.assert_nothing_lost();
     }
+}
+
+/// An asynchronous standby that lags is promoted: what the primary acknowledged in the last seconds is gone there. The running
+/// replicas know the revocations and write them back, so a replica that starts later refuses the sessions, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_asynchronous_standby_is_promoted_with_three_seconds_of_lag() {
+    for size in sizes() {
+        let stores = tokio::task::spawn_blocking(Replication::asynchronous).await.unwrap();
+        let database = stores.primary.database().await;
+        let storage = storage(&stores.url(&database), &stores.redis.url());
+        let restarted = storage.clone();
+        let fault = move |stores: &mut Replication, servers: &mut Vec<Countersign>, random: &mut Random| {
+            // The standby receives nothing more.
+            stores.standbys[0].set("primary_conninfo", "");
+            std::thread::sleep(Duration::from_secs(3));
+            stores.primary.kill();
+            std::thread::sleep(random.millis(500, 2_000));
+            stores.promote();
+            wait_until_ready(&servers[1..]);
+            // Its memory is lost.
+            servers[0] = restarted.serve(&[]);
+        };
+        let (judgement, _stores, _servers) = run("asynchronous promotion", size, [storage], stores, fault).await;
+        judgement.assert_nothing_lost();
+    }
+}
+
+/// The old primary is not fenced, and one replica stays on it after the others follow the standby that was promoted. It notices
+/// and stops; when it can reach the new primary, it writes back what it had acknowledged meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_stays_on_the_old_primary_stops() {
+    for size in sizes() {
+        let stores = tokio::task::spawn_blocking(Replication::asynchronous).await.unwrap();
+        let database = stores.primary.database().await;
+        let ways = [
+            Proxy::start(stores.primary.address()).await,
+            Proxy::start(stores.primary.address()).await,
+        ];
+        let storages = ways
+            .each_ref()
+            .map(|way| storage(&database.url_through(way.address()), &stores.redis.url()));
+        let fault =
+            |(stores, ways): &mut (Replication, [Proxy; 2]), servers: &mut Vec<Countersign>, random: &mut Random| {
+                stores.promote();
+                let follow = |way: &Proxy| {
+                    way.redirect(stores.standbys[0].address());
+                    way.set(LinkState::Cut);
+                    way.set(LinkState::Up(Duration::ZERO));
+                };
+                follow(&ways[1]);
+                std::thread::sleep(random.millis(4_000, 6_000));
+                follow(&ways[0]);
+                wait_until_ready(servers);
+            };
+        let stores = (stores, ways);
+        let (judgement, _stores, _servers) = run("old primary not fenced", size, storages, stores, fault).await;
+        println!("{judgement}");
+        assert!(judgement.ended.is_empty(), "{judgement}");
+        assert!(judgement.undone.is_empty(), "{judgement}");
+        // It learns of the other side within two reconciliations; a busy machine may need longer, but not until the repair.
+        assert!(judgement.seen_active.longest < Duration::from_secs(4), "{judgement}");
+    }
+}
+
+fn wait_until_ready(servers: &[Countersign]) {
+    let ready = poll(Duration::from_mins(1), || {
+        servers
+            .iter()
+            .all(|server| get(server, "/readyz").starts_with("ready"))
+            .then_some(())
+    });
+    assert!(ready.is_some(), "the replicas do not become ready");
 }

@@ -53,7 +53,7 @@ async fn a_master_under_sentinels_is_killed() {
             stores.redis.servers[master].launch();
             stores.redis.wait_until_follows(master);
         };
-        let (judgement, _stores, _servers) = run("Sentinel, master killed", size, storage, stores, fault).await;
+        let (judgement, _stores, _servers) = run("Sentinel, master killed", size, [storage], stores, fault).await;
         judgement.assert_nothing_lost();
     }
 }
@@ -72,7 +72,7 @@ async fn a_hung_master_under_sentinels_wakes_after_the_promotion() {
             stores.redis.servers[master].thaw();
             stores.redis.wait_until_follows(master);
         };
-        let (judgement, _stores, _servers) = run("Sentinel, master hung", size, storage, stores, fault).await;
+        let (judgement, _stores, _servers) = run("Sentinel, master hung", size, [storage], stores, fault).await;
         judgement.assert_nothing_lost();
     }
 }
@@ -89,7 +89,7 @@ async fn a_master_of_a_cluster_is_killed() {
             std::thread::sleep(random.millis(0, 2_000));
             stores.redis.nodes[master].launch();
         };
-        let (judgement, _stores, _servers) = run("Cluster, master killed", size, storage, stores, fault).await;
+        let (judgement, _stores, _servers) = run("Cluster, master killed", size, [storage], stores, fault).await;
         judgement.assert_nothing_lost();
     }
 }
@@ -107,7 +107,7 @@ async fn a_hung_master_of_a_cluster_wakes_after_the_promotion() {
             stores.redis.nodes[master].thaw();
             std::thread::sleep(Duration::from_secs(2));
         };
-        let (judgement, _stores, _servers) = run("Cluster, master hung", size, storage, stores, fault).await;
+        let (judgement, _stores, _servers) = run("Cluster, master hung", size, [storage], stores, fault).await;
         judgement.assert_nothing_lost();
     }
 }

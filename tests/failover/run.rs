@@ -44,22 +44,23 @@ pub(crate) fn storage(database_url: &str, redis_url: &str) -> Storage {
         .set("tokens.refresh_grace", "5m")
 }
 
-/// Runs the replicas, the traffic and the fault. `fault` blocks until everything is repaired; it gets the servers, so that it
+/// Runs the replicas, the traffic and the fault. Replica `n` has the configuration `n` of `storages`, or the last one. `fault` blocks until everything is repaired; it gets the servers, so that it
 /// can stop some, and puts back as many.
 pub(crate) async fn run<S: Send + 'static>(
     scenario: &str,
     size: Size,
-    storage: Storage,
+    storages: impl Into<Vec<Storage>>,
     stores: S,
     fault: impl FnOnce(&mut S, &mut Vec<Countersign>, &mut Random) + Send + 'static,
 ) -> (Judgement, S, Vec<Countersign>) {
     let random = Random::new(size.seed);
-    let made = storage.clone();
+    let storages = storages.into();
     let servers = tokio::task::spawn_blocking(move || {
         for n in 0..USERS {
-            add_user(&made, &format!("user{n}"), &[]);
+            add_user(&storages[0], &format!("user{n}"), &[]);
         }
-        let servers: Vec<Countersign> = (0..size.replicas).map(|_| made.serve(&[])).collect();
+        let storage = |n: usize| &storages[n.min(storages.len() - 1)];
+        let servers: Vec<Countersign> = (0..size.replicas).map(|n| storage(n).serve(&[])).collect();
         servers
     });
     let servers = servers.await.unwrap();
@@ -82,6 +83,8 @@ pub(crate) async fn run<S: Send + 'static>(
     });
     let (stores, servers) = faulty.await.unwrap();
     let repaired = clients.now();
+    let urls: Vec<String> = servers.iter().map(Countersign::grpc_url).collect();
+    clients.follow(&urls);
     let works = |clients: &crate::traffic::Clients| {
         let record = clients.record.lock();
         [&record.refreshes, &record.logins, &record.revocations]

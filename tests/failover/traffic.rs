@@ -11,7 +11,7 @@ use std::time::Duration;
 use countersign::clock::{Clock as _, SystemClock};
 use countersign::proto::Tokens;
 use countersign::proto::revoke_request::Target;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
@@ -82,7 +82,8 @@ pub(crate) struct Record {
 /// The callers and the record, for all tasks.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    callers: Vec<Caller>,
+    /// One for each replica.
+    callers: RwLock<Vec<Caller>>,
     start: Instant,
     going: AtomicBool,
     pub(crate) record: Mutex<Record>,
@@ -98,9 +99,8 @@ pub(crate) struct Traffic {
 impl Traffic {
     /// Logs in, and starts all tasks. `urls` are those of the replicas.
     pub(crate) async fn start(urls: &[String], random: &Random) -> Self {
-        let callers = urls.iter().map(|url| Caller::with_deadline(url, DEADLINE)).collect();
         let clients = Arc::new(Clients {
-            callers,
+            callers: RwLock::new(callers(urls)),
             start: Instant::now(),
             going: AtomicBool::new(true),
             record: Mutex::default(),
@@ -138,16 +138,22 @@ impl Clients {
         self.start.elapsed()
     }
 
-    pub(crate) fn callers(&self) -> &[Caller] {
-        &self.callers
+    pub(crate) fn callers(&self) -> Vec<Caller> {
+        self.callers.read().clone()
+    }
+
+    /// Calls the replicas at these URLs from now on.
+    pub(crate) fn follow(&self, urls: &[String]) {
+        *self.callers.write() = callers(urls);
     }
 
     fn going(&self) -> bool {
         self.going.load(Ordering::SeqCst)
     }
 
-    fn any(&self, random: &mut Random) -> &Caller {
-        &self.callers[random.below(self.callers.len())]
+    fn any(&self, random: &mut Random) -> Caller {
+        let callers = self.callers.read();
+        callers[random.below(callers.len())].clone()
     }
 
     fn count_error(&self, status: &Status) {
@@ -290,6 +296,10 @@ impl Clients {
             }
         }
     }
+}
+
+fn callers(urls: &[String]) -> Vec<Caller> {
+    urls.iter().map(|url| Caller::with_deadline(url, DEADLINE)).collect()
 }
 
 /// The users `user0`, `user1` and so on.
