@@ -127,7 +127,7 @@ impl Users {
                 .map(|row| (turns.next(index, &row.user.username), row));
             async move {
                 let (turn, row) = row?;
-                turn.import(self, principal, row).await
+                turn.run(self.write_row(principal, &row)).await
             }
         });
         let mut written = std::pin::pin!(written.buffered(CONCURRENCY).enumerate());
@@ -165,6 +165,17 @@ impl Users {
         })
     }
 
+    async fn write_row(&self, principal: &Principal, row: &NewUser) -> Result<()> {
+        for _ in 0..OVERLOADED_RETRIES {
+            match self.import_user(principal, row).await {
+                // The store did nothing, because other callers keep it busy. An import can wait.
+                Err(error) if error.kind == ErrorKind::Overloaded => tokio::time::sleep(OVERLOADED_PAUSE).await,
+                done => return done,
+            }
+        }
+        self.import_user(principal, row).await
+    }
+
     async fn import_user(&self, principal: &Principal, new: &NewUser) -> Result<()> {
         let User {
             id, username, roles, ..
@@ -181,7 +192,8 @@ impl Users {
 /// The order of rows with the same username. Rows are written at the same time, and the store would keep any one of them.
 #[derive(Default)]
 struct Turns {
-    /// The latest row of each name that may still be written: its index, and the end of its write.
+    /// The latest row of each name that may still be written: its index, and the end of its write. A message says that the store
+    /// failed; without one the row is written or refused.
     latest: HashMap<Username, (usize, oneshot::Receiver<()>)>,
 }
 
@@ -196,32 +208,38 @@ impl Turns {
         let before = self.latest.insert(name.clone(), (index, ended));
         Turn {
             before: before.map(|(_, ended)| ended),
-            _end: end,
+            end,
         }
     }
 }
 
-/// The turn of one row. The next row of its name waits until it is dropped.
+/// The turn of one row. The next row of its name waits for its end.
 struct Turn {
     before: Option<oneshot::Receiver<()>>,
-    _end: oneshot::Sender<()>,
+    end: oneshot::Sender<()>,
 }
 
 impl Turn {
-    /// Imports the row when earlier rows of its name have been written or refused.
-    async fn import(self, users: &Users, principal: &Principal, row: NewUser) -> Result<()> {
-        if let Some(before) = self.before {
-            // An error says that the sender was dropped, which is the end of the turn.
-            let _ = before.await;
+    /// Writes the row when earlier rows of its name have been written or refused. If one was neither, because the store failed,
+    /// this one is not written either: the next import of the same rows decides which is the first.
+    async fn run(self, write: impl Future<Output = Result<()>>) -> Result<()> {
+        let Self { before, end } = self;
+        let failed = match before {
+            Some(before) => before.await.is_ok(),
+            None => false,
+        };
+        let done = if failed {
+            Err(Error::store_unavailable(
+                "an earlier row with this name could not be written",
+            ))
+        } else {
+            write.await
+        };
+        if done.as_ref().is_err_and(|error| invalid_field(error).is_err()) {
+            // Nothing waits for the last row of a name.
+            let _ = end.send(());
         }
-        for _ in 0..OVERLOADED_RETRIES {
-            match users.import_user(principal, &row).await {
-                // The store did nothing, because other callers keep it busy. An import can wait.
-                Err(error) if error.kind == ErrorKind::Overloaded => tokio::time::sleep(OVERLOADED_PAUSE).await,
-                done => return done,
-            }
-        }
-        users.import_user(principal, &row).await
+        done
     }
 }
 
@@ -231,5 +249,26 @@ fn invalid_field(error: &Error) -> Result<String> {
         (ErrorKind::UserExists, _) => Ok("user.username".to_owned()),
         (ErrorKind::InvalidRequest, Some(violation)) => Ok(violation.field.clone().into_owned()),
         _ => Err(error.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn after_a_failure_of_the_store_no_later_row_of_the_name_is_written() {
+        let (mut turns, name) = (Turns::default(), Username::parse("ada", "username").unwrap());
+        let [first, second, third] = [0, 1, 2].map(|index| turns.next(index, &name));
+        let exists = first.run(async { Err(ErrorKind::UserExists.into()) }).await;
+        assert_eq!(exists.unwrap_err().kind, ErrorKind::UserExists);
+        let gone = second.run(async { Err(Error::store_unavailable("gone")) }).await;
+        assert_eq!(gone.unwrap_err().kind, ErrorKind::StoreUnavailable);
+        let late = third.run(async { unreachable!("it must not be written") }).await;
+        assert_eq!(late.unwrap_err().kind, ErrorKind::StoreUnavailable);
+        // A row that is written lets the next one try.
+        let [first, second] = [3, 4].map(|index| turns.next(index, &Username::parse("bob", "username").unwrap()));
+        first.run(async { Ok(()) }).await.unwrap();
+        second.run(async { Ok(()) }).await.unwrap();
     }
 }
