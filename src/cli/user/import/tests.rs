@@ -188,3 +188,35 @@ fn a_file_that_cannot_be_read_further_ends_the_rows() {
         assert!(rows.next_row().is_err());
     }
 }
+
+/// Input that counts how much of it was read.
+struct Counted(u64);
+
+impl std::io::Read for &mut Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        buffer.fill(b'x');
+        self.0 += buffer.len() as u64;
+        Ok(buffer.len())
+    }
+}
+
+/// After a quotation mark without an end, a whole file would be one value.
+#[test]
+fn a_csv_record_without_an_end_is_not_read_to_the_end() {
+    let mut endless = Counted(0);
+    let input = std::io::Read::chain(&b"username,password_hash\nada,h\nbob,\""[..], &mut endless);
+    let mut table = table::Table::read(input).unwrap();
+    assert!(table.next_row().unwrap().is_some_and(|(_, row)| row.is_ok()));
+    let error = table.next_row().err().unwrap().to_string();
+    assert!(error.contains("64 KiB"), "{error}");
+    assert!(endless.0 < 1024 * 1024, "{} bytes", endless.0);
+
+    let mut header = Counted(0);
+    assert!(table::Table::read(&mut header).is_err());
+    let long = format!("username,display_name\n{}", "ada,x\n".repeat(100_000));
+    assert_eq!(
+        read(Some(FileFormat::Csv), long).0.len(),
+        100_000,
+        "only a record is limited"
+    );
+}
