@@ -17,7 +17,7 @@ use crate::keys::verify::Policy;
 use crate::model::audit::Origin;
 use crate::model::claims::MAX_ACCESS_TOKEN_TTL;
 use crate::model::session::MAX_SESSION_TTL;
-use crate::model::{AuditEvent, AuditType, Client, ClientId, ErrorKind, Grant, Result};
+use crate::model::{AuditEvent, AuditType, Client, ClientId, Error, ErrorKind, Grant, Result};
 use crate::password::{Peppers, Pool};
 use crate::revocation::{Feed, RevocationPublisher};
 use crate::store::throttles::Rate;
@@ -91,7 +91,10 @@ impl App {
     )]
     pub async fn build(config: &Config, stores: Stores) -> Result<Arc<Self>, StartError> {
         let fresh = stores.durable.load_keys().await?.checks.is_empty();
-        let master = Arc::new(master_key::load_or_create(config, fresh, &*stores.entropy)?);
+        let (made_by, entropy) = (config.clone(), Arc::clone(&stores.entropy));
+        // A task of its own: the program of keys.master_key_command may take some seconds.
+        let master = tokio::task::spawn_blocking(move || master_key::load_or_create(&made_by, fresh, &*entropy));
+        let master = Arc::new(master.await.map_err(Error::internal)??);
         let keys = Arc::new(open_keys(config, &stores, master.clone()).await?);
         ensure_default_client(&stores).await?;
         stores.durable.note_session_life(config.tokens.session_ttl).await?;

@@ -7,7 +7,8 @@ use super::error::ConfigError;
 use super::layers::Source;
 use crate::secret::SecretText;
 
-const PREFIX: &str = "COUNTERSIGN_";
+/// How the names of all environment variables of this program begin.
+pub const PREFIX: &str = "COUNTERSIGN_";
 const FILE_SUFFIX: &str = "_FILE";
 /// Variables with this prefix configure the tests, not the service.
 const TEST_PREFIX: &str = "COUNTERSIGN_TEST_";

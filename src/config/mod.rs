@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 
 pub use agent::Agent;
 pub use database_url::{DatabaseHost, DatabaseUrl};
-pub use environment::unquoted;
+pub use environment::{PREFIX as ENVIRONMENT_PREFIX, unquoted};
 pub use error::ConfigError;
 pub use gateway::{Gateway, SameSite};
 pub use keys::{Keys, parse_master_keys};

@@ -32,7 +32,17 @@ pub(super) fn run(command: &[String]) -> Result<SecretText, String> {
         return Err("it is empty".to_owned());
     };
     let cannot = |problem: &dyn std::fmt::Display| format!("{program} {problem}");
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    // The program needs the settings of its key service, but not the passwords of the stores.
+    for (name, _) in std::env::vars_os() {
+        if name
+            .as_encoded_bytes()
+            .starts_with(crate::config::ENVIRONMENT_PREFIX.as_bytes())
+        {
+            command.env_remove(name);
+        }
+    }
+    let mut child = command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
