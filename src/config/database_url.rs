@@ -6,7 +6,7 @@ use crate::secret::SecretText;
 const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
 
 /// Parameters that are passed on to the driver: names of libpq, and other spellings that the driver knows.
-const PASSED_ON: [&str; 14] = [
+const PASSED_ON: [&str; 12] = [
     "sslmode",
     "ssl-mode",
     "sslrootcert",
@@ -19,8 +19,6 @@ const PASSED_ON: [&str; 14] = [
     "statement-cache-capacity",
     "application_name",
     "options",
-    "user",
-    "dbname",
 ];
 
 /// What to do instead of some parameters that are refused.
@@ -113,7 +111,9 @@ impl DatabaseUrl {
                 "host" => named = Some(value.as_str()),
                 "hostaddr" => addresses = Some(value.as_str()),
                 "port" => ports = Some(value.as_str()),
+                "user" => read.user = Some(value.clone()),
                 "password" => read.password = Some(value.as_str().to_owned().into()),
+                "dbname" => read.database = Some(value.clone()),
                 "target_session_attrs" if ["read-write", "primary", "any"].contains(&value.as_str()) => {}
                 "channel_binding" | "gssencmode" if ["prefer", "disable"].contains(&value.as_str()) => {}
                 name if PASSED_ON.contains(&name) || is_setting(name) => {
@@ -218,6 +218,22 @@ mod tests {
     }
 
     #[test]
+    fn user_and_database_are_found_where_they_stand() {
+        for text in [
+            "postgres://ada@db/cs",
+            "postgres://db?user=ada&dbname=cs",
+            "postgres://bob@db/x?user=ada&dbname=cs",
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!(
+                (url.user.as_deref(), url.database.as_deref()),
+                (Some("ada"), Some("cs")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn the_forms_of_libpq_are_read() {
         for (text, expected) in [
             ("postgres://db/cs", "db"),
@@ -238,7 +254,7 @@ mod tests {
         }
         let url = parse("postgres://db?user=ada&password=p%20w&dbname=cs&sslmode=require").unwrap();
         assert_eq!(url.password.unwrap().expose(), "p w");
-        assert_eq!(url.parameters.len(), 3);
+        assert_eq!(url.parameters.len(), 1);
     }
 
     #[test]

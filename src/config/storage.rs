@@ -84,10 +84,6 @@ impl Storage {
             return Ok(None);
         };
         let mut url = DatabaseUrl::parse(url).map_err(|problem| ConfigError::at("storage.database_url", problem))?;
-        let in_parameters = url.parameters.iter().any(|(name, _)| name == "user");
-        if in_parameters && self.database_user.is_some() {
-            return Err(twice("storage.database_user", "storage.database_url"));
-        }
         set_once(
             &mut url.user,
             self.database_user.as_ref(),
