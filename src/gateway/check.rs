@@ -355,7 +355,8 @@ fn refusal(
     requirements: &Requirements<'_>,
     set_cookies: Vec<SetCookie>,
 ) -> Refusal {
-    let redirects = !requirements.login.is_empty() && request.is_navigation();
+    let asks_to_log_in = matches!(reason, RefusalReason::NoToken | RefusalReason::BadToken(_));
+    let redirects = asks_to_log_in && !requirements.login.is_empty() && request.is_navigation();
     Refusal {
         reason,
         realm: requirements.audience.to_owned(),

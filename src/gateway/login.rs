@@ -28,9 +28,10 @@ pub(super) fn login_location(login: &str, request: &ProxiedRequest<'_>) -> Optio
 }
 
 fn with_return(login: &str, address: &str) -> String {
-    // A second slash or a backslash would begin the name of another host.
+    // A second slash or a backslash would begin the name of another host, and browsers leave out tabs and line ends.
     let is_local = address.starts_with('/') && !address[1..].starts_with(['/', '\\']);
-    if address.len() > MAX_RETURN || !(is_local || address.starts_with("https://")) {
+    let is_plain = address.chars().all(|character| character.is_ascii_graphic());
+    if address.len() > MAX_RETURN || !is_plain || !(is_local || address.starts_with("https://")) {
         return login.to_owned();
     }
     let separator = if login.contains('?') { '&' } else { '?' };
@@ -55,7 +56,9 @@ mod tests {
             sent("/login?lang=en", "/a?b=c&d=%20"),
             "/login?lang=en&return_to=%2Fa%3Fb%3Dc%26d%3D%2520"
         );
-        assert_eq!(sent("/login", "/a\r\nb"), "/login?return_to=%2Fa%0D%0Ab");
+        for strange in ["/a\r\nb", "/\t/evil.example", "/ä"] {
+            assert_eq!(sent("/login", strange), "/login");
+        }
         let other = "https://login.example/start";
         assert_eq!(
             sent(other, "/a?b"),

@@ -34,7 +34,11 @@ impl<'a> RouteQuery<'a> {
             redirect: true,
             refused: false,
         };
+        let mut seen: Vec<Cow<'_, str>> = Vec::new();
         for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            if seen.contains(&key) {
+                return Err("the query names something twice");
+            }
             let switch = match &*key {
                 "optional" => Some(&mut route.optional),
                 "streaming" => Some(&mut route.streaming),
@@ -44,6 +48,7 @@ impl<'a> RouteQuery<'a> {
             };
             if let Some(switch) = switch {
                 *switch = flag(&value)?;
+                seen.push(key);
                 continue;
             }
             let parameter = match &*key {
@@ -57,10 +62,11 @@ impl<'a> RouteQuery<'a> {
                     );
                 }
             };
-            if !parameter.is_empty() {
-                return Err("the query names something twice");
+            if key == "roles" && value.trim().is_empty() {
+                return Err("roles must name a role: an empty value would admit every user");
             }
             *parameter = value;
+            seen.push(key);
         }
         if !route.login.is_empty() && !is_login_page(&route.login) {
             return Err("login must be a path that begins with a slash, or an http:// or https:// URL");
@@ -116,6 +122,10 @@ mod tests {
             "login=login",
             "login=//evil.example",
             "x",
+            "roles=",
+            "roles=+",
+            "optional=false&optional=true",
+            "audience=&audience=b",
             "Scopes=a",
         ] {
             assert!(RouteQuery::parse(bad).is_err(), "{bad}");

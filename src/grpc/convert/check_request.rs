@@ -52,6 +52,10 @@ impl EncodedCheckRequest {
             let problem = "is no setting of a route: these are audience, scopes, roles, optional, streaming and login";
             return Err(invalid_setting(&name, problem));
         }
+        if fields.has_roles && fields.roles.trim().is_empty() {
+            let problem = "must name a role: an empty value would admit every user";
+            return Err(invalid_setting("roles", problem));
+        }
         if !fields.login.is_empty() && !is_login_page(fields.login) {
             let problem = "must be a path that begins with a slash, or an http:// or https:// URL";
             return Err(invalid_setting("login", problem));
@@ -113,6 +117,7 @@ struct CheckRequestFields<'a> {
     audience: &'a str,
     scopes: &'a str,
     roles: &'a str,
+    has_roles: bool,
     optional: &'a str,
     streaming: &'a str,
     login: &'a str,
@@ -147,7 +152,7 @@ impl<'a> CheckRequestFields<'a> {
                 match key {
                     "audience" => self.audience = value,
                     "scopes" => self.scopes = value,
-                    "roles" => self.roles = value,
+                    "roles" => (self.roles, self.has_roles) = (value, true),
                     "optional" => self.optional = value,
                     "streaming" => self.streaming = value,
                     "login" => self.login = value,
