@@ -23,6 +23,10 @@ const CALLS: &[&str] = &[
     "PING",
     "INFO",
     "TIME",
+    "SELECT 0",
+    "CLIENT ID",
+    "SCAN 0",
+    "DBSIZE",
     "XREAD COUNT 1 STREAMS KEY 0-0",
     "XINFO STREAM KEY",
     "XADD KEY * field value",
@@ -110,7 +114,7 @@ fn command(call: &str) -> String {
     let mut words = call.split(' ');
     let name = words.next().unwrap_or_default();
     match (name, words.next()) {
-        ("XINFO" | "CLUSTER", Some(sub)) => format!("{name} {sub}"),
+        ("XINFO" | "CLUSTER" | "CLIENT", Some(sub)) => format!("{name} {sub}"),
         _ => name.to_owned(),
     }
 }
@@ -140,6 +144,11 @@ mod tests {
         for call in CALLS.iter().chain(CLUSTER_CALLS) {
             let rule = format!(" +{} ", command(call).to_lowercase().replace(' ', "|"));
             assert!(rules.contains(&rule), "{rule} is not in the rules");
+        }
+        for rule in rules.split(' ').filter_map(|word| word.strip_prefix('+')) {
+            let name = rule.to_uppercase().replace('|', " ");
+            let checked = CALLS.iter().chain(CLUSTER_CALLS).any(|call| command(call) == name);
+            assert!(checked, "{rule} is not checked");
         }
     }
 
