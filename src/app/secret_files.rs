@@ -193,8 +193,7 @@ impl Watched {
     fn refuse(&mut self, values: Vec<SecretText>, error: &str) {
         let (before, logged) = match &self.refused {
             Some(before) if before.values == values => (before.tries, before.logged),
-            Some(before) => (0, before.logged),
-            None => (0, false),
+            Some(_) | None => (0, false),
         };
         if before > 0 && !logged {
             metrics::counter!("countersign_secret_reloads_total", "of" => self.name, "outcome" => "refused")

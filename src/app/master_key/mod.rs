@@ -80,6 +80,13 @@ fn close(path: &Path) -> Result<(), StartError> {
     if error.kind() == std::io::ErrorKind::NotFound {
         return Ok(());
     }
+    if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
+        return Err(StartError::Unreachable(format!(
+            "{} holds the master key, is open to other users and cannot be closed, because its volume is read-only: mount it with the \
+             mode 0400 (defaultMode in Kubernetes), or name it in COUNTERSIGN_KEYS__MASTER_KEY_FILE",
+            path.display()
+        )));
+    }
     let owner = std::fs::metadata(path).map_or_else(|error| error.to_string(), |file| file.uid().to_string());
     let own = nix::unistd::geteuid();
     Err(StartError::Unreachable(format!(

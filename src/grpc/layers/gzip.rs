@@ -121,7 +121,7 @@ fn uncompressed(
             message[1..PREFIX].copy_from_slice(&length.to_be_bytes());
             return Ok(message.into());
         }
-        reserve(compressed.len() + length).map_err(|error| Box::new(status(error)))?;
+        reserve(compressed.len() + message.capacity()).map_err(|error| Box::new(status(error)))?;
     }
 }
 
