@@ -12,6 +12,7 @@ use super::stores::Usage;
 use crate::model::audit::Origin;
 use crate::model::{AuditEvent, AuditType, Result};
 use crate::secret::random;
+use crate::store::{BackupCounter, COUNTER_STEP};
 
 /// The pause between two removals of expired rows.
 const CLEAN_UP_INTERVAL: Duration = Duration::from_mins(1);
@@ -19,9 +20,9 @@ const CLEAN_UP_INTERVAL: Duration = Duration::from_mins(1);
 /// The most rows that one statement of the clean-up removes.
 const BATCH_SIZE: u32 = 1000;
 
-/// The pause between two comparisons of the counters of the store of sessions. They are also compared at each
-/// reconnection.
-const COUNTER_INTERVAL: Duration = Duration::from_mins(1);
+/// The pause between two comparisons of the counters of the store of sessions: well below [`COUNTER_STEP`], so that a step is
+/// made soon after it is due. The counters are also compared at each reconnection.
+const COUNTER_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How often the memory of the store of sessions is read.
 const MEMORY_INTERVAL: Duration = Duration::from_secs(15);
@@ -31,9 +32,6 @@ const SESSIONS_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The pause between two attempts to compare the counters after a reconnection.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How many steps a counter may be behind the stored value: a failover loses a few, an old backup many.
-const MAX_LOST_STEPS: i64 = 5;
 
 /// Starts the background tasks, which run until `stop`.
 pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToken) {
@@ -133,39 +131,66 @@ async fn clean_up(app: &App) -> Result<()> {
     Ok(())
 }
 
-/// Advances the counters in the store of sessions, then stores them durably. A counter that is far behind its stored value
-/// shows that the store was restored from an old backup; then every record in it belongs to an old era.
+/// Advances the counters in the store of sessions, then stores them durably. A counter that is `storage.redis_backup_age` or more
+/// behind its stored value shows that the store was restored from a backup; then every record in it belongs to an old era. One that
+/// is less behind lost its newest steps in a failover; the store has raised it, so that the losses of several failovers do not
+/// add up.
 pub(super) async fn counters(app: &App) -> Result<()> {
     let (era, known) = app.stores.durable.era().await?;
-    let Ok(advanced) = app.stores.sessions.advance_counters(&known).await else {
+    let backup_steps = steps(app.redis_backup_age);
+    let Ok(counters) = app.stores.sessions.advance_counters(&known, backup_steps).await else {
         // The store is down: it is compared when it is back.
         return Ok(());
     };
-    if advanced.is_empty() {
+    let (restored, failed_over): (Vec<_>, Vec<_>) = counters
+        .iter()
+        .filter(|counter| counter.behind > 0)
+        .cloned()
+        .partition(|counter| counter.behind >= backup_steps);
+    for BackupCounter { name, behind, .. } in failed_over {
+        tracing::info!(
+            master = name,
+            minutes_behind = behind,
+            "a master of the store of sessions is {behind} min behind, as after a failover; lost rotations heal at the next refresh"
+        );
+    }
+    let oldest = restored.iter().max_by_key(|counter| counter.behind);
+    let lost = oldest.map(|counter| sessions_lost(app, counter));
+    let advanced: Vec<(String, i64)> = counters
+        .into_iter()
+        .map(|counter| (counter.name, counter.value))
+        .filter(|counter| !known.contains(counter))
+        .collect();
+    if advanced.is_empty() && lost.is_none() {
         return Ok(());
     }
-    let behind = advanced.iter().find_map(|(name, value)| {
-        let stored = known.iter().find(|(known, _)| known == name)?.1;
-        (stored - value > MAX_LOST_STEPS).then(|| (name.clone(), stored - value))
-    });
-    let lost = behind.map(|(master, steps)| {
-        tracing::error!(%master, steps, "the store of sessions was restored from an old backup; every session ends");
-        AuditEvent::new(
-            AuditType::SessionsLost,
-            &master,
-            &Origin::system(),
-            app.stores.clock.now(),
-            &*app.stores.entropy,
-        )
-        .with_detail("steps", steps)
-    });
     app.stores.durable.store_counters(&advanced, lost.as_ref(), era).await?;
-    if lost.is_some() {
-        // Last, so that after a crash before this line the same loss is found again. The era is then raised twice, which is
-        // harmless; with the opposite order the old sessions could stay valid.
-        app.stores.sessions.raise_counters(&known).await?;
-    }
-    Ok(())
+    // Last, so that after a crash before this line the same loss is found again. The era is then raised twice, which is
+    // harmless; with the opposite order the old sessions could stay valid.
+    app.stores.sessions.raise_counters(&restored).await
+}
+
+/// The number of counter steps in this time, at least one.
+fn steps(age: Duration) -> i64 {
+    i64::try_from(age.as_secs().div_ceil(COUNTER_STEP.as_secs()))
+        .unwrap_or(i64::MAX)
+        .max(1)
+}
+
+/// Logs that a master came back from a backup, and returns the event of it.
+fn sessions_lost(app: &App, counter: &BackupCounter) -> AuditEvent {
+    let (master, minutes) = (&counter.name, counter.behind);
+    tracing::error!(
+        master,
+        minutes_behind = minutes,
+        "the store of sessions came back from an old backup: a master is {minutes} min behind (storage.redis_backup_age is {} min); \
+         every session ends and users log in again",
+        steps(app.redis_backup_age)
+    );
+    let (now, origin) = (app.stores.clock.now(), Origin::system());
+    AuditEvent::new(AuditType::SessionsLost, master, &origin, now, &*app.stores.entropy)
+        .with_detail("steps", minutes)
+        .with_detail("minutes_behind", minutes)
 }
 
 /// Sets the gauges of how much is stored. While that cannot be read, they keep their values.

@@ -72,6 +72,8 @@ pub struct App {
     pub attempts: Arc<AttemptLog>,
     /// How long the audit trail is kept.
     pub audit_retention: Duration,
+    /// How far behind data of Redis count as a restored backup.
+    pub redis_backup_age: Duration,
     /// Whether new hashes are peppered.
     pub pepper: bool,
 }
@@ -285,6 +287,7 @@ impl App {
             trail,
             attempts,
             audit_retention: config.telemetry.audit_retention,
+            redis_backup_age: config.storage.redis_backup_age,
             pepper: config.password.pepper,
             stores,
         }))

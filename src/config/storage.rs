@@ -10,6 +10,7 @@ use super::check::{self, CheckResult};
 use super::database_url::DatabaseUrl;
 use super::error::ConfigError;
 use super::redis_url::RedisUrl;
+use super::text::format_duration;
 use super::values::{duration, optional, optional_keyword, redact_url, secret, secret_url};
 use crate::secret::SecretText;
 
@@ -54,6 +55,9 @@ pub struct Storage {
     /// How long one Redis command may take.
     #[serde(with = "duration")]
     pub redis_timeout: Duration,
+    /// How far behind data of Redis count as a restored backup.
+    #[serde(with = "duration")]
+    pub redis_backup_age: Duration,
 }
 
 impl Storage {
@@ -205,6 +209,19 @@ impl Storage {
             "storage.redis_timeout",
             self.redis_timeout,
             50 * millisecond..=5_000 * millisecond,
+        )?;
+        if self.redis_backup_age < 5 * minute {
+            let problem = format!(
+                "is {}, and a failover could then look like a restored backup, which ends every session: write 5m or more \
+                 (the default is 15m)",
+                format_duration(self.redis_backup_age)
+            );
+            return Err(ConfigError::at("storage.redis_backup_age", problem));
+        }
+        check::duration(
+            "storage.redis_backup_age",
+            self.redis_backup_age,
+            5 * minute..=1_440 * minute,
         )
     }
 }

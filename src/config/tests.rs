@@ -47,6 +47,7 @@ fn defaults_have_their_documented_values() {
     assert_eq!(config.tokens.access_ttl.as_secs(), 900);
     assert_eq!(config.tokens.session_ttl.as_secs(), 30 * 86_400);
     assert_eq!(config.storage.redis_timeout.as_millis(), 300);
+    assert_eq!(config.storage.redis_backup_age.as_secs(), 900);
     assert_eq!(config.throttle.account.to_string(), "100/1h");
     assert_eq!((config.password.memory_kib, config.password.iterations), (19_456, 2));
     assert!(config.server.reflection() && config.throttle.global.is_none());
@@ -232,6 +233,8 @@ fn values_out_of_range_are_refused_by_name() {
         ("keys.master_key", "not base64!"),
         ("storage.redis_timeout", "10ms"),
         ("storage.redis_timeout", "1m"),
+        ("storage.redis_backup_age", "4m"),
+        ("storage.redis_backup_age", "2d"),
         ("storage.database_url", "postgres://db/x"),
         ("storage.redis_url", "redis://r"),
         ("storage.database_url", "mysql://db/x"),

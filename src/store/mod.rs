@@ -30,7 +30,7 @@ pub use migrate::SchemaState;
 pub use revocations::{
     AnnouncementEvent, Announcements, Changes, Cursor, Expiry, NewRevocation, Recorded, RevocationStore, Snapshot,
 };
-pub use sessions::SessionStore;
+pub use sessions::{BackupCounter, COUNTER_STEP, SessionStore};
 pub use throttles::ThrottleStore;
 
 #[cfg(doc)]

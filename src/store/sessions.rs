@@ -1,5 +1,7 @@
 //! Live sessions, with the current generation of their refresh tokens.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio::sync::watch;
 
@@ -8,6 +10,20 @@ use crate::model::{Result, Rotation, SessionId, UserId};
 
 /// The most records of revoked sessions that one call removes.
 const MAX_DROPPED: usize = 1000;
+
+/// The time that one step of a counter stands for ([`SessionStore::advance_counters`]).
+pub const COUNTER_STEP: Duration = Duration::from_mins(1);
+
+/// A counter that tells how old the data of one master are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupCounter {
+    /// Its name, by which its stored value is found.
+    pub name: String,
+    /// Its value now.
+    pub value: i64,
+    /// How many steps it was behind the stored value.
+    pub behind: i64,
+}
 
 /// The store of live sessions. The time is the store's own (`TIME` on Redis), never the clock of a replica.
 ///
@@ -68,15 +84,17 @@ pub trait SessionStore: Send + Sync {
         None
     }
 
-    /// Advances the counter of every master and returns the name and value of each. A store that cannot come back from
-    /// a backup on its own returns an empty list. `known` are the stored values: a missing counter is set from them and
-    /// then advanced.
+    /// Advances the counter of every master by at most one step for each [`COUNTER_STEP`] of the store's time, however many
+    /// replicas ask and however often. `known` are the stored values: a missing counter is set from them, and one that is
+    /// behind by less than `backup_steps` is raised to them. A store that cannot come back from a backup on its own returns
+    /// an empty list.
     ///
     /// In a Redis Cluster the name of a counter is the hash tag of its key, so the counter moves with its slot. The
     /// first known name that a master holds represents it, or else a new one. Names that are not answered keep their
     /// stored values.
-    async fn advance_counters(&self, known: &[(String, i64)]) -> Result<Vec<(String, i64)>>;
+    async fn advance_counters(&self, known: &[(String, i64)], backup_steps: i64) -> Result<Vec<BackupCounter>>;
 
-    /// Raises the counters to at least these values, once a return from a backup has been handled.
-    async fn raise_counters(&self, values: &[(String, i64)]) -> Result<()>;
+    /// Raises each counter by the steps that it was behind, once a return from a backup has been handled. A counter that is now
+    /// below its value here is left alone, because it came back from yet another backup.
+    async fn raise_counters(&self, behind: &[BackupCounter]) -> Result<()>;
 }

@@ -54,6 +54,7 @@ mod postgres_read_only;
 mod recording_client;
 mod redis_down;
 mod redis_empty;
+mod redis_failover;
 mod redis_full;
 mod redis_refuses;
 mod registrations;

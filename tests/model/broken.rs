@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use countersign::model::session::{Created, NewSession, Presented, SessionView};
 use countersign::model::{Result, Rotation, SessionId, UserId};
 use countersign::secret::{SystemEntropy, random};
-use countersign::store::SessionStore;
+use countersign::store::{BackupCounter, SessionStore};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -90,12 +90,12 @@ impl SessionStore for Broken {
         self.real.ping().await
     }
 
-    async fn advance_counters(&self, known: &[(String, i64)]) -> Result<Vec<(String, i64)>> {
-        self.real.advance_counters(known).await
+    async fn advance_counters(&self, known: &[(String, i64)], backup_steps: i64) -> Result<Vec<BackupCounter>> {
+        self.real.advance_counters(known, backup_steps).await
     }
 
-    async fn raise_counters(&self, values: &[(String, i64)]) -> Result<()> {
-        self.real.raise_counters(values).await
+    async fn raise_counters(&self, behind: &[BackupCounter]) -> Result<()> {
+        self.real.raise_counters(behind).await
     }
 }
 

@@ -106,12 +106,12 @@ impl RedisClient {
         let _ = self.unusable.subscribe().wait_for(Option::is_none).await;
     }
 
-    /// Runs a script on one key. It runs once: it is repeated only where Redis says that it did not run.
+    /// Runs a script on one key, or on keys of one slot. It runs once: it is repeated only where Redis says that it did not run.
     ///
     /// If the caller goes away, the call continues to its end, so that the breaker learns that Redis is silent even
     /// where every caller gives up before the timeout.
-    pub(super) async fn run(self: &Arc<Self>, script: &'static Script, key: String, args: Args) -> Result<Reply> {
-        self.run_once(script, key, args)
+    pub(super) async fn run(self: &Arc<Self>, script: &'static Script, keys: Vec<String>, args: Args) -> Result<Reply> {
+        self.run_once(script, keys, args)
             .await
             .map_err(|error| self.count_failure(error))
     }
@@ -133,16 +133,17 @@ impl RedisClient {
         error.already_logged()
     }
 
-    async fn run_once(self: &Arc<Self>, script: &'static Script, key: String, args: Args) -> Result<Reply> {
+    async fn run_once(self: &Arc<Self>, script: &'static Script, keys: Vec<String>, args: Args) -> Result<Reply> {
         let args = args.for_script(script);
+        let slot = keys.first().map_or(0, |key| fred::util::redis_keyslot(key.as_bytes()));
         // All calls on one key use one connection, so that they run in the order in which they were made: a refresh
         // whose caller gave up must not be overtaken by the refreshes that follow it.
-        let preferred = usize::from(fred::util::redis_keyslot(key.as_bytes()));
+        let preferred = usize::from(slot);
         let (index, permit) = self.pick_connection(preferred)?;
         let client = Arc::clone(self);
         let span = tracing::info_span!(target: SPANS, "redis", otel.kind = "client",
             db.system.name = "redis", db.operation.name = script.name);
-        let call = async move { client.call(index, script, &key, &args).await }.instrument(span);
+        let call = async move { client.call(index, script, slot, &keys, &args).await }.instrument(span);
         self.complete(index, permit, call).await
     }
 
@@ -240,8 +241,15 @@ impl RedisClient {
         }
     }
 
-    async fn call(&self, index: usize, script: &'static Script, key: &str, args: &[Bytes]) -> Result<Reply, FredError> {
-        let slot = fred::util::redis_keyslot(key.as_bytes());
+    async fn call(
+        &self,
+        index: usize,
+        script: &'static Script,
+        slot: u16,
+        keys: &[String],
+        args: &[Bytes],
+    ) -> Result<Reply, FredError> {
+        let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
         let deadline = Instant::now() + self.timeout;
         let mut tries = 0;
         loop {
@@ -252,8 +260,9 @@ impl RedisClient {
             // As custom commands: fred's own functions for scripts ignore the options.
             let send = |command, name: &'static str| {
                 let command = CustomCommand::new_static(command, ClusterHash::Custom(slot), false);
-                let args = [name.into(), 1.into(), key.into()]
+                let args = [name.into(), count.into()]
                     .into_iter()
+                    .chain(keys.iter().map(|key| key.as_str().into()))
                     .chain(args.iter().cloned().map(Value::Bytes));
                 // Boxed: this future has several kilobytes, which every future that waits for it would contain.
                 Box::pin(client.custom(command, args.collect::<Vec<Value>>()))

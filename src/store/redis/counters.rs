@@ -1,4 +1,5 @@
-//! One counter on each master, to notice that Redis was restored from an old backup.
+//! One counter on each master, to notice that Redis was restored from an old backup. It counts minutes, so how far it is behind
+//! tells a backup from a failover, which loses seconds. A second key beside it has the time of the last step.
 //!
 //! A counter's name is the hash tag of its key: the counter lives on the master that owns the tag's slot and moves with
 //! that slot. Each master is represented by the first known name whose slot it owns, or by a new name.
@@ -7,30 +8,48 @@ use super::client::MasterNode;
 use super::script::args;
 use super::{Redis, script};
 use crate::model::{Error, Result};
+use crate::store::{BackupCounter, COUNTER_STEP};
 
 /// How many names are tried for a new counter. There are 16,384 slots, so every master owns the slot of one of them.
 const MAX_NAMES: u32 = 1 << 20;
 
 impl Redis {
-    pub(super) async fn advance(&self, known: &[(String, i64)]) -> Result<Vec<(String, i64)>> {
+    pub(super) async fn advance(&self, known: &[(String, i64)], backup_steps: i64) -> Result<Vec<BackupCounter>> {
         let masters = self.client.masters();
         if masters.is_empty() {
             return Err(Error::store_unavailable("Redis: no master is known"));
         }
         let mut advanced = Vec::with_capacity(masters.len());
         for master in masters {
-            let (name, value) = self.representative(&master, known)?;
-            let args = args! { stored_value: value.to_string().into() };
-            let reply = self.run(&script::COUNTER, self.counter_key(&name), args).await?;
-            advanced.push((name, reply.int()?));
+            let (name, stored) = self.representative(&master, known)?;
+            let args = args! {
+                stored_value: stored.to_string().into(),
+                backup_steps: backup_steps.to_string().into(),
+                interval: COUNTER_STEP.as_millis().to_string().into(),
+            };
+            let key = self.counter_key(&name);
+            let last_step = format!("{key}:step");
+            let mut reply = self
+                .client
+                .run(&script::COUNTER, vec![key, last_step], args)
+                .await?
+                .fields()?;
+            advanced.push(BackupCounter {
+                name,
+                value: reply.next()?.int()?,
+                behind: reply.next()?.int()?,
+            });
         }
         Ok(advanced)
     }
 
-    pub(super) async fn raise(&self, values: &[(String, i64)]) -> Result<()> {
-        for (name, value) in values {
-            let args = args! { value: value.to_string().into() };
-            self.run(&script::RAISE, self.counter_key(name), args).await?;
+    pub(super) async fn raise(&self, behind: &[BackupCounter]) -> Result<()> {
+        for counter in behind {
+            let args = args! {
+                seen: counter.value.to_string().into(),
+                value: counter.value.saturating_add(counter.behind).to_string().into(),
+            };
+            self.run(&script::RAISE, self.counter_key(&counter.name), args).await?;
         }
         Ok(())
     }

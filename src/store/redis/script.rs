@@ -84,7 +84,12 @@ script!(ROTATE, "", RECORD, include_str!("lua/rotate.lua"));
 script!(END, ALLOW_OOM, RECORD, include_str!("lua/end.lua"));
 script!(END_USER, ALLOW_OOM, RECORD, include_str!("lua/end_user.lua"));
 script!(LIST, NO_WRITES, RECORD, include_str!("lua/list.lua"));
-script!(COUNTER, ALLOW_OOM, include_str!("lua/counter.lua"));
+script!(
+    COUNTER,
+    ALLOW_OOM,
+    include_str!("lua/clock.lua"),
+    include_str!("lua/counter.lua")
+);
 script!(RAISE, ALLOW_OOM, include_str!("lua/raise.lua"));
 script!(ANNOUNCE, ALLOW_OOM, include_str!("lua/announce.lua"));
 script!(TAKE, "", GCRA, include_str!("lua/take.lua"));

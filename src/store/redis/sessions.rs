@@ -16,7 +16,7 @@ use crate::model::session::{
     Refusal, Rotated, SessionContext, SessionView, max_records,
 };
 use crate::model::{Epochs, Error, Result, ReusePolicy, Rotation, SessionId, UserId};
-use crate::store::SessionStore;
+use crate::store::{BackupCounter, SessionStore};
 
 /// The largest number that the six bytes of a number in the record hold: in milliseconds, the year 10889.
 const MAX_NUMBER: i64 = (1 << 48) - 1;
@@ -102,18 +102,18 @@ impl SessionStore for Redis {
         Some(self.client.reconnections())
     }
 
-    async fn advance_counters(&self, known: &[(String, i64)]) -> Result<Vec<(String, i64)>> {
-        self.advance(known).await
+    async fn advance_counters(&self, known: &[(String, i64)], backup_steps: i64) -> Result<Vec<BackupCounter>> {
+        self.advance(known, backup_steps).await
     }
 
-    async fn raise_counters(&self, values: &[(String, i64)]) -> Result<()> {
-        self.raise(values).await
+    async fn raise_counters(&self, behind: &[BackupCounter]) -> Result<()> {
+        self.raise(behind).await
     }
 }
 
 impl Redis {
     pub(super) async fn run(&self, script: &'static script::Script, key: String, args: Args) -> Result<Reply> {
-        self.client.run(script, key, args).await
+        self.client.run(script, vec![key], args).await
     }
 
     fn user_key(&self, user: UserId) -> String {

@@ -11,7 +11,7 @@ use crate::model::session::{
     Created, EXPIRED_RECORD_TTL, NewSession, Presented, SPARE_RECORDS, SessionContext, SessionView, max_records,
 };
 use crate::model::{Epochs, Error, Result, Rotation, SessionId, UserId};
-use crate::store::SessionStore;
+use crate::store::{BackupCounter, SessionStore};
 
 /// The most records of a user that a listing reads. An earlier version may have stored more.
 const MAX_LISTED: u32 = 100_000;
@@ -134,11 +134,11 @@ impl SessionStore for Database {
         self.read(|_| Ok(())).await
     }
 
-    async fn advance_counters(&self, _known: &[(String, i64)]) -> Result<Vec<(String, i64)>> {
+    async fn advance_counters(&self, _known: &[(String, i64)], _backup_steps: i64) -> Result<Vec<BackupCounter>> {
         Ok(Vec::new())
     }
 
-    async fn raise_counters(&self, _values: &[(String, i64)]) -> Result<()> {
+    async fn raise_counters(&self, _behind: &[BackupCounter]) -> Result<()> {
         Ok(())
     }
 }

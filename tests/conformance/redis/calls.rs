@@ -109,12 +109,16 @@ async fn keys_and_redis_logs_contain_nothing_that_callers_send() {
     store.create(&session, 9).await.unwrap();
     store.rotate(&attempt(&session, 0, "canary")).await.unwrap();
     store.list(session.user, 1).await.unwrap();
-    store.advance_counters(&[]).await.unwrap();
+    store.advance_counters(&[], 15).await.unwrap();
     let mut keys: Vec<_> = server.command(&["KEYS", "*"]).lines().map(str::to_owned).collect();
     keys.sort();
     assert_eq!(
         keys,
-        ["cs:counter:{0}".to_owned(), format!("cs:s:{{{}}}", session.user)]
+        [
+            "cs:counter:{0}".to_owned(),
+            "cs:counter:{0}:step".to_owned(),
+            format!("cs:s:{{{}}}", session.user)
+        ]
     );
     let log = server.command(&["SLOWLOG", "GET", "-1"]);
     assert!(log.to_lowercase().contains("evalsha"), "{log}");

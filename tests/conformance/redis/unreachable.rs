@@ -82,7 +82,7 @@ async fn calls_fail_where_no_redis_listens() {
     let url = format!("redis://127.0.0.1:{}", ports::free());
     let store = timeout(RECOVERY, connect(&url)).await.unwrap();
     is_unavailable(&store.ping().await.unwrap_err());
-    is_unavailable(&store.advance_counters(&[]).await.unwrap_err());
+    is_unavailable(&store.advance_counters(&[], 15).await.unwrap_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,7 +66,7 @@ async fn a_full_redis_still_ends_sessions_and_announces_it() {
     assert_eq!(store.list(user, 1).await.unwrap().len(), 1);
     let revocation = super::stream::revocation();
     store.announce(&[revocation]).await.unwrap();
-    store.advance_counters(&[]).await.unwrap();
+    store.advance_counters(&[], 15).await.unwrap();
     assert!(store.end(user, first.id).await.unwrap());
     assert_eq!(store.end_user(user, i64::MAX, None).await.unwrap(), 0);
 
