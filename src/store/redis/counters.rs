@@ -4,7 +4,10 @@
 //! A counter's name is the hash tag of its key: the counter lives on the master that owns the tag's slot and moves with
 //! that slot. Each master is represented by the first known name whose slot it owns, or by a new name.
 
-use super::client::MasterNode;
+use std::sync::Arc;
+
+use super::client::Routes;
+use super::node::Node;
 use super::script::args;
 use super::{Redis, script};
 use crate::model::{Error, Result};
@@ -15,32 +18,48 @@ const MAX_NAMES: u32 = 1 << 20;
 
 impl Redis {
     pub(super) async fn advance(&self, known: &[(String, i64)], backup_steps: i64) -> Result<Vec<BackupCounter>> {
-        let masters = self.client.masters();
-        if masters.is_empty() {
-            return Err(Error::store_unavailable("Redis: no master is known"));
+        let routes = self.client.routes();
+        let mut advanced = Vec::with_capacity(routes.nodes.len());
+        let mut problem = None;
+        for node in &routes.nodes {
+            // A master that does not answer delays the comparison of its counter only.
+            match self.advance_at(&routes, node, known, backup_steps).await {
+                Ok(counter) => advanced.push(counter),
+                Err(error) => problem = Some(error),
+            }
         }
-        let mut advanced = Vec::with_capacity(masters.len());
-        for master in masters {
-            let (name, stored) = self.representative(&master, known)?;
-            let args = args! {
-                stored_value: stored.to_string().into(),
-                backup_steps: backup_steps.to_string().into(),
-                interval: COUNTER_STEP.as_millis().to_string().into(),
-            };
-            let key = self.counter_key(&name);
-            let last_step = format!("{key}:step");
-            let mut reply = self
-                .client
-                .run(&script::COUNTER, vec![key, last_step], args)
-                .await?
-                .fields()?;
-            advanced.push(BackupCounter {
-                name,
-                value: reply.next()?.int()?,
-                behind: reply.next()?.int()?,
-            });
+        match problem {
+            Some(problem) if advanced.is_empty() => Err(problem),
+            None if advanced.is_empty() => Err(Error::store_unavailable("Redis: no master is known")),
+            Some(_) | None => Ok(advanced),
         }
-        Ok(advanced)
+    }
+
+    async fn advance_at(
+        &self,
+        routes: &Routes,
+        node: &Arc<Node>,
+        known: &[(String, i64)],
+        backup_steps: i64,
+    ) -> Result<BackupCounter> {
+        let (name, stored) = self.representative(routes, node, known)?;
+        let args = args! {
+            stored_value: stored.to_string().into(),
+            backup_steps: backup_steps.to_string().into(),
+            interval: COUNTER_STEP.as_millis().to_string().into(),
+        };
+        let key = self.counter_key(&name);
+        let last_step = format!("{key}:step");
+        let mut reply = self
+            .client
+            .run(&script::COUNTER, vec![key, last_step], args)
+            .await?
+            .fields()?;
+        Ok(BackupCounter {
+            name,
+            value: reply.next()?.int()?,
+            behind: reply.next()?.int()?,
+        })
     }
 
     pub(super) async fn raise(&self, behind: &[BackupCounter]) -> Result<()> {
@@ -55,8 +74,8 @@ impl Redis {
     }
 
     /// The counter that represents `master`, with its stored value; 0 for a new one.
-    fn representative(&self, master: &MasterNode, known: &[(String, i64)]) -> Result<(String, i64)> {
-        let is_owned = |name: &str| master.owns(&self.counter_key(name));
+    fn representative(&self, routes: &Routes, master: &Arc<Node>, known: &[(String, i64)]) -> Result<(String, i64)> {
+        let is_owned = |name: &str| routes.owns(master, &self.counter_key(name));
         if let Some(first) = known.iter().filter(|(name, _)| is_owned(name)).min() {
             return Ok(first.clone());
         }

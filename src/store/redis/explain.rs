@@ -1,31 +1,30 @@
 //! What an operator can do about a Redis that cannot be used: the cause and the cure of an error at a start.
 
 use fred::clients::Client;
-use fred::error::Error as FredError;
 use fred::interfaces::ClientLike as _;
-use fred::types::config::{Server, ServerConfig};
+use fred::types::config::Server;
 use fred::types::{Builder, ClusterHash, CustomCommand, Value};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::health::{cause, info_field};
+use super::health::{ExamineError, Examiner, cause, info_field};
+use super::settings::at;
 
 /// The cause and the cure of an error of connecting, in one line. Asks the nodes of a cluster why it cannot be used.
-pub(super) async fn explain(builder: &Builder, error: &FredError) -> String {
-    let Some(config) = builder.get_config() else {
-        return error.to_string();
-    };
-    let hosts = config.server.hosts();
-    if config.server.is_clustered() {
-        for host in &hosts {
-            if let Some(cause) = ask_node(builder, host).await {
-                return cause;
+pub(super) async fn explain(examiner: &Examiner, failed: &ExamineError) -> String {
+    if examiner.settings.is_clustered() {
+        for host in examiner.finder.iter().flat_map(|finder| finder.seeds()) {
+            if let Some(cause) = ask_node(&examiner.builder, host).await {
+                return match &failed.server {
+                    Some(_) => format!("{}; {cause}", failed.cause()),
+                    None => cause,
+                };
             }
         }
     }
-    let names: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-    let details = error.details();
-    let cure = cure(details).unwrap_or("is Redis running there, and may this machine connect to it?");
-    format!("{}: {}; {cure}", names.join(", "), cause(error))
+    let name = failed.server.as_ref().map(ToString::to_string);
+    let name = name.unwrap_or_else(|| examiner.settings.address());
+    let cure = cure(failed.error.details()).unwrap_or("is Redis running there, and may this machine connect to it?");
+    format!("{name}: {}; {cure}", cause(&failed.error))
 }
 
 /// What an operator can do about an error that Redis sent.
@@ -52,11 +51,7 @@ fn cure(details: &str) -> Option<&'static str> {
 
 /// Why the cluster that this node belongs to cannot be used; none if the node does not answer or tells no cause.
 async fn ask_node(builder: &Builder, host: &Server) -> Option<String> {
-    let mut config = builder.get_config()?.clone();
-    config.server = ServerConfig::Centralized { server: host.clone() };
-    let mut single = Builder::from_config(config);
-    single.set_connection_config(builder.get_connection_config().clone());
-    let client = single.build().ok()?;
+    let client = at(builder, host).build().ok()?;
     let _task = AbortOnDropHandle::new(client.init().await.ok()?);
     let info: String = client.info(None).await.ok()?;
     if info_field(&info, "redis_mode").is_some_and(|mode| mode != "cluster") {

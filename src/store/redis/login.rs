@@ -1,18 +1,21 @@
 //! The users and passwords with which connections log in. They can change while the store is open.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use fred::error::Error as FredError;
 use fred::types::config::{CredentialProvider, Server};
 use parking_lot::RwLock;
 
-use crate::config::{RedisLogin, RedisServers, RedisUrl};
+use crate::config::{RedisLogin, RedisUrl};
+use crate::secret::SecretText;
 
-/// Asked by fred for each new connection.
-pub(super) struct Login {
-    current: RwLock<RedisLogin>,
-    /// The ports of the nodes of Sentinel; empty without Sentinel.
-    sentinel_ports: Vec<u16>,
-}
+/// Asked by fred for each new connection to a server.
+pub(super) struct Login(RwLock<RedisLogin>);
+
+/// Asked by fred for each new connection to a Sentinel, whose users are its own.
+#[derive(Debug)]
+pub(super) struct SentinelLogin(pub(super) Arc<Login>);
 
 impl std::fmt::Debug for Login {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -20,41 +23,37 @@ impl std::fmt::Debug for Login {
     }
 }
 
+type Credentials = Result<(Option<String>, Option<String>), FredError>;
+
 impl Login {
     pub(super) fn new(url: &RedisUrl) -> Self {
-        let sentinel_ports = match &url.servers {
-            RedisServers::Sentinel(nodes, _) => nodes.iter().map(|(_, port)| *port).collect(),
-            RedisServers::Single(_) | RedisServers::Cluster(_) | RedisServers::Unix(_) => Vec::new(),
-        };
-        Self {
-            current: RwLock::new(url.login.clone()),
-            sentinel_ports,
-        }
+        Self(RwLock::new(url.login.clone()))
     }
 
     /// New connections log in as this URL says.
     pub(super) fn change(&self, url: &RedisUrl) {
-        *self.current.write() = url.login.clone();
+        *self.0.write() = url.login.clone();
     }
 }
 
 #[async_trait]
 impl CredentialProvider for Login {
-    async fn fetch(&self, server: Option<&Server>) -> Result<(Option<String>, Option<String>), FredError> {
-        // fred does not say whether the server is a master or a node of Sentinel, and it finds nodes that the URL does not name.
-        // Their ports differ: all nodes of Sentinel have the port of those in the URL.
-        let is_sentinel = server.is_some_and(|server| self.sentinel_ports.contains(&server.port));
-        let login = self.current.read();
-        let (user, password) = if is_sentinel {
-            (&login.sentinel_user, &login.sentinel_password)
-        } else {
-            (&login.user, &login.password)
-        };
-        Ok((
-            user.clone(),
-            password.as_ref().map(|password| password.expose().to_owned()),
-        ))
+    async fn fetch(&self, _: Option<&Server>) -> Credentials {
+        let login = self.0.read();
+        Ok((login.user.clone(), text(login.password.as_ref())))
     }
+}
+
+#[async_trait]
+impl CredentialProvider for SentinelLogin {
+    async fn fetch(&self, _: Option<&Server>) -> Credentials {
+        let login = self.0.0.read();
+        Ok((login.sentinel_user.clone(), text(login.sentinel_password.as_ref())))
+    }
+}
+
+fn text(password: Option<&SecretText>) -> Option<String> {
+    password.map(|password| password.expose().to_owned())
 }
 
 #[cfg(test)]
@@ -65,13 +64,14 @@ mod tests {
     async fn nodes_of_sentinel_have_a_login_of_their_own() {
         let url = |text: &str| RedisUrl::parse(&text.into()).unwrap();
         let sentinel = url("redis-sentinel://ada:one@a:26379?sentinelServiceName=m&sentinelPassword=two");
-        let login = Login::new(&sentinel);
-        let at = async |port| login.fetch(Some(&Server::new("b", port))).await.unwrap();
-        assert_eq!(at(6379).await, (Some("ada".to_owned()), Some("one".to_owned())));
-        assert_eq!(at(26379).await, (None, Some("two".to_owned())));
+        let login = Arc::new(Login::new(&sentinel));
+        let at_sentinel = SentinelLogin(Arc::clone(&login));
+        let (server, node) = (login.fetch(None).await.unwrap(), at_sentinel.fetch(None).await.unwrap());
+        assert_eq!(server, (Some("ada".to_owned()), Some("one".to_owned())));
+        assert_eq!(node, (None, Some("two".to_owned())));
         login.change(&url("redis-sentinel://ada:three@a:26379?sentinelServiceName=m"));
-        assert_eq!(at(6379).await.1.as_deref(), Some("three"));
-        assert_eq!(at(26379).await, (None, None));
-        assert!(!format!("{login:?}").contains("three"));
+        assert_eq!(login.fetch(None).await.unwrap().1.as_deref(), Some("three"));
+        assert_eq!(at_sentinel.fetch(None).await.unwrap(), (None, None));
+        assert!(!format!("{at_sentinel:?}").contains("three"));
     }
 }

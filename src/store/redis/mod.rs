@@ -14,10 +14,13 @@ mod breaker;
 mod client;
 mod connection;
 mod counters;
+mod discovery;
 mod explain;
+mod failure;
 mod health;
 mod login;
 mod message;
+mod node;
 mod reply;
 mod script;
 mod sessions;
@@ -26,20 +29,22 @@ mod stream;
 mod stream_reader;
 mod throttles;
 mod tls;
+mod topology;
 mod usage;
 
 use std::sync::Arc;
 
 use fred::types::Builder;
+use fred::types::config::Server;
 use thiserror::Error;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 pub use self::acl::ACL_RULES;
 use self::client::RedisClient;
+use self::discovery::Found;
 use self::login::Login;
 pub use self::settings::Settings;
-use self::settings::reconnect_policy;
 pub use self::usage::MemoryUsage;
 use crate::clock::{Clock, UnixMillis};
 use crate::config::RedisUrl;
@@ -93,9 +98,9 @@ impl Redis {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, ConnectError> {
         let login = Arc::new(Login::new(&settings.url));
-        let mut builder = settings.builder(&login).map_err(ConnectError::Settings)?;
-        let reader = Settings::read_only_builder(&builder);
-        let checks = health::examine(&reader, &settings).await;
+        let builder = settings.builder(&login).map_err(ConnectError::Settings)?;
+        let examiner = settings.examiner(&builder, &login);
+        let checks = examiner.examine(&[]).await;
         match &checks {
             Ok(checks) => {
                 if let Some(reason) = &checks.unusable {
@@ -105,29 +110,33 @@ impl Redis {
                     warn!(%server, "Redis writes nothing to disk: if it restarts, all users are logged out");
                 }
             }
-            Err(error) if acl::is_refusal(error) => {
-                return Err(ConnectError::Unusable(explain::explain(&reader, error).await));
+            Err(failed) if acl::is_refusal(&failed.error) => {
+                return Err(ConnectError::Unusable(explain::explain(&examiner, failed).await));
             }
             // The log of outages tells of it, once the client is made.
             Err(_) => {}
         }
-        builder.set_policy(reconnect_policy());
-        builder.with_config(|config| config.fail_fast = false);
-        let pool = builder
-            .build_pool(settings.pool.max(1))
-            .map_err(|error| ConnectError::Settings(error.to_string()))?;
+        let mut tasks = Vec::new();
+        let found = match examiner.finder.clone() {
+            None => Found::single(),
+            Some(finder) => {
+                let (found, following) = finder.follow(Vec::new());
+                tasks.push(following);
+                found
+            }
+        };
         let client = Arc::new_cyclic(|client| {
-            let outage = health::outage_log(client.clone(), &reader, &settings);
-            RedisClient::new(&pool, settings.timeout, clock, outage)
+            let outage = health::outage_log(client.clone(), &examiner);
+            RedisClient::new(settings.clone(), builder, clock, found, outage)
         });
+        tasks.push(client.follow());
         match &checks {
             Ok(checks) => checks
                 .unavailable
                 .iter()
                 .for_each(|reason| client.outage.lost(reason.clone())),
-            Err(error) => client.outage.lost(explain::explain(&reader, error).await),
+            Err(failed) => client.outage.lost(explain::explain(&examiner, failed).await),
         }
-        let tasks = health::spawn_tasks(&client, &settings);
         if checks.is_ok_and(|checks| checks.unavailable.is_none()) {
             // Redis was reachable a moment ago: wait for the connections, so that the first calls do not fail.
             let _ = tokio::time::timeout(settings.connect_timeout() * 3, client.wait_until_usable()).await;
@@ -137,7 +146,7 @@ impl Redis {
             settings,
             login,
             client,
-            reader,
+            reader: examiner.builder,
             entropy,
             _tasks: tasks,
         })
@@ -146,15 +155,19 @@ impl Redis {
     /// Examines every master without using any. `INVALID_REQUEST` if a setting is invalid, `STORE_UNAVAILABLE` if a
     /// master does not answer.
     pub async fn examine(settings: &Settings) -> model::Result<Examination> {
-        let builder = settings
-            .builder(&Arc::new(Login::new(&settings.url)))
-            .map_err(|problem| model::Error::new(ErrorKind::InvalidRequest, problem))?;
-        let builder = Settings::read_only_builder(&builder);
-        match health::examine(&builder, settings).await {
+        Self::examine_with(settings, &[]).await
+    }
+
+    async fn examine_with(settings: &Settings, known: &[Server]) -> model::Result<Examination> {
+        let login = Arc::new(Login::new(&settings.url));
+        let builder = settings.builder(&login);
+        let builder = builder.map_err(|problem| model::Error::new(ErrorKind::InvalidRequest, problem))?;
+        let examiner = settings.examiner(&builder, &login);
+        match examiner.examine(known).await {
             Ok(examination) => Ok(examination),
-            Err(error) => Err(model::Error::new(
+            Err(failed) => Err(model::Error::new(
                 ErrorKind::StoreUnavailable,
-                explain::explain(&builder, &error).await,
+                explain::explain(&examiner, &failed).await,
             )),
         }
     }
@@ -176,7 +189,8 @@ impl Redis {
             url: url.clone(),
             ..self.settings.clone()
         };
-        Self::examine(&settings).await?;
+        let known = self.client.found.nodes.borrow().clone();
+        Self::examine_with(&settings, &known).await?;
         self.login.change(url);
         Ok(())
     }

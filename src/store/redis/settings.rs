@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use fred::types::Builder;
 use fred::types::config::{
-    ClusterDiscoveryPolicy, Config, ConnectionConfig, ReconnectError, ReconnectPolicy, Server, ServerConfig, TcpConfig,
+    Config, ConnectionConfig, CredentialProvider, ReconnectError, ReconnectPolicy, Server, ServerConfig, TcpConfig,
     UnresponsiveConfig,
 };
 
 use super::breaker::COOLDOWN;
-use super::login::Login;
+use super::discovery::Finder;
+use super::health::Examiner;
+use super::login::{Login, SentinelLogin};
 use super::tls;
 use crate::config::{RedisServers, RedisUrl, check_redis_prefix};
 
@@ -41,7 +43,13 @@ impl Settings {
 
     /// Where Redis is: the hosts and ports of the URL, without its password.
     pub(super) fn address(&self) -> String {
-        let mut hosts: Vec<String> = self.servers().hosts().iter().map(ToString::to_string).collect();
+        let mut hosts = match &self.url.servers {
+            RedisServers::Single((host, port)) => vec![format!("{host}:{port}")],
+            RedisServers::Unix(path) => vec![path.display().to_string()],
+            RedisServers::Sentinel(nodes, _) | RedisServers::Cluster(nodes) => {
+                nodes.iter().map(|(host, port)| format!("{host}:{port}")).collect()
+            }
+        };
         hosts.sort();
         hosts.join(", ")
     }
@@ -58,10 +66,53 @@ impl Settings {
             credential_provider: self.has_password().then(|| Arc::clone(login) as _),
             ..Config::default()
         };
+        Ok(self.builder_of(config))
+    }
+
+    fn builder_of(&self, config: Config) -> Builder {
         let mut builder = Builder::from_config(config);
         builder.set_connection_config(self.connection_config());
         builder.with_performance_config(|performance| performance.default_command_timeout = self.timeout);
-        Ok(builder)
+        builder
+    }
+
+    /// How to find the masters; none for one server. `builder` makes connections to servers.
+    pub(super) fn finder(&self, builder: &Builder, login: &Arc<Login>) -> Option<Finder> {
+        let list = |nodes: &[(String, u16)]| {
+            let nodes = nodes.iter().map(|(host, port)| Server::new(host.as_str(), *port));
+            nodes.collect()
+        };
+        let timeout = self.connect_timeout();
+        match &self.url.servers {
+            RedisServers::Single(_) | RedisServers::Unix(_) => None,
+            RedisServers::Cluster(nodes) => Some(Finder::of_cluster(builder.clone(), list(nodes), timeout)),
+            RedisServers::Sentinel(nodes, service) => {
+                let has_password = self.has_password() || self.url.login.sentinel_password.is_some();
+                let provider = || Arc::new(SentinelLogin(Arc::clone(login))) as Arc<dyn CredentialProvider>;
+                let mut builder = builder.clone();
+                builder.with_config(|config| {
+                    // A Sentinel has no databases.
+                    config.database = None;
+                    config.credential_provider = has_password.then(provider);
+                });
+                Some(Finder::of_sentinels(builder, list(nodes), service.clone(), timeout))
+            }
+        }
+    }
+
+    /// Examines this deployment over temporary connections.
+    pub(super) fn examiner(&self, builder: &Builder, login: &Arc<Login>) -> Examiner {
+        let builder = Self::read_only_builder(builder);
+        Examiner {
+            finder: self.finder(&builder, login),
+            builder,
+            settings: self.clone(),
+        }
+    }
+
+    /// Whether the servers are nodes of a Redis Cluster.
+    pub(super) fn is_clustered(&self) -> bool {
+        matches!(self.url.servers, RedisServers::Cluster(_))
     }
 
     /// Whether connections log in.
@@ -69,39 +120,22 @@ impl Settings {
         self.url.login.password.is_some()
     }
 
+    /// The one server of the configuration. In place of a Sentinel or a cluster it is the first node: [`at`] replaces it.
     fn servers(&self) -> ServerConfig {
-        let list = |servers: &[(String, u16)]| -> Vec<Server> {
-            servers
-                .iter()
-                .map(|(host, port)| Server::new(host.as_str(), *port))
-                .collect()
-        };
-        let sentinel_password = self.url.login.sentinel_password.as_ref();
         match &self.url.servers {
             RedisServers::Single((host, port)) => ServerConfig::new_centralized(host.as_str(), *port),
-            RedisServers::Sentinel(nodes, service) => ServerConfig::Sentinel {
-                hosts: list(nodes),
-                service_name: service.clone(),
-                // With a password of the servers, `Login` has these too.
-                username: self.url.login.sentinel_user.clone(),
-                password: sentinel_password.map(|password| password.expose().to_owned()),
-            },
-            RedisServers::Cluster(nodes) => ServerConfig::Clustered {
-                hosts: list(nodes),
-                // With the configured endpoints alone, fred never recovers from the loss of the only seed node.
-                policy: ClusterDiscoveryPolicy::UseCache,
-            },
             RedisServers::Unix(path) => ServerConfig::Unix { path: path.clone() },
+            RedisServers::Sentinel(nodes, _) | RedisServers::Cluster(nodes) => {
+                let (host, port) = nodes.first().map_or(("", 0), |(host, port)| (host.as_str(), *port));
+                ServerConfig::new_centralized(host, port)
+            }
         }
     }
 
-    /// The same builder for clients that only read: their commands may be repeated and redirected.
+    /// The same builder for clients that only read: their commands may be repeated.
     pub(super) fn read_only_builder(builder: &Builder) -> Builder {
         let mut read_only = builder.clone();
-        read_only.with_connection_config(|connection| {
-            connection.max_command_attempts = 3;
-            connection.max_redirections = 5;
-        });
+        read_only.with_connection_config(|connection| connection.max_command_attempts = 3);
         read_only
     }
 
@@ -111,9 +145,6 @@ impl Settings {
             internal_command_timeout: self.connect_timeout(),
             // One attempt, because a script whose reply was lost counts as run.
             max_command_attempts: 1,
-            // No redirections: a redirected call then returns an error that says so, and nothing ran. With one
-            // redirection, fred answers MOVED with an error that also stands for calls that ran, and ASK ends its task.
-            max_redirections: 0,
             // fred's task puts reconnections into the same queue and ends if it is full. `MAX_IN_FLIGHT` is reached
             // first.
             max_command_buffer_len: MAX_IN_FLIGHT * 2,
@@ -138,8 +169,24 @@ impl Settings {
     }
 }
 
+/// The same builder for one server. fred's modes for Sentinel and Cluster are not used: a client of a cluster blocks all calls
+/// while it reconnects one node, and a client of Sentinel asks one Sentinel, and only after a connection broke.
+pub(super) fn at(builder: &Builder, server: &Server) -> Builder {
+    let mut builder = builder.clone();
+    builder.with_config(|config| config.server = ServerConfig::Centralized { server: server.clone() });
+    builder
+}
+
+/// The same builder for connections that are kept open.
+pub(super) fn resident(builder: &Builder) -> Builder {
+    let mut builder = builder.clone();
+    builder.set_policy(reconnect_policy());
+    builder.with_config(|config| config.fail_fast = false);
+    builder
+}
+
 /// Reconnects forever, after 100 ms to 2 s. The jitter prevents all replicas from reconnecting at the same moment.
-pub(super) fn reconnect_policy() -> ReconnectPolicy {
+fn reconnect_policy() -> ReconnectPolicy {
     let mut policy = ReconnectPolicy::new_exponential(0, 100, 2_000, 2);
     policy.set_jitter(250);
     policy

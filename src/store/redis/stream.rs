@@ -38,6 +38,7 @@ impl Announcements for Redis {
         let (sender, receiver) = mpsc::channel(LISTENER_BUFFER);
         let reader = StreamReader {
             builder: self.reader.clone(),
+            found: self.client.found.clone(),
             stream: self.stream_key(),
             entropy: self.entropy.clone(),
         };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::{Client, WithOptions};
-use fred::error::Error as FredError;
+use fred::error::{Error as FredError, ErrorKind as FredKind};
 use fred::interfaces::{ClientLike as _, StreamsInterface as _};
 use fred::types::config::Options;
 use fred::types::{Builder, Value};
@@ -18,8 +18,11 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
+use super::discovery::Found;
 use super::message;
 use super::reply::{Fields, Reply};
+use super::settings::at;
+use super::topology::Topology;
 use crate::model::{Result, Revocation};
 use crate::secret::{Entropy, random};
 use crate::store::AnnouncementEvent;
@@ -44,6 +47,7 @@ const MIN_PAUSE: Duration = Duration::from_micros(62_500);
 
 pub(super) struct StreamReader {
     pub(super) builder: Builder,
+    pub(super) found: Found,
     pub(super) stream: String,
     pub(super) entropy: Arc<dyn Entropy>,
 }
@@ -77,13 +81,31 @@ impl StreamReader {
         &self,
         listener: &mpsc::Sender<AnnouncementEvent>,
     ) -> Result<ListenerDropped, (FredError, bool)> {
-        let client = self.builder.build().map_err(|error| (error, false))?;
+        let mut topology = self.found.topology.clone();
+        let slot = fred::util::redis_keyslot(self.stream.as_bytes());
+        let master =
+            |topology: &Option<Arc<Topology>>| topology.as_ref()?.owner(slot).map(|owner| owner.server.clone());
+        let server = master(&topology.borrow_and_update());
+        let server = server.ok_or_else(|| (FredError::new(FredKind::Unknown, "no master is known"), false))?;
+        let builder = server
+            .as_ref()
+            .map_or_else(|| self.builder.clone(), |server| at(&self.builder, server));
+        let client = builder.build().map_err(|error| (error, false))?;
         let _task = AbortOnDropHandle::new(client.init().await.map_err(|error| (error, false))?);
         let client = client.with_options(&Options {
             timeout: Some(READ_TIMEOUT),
             ..Options::default()
         });
-        self.read(&client, listener).await.map_err(|error| (error, true))
+        tokio::select! {
+            read = self.read(&client, listener) => {
+                // The error may be MOVED.
+                read.inspect_err(|_| self.found.ask_again()).map_err(|error| (error, true))
+            }
+            // Without this, a reader would stay on a master that was replaced until that one is demoted.
+            Ok(_) = topology.wait_for(|found| master(found).is_some_and(|now| now != server)) => {
+                Err((FredError::new(FredKind::Unknown, "another server has the stream now"), true))
+            }
+        }
     }
 
     async fn read(

@@ -9,7 +9,7 @@ use fred::types::{ClusterHash, CustomCommand, Value};
 use futures_util::future::try_join_all;
 
 use super::Redis;
-use super::client::to_store_error;
+use super::failure::to_store_error;
 use super::health::info_field;
 use crate::model::{Error, Result};
 
@@ -62,7 +62,7 @@ impl Redis {
         Ok(counts.iter().sum())
     }
 
-    /// Runs `read` on each master, over the first open connection.
+    /// Runs `read` on each master, over an open connection.
     async fn on_each_master<T, F>(
         &self,
         read: impl Fn(fred::clients::WithOptions<fred::clients::Client>) -> F,
@@ -70,11 +70,16 @@ impl Redis {
     where
         F: Future<Output = Result<T, FredError>>,
     {
-        let open = self.client.clients().find(|client| client.is_connected());
-        let client = open.ok_or_else(|| Error::store_unavailable("Redis: no connection").already_logged())?;
-        let reads = self.client.masters().into_iter().map(|master| {
+        let routes = self.client.routes();
+        let closed = || Error::store_unavailable("Redis: no connection").already_logged();
+        let clients: Vec<_> = routes
+            .nodes
+            .iter()
+            .map(|node| node.open())
+            .collect::<Option<_>>()
+            .ok_or_else(closed)?;
+        let reads = clients.into_iter().map(|client| {
             read(client.with_options(&Options {
-                cluster_node: master.server,
                 timeout: Some(TIMEOUT),
                 fail_fast: true,
                 ..Options::default()
