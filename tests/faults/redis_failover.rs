@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::support::deployment::{add_user, for_tests};
+use crate::support::redis::try_command;
 use crate::support::redis_groups::SentinelGroup;
 use crate::support::{Admin, Caller, Countersign, Database, Load, Postgres, Redis, Storage, eventually, poll, size};
 
@@ -83,14 +84,19 @@ impl Watched {
         tokens
     }
 
-    /// Freezes the first server, the master, until a replica is promoted, and wakes it. Returns when that was announced.
+    /// Freezes the first server, the master, until a replica is promoted, and wakes it: a moment later the Sentinels announce the
+    /// promotion, and some seconds later they demote the stale master. Returns when they announced it.
     fn hang_and_wake(&mut self) -> Instant {
         tokio::task::block_in_place(|| {
             self.sentinel.servers[0].freeze();
-            self.sentinel.wait_for_successor(0);
-            let announced = Instant::now();
+            let promoted = poll(RECOVERY, || {
+                let mut replicas = self.sentinel.servers[1..].iter();
+                replicas.any(is_master).then_some(())
+            });
             self.sentinel.servers[0].thaw();
-            announced
+            assert!(promoted.is_some(), "no replica is promoted");
+            self.sentinel.wait_for_successor(0);
+            Instant::now()
         })
     }
 
@@ -109,6 +115,10 @@ impl Watched {
         assert_eq!(self.database.scalar("SELECT era FROM meta").await, "1");
         assert!(Admin::of(&self.replicas[0]).events("sessions.lost").await.is_empty());
     }
+}
+
+fn is_master(server: &Redis) -> bool {
+    try_command(&server.url(), &["INFO", "replication"]).is_ok_and(|info| info.contains("role:master"))
 }
 
 /// The scripts that a server has executed.
