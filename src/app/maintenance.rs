@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +33,12 @@ const SESSIONS_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The pause between two attempts to compare the counters after a reconnection.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a change of the nodes of Redis is looked for.
+const NODES_INTERVAL: Duration = Duration::from_secs(5);
+
+/// After this time the nodes are stored again although they did not change, so that they are not forgotten.
+const CONFIRM_NODES_AFTER: Duration = Duration::from_hours(1);
 
 /// Starts the background tasks, which run until `stop`.
 pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToken) {
@@ -69,6 +76,7 @@ pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToke
     if let Some(reconnections) = app.stores.sessions.reconnections() {
         tasks.spawn(compare_at_reconnections(app.clone(), stop.clone(), reconnections));
     }
+    tasks.spawn(remember_nodes(app.clone(), stop.clone()));
     tasks.spawn(announce_keys(app.clone(), stop.clone()));
 }
 
@@ -220,6 +228,30 @@ async fn compare_at_reconnections(app: Arc<App>, stop: CancellationToken, mut re
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(RETRY_INTERVAL) => {}
             }
+        }
+    }
+}
+
+/// Remembers the Sentinels or cluster nodes that were found, when they change and once an hour, for a replica that starts while the
+/// configured ones are dead.
+async fn remember_nodes(app: Arc<App>, stop: CancellationToken) {
+    let Some((postgres, redis)) = &app.stores.clustered else {
+        return;
+    };
+    let mut stored: Option<(Vec<String>, Instant)> = None;
+    loop {
+        let nodes = redis.nodes();
+        let is_stored = |(before, at): &(Vec<String>, Instant)| *before == nodes && at.elapsed() < CONFIRM_NODES_AFTER;
+        if !nodes.is_empty() && !stored.as_ref().is_some_and(is_stored) {
+            let configured = &app.stores.redis_configured;
+            match postgres.remember_redis_nodes(configured, nodes.clone()).await {
+                Ok(()) => stored = Some((nodes, Instant::now())),
+                Err(error) => tracing::debug!(%error, "cannot remember the nodes of Redis yet"),
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(NODES_INTERVAL) => {}
         }
     }
 }

@@ -48,6 +48,8 @@ pub struct Stores {
     pub access: Access,
     /// The backends of a clustered store, whose logins can change while it is open.
     pub(super) clustered: Option<(PostgresStore, Arc<Redis>)>,
+    /// The configured servers of Redis, under which the nodes that they named are remembered.
+    pub(super) redis_configured: String,
     /// The durable record: users, clients, keys, revocations, audit trail.
     pub durable: Arc<dyn DurableStore>,
     /// Live sessions.
@@ -107,6 +109,7 @@ async fn embedded(
     Ok(Stores {
         access,
         clustered: None,
+        redis_configured: String::new(),
         update_gauges: Arc::new(move || {
             metrics::gauge!("countersign_sqlite_queue_length").set(number(measured.queued()));
         }),
@@ -174,7 +177,10 @@ async fn clustered(
         pool: storage.redis_pool,
         timeout: storage.redis_timeout,
     };
-    let redis = Redis::connect(settings, clock.clone(), entropy.clone())
+    let configured = settings.deployment();
+    // A replica whose role may not read the table, or whose schema is older, does without.
+    let remembered = durable.redis_nodes(&configured).await.unwrap_or_default();
+    let redis = Redis::connect_with(settings, &remembered, clock.clone(), entropy.clone())
         .await
         .map_err(|error| match error {
             ConnectError::Settings(text) => StartError::Config(text),
@@ -186,6 +192,7 @@ async fn clustered(
     Ok(Stores {
         access,
         clustered: Some((durable.clone(), redis.clone())),
+        redis_configured: configured,
         update_gauges: Arc::new(move || measure(&database, &sessions)),
         measure: Arc::new(move |usage| {
             let redis = measured.clone();

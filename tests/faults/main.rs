@@ -56,6 +56,7 @@ mod redis_down;
 mod redis_empty;
 mod redis_failover;
 mod redis_full;
+mod redis_nodes;
 mod redis_refuses;
 mod registrations;
 mod reply_lost;

@@ -16,6 +16,10 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         version: 2,
         sql: include_str!("../../../migrations/postgres/0002_master_keys_of_replicas.sql"),
     },
+    Migration {
+        version: 3,
+        sql: include_str!("../../../migrations/postgres/0003_redis_nodes.sql"),
+    },
 ];
 
 /// Applies the missing steps and returns how many there were. Without a missing step nothing is written, so that a

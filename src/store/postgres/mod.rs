@@ -15,6 +15,7 @@ mod feed;
 mod migrate;
 mod options;
 mod pool;
+mod redis_nodes;
 mod revoke;
 mod statement;
 mod store;

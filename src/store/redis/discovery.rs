@@ -47,6 +47,15 @@ enum Question {
     Slots,
 }
 
+/// Reads addresses (`host:port`). One that cannot be read is left out.
+pub(super) fn parse(nodes: &[String]) -> Vec<Server> {
+    let server = |node: &String| {
+        let (host, port) = node.rsplit_once(':')?;
+        Some(Server::new(host, port.parse().ok()?))
+    };
+    nodes.iter().filter_map(server).collect()
+}
+
 /// How to find the masters.
 #[derive(Clone, Debug)]
 pub(super) struct Finder {
@@ -187,9 +196,9 @@ impl Finder {
     }
 
     /// Starts to follow the masters. `remembered` nodes are asked as well as those of the configuration.
-    pub(super) fn follow(self, remembered: Vec<Server>) -> (Found, AbortOnDropHandle<()>) {
+    pub(super) fn follow(self, remembered: &[Server]) -> (Found, AbortOnDropHandle<()>) {
         let (topology, found) = watch::channel(None);
-        let (nodes, asked) = watch::channel(self.nodes_with(&remembered));
+        let (nodes, asked) = watch::channel(self.nodes_with(remembered));
         let wake = Arc::new(watch::Sender::new(()));
         let following = Following {
             finder: Arc::new(self),

@@ -97,10 +97,21 @@ impl Redis {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, ConnectError> {
+        Self::connect_with(settings, &[], clock, entropy).await
+    }
+
+    /// The same. `remembered` are Sentinels or cluster nodes (`host:port`) that are asked besides those of the URL.
+    pub async fn connect_with(
+        settings: Settings,
+        remembered: &[String],
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, ConnectError> {
+        let remembered = discovery::parse(remembered);
         let login = Arc::new(Login::new(&settings.url));
         let builder = settings.builder(&login).map_err(ConnectError::Settings)?;
         let examiner = settings.examiner(&builder, &login);
-        let checks = examiner.examine(&[]).await;
+        let checks = examiner.examine(&remembered).await;
         match &checks {
             Ok(checks) => {
                 if let Some(reason) = &checks.unusable {
@@ -120,7 +131,7 @@ impl Redis {
         let found = match examiner.finder.clone() {
             None => Found::single(),
             Some(finder) => {
-                let (found, following) = finder.follow(Vec::new());
+                let (found, following) = finder.follow(&remembered);
                 tasks.push(following);
                 found
             }
@@ -193,6 +204,17 @@ impl Redis {
         Self::examine_with(&settings, &known).await?;
         self.login.change(url);
         Ok(())
+    }
+
+    /// The Sentinels or cluster nodes that are asked, each as `host:port`: those of the URL and those that they named. Empty for
+    /// one server, and until a node has answered.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<String> {
+        let found = &self.client.found;
+        if found.topology.borrow().is_none() {
+            return Vec::new();
+        }
+        found.nodes.borrow().iter().map(ToString::to_string).collect()
     }
 
     /// How many connections carry the scripts, and how many of them are open.

@@ -11,7 +11,7 @@ use fred::types::Builder;
 use fred::types::config::{Options, Server};
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use super::connection::Connection;
 use super::discovery::Found;
@@ -161,9 +161,8 @@ impl Watching {
     async fn was_demoted(&self) -> bool {
         for Connection { client, .. } in &self.node.connections {
             if client.is_connected() && self.leads_to_replica(client).await {
-                let name = self.node.name();
-                warn!("{name} is no longer a master; calls to it fail until its successor is found");
-                self.node.unusable.send_replace(Some(format!("{name} is a replica")));
+                let reason = format!("{} is a replica", self.node.name());
+                self.node.unusable.send_replace(Some(reason));
                 return true;
             }
         }

@@ -41,6 +41,17 @@ impl Settings {
         (self.timeout * 3).max(Duration::from_secs(1))
     }
 
+    /// The servers of the URL, without user and password. Nodes that were found from one such set say nothing about another one.
+    #[must_use]
+    pub fn deployment(&self) -> String {
+        let kind = match &self.url.servers {
+            RedisServers::Single(_) | RedisServers::Unix(_) => "single",
+            RedisServers::Cluster(_) => "cluster",
+            RedisServers::Sentinel(_, service) => return format!("sentinel {service} {}", self.address()),
+        };
+        format!("{kind} {}", self.address())
+    }
+
     /// Where Redis is: the hosts and ports of the URL, without its password.
     pub(super) fn address(&self) -> String {
         let mut hosts = match &self.url.servers {

@@ -250,3 +250,29 @@ async fn sentinel_provides_the_new_master() {
     .await;
     assert_eq!(successor(&rotation).generation, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_and_servers_have_passwords_of_their_own() {
+    let sentinel = tokio::task::spawn_blocking(|| {
+        let sentinel = RedisSentinel::start();
+        for server in [&sentinel.replica, &sentinel.master] {
+            server.command(&["CONFIG", "SET", "masterauth", "one"]);
+            server.command(&["CONFIG", "SET", "requirepass", "one"]);
+        }
+        let tell = |words: &[&str]| try_command(&sentinel.own_url(), words).unwrap();
+        tell(&["SENTINEL", "SET", RedisSentinel::SERVICE, "auth-pass", "one"]);
+        tell(&["ACL", "SETUSER", "default", "resetpass", ">two"]);
+        sentinel
+    })
+    .await
+    .unwrap();
+    let url = sentinel.url().replace("://", "://:one@");
+    let store = connect(&format!("{url}&sentinelPassword=two")).await;
+    let session = created(&store).await;
+    assert_eq!(
+        successor(&store.rotate(&present(&session, 0)).await.unwrap()).generation,
+        1
+    );
+    let refused = connect(&format!("{url}&sentinelPassword=wrong")).await;
+    is_unavailable(&refused.ping().await.unwrap_err());
+}
