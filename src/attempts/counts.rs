@@ -209,6 +209,11 @@ impl Counts {
         None
     }
 
+    /// Adds a finished row, which has been counted.
+    pub(super) fn add_row(&mut self, event: AuditEvent) {
+        self.rows.push(event);
+    }
+
     fn leave_out(&mut self, kind: AuditType, grant: Option<Grant>, event: AuditEvent) -> Recorded {
         let place = Place::Anywhere;
         let key = Key { kind, grant, place };

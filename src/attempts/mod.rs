@@ -9,7 +9,8 @@
 //! - All other failures are counted, with one row for each type, grant, network of the source and known client.
 //! - An interval has a limit of rows of failures. Failures beyond it are counted in one row for each type and grant.
 //! - A token of a machine gets a row of its own, which the call writes, up to [`ROWS_PER_CLIENT`] in an interval, and
-//!   [`ROWS_OF_TOKENS`] of all clients. Further ones are counted, with one row for each type and client.
+//!   [`ROWS_OF_TOKENS`] of all clients. Further ones are counted, with one row for each type and client. If the store answers
+//!   and takes no writes, the row waits in memory.
 //!
 //! No call waits for the row of a failure: the time of an answer would tell whether the account exists. A task writes the
 //! rows of accounts at once and the counts each [`INTERVAL`]. A crash loses the counts since the last interval, at most a
@@ -165,9 +166,28 @@ impl AttemptLog {
         }
     }
 
-    /// Counts a token that the client of the event got. Returns the event if it has a row of its own: the caller of this
-    /// function writes it before the token is sent.
-    pub fn count_token(&self, kind: AuditType, event: AuditEvent) -> Option<AuditEvent> {
+    /// Records a token that the client of the event got, before the token is sent. If the store takes no writes, the row waits
+    /// in memory: machines go on while commits wait.
+    ///
+    /// # Errors
+    /// Those of the store, except `STORE_UNAVAILABLE`.
+    pub async fn record_token(&self, kind: AuditType, event: AuditEvent) -> Result<()> {
+        let Some(event) = self.count_token(kind, event) else {
+            return Ok(());
+        };
+        match self.store.append_audit(&event).await {
+            Err(error) if error.kind == ErrorKind::StoreUnavailable => {
+                // Its id tells it apart if the store wrote it and could not say so. Bounded like the rows of its own.
+                self.counts.lock().add_row(event);
+                self.due.notify_one();
+                Ok(())
+            }
+            written => written,
+        }
+    }
+
+    /// Counts a token. Returns the event if it has a row of its own.
+    fn count_token(&self, kind: AuditType, event: AuditEvent) -> Option<AuditEvent> {
         self.counts.lock().add_token(kind, event)
     }
 
@@ -222,23 +242,25 @@ impl AttemptLog {
         self.write().await
     }
 
+    /// Writes all rows, also those that were added while the store refused earlier ones.
     async fn write(&self) -> Result<()> {
         let mut unwritten = self.unwritten.lock().await;
-        if unwritten.is_empty() {
-            *unwritten = self.counts.lock().take_rows();
-        }
-        if unwritten.is_empty() {
-            return Ok(());
-        }
-        match self.store.append_audit_events(&unwritten).await {
-            // Rows that no attempt can write must not hold up all later ones.
-            Err(error) if error.kind == ErrorKind::InvalidRequest => {
-                tracing::error!(%error, events = unwritten.len(), "the store refuses audit events; they are lost");
+        loop {
+            if unwritten.is_empty() {
+                *unwritten = self.counts.lock().take_rows();
             }
-            written => written?,
+            if unwritten.is_empty() {
+                return Ok(());
+            }
+            match self.store.append_audit_events(&unwritten).await {
+                // Rows that no attempt can write must not hold up all later ones.
+                Err(error) if error.kind == ErrorKind::InvalidRequest => {
+                    tracing::error!(%error, events = unwritten.len(), "the store refuses audit events; they are lost");
+                }
+                written => written?,
+            }
+            unwritten.clear();
         }
-        unwritten.clear();
-        Ok(())
     }
 
     /// Writes rows when they are due, until `stop`; then the rest.

@@ -21,6 +21,9 @@ struct Trail {
 #[async_trait]
 impl AuditStore for Trail {
     async fn append_audit(&self, _: &AuditEvent) -> Result<()> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(ErrorKind::StoreUnavailable.into());
+        }
         Err(Error::internal("a failure has no statement of its own"))
     }
 
@@ -278,4 +281,30 @@ async fn tokens_of_a_client_have_rows_of_their_own_up_to_a_limit() {
     let all: u64 = rows.iter().map(count).sum();
     assert_eq!(all + 600, 500 + 1 + 100 * 20);
     assert!(rows.len() <= 101, "{}", rows.len());
+}
+
+/// The rows of tokens that the store could not take are written later, each once, and no more than in any interval.
+#[tokio::test]
+async fn tokens_of_machines_do_not_wait_for_a_store_without_writes() {
+    let (trail, log) = log(100);
+    trail.down.store(true, Ordering::SeqCst);
+    let client = ClientId::parse("billing", "client_id").unwrap();
+    for n in 0..100 {
+        let event = AuditEvent::new(
+            AuditType::TokenIssued,
+            &client,
+            &Origin::system(),
+            UnixMillis(n),
+            &SystemEntropy,
+        );
+        let event = event.with_client(&client);
+        log.record_token(AuditType::TokenIssued, event).await.unwrap();
+    }
+    assert!(log.flush().await.is_err());
+    trail.down.store(false, Ordering::SeqCst);
+    log.flush().await.unwrap();
+    let rows = trail.rows.lock();
+    let ids: HashSet<Uuid> = rows.iter().map(|row| row.id).collect();
+    assert_eq!((rows.len(), ids.len()), (61, 61), "60 rows and one count");
+    assert_eq!(rows.iter().map(count).sum::<u64>(), 100);
 }

@@ -120,7 +120,8 @@ pub struct NewPassword {
 /// The store of users.
 #[async_trait]
 pub trait UserStore: Send + Sync {
-    /// Reads the data for a login, in one statement.
+    /// Reads the data for a login, in one statement. `STORE_UNAVAILABLE` also if the store is known to take no writes: a login
+    /// ends with one.
     async fn login(&self, name: &Username, client: &ClientId) -> Result<Login>;
 
     /// Reads the data for a refresh, in one round trip. `epochs` are those of the token.

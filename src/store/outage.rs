@@ -7,6 +7,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use metrics::{Counter, counter, describe_counter};
 use parking_lot::Mutex;
@@ -24,8 +25,26 @@ const REPORT_INTERVAL: Duration = Duration::from_mins(1);
 
 const METRIC: &str = "countersign_store_failures_total";
 
-/// Asks the store over a connection of its own. The error is the cause, for the log.
-pub(super) type Probe = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+/// Asks the store over a connection of its own. The error says why the store is lost.
+pub(super) type Probe<L = String> = Box<dyn Fn() -> BoxFuture<'static, Result<(), L>> + Send + Sync>;
+
+/// Why a store is lost, for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Loss {
+    /// The cause.
+    pub(super) cause: String,
+    /// If the store answers and only takes no writes: what that means to callers.
+    pub(super) without_writes: Option<&'static str>,
+}
+
+impl From<String> for Loss {
+    fn from(cause: String) -> Self {
+        Self {
+            cause,
+            without_writes: None,
+        }
+    }
+}
 
 /// A store, as the log names it.
 #[derive(Clone, Debug)]
@@ -46,7 +65,7 @@ pub(super) struct OutageLog(Arc<Inner>);
 
 struct Inner {
     name: StoreName,
-    probe: Probe,
+    probe: Probe<Loss>,
     failures: Counter,
     state: Mutex<State>,
 }
@@ -84,13 +103,16 @@ impl std::fmt::Debug for OutageLog {
 
 impl OutageLog {
     /// A store that is not under suspicion.
-    pub(super) fn new(name: StoreName, probe: Probe) -> Self {
+    pub(super) fn new<L: Into<Loss> + 'static>(name: StoreName, probe: Probe<L>) -> Self {
         describe_counter!(METRIC, "Operations that failed because of a store.");
         let failures = counter!(METRIC, "store" => name.label);
         failures.increment(0);
         Self(Arc::new(Inner {
             name,
-            probe,
+            probe: Box::new(move || {
+                let asked = probe();
+                async move { asked.await.map_err(Into::into) }.boxed()
+            }),
             failures,
             state: Mutex::default(),
         }))
@@ -111,7 +133,7 @@ impl OutageLog {
 
     /// Notes that the store cannot be reached, and waits in the background for its return.
     pub(super) fn lost(&self, cause: impl std::fmt::Display) {
-        self.0.note_lost(cause.to_string());
+        self.0.note_lost(cause.to_string().into());
         self.watch(&mut self.0.state.lock());
     }
 
@@ -128,13 +150,27 @@ impl OutageLog {
     }
 }
 
+/// Lets the next failure begin another task, if this one ends by a panic.
+struct Watch(Weak<Inner>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(inner) = self.0.upgrade()
+        {
+            inner.state.lock().is_watched = false;
+        }
+    }
+}
+
 /// Asks the store while it is lost or operations fail. Ends when there is nothing left to log.
 async fn watch(store: Weak<Inner>) {
+    let _watch = Watch(Weak::clone(&store));
     while let Some(inner) = store.upgrade() {
         if inner.is_suspect() {
             match (inner.probe)().await {
                 Ok(()) => inner.note_answer(),
-                Err(cause) => inner.note_lost(cause),
+                Err(loss) => inner.note_lost(loss),
             }
         }
         if inner.log_failures() {
@@ -152,7 +188,7 @@ impl Inner {
         std::mem::take(&mut state.has_new_failure) || state.lost.is_some()
     }
 
-    fn note_lost(&self, cause: String) {
+    fn note_lost(&self, loss: Loss) {
         let mut state = self.state.lock();
         if state.lost.is_some() {
             return;
@@ -163,12 +199,21 @@ impl Inner {
             address,
             effect,
         } = &self.name;
-        tracing::warn!(
-            store = label,
-            address,
-            error = cause,
-            "lost {product} at {address}: {cause}; {effect}"
-        );
+        let Loss { cause, without_writes } = loss;
+        match without_writes {
+            None => tracing::warn!(
+                store = label,
+                address,
+                error = cause,
+                "lost {product} at {address}: {cause}; {effect}"
+            ),
+            Some(effect) => tracing::warn!(
+                store = label,
+                address,
+                error = cause,
+                "{product} at {address} takes no writes: {cause}; {effect}"
+            ),
+        }
         state.lost = Some(Lost {
             since: state.first_failure.unwrap_or_else(Instant::now),
             cause,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::model::{AuditEvent, AuditType, Caller, Result};
+use crate::model::{AuditEvent, AuditType, Caller};
 use crate::secret::Entropy;
 use crate::store::AuditStore;
 
@@ -36,15 +36,10 @@ impl AuditWriter {
         AuditEvent::new(kind, subject, &caller.origin, self.clock.now(), &*self.entropy)
     }
 
-    /// Writes an event.
-    pub(super) async fn append(&self, event: &AuditEvent) -> Result<()> {
-        self.store.append_audit(event).await
-    }
-
     /// Writes an event of a refused request. The request changed nothing, so a failure to write is only logged: it does
     /// not turn the answer into an outage.
     pub(super) async fn append_best_effort(&self, event: &AuditEvent) {
-        if let Err(error) = self.append(event).await {
+        if let Err(error) = self.store.append_audit(event).await {
             let request_id = &event.origin.request_id;
             tracing::warn!(request_id, %error, kind = event.kind, "cannot write an audit event; the event is lost");
         }

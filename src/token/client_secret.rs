@@ -124,9 +124,7 @@ impl ClientSecretIssuer {
             .event(AuditType::TokenIssued, &client_id, caller)
             .with_client(&client_id)
             .with_detail("grant", Grant::ClientSecret.as_str());
-        if let Some(event) = self.attempts.count_token(AuditType::TokenIssued, event) {
-            self.audit.append(&event).await?;
-        }
+        self.attempts.record_token(AuditType::TokenIssued, event).await?;
         Ok(IssuedTokens { access, refresh: None })
     }
 }

@@ -152,9 +152,7 @@ impl TokenExchanger {
             .with_client(&client.id)
             .with_detail("actor", client.id.as_str());
         event.session_id = subject.sid;
-        if let Some(event) = self.attempts.count_token(AuditType::TokenExchanged, event) {
-            self.audit.append(&event).await?;
-        }
+        self.attempts.record_token(AuditType::TokenExchanged, event).await?;
         Ok(IssuedTokens { access, refresh: None })
     }
 

@@ -17,6 +17,7 @@ mod cancelled;
 mod certificate;
 mod clock_skew;
 mod clock_steps;
+mod commits_wait;
 mod comparisons;
 mod compressed_bombs;
 mod connection_floods;

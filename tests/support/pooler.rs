@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::guard::{self, Ending};
 use super::process::{Process, find};
 use super::{Database, poll, ports, postgres};
@@ -15,6 +17,7 @@ use super::{Database, poll, ports, postgres};
 pub struct Pooler {
     process: Process,
     address: SocketAddr,
+    file: PathBuf,
 }
 
 impl Pooler {
@@ -25,10 +28,16 @@ impl Pooler {
         shared.get_or_insert_with(|| Box::leak(Box::new(Self::start(database))))
     }
 
-    /// Starts a pooler before the server of this database.
+    /// Starts a pooler before the server of this database, with two server connections for all clients: code that relies on
+    /// getting the same one again fails.
     pub fn start(database: &Database) -> Self {
+        Self::with_size(database, 2)
+    }
+
+    /// Starts a pooler with this many server connections.
+    pub fn with_size(database: &Database, size: u32) -> Self {
         for _ in 0..5 {
-            if let Some(pooler) = Self::try_start(database) {
+            if let Some(pooler) = Self::try_start(database, size) {
                 return pooler;
             }
         }
@@ -40,20 +49,34 @@ impl Pooler {
         self.address
     }
 
+    /// Makes it lead to another server, as an operator does after a promotion: connections to the old one are cut when their
+    /// transaction ends.
+    pub fn switch(&mut self, to: SocketAddr) {
+        let settings = std::fs::read_to_string(&self.file).expect("its configuration can be read");
+        let line = settings
+            .lines()
+            .find(|line| line.starts_with("* = "))
+            .expect("it names a server");
+        let user = line.split_once("user=").expect("it names a user").1;
+        let new = format!("* = host={} port={} user={user}", to.ip(), to.port());
+        std::fs::write(&self.file, settings.replace(line, &new)).expect("its configuration can be written");
+        // Reloads the configuration.
+        self.process.signal(Signal::SIGHUP);
+    }
+
     /// Its log so far.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    fn try_start(database: &Database) -> Option<Self> {
+    fn try_start(database: &Database, size: u32) -> Option<Self> {
         let folder = guard::scratch("pooler");
         let (host, port) = database.host();
         let own = ports::free();
-        // Two server connections for all clients: code that relies on getting the same one again fails.
         let settings = format!(
             "[databases]\n* = host={host} port={port} user={user}\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {own}\nunix_socket_dir =\nauth_type = any\n\
-             pool_mode = transaction\ndefault_pool_size = 2\nmax_client_conn = 2000\nmax_db_connections = 0\n",
+             pool_mode = transaction\ndefault_pool_size = {size}\nmax_client_conn = 2000\nmax_db_connections = 0\n",
             user = database.user(),
         );
         let file = folder.join("pgbouncer.ini");
@@ -65,7 +88,7 @@ impl Pooler {
             let listens = std::net::TcpStream::connect(address).is_ok();
             process.exited().map(|_| false).or(listens.then_some(true))
         });
-        (up == Some(true)).then_some(Self { process, address })
+        (up == Some(true)).then_some(Self { process, address, file })
     }
 }
 

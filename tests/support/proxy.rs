@@ -103,6 +103,11 @@ impl Proxy {
         self.shared.resets.send_modify(|resets| *resets += 1);
     }
 
+    /// Connects new connections to another server. Open ones stay: an address whose switch cuts nothing.
+    pub fn redirect_new(&self, upstream: SocketAddr) {
+        *self.shared.upstream.lock().unwrap() = upstream;
+    }
+
     /// Passes the next request that `request` recognises to the server, and drops the reply. `request` gets the bytes
     /// of one read, which are a whole request unless that is large.
     pub fn lose_reply(&self, request: impl Fn(&[u8]) -> bool + Send + 'static, after: AfterLoss) {

@@ -4,6 +4,7 @@
 mod files;
 mod keys;
 mod listeners;
+mod standbys;
 mod stores;
 
 use std::sync::Arc;

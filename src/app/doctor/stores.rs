@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Findings, SKEW, State};
+use super::{Findings, SKEW, State, standbys};
 use crate::clock::UnixMillis;
 use crate::config::{Config, Storage};
 use crate::model::{Error, ErrorKind, Result};
@@ -84,6 +84,10 @@ async fn database(storage: &Storage, found: &mut Findings) -> Option<KeyRows> {
     timeline(&look.timeline, found);
     if !fits(look.schema, found) {
         return None;
+    }
+    standbys::look(&store, &look.standbys, found).await;
+    if let Some(room) = look.room {
+        standbys::room(&store, room, storage, found).await;
     }
     rows(store.load_keys().await, found)
 }
@@ -196,7 +200,7 @@ fn refused(about: &'static str, error: &Error, found: &mut Findings) {
 }
 
 /// Compares this machine's clock with that of a store, which returned `time` between `begun` and now.
-fn skew(clock_name: &str, begun: UnixMillis, time: UnixMillis, found: &mut Findings) {
+pub(super) fn skew(clock_name: &str, begun: UnixMillis, time: UnixMillis, found: &mut Findings) {
     let here = UnixMillis(begun.0.midpoint(found.clock.now().0));
     let apart = Duration::from_millis(here.0.abs_diff(time.0));
     let state = match apart {

@@ -45,6 +45,11 @@ pub(crate) trait Backend: Send + Sync {
         work: Transition<A, T>,
     ) -> impl Future<Output = Result<(T, bool)>> + Send;
 
+    /// `STORE_UNAVAILABLE` if the database is known to take no writes.
+    fn check_writable(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The position of the feed now, without rows.
     fn feed_position(&self) -> impl Future<Output = Result<FeedReading>> + Send;
 

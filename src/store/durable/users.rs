@@ -46,6 +46,8 @@ pub(super) fn read(columns: &mut Columns<'_>) -> Result<User> {
 #[async_trait]
 impl<B: Backend> UserStore for B {
     async fn login(&self, name: &Username, client: &ClientId) -> Result<Login> {
+        // A login ends with a write. Where that would fail, no password is hashed and no session stored.
+        self.check_writable()?;
         self.only(logins::login(name, client), logins::read_login).await
     }
 

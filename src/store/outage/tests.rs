@@ -157,3 +157,29 @@ fn a_store_that_is_lost_from_the_start_is_back_later() {
         assert!(*store.questions.lock() <= questions + 1);
     });
 }
+
+/// The task that asks ends with the panic; the next failure begins another one.
+#[test]
+fn a_probe_that_panics_does_not_end_the_reports() {
+    run(|store| async move {
+        let asked = store.clone();
+        let name = StoreName {
+            product: "Redis",
+            label: "sessions",
+            address: "db:1".to_owned(),
+            effect: "logins fail",
+        };
+        let probe: Probe = Box::new(move || {
+            let mut questions = asked.questions.lock();
+            *questions += 1;
+            assert!(*questions > 1, "a defect of the probe");
+            async { Err("down".to_owned()) }.boxed()
+        });
+        let log = OutageLog::new(name, probe);
+        for _ in 0..2 {
+            log.failed("no answer");
+            seconds(2).await;
+        }
+        assert_eq!(store.lines(), ["WARN lost Redis at db:1: down; logins fail"]);
+    });
+}

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::RwLock;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
 use super::error::Failure;
 use super::options::{Server, servers};
-use crate::clock::millis;
 use crate::config::DatabaseUrl;
 use crate::model::{Error, ErrorKind, Result};
 
@@ -51,8 +52,8 @@ pub(super) struct Endpoint {
 
 #[derive(Debug)]
 struct Servers {
-    /// In the order in which they are tried; at least one.
-    list: Vec<Server>,
+    /// In the order of the URL; at least one.
+    list: Arc<[Server]>,
     /// The one to which new connections go.
     current: usize,
 }
@@ -63,7 +64,7 @@ impl Endpoint {
     ///
     /// A pooler refuses start-up options or drops them; the server keeps them.
     pub(super) async fn detect(url: &DatabaseUrl, limits: Limits, timeout: Duration) -> Result<Self> {
-        let list = servers(url)?;
+        let list: Arc<[Server]> = servers(url)?.into();
         let several = list.len() > 1;
         let mut failures = Failures::default();
         for current in 0..list.len() {
@@ -116,13 +117,14 @@ impl Endpoint {
         servers.list[servers.current].name.clone()
     }
 
-    /// Connects to the first server that can be written. New connections of the pools go there from now on.
+    /// Connects to a server that can be written: to the first that answers. New connections go there from now on, once the pools
+    /// follow.
     pub(super) async fn connect(&self) -> Result<PgConnection, Failure> {
-        let list = self.servers.read().list.clone();
-        let (index, connection) = self.first_writable(&list).await?;
+        let list = Arc::clone(&self.servers.read().list);
+        let (index, connection) = self.writable(&list).await?;
         let mut servers = self.servers.write();
         // Unless other servers were set meanwhile.
-        if index < servers.list.len() {
+        if Arc::ptr_eq(&list, &servers.list) {
             servers.current = index;
         }
         Ok(connection)
@@ -130,58 +132,47 @@ impl Endpoint {
 
     /// Uses the servers and the login of this URL, once a connection with it succeeds.
     pub(super) async fn replace(&self, url: &DatabaseUrl) -> Result<(), Failure> {
-        let list = servers(url)?;
-        let (current, connection) = self.first_writable(&list).await?;
+        let list: Arc<[Server]> = servers(url)?.into();
+        let (current, connection) = self.writable(&list).await?;
         *self.servers.write() = Servers { list, current };
         // A failure to say goodbye changes nothing.
         let _ = tokio::time::timeout(self.timeout, connection.close()).await;
         Ok(())
     }
 
-    /// A connection to the first of these servers that can be written, and its index.
-    async fn first_writable(&self, list: &[Server]) -> Result<(usize, PgConnection), Failure> {
-        let mut failures = Failures::default();
-        for (index, server) in list.iter().enumerate() {
+    /// A connection to one of these servers that can be written, and its index. All are asked at once, so that a server that is
+    /// silent delays nothing.
+    async fn writable(&self, list: &[Server]) -> Result<(usize, PgConnection), Failure> {
+        let attempt = async |index: usize| {
+            let server = &list[index];
             let attempt = async {
                 let mut connection = open(server, self.direct, self.limits).await?;
                 check(&mut connection, self.direct).await?;
                 Ok::<_, sqlx::Error>(connection)
             };
-            let attempt = tokio::time::timeout(self.timeout, attempt).await;
-            let failure = match attempt.map_err(|_| Failure::Rule(no_answer(&server.place(), self.timeout))) {
-                Ok(Ok(connection)) => return Ok((index, connection)),
-                Ok(Err(error)) => Failure::from(error),
-                Err(late) => late,
-            };
-            if list.len() == 1 {
-                return Err(failure);
+            match tokio::time::timeout(self.timeout, attempt).await {
+                Ok(Ok(connection)) => Ok(connection),
+                Ok(Err(error)) => Err(Failure::from(error)),
+                Err(_) => Err(Failure::Rule(no_answer(&server.place(), self.timeout))),
             }
-            failures.add(server, &failure);
+        };
+        if list.len() == 1 {
+            return Ok((0, attempt(0).await?));
+        }
+        let mut attempts: FuturesUnordered<_> = (0..list.len())
+            .map(|index| {
+                let attempt = attempt(index);
+                async move { (index, attempt.await) }
+            })
+            .collect();
+        let mut failures = Failures::default();
+        while let Some((index, attempted)) = attempts.next().await {
+            match attempted {
+                Ok(connection) => return Ok((index, connection)),
+                Err(failure) => failures.add(&list[index], &failure),
+            }
         }
         Err(Failure::Rule(failures.into_error()))
-    }
-
-    /// Connects, apart from every pool, and checks that the server can be used for writing. The error is the cause, for the
-    /// log.
-    pub(super) async fn probe(&self, timeout: Duration) -> Result<(), String> {
-        let probe = async {
-            let mut connection = self.connect().await?;
-            let row = sqlx::raw_sql("SELECT current_setting('transaction_read_only') = 'on'")
-                .fetch_one(&mut connection)
-                .await?;
-            if row.try_get::<bool, _>(0)? {
-                return Err(sqlx::Error::Configuration("the database is read-only".into()).into());
-            }
-            connection.close().await?;
-            Ok::<_, Failure>(())
-        };
-        match tokio::time::timeout(timeout, probe).await {
-            Ok(Ok(())) => Ok(()),
-            // It has no connection for one more client, but serves those that it has.
-            Ok(Err(failure)) if failure.is_of_full_server() => Ok(()),
-            Ok(Err(failure)) => Err(failure.cause_text()),
-            Err(_) => Err(format!("no answer within {} ms", millis(timeout))),
-        }
     }
 
     pub(super) const fn is_direct(&self) -> bool {
@@ -272,6 +263,15 @@ pub(super) async fn check(connection: &mut PgConnection, direct: bool) -> sqlx::
     }
     if direct && !is_direct(connection).await? {
         return Err(sqlx::Error::Configuration("a pooler has come between; restart".into()));
+    }
+    Ok(())
+}
+
+/// Refuses a server that takes no writes.
+pub(super) async fn refuse_read_only(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let read_only = sqlx::raw_sql("SELECT current_setting('transaction_read_only') = 'on'");
+    if read_only.fetch_one(connection).await?.try_get(0)? {
+        return Err(sqlx::Error::Configuration("the database is read-only".into()));
     }
     Ok(())
 }

@@ -31,6 +31,10 @@ impl Backend for PostgresStore {
         pool.execute(mode, event, arguments, work).await
     }
 
+    fn check_writable(&self) -> Result<()> {
+        self.db.check_writable()
+    }
+
     async fn feed_position(&self) -> Result<FeedReading> {
         let rows = self.read_feed(feed::position).await?;
         Ok(feed::put_together(rows)?.1)

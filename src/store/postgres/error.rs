@@ -122,7 +122,7 @@ impl Failure {
                 "GRANT that right to the role of storage.database_url, or run `countersign migrate` once with a role that has it"
             }
             "53300" => {
-                "raise max_connections, or lower storage.database_pool: each replica uses that many and two more"
+                "raise max_connections, or lower storage.database_pool: each replica opens up to that many and four more"
             }
             "57P03" => "the server starts or stops; try again in a moment",
             "25006" => "the server takes no writes: name the primary, and check default_transaction_read_only",

@@ -8,6 +8,7 @@
 //!   transaction, is prepared without a name and sets its own time limits.
 
 mod bridge;
+mod commits;
 mod connect;
 mod driver;
 mod error;
@@ -17,10 +18,13 @@ mod options;
 mod pool;
 mod redis_nodes;
 mod revoke;
+mod standbys;
 mod statement;
 mod store;
 mod timeline;
+mod work;
 
 pub use pool::PoolUsage;
-pub use store::{Look, PostgresConfig, PostgresStore};
+pub use standbys::{Room, Standbys};
+pub use store::{CONNECTIONS_BESIDE_POOL, Look, PostgresConfig, PostgresStore};
 pub use timeline::{TimelineCheck, TimelineReport};

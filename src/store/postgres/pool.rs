@@ -6,17 +6,18 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
+use super::commits::CommitState;
 use super::connect::{Endpoint, begin, check};
 use super::error::{Failure, Result};
-use super::statement::StatementConnection;
+use super::work::{FailedAttempt, Work};
 use crate::clock::millis;
 use crate::model::{self, AuditEvent, Error, ErrorKind};
 use crate::spans::SPANS;
-use crate::store::durable::{Statement, Transaction, Transition, WorkMode};
+use crate::store::durable::{Transition, WorkMode};
 use crate::store::outage::OutageLog;
 
 /// If a caller waits for a connection for longer, the server that can be written is looked for, where there are several.
@@ -24,6 +25,9 @@ const SEARCH_AFTER: Duration = Duration::from_millis(50);
 
 /// A connection that was idle for longer is pinged before it is used.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
+
+/// The longest that such a ping may take.
+const PING_TIMEOUT: Duration = Duration::from_millis(300);
 
 tokio::task_local! {
     /// Set during a retry: forces a new connection, because pooled ones probably broke together.
@@ -41,6 +45,25 @@ pub struct PoolUsage {
     pub callers: u32,
 }
 
+/// The limits of a pool.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PoolLimits {
+    /// The most connections.
+    pub(super) size: u32,
+    /// The most callers that wait for one.
+    pub(super) waiting: u32,
+    /// The longest wait for a connection.
+    pub(super) acquire_timeout: Duration,
+    /// The longest wait until fewer writes are under way.
+    pub(super) write_timeout: Duration,
+}
+
+/// How long a client waits for a statement.
+pub(super) fn client_timeout(endpoint: &Endpoint) -> Duration {
+    // Longer than the server's own limit, so that a server which still answers ends the statement itself.
+    endpoint.statement_timeout() + Duration::from_millis(500)
+}
+
 /// A pool of connections. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Pool(Arc<Inner>);
@@ -51,6 +74,14 @@ struct Inner {
     max_callers: u32,
     /// One permit for each caller.
     permits: Arc<Semaphore>,
+    /// One permit for each caller that writes: a quarter of the callers can only be readers, so that reads go on while every
+    /// write waits.
+    write_callers: Arc<Semaphore>,
+    /// One permit for each write under way, for the same reason fewer than connections.
+    writes: Semaphore,
+    max_writes: u32,
+    write_timeout: Duration,
+    commits: Arc<CommitState>,
     begin: Arc<str>,
     direct: bool,
     /// Tells that the server that can be written is to be looked for; none if there is only one server.
@@ -61,33 +92,46 @@ struct Inner {
 }
 
 impl Pool {
-    /// A pool of at most `size` connections, for which at most `waiting` callers wait. It connects when it is first
-    /// used, and tells `outage` of what fails. `search` is notified where there are several servers and a new connection does
-    /// not lead to one that can be written.
+    /// A pool with these limits. It connects when it is first used, and tells `outage` of what fails. `search` is notified
+    /// where there are several servers and a new connection does not lead to one that can be written.
     pub(super) fn new(
         endpoint: &Endpoint,
         search: &Arc<Notify>,
-        (size, waiting): (u32, u32),
-        acquire_timeout: Duration,
+        limits: PoolLimits,
+        commits: Arc<CommitState>,
         outage: OutageLog,
     ) -> Self {
+        let PoolLimits {
+            size,
+            waiting,
+            acquire_timeout,
+            write_timeout,
+        } = limits;
         let search = endpoint.has_several().then(|| Arc::clone(search));
         let (direct, wanted) = (endpoint.is_direct(), search.clone());
         let max_callers = size.saturating_add(waiting);
+        let max_writes = max_writes(size);
         let pool = PgPoolOptions::new()
             .max_connections(size)
             .acquire_timeout(acquire_timeout)
             .test_before_acquire(false)
-            .before_acquire(|connection, state| {
-                Box::pin(async move {
-                    if NEW_CONNECTION.try_with(|()| ()).is_ok() {
-                        return Ok(false);
-                    }
-                    if state.idle_for > PING_AFTER_IDLE {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
+            .before_acquire({
+                let commits = Arc::clone(&commits);
+                move |connection, state| {
+                    let is_outdated = commits.is_outdated(state.age);
+                    Box::pin(async move {
+                        if is_outdated || NEW_CONNECTION.try_with(|()| ()).is_ok() {
+                            return Ok(false);
+                        }
+                        if state.idle_for > PING_AFTER_IDLE {
+                            // A server that hangs takes the time of one ping for each connection, not that of the caller.
+                            return Ok(timeout(PING_TIMEOUT, connection.ping())
+                                .await
+                                .is_ok_and(|pong| pong.is_ok()));
+                        }
+                        Ok(true)
+                    })
+                }
             })
             .after_connect(move |connection, _| {
                 let wanted = wanted.clone();
@@ -104,11 +148,15 @@ impl Pool {
             pool,
             max_callers,
             permits: Arc::new(Semaphore::new(max_callers as usize)),
+            write_callers: Arc::new(Semaphore::new(self::max_writes(max_callers) as usize)),
+            writes: Semaphore::new(max_writes as usize),
+            max_writes,
+            write_timeout,
+            commits,
             begin: begin(endpoint).into(),
             direct,
             search,
-            // Longer than the server's own limit, so that a server which still answers ends the statement itself.
-            timeout: endpoint.statement_timeout() + Duration::from_millis(500),
+            timeout: client_timeout(endpoint),
             outage,
         }))
     }
@@ -126,6 +174,12 @@ impl Pool {
         }
     }
 
+    /// `STORE_UNAVAILABLE` if a write would fail at once, because no commit ends.
+    pub(super) fn check_writable(&self) -> model::Result<()> {
+        let refused = self.0.refuse_write();
+        refused.map_err(|failure| self.0.error(&failure))
+    }
+
     /// Makes new connections as the endpoint says from now on. Open ones live out their age.
     pub(super) fn follow(&self, endpoint: &Endpoint) {
         self.0.pool.set_connect_options(endpoint.options());
@@ -134,7 +188,7 @@ impl Pool {
     /// Runs `transition` on a connection, in a task of its own, which ends even if the caller goes away. An `Err` of it
     /// leaves no change behind.
     ///
-    /// `OVERLOADED` at once if the most callers wait already; `STORE_UNAVAILABLE` if a time limit passes.
+    /// `OVERLOADED` at once if the most callers, or the most of those that write, wait already; `STORE_UNAVAILABLE` if a time limit passes.
     pub(super) async fn execute<A, T>(
         &self,
         mode: WorkMode,
@@ -148,6 +202,12 @@ impl Pool {
     {
         let permits = Arc::clone(&self.0.permits);
         let permit = permits.try_acquire_owned().map_err(|_| ErrorKind::Overloaded)?;
+        let of_write = if writes(mode) {
+            let permits = Arc::clone(&self.0.write_callers);
+            Some(permits.try_acquire_owned().map_err(|_| ErrorKind::Overloaded)?)
+        } else {
+            None
+        };
         let inner = Arc::clone(&self.0);
         let span = tracing::info_span!(target: SPANS, "postgres", otel.kind = "internal",
             db.system.name = "postgresql", how = ?mode);
@@ -160,7 +220,7 @@ impl Pool {
         // Boxed because the future has several kilobytes and is moved before it runs.
         let run = Box::pin(async move {
             let done = inner.work(&work).await;
-            drop(permit);
+            drop((permit, of_write));
             done.map_err(|failure| inner.error(&failure))
         });
         let task = tokio::spawn(run.instrument(span));
@@ -174,10 +234,25 @@ impl Pool {
     }
 }
 
+const fn writes(mode: WorkMode) -> bool {
+    !matches!(mode, WorkMode::Read | WorkMode::Snapshot)
+}
+
+/// The most writes among this many connections or callers: a quarter is kept for reads.
+const fn max_writes(size: u32) -> u32 {
+    let for_reads = size.div_ceil(4);
+    if size > for_reads { size - for_reads } else { 1 }
+}
+
 impl Inner {
     async fn work<A: Sync, T>(&self, work: &Work<A, T>) -> Result<(T, bool)> {
+        let writes = writes(work.mode);
+        let _permit = if writes { Some(self.write_permit().await?) } else { None };
         let mut first = true;
         loop {
+            if writes {
+                self.refuse_write()?;
+            }
             let acquire = self.acquire();
             let acquired = if first {
                 acquire.await
@@ -192,6 +267,10 @@ impl Inner {
             let Ok(done) = done else {
                 // The server may still be busy with the statement, so this connection is not used again.
                 drop(connection.detach());
+                if writes {
+                    self.commits.ask_after_timeout(self.acquire()).await;
+                    self.refuse_write()?;
+                }
                 return Err(Failure::TimedOut(format!(
                     "no answer within {} ms",
                     millis(self.timeout)
@@ -211,6 +290,29 @@ impl Inner {
             first = false;
             tracing::debug!(error = %failure, "the connection to PostgreSQL broke; trying again on a new one");
         }
+    }
+
+    /// Waits until fewer writes are under way than may be.
+    async fn write_permit(&self) -> Result<SemaphorePermit<'_>> {
+        match timeout(self.write_timeout, self.writes.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            // The semaphore is never closed.
+            Ok(Err(_)) | Err(_) => Err(match self.outage.cause() {
+                Some(cause) => Failure::TimedOut(format!("the database is away: {cause}")),
+                None => Failure::TimedOut(format!(
+                    "{} writes were under way for {} ms; the other connections are kept for reads (storage.database_pool)",
+                    self.max_writes,
+                    millis(self.write_timeout)
+                )),
+            }),
+        }
+    }
+
+    /// Fails if no commit ends.
+    fn refuse_write(&self) -> Result<()> {
+        self.commits
+            .cause()
+            .map_or(Ok(()), |cause| Err(Failure::TimedOut(cause)))
     }
 
     async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
@@ -285,59 +387,6 @@ impl Inner {
                 }
                 Err(FailedAttempt::before_commit(failure))
             }
-        }
-    }
-}
-
-/// A piece of work, which is kept for a second attempt.
-struct Work<A, T> {
-    mode: WorkMode,
-    event: Option<AuditEvent>,
-    arguments: A,
-    transition: Transition<A, T>,
-}
-
-impl<A: Sync, T> Work<A, T> {
-    /// Runs the transition; returns its result and whether it wrote the event.
-    async fn run(&self, connection: &mut PgConnection, named: bool) -> Result<(T, bool)> {
-        const READ_ONLY: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-        let mut driver = StatementConnection {
-            connection,
-            named,
-            failure: None,
-        };
-        if self.mode == WorkMode::Snapshot {
-            driver.execute(&Statement::postgres(READ_ONLY)).await?;
-        }
-        let mut transaction = Transaction::new(&mut driver, self.event.as_ref());
-        let done = (self.transition)(&mut transaction, &self.arguments).await;
-        let audited = transaction.audited();
-        match done {
-            Ok(done) => Ok((done, audited)),
-            Err(error) => Err(driver.failure.unwrap_or(Failure::Rule(error))),
-        }
-    }
-}
-
-/// A failure, and whether the attempt certainly changed nothing.
-struct FailedAttempt {
-    failure: Failure,
-    undone: bool,
-}
-
-impl FailedAttempt {
-    fn before_commit(failure: impl Into<Failure>) -> Self {
-        Self {
-            failure: failure.into(),
-            undone: true,
-        }
-    }
-
-    fn at_commit(failure: impl Into<Failure>) -> Self {
-        let failure = failure.into();
-        Self {
-            undone: failure.is_certainly_rolled_back(),
-            failure,
         }
     }
 }

@@ -9,10 +9,12 @@ use sqlx::postgres::PgConnection;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::commits::CommitState;
 use super::connect::{Endpoint, Limits, no_answer};
 use super::error::{self, Failure};
 use super::migrate;
-use super::pool::{Pool, PoolUsage};
+use super::pool::{Pool, PoolLimits, PoolUsage, client_timeout};
+use super::standbys::{self, Room, Standbys};
 use super::timeline::{self, CurrentCheck, TimelineReport};
 use crate::clock::UnixMillis;
 use crate::config::DatabaseUrl;
@@ -23,6 +25,10 @@ use crate::store::outage::{OutageLog, StoreName};
 /// Connections for reconciliation, heartbeats and clean-up. They are apart from those of callers, so that callers which
 /// fill their pool do not make the revocations stale.
 const MAINTENANCE_CONNECTIONS: u32 = 2;
+
+/// The connections of a replica beside `storage.database_pool`: those for maintenance, one that asks whether a lost database is
+/// back, and one that looks for the server that can be written.
+pub const CONNECTIONS_BESIDE_POOL: u32 = MAINTENANCE_CONNECTIONS + 2;
 
 /// The most background tasks that wait for those connections; there are fewer tasks.
 const MAINTENANCE_WAITING: u32 = 64;
@@ -35,7 +41,7 @@ const SEARCH_INTERVAL: Duration = Duration::from_millis(200);
 pub struct PostgresConfig {
     /// The servers, and how to log in.
     pub url: DatabaseUrl,
-    /// The most connections for callers; two more are for maintenance.
+    /// The most connections for callers; [`CONNECTIONS_BESIDE_POOL`] more are for maintenance and for the search of a lost server.
     pub pool: u32,
     /// The longest wait for a connection.
     pub acquire_timeout: Duration,
@@ -56,6 +62,10 @@ pub struct Look {
     pub encoding: String,
     /// How the feed notices that another database answers.
     pub timeline: TimelineReport,
+    /// The standbys of the server.
+    pub standbys: Standbys,
+    /// How many connections the server has; none behind a pooler, which has limits of its own.
+    pub room: Option<Room>,
 }
 
 /// Users, clients, keys, revocations and the audit trail in PostgreSQL (14 or later). Cheap to clone.
@@ -68,6 +78,7 @@ pub struct PostgresStore {
     /// How the feed notices that another database answers.
     pub(super) timeline: Arc<CurrentCheck>,
     endpoint: Endpoint,
+    commits: Arc<CommitState>,
     /// The longest that connecting may take.
     timeout: Duration,
     /// Looks for the server that can be written; none if there is only one server. Ends with the store.
@@ -81,7 +92,7 @@ impl std::fmt::Debug for PostgresStore {
 }
 
 /// Notices when the database is lost and when it is back.
-fn outage_log(endpoint: &Endpoint, timeout: Duration) -> OutageLog {
+fn outage_log(endpoint: &Endpoint, commits: &Arc<CommitState>, timeout: Duration) -> OutageLog {
     let name = StoreName {
         product: "PostgreSQL",
         label: "users",
@@ -89,12 +100,12 @@ fn outage_log(endpoint: &Endpoint, timeout: Duration) -> OutageLog {
         effect: "logins, refreshes and revocations fail until it is back, and access tokens are validated for \
                  revocation.max_staleness",
     };
-    let endpoint = endpoint.clone();
+    let (endpoint, commits) = (endpoint.clone(), Arc::clone(commits));
     OutageLog::new(
         name,
         Box::new(move || {
-            let endpoint = endpoint.clone();
-            async move { endpoint.probe(timeout).await }.boxed()
+            let (endpoint, commits) = (endpoint.clone(), Arc::clone(&commits));
+            async move { commits.probe(&endpoint, timeout).await }.boxed()
         }),
     )
 }
@@ -115,11 +126,25 @@ impl PostgresStore {
         if !endpoint.is_direct() {
             tracing::info!("the database is behind a pooler: every statement runs in a transaction of its own");
         }
-        let (wanted, outage) = (Arc::new(Notify::new()), outage_log(&endpoint, timeout));
-        let pool = |sizes| Pool::new(&endpoint, &wanted, sizes, config.acquire_timeout, outage.clone());
-        // If more callers waited than there are connections, they would wait longer than callers do.
-        let db = pool((config.pool, config.pool));
-        let maintenance = pool((MAINTENANCE_CONNECTIONS, MAINTENANCE_WAITING));
+        let client = client_timeout(&endpoint);
+        let commits = Arc::new(CommitState::new(&endpoint, client));
+        let (wanted, outage) = (Arc::new(Notify::new()), outage_log(&endpoint, &commits, timeout));
+        let pool = |limits| Pool::new(&endpoint, &wanted, limits, Arc::clone(&commits), outage.clone());
+        let acquire_timeout = config.acquire_timeout;
+        let db = pool(PoolLimits {
+            size: config.pool,
+            // If more callers waited than there are connections, they would wait longer than callers do.
+            waiting: config.pool,
+            acquire_timeout,
+            write_timeout: acquire_timeout,
+        });
+        let maintenance = pool(PoolLimits {
+            size: MAINTENANCE_CONNECTIONS,
+            waiting: MAINTENANCE_WAITING,
+            acquire_timeout,
+            // One write at a time, and no caller waits: a task may wait for that of another.
+            write_timeout: acquire_timeout + client,
+        });
         let search = endpoint.has_several().then(|| {
             let pools = [db.clone(), maintenance.clone()];
             Arc::new(AbortOnDropHandle::new(tokio::spawn(search(
@@ -133,6 +158,7 @@ impl PostgresStore {
             maintenance,
             timeline: Arc::new(CurrentCheck::new()),
             endpoint,
+            commits,
             timeout,
             _search: search,
         })
@@ -200,9 +226,22 @@ impl PostgresStore {
                 encoding: row.try_get(1)?,
                 obstacle,
                 timeline: timeline::detect(connection).await?,
+                standbys: standbys::look(connection).await?,
+                room: if self.endpoint.is_direct() {
+                    Some(standbys::room(connection).await?)
+                } else {
+                    None
+                },
             })
         })
         .await
+    }
+
+    /// Why no commit ends; none if they do. Makes one that changes nothing, if the server has a synchronous standby.
+    pub async fn commits_wait(&self) -> Result<Option<String>> {
+        let place = self.endpoint.place();
+        let checked = self.commits.check(&self.endpoint).await;
+        checked.map_err(|failure| failure.explained(&place))
     }
 
     /// Finds the strongest check of the timeline that the server answers, and uses it from now on.
@@ -213,7 +252,7 @@ impl PostgresStore {
     }
 
     /// Asks on a connection of its own, within the time that connecting may take.
-    async fn ask<T>(&self, question: impl AsyncFnOnce(&mut PgConnection) -> error::Result<T>) -> Result<T> {
+    pub(super) async fn ask<T>(&self, question: impl AsyncFnOnce(&mut PgConnection) -> error::Result<T>) -> Result<T> {
         let connected = self.endpoint.connect().await;
         let place = self.endpoint.place();
         let mut connection = connected.map_err(|failure| failure.explained(&place))?;
@@ -226,22 +265,24 @@ impl PostgresStore {
 
 /// Finds the server that can be written each time that it is wanted, and makes the pools connect there.
 async fn search(endpoint: Endpoint, pools: [Pool; 2], wanted: Arc<Notify>) {
+    // The server that the pools follow. The probe of an outage may have found another one already.
+    let mut followed = endpoint.current();
     loop {
         wanted.notified().await;
-        let before = endpoint.current();
         match endpoint.connect().await {
             Ok(connection) => {
                 drop(connection);
+                for pool in &pools {
+                    pool.follow(&endpoint);
+                }
                 let server = endpoint.current();
-                if server != before {
+                if server != followed {
                     tracing::info!(
                         server,
-                        before,
+                        before = followed,
                         "another server of the database is writable; new connections go there"
                     );
-                    for pool in &pools {
-                        pool.follow(&endpoint);
-                    }
+                    followed = server;
                 }
             }
             Err(error) => tracing::debug!(%error, "no server of the database can be written"),
