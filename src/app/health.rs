@@ -30,7 +30,7 @@ use crate::config::{Listen, Server};
 const TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The components that a server reports apart from the whole.
-const COMPONENTS: [&str; 3] = ["revocations", "store.users", "store.sessions"];
+pub(super) const COMPONENTS: [&str; 3] = ["revocations", "store.users", "store.sessions"];
 
 /// The server to ask.
 #[derive(Clone, Debug)]
@@ -327,7 +327,7 @@ impl ServerCertVerifier for Pinned {
 }
 
 /// The last error in the chain of sources: the errors above it only say that something failed.
-fn root_cause(mut error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn root_cause(mut error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(source) = error.source() {
         error = source;
     }

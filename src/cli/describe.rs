@@ -71,7 +71,9 @@ fn page(command: &clap::Command, path: &[&str]) -> io::Result<String> {
 fn exit_statuses(path: &[&str]) -> [(u8, &'static str); 4] {
     let success = match path {
         ["serve" | "agent"] => "It was stopped by SIGTERM or SIGINT.",
-        ["doctor"] => "The service can start with this configuration and these stores. There may be warnings.",
+        ["doctor"] => {
+            "The service can start with this configuration and these stores, or the server can be used. There may be warnings."
+        }
         ["health"] => "The server serves.",
         ["token", "validate"] => "The token is active.",
         _ => "The command has done its work.",

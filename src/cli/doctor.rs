@@ -1,17 +1,49 @@
-//! `doctor`: checks whether the service could run with this configuration and these stores. It changes nothing.
+//! `doctor`: checks whether the service could run with this configuration and these stores, or checks a running server. It
+//! changes nothing.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use serde_json::json;
 
 use super::output::print;
+use super::remote::{DEFAULT_SERVER, ca_file_variable, server_variable};
 use super::text::printable;
 use super::{Context, Failure};
 use crate::app::doctor::{self, State};
 
-pub(super) async fn run(context: &Context) -> Result<(), Failure> {
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Check this running server as its callers meet it, instead of the configuration: `http://HOST:PORT`, `https://HOST:PORT` or
+    /// `unix:PATH`. Without a URL: `COUNTERSIGN_SERVER`, else <http://127.0.0.1:50051>. `COUNTERSIGN_SERVER` alone has the same
+    /// effect. The side port is looked for on the same host, at the port of `server.http_listen`.
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
+    server: Option<String>,
+
+    /// PEM file with the authorities that sign the certificate of --server, in place of those of the system. The environment
+    /// variable `COUNTERSIGN_CA_FILE` sets it too.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let config = context.config(Vec::new())?;
-    let findings = doctor::examine(&config).await;
+    let url = match args.server {
+        Some(url) if !url.is_empty() => Some(url),
+        Some(_) => Some(server_variable(context).unwrap_or_else(|| DEFAULT_SERVER.to_owned())),
+        None => server_variable(context),
+    };
+    let findings = match url {
+        Some(url) => {
+            let target = doctor::ServerTarget {
+                url,
+                ca_file: args.ca_file.or_else(|| ca_file_variable(context).map(PathBuf::from)),
+                side_port: config.server.http_listen.port(),
+            };
+            doctor::examine_server(&target).await
+        }
+        None => doctor::examine(&config).await,
+    };
     let worst = findings.iter().map(|finding| finding.state).max();
     let code = worst.map_or(0, State::exit_code);
     if context.out.is_json() {

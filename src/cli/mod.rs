@@ -89,8 +89,8 @@ enum Command {
     /// Print or check the configuration.
     #[command(subcommand)]
     Config(config::Command),
-    /// Check whether the service could run with this configuration and these stores; changes nothing.
-    Doctor,
+    /// Check whether the service could run with this configuration and these stores, or check a running server; changes nothing.
+    Doctor(doctor::Args),
     /// Ask a running server or agent whether it serves. Exits with 0 if it does, 1 if not, and 69 if it cannot be reached.
     Health(health::Args),
     /// Print a script with which a shell completes these commands.
@@ -113,7 +113,7 @@ impl Command {
             | Self::Token(_)
             | Self::Agent(_)
             | Self::Config(_)
-            | Self::Doctor
+            | Self::Doctor(_)
             | Self::Health(_)
             | Self::Completions(_)
             | Self::Man(_) => false,
@@ -210,7 +210,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, environment: Vec<(OsString,
         Command::Token(args) => token::run(&context, args),
         Command::Agent(args) => agent::run(&context, args),
         Command::Config(command) => config::run(&context, &command),
-        Command::Doctor => block_on(doctor::run(&context)),
+        Command::Doctor(args) => block_on(doctor::run(&context, args)),
         Command::Health(args) => block_on(health::run(&context, args)),
         Command::Completions(args) => describe::completions(&args, Cli::command()),
         Command::Man(args) => describe::man(&args, Cli::command()),

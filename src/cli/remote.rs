@@ -10,7 +10,7 @@ use super::{Context, Failure};
 use crate::trust::ServerVerifier;
 
 /// The address on which `serve` listens by default.
-const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
+pub(super) const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 

@@ -25,6 +25,7 @@ mod health;
 mod logs;
 mod managed;
 mod manager;
+mod outside;
 mod pages;
 mod pki;
 mod rights;

@@ -1,11 +1,16 @@
 //! The checks of `countersign doctor`: can the service start with this configuration and these stores? They only read:
-//! they create no schema, no key and no folder.
+//! they create no schema, no key and no folder. With `--server` the checks of a running server, from the outside.
 
 mod files;
 mod keys;
 mod listeners;
+mod server;
+mod server_tls;
+mod side_port;
 mod standbys;
 mod stores;
+
+pub use server::{ServerTarget, examine_server};
 
 use std::sync::Arc;
 use std::time::Duration;
