@@ -1,12 +1,13 @@
 //! The primary of streaming replication fails, and a standby is promoted.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::random::Random;
 use crate::run::{run, sizes, storage};
 use crate::support::proxy::LinkState;
 use crate::support::web::get;
-use crate::support::{Countersign, Database, Postgres, Proxy, Redis, poll};
+use crate::support::{Countersign, Database, Pooler, Postgres, Proxy, Redis, poll};
 
 /// A primary with standbys, and a Redis that stays up.
 struct Replication {
@@ -57,6 +58,13 @@ impl Replication {
             bytes.parse::<u64>().expect("a number of bytes")
         };
         self.standbys.iter().max_by_key(received).expect("there are standbys")
+    }
+
+    /// The address of the promoted standby.
+    fn promoted(&self) -> SocketAddr {
+        let is_primary = |server: &&Postgres| server.sql("SELECT pg_is_in_recovery()") == "f";
+        let promoted = self.standbys.iter().find(is_primary);
+        promoted.expect("a standby was promoted").address()
     }
 
     /// Promotes it, and lets the other standbys follow it, as far as the old primary is gone.
@@ -136,6 +144,32 @@ async fn an_asynchronous_standby_is_promoted_with_three_seconds_of_lag() {
     }
 }
 
+/// The replicas connect to one address, whose switch leaves old connections open. The old primary goes on, fenced only by the loss
+/// of its standbys: its commits wait, and its reads are old.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_switch_of_an_address_leaves_old_connections_open() {
+    for size in sizes() {
+        let stores = tokio::task::spawn_blocking(|| Replication::start("ANY 1 (a, b)"))
+            .await
+            .unwrap();
+        let database = stores.primary.database().await;
+        let proxy = Proxy::start(stores.primary.address()).await;
+        let storage = storage(&database.url_through(proxy.address()), &stores.redis.url());
+        let fault = |stores: &mut (Replication, Proxy), _: &mut Vec<Countersign>, random: &mut Random| {
+            let (replication, proxy) = stores;
+            // Both standbys leave the primary before one is promoted, so that it acknowledges nothing any more.
+            for standby in &replication.standbys {
+                standby.set("primary_conninfo", "");
+            }
+            std::thread::sleep(random.millis(500, 2_000));
+            replication.promote();
+            proxy.redirect_new(replication.promoted());
+        };
+        let (judgement, _stores, _servers) = run("uncut switch", size, storage, (stores, proxy), fault).await;
+        judgement.assert_nothing_lost();
+    }
+}
+
 /// The old primary is not fenced, and one replica stays on it after the others follow the standby that was promoted. It notices
 /// and stops; when it can reach the new primary, it writes back what it had acknowledged meanwhile.
 #[tokio::test(flavor = "multi_thread")]
@@ -181,4 +215,29 @@ fn wait_until_ready(servers: &[Countersign]) {
             .then_some(())
     });
     assert!(ready.is_some(), "the replicas do not become ready");
+}
+
+/// The replicas connect to a pooler, which is made to lead to the promoted standby.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_is_switched_to_the_promoted_standby() {
+    for size in sizes() {
+        let stores = tokio::task::spawn_blocking(|| Replication::start("ANY 1 (a, b)"))
+            .await
+            .unwrap();
+        let database = stores.primary.database().await;
+        // More than the writes of all replicas.
+        let connections = u32::try_from(size.replicas).unwrap() * 14;
+        let pooler = Pooler::with_size(&database, connections);
+        let storage = storage(&database.url_through(pooler.address()), &stores.redis.url());
+        let fault = |stores: &mut (Replication, Pooler), _: &mut Vec<Countersign>, random: &mut Random| {
+            let (replication, pooler) = stores;
+            replication.primary.kill();
+            std::thread::sleep(random.millis(500, 3_000));
+            replication.promote();
+            pooler.switch(replication.promoted());
+        };
+        let (judgement, _stores, _servers) = run("pooler switched", size, storage, (stores, pooler), fault).await;
+        judgement.assert_nothing_lost();
+        assert_eq!(judgement.lost_logins, 0, "{judgement}");
+    }
 }
