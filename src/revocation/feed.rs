@@ -13,7 +13,7 @@ use super::index::{Index, retained_until};
 use crate::clock::{Clock, ClockReading, UnixMillis, millis};
 use crate::config::{OnStale, Revocation as RevocationConfig};
 use crate::model::{Error, ErrorKind, Result, Revocation};
-use crate::store::{AnnouncementEvent, Announcements, Changes, RevocationStore, Snapshot};
+use crate::store::{AnnouncementEvent, Announcements, Changes, ReloadReason, RevocationStore, Snapshot};
 
 /// How long one reconciliation may take before it counts as failed.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -253,11 +253,11 @@ impl Feed {
             Some(known) => tokio::time::timeout(RECONCILE_TIMEOUT, store.revocations_since(&known.cursor))
                 .await
                 .map_err(|_| Error::store_unavailable("reconciliation timed out"))??,
-            None => Changes::Reload,
+            None => Changes::Reload(ReloadReason::ManyNew),
         };
         let snapshot = match changes {
             Changes::Since(snapshot) => snapshot,
-            Changes::Reload => {
+            Changes::Reload(_) => {
                 if known.is_some() {
                     tracing::warn!(
                         "the database was replaced, or there are many new revocations; all revocations are loaded again"
@@ -269,7 +269,9 @@ impl Feed {
                     .await?
             }
         };
-        let Snapshot { rows, cursor, as_of } = snapshot;
+        let Snapshot {
+            rows, cursor, as_of, ..
+        } = snapshot;
         // Rows are only added: an acknowledged revocation stays in force even if a restored database has lost it.
         for row in &rows {
             self.note(row);

@@ -76,7 +76,7 @@ impl Watch {
         } else {
             match store.revocations_since(&Cursor(resume.to_owned())).await? {
                 Changes::Since(snapshot) => Some(snapshot.rows),
-                Changes::Reload => None,
+                Changes::Reload(_) => None,
             }
         };
         let mut ticks = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);

@@ -28,7 +28,8 @@ pub use accounts::{AuditQuery, AuditStore, ClientStore, Login, MachineLogin, Pag
 pub use keys::KeyStore;
 pub use migrate::SchemaState;
 pub use revocations::{
-    AnnouncementEvent, Announcements, Changes, Cursor, Expiry, NewRevocation, Recorded, RevocationStore, Snapshot,
+    AnnouncementEvent, Announcements, Changes, Cursor, DatabaseSide, Expiry, LOST_PART, NewRevocation, Recorded,
+    ReloadReason, RevocationStore, SIDE_TTL, Snapshot,
 };
 pub use sessions::{BackupCounter, COUNTER_STEP, SessionStore};
 pub use throttles::ThrottleStore;

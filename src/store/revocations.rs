@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::UnixMillis;
 use crate::model::revocation::RevocationSubject;
-use crate::model::{AuditEvent, Result, Revocation, Target};
+use crate::model::{AuditEvent, Level, Result, Revocation, Target};
 
 /// The time until which a revocation is kept: when nothing that it concerns is valid any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,17 @@ pub struct Recorded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor(pub String);
 
+/// The server that a reading of the feed comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatabaseSide {
+    /// The identifier that a server shares with its standbys.
+    pub system: u64,
+    /// The timeline: each promotion begins a later one.
+    pub timeline: u32,
+    /// No transaction with this number or a larger one had begun.
+    pub next_transaction: u64,
+}
+
 /// All rows that can concern an unexpired access token.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -48,6 +59,8 @@ pub struct Snapshot {
     pub cursor: Cursor,
     /// Every revocation that was acknowledged before this moment is among the rows.
     pub as_of: UnixMillis,
+    /// The server; none if it does not tell its timeline, and for an embedded store.
+    pub side: Option<DatabaseSide>,
 }
 
 /// The changes after a cursor.
@@ -55,13 +68,25 @@ pub struct Snapshot {
 pub enum Changes {
     /// The new rows. A row may be given twice; none is missing.
     Since(Snapshot),
-    /// The reader must load everything again: the store was restored or promoted on another timeline, or more rows are
-    /// new than one reading may answer.
-    Reload,
+    /// The reader must load everything again.
+    Reload(ReloadReason),
+}
+
+/// Why a reader must load everything again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadReason {
+    /// Another database answers, or an earlier state of it: a standby was promoted, or a backup restored. It may lack rows
+    /// that the reader has seen. With the weaker checks of the timeline, also a restart of the server.
+    Replaced,
+    /// More rows are new than one reading may answer.
+    ManyNew,
 }
 
 /// How many rows one part of a load reads, which takes a fraction of a second.
 pub(super) const PART: i64 = 20_000;
+
+/// The most rows of one [`RevocationStore::write_back`].
+pub const LOST_PART: usize = 500;
 
 /// The durable record of revocations.
 ///
@@ -92,6 +117,18 @@ pub trait RevocationStore: Send + Sync {
     /// Every row after `cursor`. `RESUME_TOKEN_INVALID` if it is not a cursor.
     async fn revocations_since(&self, cursor: &Cursor) -> Result<Changes>;
 
+    /// Adds revocations that the store has lost, with their own epochs and expiries, and appends the event if a row is new.
+    /// Raises the epochs of their users, their clients and the deployment to at least theirs. A row whose user or client does
+    /// not exist is added as well. Returns the levels of the new rows and their numbers.
+    ///
+    /// A row that the store covers is not added: there is a row of the same token, session or key; or one of the same user,
+    /// client or deployment with at least this epoch, and for a user with this kept session or none. So several replicas may
+    /// do this at once. At most [`LOST_PART`] rows.
+    async fn write_back(&self, lost: &[Revocation], audit: &AuditEvent) -> Result<Vec<(Level, u64)>>;
+
+    /// Opens new connections from now on: those of now may lead to a server that another one has replaced.
+    fn reconnect(&self);
+
     /// Removes at most `limit` rows that have expired by the store's clock and returns how many.
     async fn purge_revocations(&self, limit: u32) -> Result<u32>;
 
@@ -119,11 +156,18 @@ pub enum AnnouncementEvent {
     Gap,
 }
 
+/// How long a replica counts as live after it published its server.
+pub const SIDE_TTL: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// The fast path between replicas. It may lose announcements; the durable record is authoritative.
 #[async_trait]
 pub trait Announcements: Send + Sync {
     /// Announces the revocations to every replica.
     async fn announce(&self, revocations: &[Revocation]) -> Result<()>;
+
+    /// Publishes for `replica` the server that its revocations come from. Returns those of all replicas that published theirs
+    /// in the last [`SIDE_TTL`].
+    async fn publish_side(&self, replica: &str, side: DatabaseSide) -> Result<Vec<DatabaseSide>>;
 
     /// Starts to listen. The channel is bounded; a slow listener gets [`AnnouncementEvent::Gap`].
     fn listen(&self) -> mpsc::Receiver<AnnouncementEvent>;

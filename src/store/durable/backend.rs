@@ -56,6 +56,9 @@ pub(crate) trait Backend: Send + Sync {
     /// The revocations after `cursor`.
     fn feed_since(&self, cursor: &Cursor) -> impl Future<Output = Result<Changes>> + Send;
 
+    /// Opens new connections from now on.
+    fn reconnect(&self) {}
+
     /// Like [`Backend::execute`]. The log is told of the event after the commit.
     fn perform<A: Send + Sync + 'static, T: Send + 'static>(
         &self,

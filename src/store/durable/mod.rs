@@ -15,6 +15,7 @@ pub(super) mod revocations;
 pub(super) mod statement;
 mod transaction;
 mod users;
+mod write_back;
 
 pub(super) use backend::{Backend, PoolKind, WorkMode};
 pub(super) use columns::{Columns, Read, Row, one_column, unreadable};

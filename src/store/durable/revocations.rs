@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::columns::{Columns, one_column, unreadable};
 use super::statement::{Statement, json, sql};
 use super::transaction::Transaction;
-use super::{Backend, PoolKind, WorkMode, clients};
+use super::{Backend, PoolKind, WorkMode, clients, write_back};
 use crate::clock::UnixMillis;
 use crate::model::revocation::{EpochSet, RevocationSubject};
 use crate::model::{AuditEvent, Error, Level, Result, Revocation, SessionId, Target};
@@ -199,6 +199,19 @@ impl<B: Backend> RevocationStore for B {
 
     async fn revocations_since(&self, cursor: &Cursor) -> Result<Changes> {
         self.feed_since(cursor).await
+    }
+
+    async fn write_back(&self, lost: &[Revocation], audit: &AuditEvent) -> Result<Vec<(Level, u64)>> {
+        let arguments = (write_back::argument(lost)?, write_back::global_epoch(lost));
+        let (pool, mode) = (PoolKind::Maintenance, WorkMode::Transaction);
+        self.perform(pool, mode, Some(audit), arguments, |tx, arguments| {
+            Box::pin(write_back::write_back(tx, arguments))
+        })
+        .await
+    }
+
+    fn reconnect(&self) {
+        Backend::reconnect(self);
     }
 
     async fn purge_revocations(&self, limit: u32) -> Result<u32> {

@@ -77,6 +77,11 @@ impl CommitState {
         self.back.lock().is_some_and(|back| age > back.elapsed())
     }
 
+    /// Outdates the connections of now: another server has replaced the one to which they lead.
+    pub(super) fn outdate(&self) {
+        *self.back.lock() = Some(Instant::now());
+    }
+
     /// Asks the server, on this connection, whether commits wait, because a write has timed out. `acquire` is not awaited if
     /// another write asked meanwhile.
     pub(super) async fn ask_after_timeout<C: std::ops::DerefMut<Target = PgConnection>>(
@@ -102,7 +107,7 @@ impl CommitState {
     pub(super) async fn probe(&self, endpoint: &Endpoint, connecting: Duration) -> Result<(), Loss> {
         let probed = self.ask(endpoint, connecting).await;
         if self.is_lost.swap(probed.is_err(), Ordering::SeqCst) && probed.is_ok() {
-            *self.back.lock() = Some(Instant::now());
+            self.outdate();
         }
         probed
     }

@@ -45,6 +45,12 @@ impl Backend for PostgresStore {
         let rows = self.read_feed(|check| feed::news(check, &seen)).await?;
         feed::changes(&seen, rows)
     }
+
+    fn reconnect(&self) {
+        for pool in [&self.db, &self.maintenance] {
+            pool.reconnect();
+        }
+    }
 }
 
 impl PostgresStore {

@@ -18,7 +18,7 @@ use crate::model::{Error, ErrorKind, Result, Revocation};
 use crate::store::durable::revocations::{self, FeedReading, revocation_columns};
 use crate::store::durable::{Columns, Statement, unreadable};
 use crate::store::revocations::PART;
-use crate::store::{Changes, Cursor, Snapshot};
+use crate::store::{Changes, Cursor, DatabaseSide, ReloadReason, Snapshot};
 
 /// The most running transactions in a cursor: more than any server has connections for.
 const MAX_RUNNING: usize = 20_000;
@@ -177,9 +177,26 @@ pub(super) fn put_together(feed_rows: Vec<FeedRow>) -> Result<(String, FeedReadi
     }
     let (origin, snapshot, as_of, span) =
         position.ok_or_else(|| Error::internal("a reading of the feed without its position"))?;
+    let side = side(&origin, &snapshot);
     let cursor = Cursor(format!("p1.{origin}.{snapshot}"));
-    let snapshot = Snapshot { rows, cursor, as_of };
+    let snapshot = Snapshot {
+        rows,
+        cursor,
+        as_of,
+        side,
+    };
     Ok((origin, FeedReading { span, snapshot }))
+}
+
+/// The server of this origin, with its snapshot; none if the origin is of a weaker check, which does not know the timeline.
+fn side(origin: &str, snapshot: &str) -> Option<DatabaseSide> {
+    let mut ids = origin.split('.');
+    let (system, timeline) = (ids.next()?, ids.next()?);
+    Some(DatabaseSide {
+        system: system.parse().ok()?,
+        timeline: u32::from_str_radix(timeline, 16).ok()?,
+        next_transaction: snapshot.split(':').nth(1)?.parse().ok()?,
+    })
 }
 
 /// The changes after the position `seen`, from the rows of [`news`].
@@ -189,9 +206,11 @@ pub(super) fn changes(seen: &FeedPosition, rows: Vec<FeedRow>) -> Result<Changes
     // of a server also takes back numbers of transactions that had not been written to disk.
     let went_back = FeedPosition::parse(&snapshot.cursor).map_or(true, |now| now.xmax < seen.xmax);
     let too_many = i64::try_from(snapshot.rows.len()).is_ok_and(|rows| rows > PART);
-    Ok(if origin == seen.origin && !went_back && !too_many {
-        Changes::Since(snapshot)
+    Ok(if origin != seen.origin || went_back {
+        Changes::Reload(ReloadReason::Replaced)
+    } else if too_many {
+        Changes::Reload(ReloadReason::ManyNew)
     } else {
-        Changes::Reload
+        Changes::Since(snapshot)
     })
 }

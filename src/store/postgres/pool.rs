@@ -161,6 +161,11 @@ impl Pool {
         }))
     }
 
+    /// Closes the connections of now when they would be used next: they may lead to a server that another one has replaced.
+    pub(super) fn reconnect(&self) {
+        self.0.commits.outdate();
+    }
+
     /// How busy the pool is.
     pub(super) fn usage(&self) -> PoolUsage {
         let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

@@ -25,6 +25,7 @@ mod reply;
 mod script;
 mod sessions;
 mod settings;
+mod sides;
 mod stream;
 mod stream_reader;
 mod throttles;

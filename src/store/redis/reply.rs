@@ -100,6 +100,11 @@ impl Fields {
         Ok(pairs)
     }
 
+    /// The remaining elements, each of which is a text.
+    pub(super) fn into_texts(self) -> Result<Vec<String>> {
+        self.0.map(|text| Reply(text).text()).collect()
+    }
+
     /// The remaining elements, each of which is a list.
     pub(super) fn into_lists(self) -> Result<Vec<Self>> {
         self.0.map(|list| Reply(list).fields()).collect()

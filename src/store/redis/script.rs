@@ -92,6 +92,12 @@ script!(
 );
 script!(RAISE, ALLOW_OOM, include_str!("lua/raise.lua"));
 script!(ANNOUNCE, ALLOW_OOM, include_str!("lua/announce.lua"));
+script!(
+    SIDES,
+    ALLOW_OOM,
+    include_str!("lua/clock.lua"),
+    include_str!("lua/sides.lua")
+);
 script!(TAKE, "", GCRA, include_str!("lua/take.lua"));
 script!(REFUND, ALLOW_OOM, GCRA, include_str!("lua/refund.lua"));
 script!(CELL, NO_WRITES, GCRA, include_str!("lua/cell_read.lua"));

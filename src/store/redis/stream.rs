@@ -8,7 +8,7 @@ use super::script::args;
 use super::stream_reader::StreamReader;
 use super::{Redis, message, script};
 use crate::model::{Result, Revocation};
-use crate::store::{AnnouncementEvent, Announcements};
+use crate::store::{AnnouncementEvent, Announcements, DatabaseSide};
 
 /// About how many messages the stream keeps. A reader that is further behind loads from the database instead.
 const STREAM_MAX_LEN: &str = "10000";
@@ -32,6 +32,10 @@ impl Announcements for Redis {
             self.run(&script::ANNOUNCE, self.stream_key(), args).await?;
         }
         Ok(())
+    }
+
+    async fn publish_side(&self, replica: &str, side: DatabaseSide) -> Result<Vec<DatabaseSide>> {
+        self.exchange_sides(replica, side).await
     }
 
     fn listen(&self) -> mpsc::Receiver<AnnouncementEvent> {

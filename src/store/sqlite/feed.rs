@@ -6,7 +6,7 @@ use crate::model::{ErrorKind, Result};
 use crate::store::durable::revocations::{FeedReading, read, revocation_columns};
 use crate::store::durable::{Columns, unreadable};
 use crate::store::revocations::PART;
-use crate::store::{Changes, Cursor, Snapshot};
+use crate::store::{Changes, Cursor, ReloadReason, Snapshot};
 
 /// A position in the feed: the database, and the number of the last row that a reader has seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,7 @@ pub(super) fn position(tx: &Tx<'_>, as_of: UnixMillis) -> Result<FeedReading> {
             rows: Vec::new(),
             cursor: position.cursor(),
             as_of,
+            side: None,
         },
     })
 }
@@ -65,10 +66,12 @@ pub(super) fn position(tx: &Tx<'_>, as_of: UnixMillis) -> Result<FeedReading> {
 /// The changes after the position `seen`.
 pub(super) fn since(tx: &Tx<'_>, seen: &FeedPosition, as_of: UnixMillis) -> Result<Changes> {
     let now = FeedPosition::now(tx)?;
-    // A number smaller than `seen` means that the file was replaced by an older copy. A number much larger means that
-    // more rows are new than one reading may answer.
-    if now.instance != seen.instance || !(seen.last..=seen.last.saturating_add(PART)).contains(&now.last) {
-        return Ok(Changes::Reload);
+    // A smaller number means that the file was replaced by an older copy.
+    if now.instance != seen.instance || now.last < seen.last {
+        return Ok(Changes::Reload(ReloadReason::Replaced));
+    }
+    if now.last > seen.last.saturating_add(PART) {
+        return Ok(Changes::Reload(ReloadReason::ManyNew));
     }
     Ok(Changes::Since(Snapshot {
         rows: tx.all(
@@ -82,5 +85,6 @@ pub(super) fn since(tx: &Tx<'_>, seen: &FeedPosition, as_of: UnixMillis) -> Resu
         )?,
         cursor: now.cursor(),
         as_of,
+        side: None,
     }))
 }

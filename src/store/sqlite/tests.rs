@@ -284,7 +284,7 @@ fn migrations_are_numbered_from_one() {
 
 #[tokio::test]
 async fn a_load_of_many_rows_is_read_in_parts() {
-    use crate::store::{Changes, RevocationStore as _};
+    use crate::store::{Changes, ReloadReason, RevocationStore as _};
     let folder = tempfile::tempdir().unwrap();
     let db = open(folder.path(), Mode::Serve).unwrap();
     let begun = db.load_revocations(UnixMillis(0)).await.unwrap().cursor;
@@ -299,7 +299,10 @@ async fn a_load_of_many_rows_is_read_in_parts() {
     let loaded = db.load_revocations(UnixMillis(10)).await.unwrap();
     assert_eq!(loaded.rows.len(), 44_990);
     let reload = db.revocations_since(&begun).await.unwrap();
-    assert!(matches!(reload, Changes::Reload), "more is new than one look tells");
+    assert!(
+        matches!(reload, Changes::Reload(ReloadReason::ManyNew)),
+        "more is new than one look tells"
+    );
     assert!(matches!(
         db.revocations_since(&loaded.cursor).await.unwrap(),
         Changes::Since(_)

@@ -13,3 +13,4 @@ mod passwords;
 mod revocations;
 pub(crate) mod samples;
 mod users;
+mod write_back;

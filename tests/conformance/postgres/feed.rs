@@ -12,7 +12,7 @@ use crate::support::{Postgres, size};
 async fn since(fresh: &TestStore, cursor: &Cursor) -> Snapshot {
     match fresh.revocations_since(cursor).await.unwrap() {
         Changes::Since(snapshot) => snapshot,
-        Changes::Reload => panic!("the server is the same"),
+        Changes::Reload(_) => panic!("the server is the same"),
     }
 }
 
@@ -118,7 +118,7 @@ async fn after_a_change_of_timeline_everything_is_loaded_again() {
     std::fs::write(server.folder().join("data/recovery.signal"), "").unwrap();
     server.launch();
     let changes = fresh.revocations_since(&cursor).await.unwrap();
-    assert!(matches!(changes, Changes::Reload), "{changes:?}");
+    assert!(matches!(changes, Changes::Reload(_)), "{changes:?}");
     let loaded = fresh.load_revocations(UnixMillis(0)).await.unwrap();
     assert_eq!(loaded.rows, [row]);
     assert!(since(&fresh, &loaded.cursor).await.rows.is_empty());
@@ -135,7 +135,7 @@ async fn a_cursor_of_another_server_means_reload_however_many_transactions_it_na
         &format!("p1.1.00000001.5.18446744073709550000:18446744073709551615:{longest}"),
     ] {
         let changes = fresh.revocations_since(&Cursor(cursor.to_owned())).await.unwrap();
-        assert!(matches!(changes, Changes::Reload), "{cursor}: {changes:?}");
+        assert!(matches!(changes, Changes::Reload(_)), "{cursor}: {changes:?}");
     }
     let of_sqlite = Cursor("s1.0123456789abcdef0123456789abcdef.7".to_owned());
     let error = fresh.revocations_since(&of_sqlite).await.unwrap_err();
@@ -180,7 +180,7 @@ async fn a_load_of_any_number_of_rows_completes() {
     assert!(ids.contains(&late.target.id()));
     assert_eq!(ids.len(), count + 1);
     assert!(
-        matches!(fresh.revocations_since(&begun).await.unwrap(), Changes::Reload),
+        matches!(fresh.revocations_since(&begun).await.unwrap(), Changes::Reload(_)),
         "there are more new rows than one query returns"
     );
 }
