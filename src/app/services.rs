@@ -218,6 +218,7 @@ impl App {
         let refresher = Arc::new(Refresher {
             users: durable.clone(),
             sessions: sessions.clone(),
+            feed: feed.clone(),
             keys: keys.clone(),
             refresh_tokens: refresh_tokens.clone(),
             signer,

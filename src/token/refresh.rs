@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use smallvec::smallvec;
 use tracing::Instrument as _;
 
 use super::access_token::{AccessTokenInput, AccessTokenSigner, SubjectClaims, subject};
@@ -15,8 +16,10 @@ use crate::clock::{Clock, UnixMillis};
 use crate::config::Tokens as TokenConfig;
 use crate::keys::manager::Keys;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
+use crate::model::revocation::{EpochSet, RevocationSubject};
 use crate::model::session::{Presented, Rotated};
 use crate::model::{Caller, Client, Error, ErrorKind, Result, Rotation, SessionContext, TokenEpochs, User};
+use crate::revocation::Feed;
 use crate::secret::SecretText;
 use crate::store::{RefreshView, SessionStore, UserStore};
 
@@ -53,6 +56,8 @@ pub struct Refresher {
     pub users: Arc<dyn UserStore>,
     /// The live sessions.
     pub sessions: Arc<dyn SessionStore>,
+    /// The revocations that this replica knows: the store may have lost some when it was promoted or restored.
+    pub feed: Arc<Feed>,
     /// The key ring: it follows the ACTIVE key of the store.
     pub keys: Arc<Keys>,
     /// Reads and writes refresh tokens.
@@ -97,10 +102,11 @@ impl Refresher {
         let token = self.verify(&request.refresh_token).await?;
         self.signer.check_skew()?;
 
-        let view = self
+        let mut view = self
             .users
             .refresh_view(token.user, &token.client, token.session, token.epochs)
             .await?;
+        view.revoked |= self.feed.index().is_revoked(&revocation_subject(&token));
         self.keys.reload_if_active_differs(view.active_key.as_ref()).await?;
         if view.revoked {
             // The revocation may not have known the user, or may have been made while the store of sessions was down.
@@ -218,6 +224,21 @@ impl Refresher {
             ttl: ClientLimits::of(client, &self.config).access_ttl,
             expires_at_most: token.expires,
         }
+    }
+}
+
+/// What a revocation of this session concerns.
+fn revocation_subject(token: &RefreshToken) -> RevocationSubject {
+    let epochs = EpochSet {
+        user: Some(token.user),
+        client: token.client.clone(),
+        session: Some(token.session),
+        epochs: token.epochs,
+    };
+    RevocationSubject {
+        sessions: smallvec![token.session],
+        epochs: smallvec![epochs],
+        ..RevocationSubject::default()
     }
 }
 
