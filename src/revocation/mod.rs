@@ -5,6 +5,7 @@ mod feed;
 #[cfg(feature = "server")]
 mod freshness;
 mod index;
+mod pause;
 #[cfg(feature = "server")]
 mod publisher;
 #[cfg(feature = "server")]
@@ -15,6 +16,7 @@ pub use feed::{Feed, FeedEvent};
 #[cfg(feature = "server")]
 pub use freshness::Freshness;
 pub use index::{Index, SnapshotCursor, retained_until};
+pub use pause::PauseDetector;
 #[cfg(feature = "server")]
 pub use publisher::RevocationPublisher;
 #[cfg(feature = "server")]

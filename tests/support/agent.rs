@@ -24,6 +24,11 @@ impl Agent {
         Self::with(storage, upstream, listen, &["watch", "validate"], settings)
     }
 
+    /// Like [`Agent::start`], with the upstream at this URL.
+    pub fn start_at(storage: &Storage, upstream: &str, listen: &str) -> Self {
+        Self::with_url(storage, upstream, listen, &["watch", "validate"], &[])
+    }
+
     /// Starts an agent whose client has these `countersign:` scopes at the upstream.
     pub fn with(
         storage: &Storage,
@@ -32,6 +37,10 @@ impl Agent {
         rights: &[&str],
         settings: &[(&str, &str)],
     ) -> Self {
+        Self::with_url(storage, &upstream.grpc_url(), listen, rights, settings)
+    }
+
+    fn with_url(storage: &Storage, upstream: &str, listen: &str, rights: &[&str], settings: &[(&str, &str)]) -> Self {
         let scopes: Vec<String> = rights.iter().map(|right| format!("countersign:{right}")).collect();
         let mut words = vec!["client", "add", "agent", "--grant", "client_secret"];
         words.extend(scopes.iter().flat_map(|scope| ["--scope", scope]));
@@ -41,7 +50,7 @@ impl Agent {
         let mut command = storage.command();
         command
             .env_remove("COUNTERSIGN_TOKENS__ISSUER")
-            .args(["agent", "--upstream", &upstream.grpc_url(), "--listen", listen])
+            .args(["agent", "--upstream", upstream, "--listen", listen])
             .env("COUNTERSIGN_AGENT__CLIENT_ID", "agent")
             .env("COUNTERSIGN_AGENT__CLIENT_SECRET", secret)
             .envs(settings.iter().copied());

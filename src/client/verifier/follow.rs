@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use super::trust::{FollowedTrust, Freshness};
 use crate::client::{Client, OutageLog};
-use crate::clock::{Clock, UnixMillis};
+use crate::clock::{ClockReading, UnixMillis};
 use crate::keys::verifying::VerifyingKeys;
 use crate::model::{Error, KeyId};
 use crate::proto::convert;
@@ -66,11 +66,25 @@ async fn follow_once(
     position: &mut Position,
     outage: &mut OutageLog,
 ) -> Result<(), Status> {
-    let mut stream = client.watch(position.resume_token.clone()).await?;
+    let pauses = trust.pauses.tick(trust.clock.read());
+    let opened = client.watch(position.resume_token.clone()).await;
+    if opened.is_err() {
+        // Nothing can be asked after the last pause: from now on the age of the last heartbeat decides.
+        trust.pauses.settle(pauses);
+    }
+    let mut stream = opened?;
     let mut snapshot: Option<Index> = None;
     let mut heartbeats = 0_u32;
     loop {
-        let next = tokio::time::timeout(SILENCE_TIMEOUT, stream.message()).await;
+        let next = tokio::select! {
+            next = tokio::time::timeout(SILENCE_TIMEOUT, stream.message()) => next,
+            () = trust.pauses.until_noticed_after(pauses) => return Ok(()),
+        };
+        let now = trust.clock.read();
+        if trust.pauses.tick(now) > pauses {
+            // The message may have waited in the socket for as long as this process stood still.
+            return Ok(());
+        }
         let Some(WatchRevocationsResponse { message }) =
             next.map_err(|_| Status::unavailable("the feed fell silent"))??
         else {
@@ -99,12 +113,13 @@ async fn follow_once(
                 }
             }
             Some(Message::Heartbeat(heartbeat)) => {
-                let freshness = freshness(&*trust.clock, &heartbeat)?;
+                let freshness = freshness(now, &heartbeat)?;
                 heartbeats += 1;
                 if heartbeats.is_multiple_of(SWEEP_EVERY) {
                     trust.index.load().sweep(freshness.as_of);
                 }
                 trust.set_freshness(freshness);
+                trust.pauses.settle(pauses);
                 position.resume_token = heartbeat.resume_token;
                 position.advanced = true;
                 outage.answered(trust.clock.monotonic());
@@ -128,7 +143,8 @@ fn verifying(set: &KeySet) -> Result<VerifyingKeys, Error> {
     Ok(keys)
 }
 
-fn freshness(clock: &dyn Clock, heartbeat: &Heartbeat) -> Result<Freshness, Status> {
+/// `now`: when the heartbeat arrived. It was read before anything could delay this process.
+fn freshness(now: ClockReading, heartbeat: &Heartbeat) -> Result<Freshness, Status> {
     let at = |time: Option<&prost_types::Timestamp>| -> Result<UnixMillis, Status> {
         let time = time.ok_or_else(|| Status::internal("a heartbeat without a time"))?;
         convert::time::moment(time, "heartbeat").map_err(|error| Status::internal(error.to_string()))
@@ -137,6 +153,6 @@ fn freshness(clock: &dyn Clock, heartbeat: &Heartbeat) -> Result<Freshness, Stat
     Ok(Freshness {
         as_of,
         age_on_arrival: at(heartbeat.now.as_ref())?.since(as_of),
-        arrived: clock.read(),
+        arrived: now,
     })
 }

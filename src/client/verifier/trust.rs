@@ -14,8 +14,11 @@ use crate::client::Client;
 use crate::clock::{Clock, ClockReading, UnixMillis};
 use crate::keys::verifying::VerifyingKeys;
 use crate::model::{Error, Result};
-use crate::revocation::Index;
+use crate::revocation::{Index, PauseDetector};
 use crate::validator::TrustState;
+
+/// The service sends a heartbeat each second. A longer pause of this process may hide a revocation.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Follows the keys and revocations of a service. Dropping it ends that.
 pub struct TrustFollower {
@@ -35,9 +38,16 @@ impl TrustFollower {
             keys_version: AtomicU64::new(0),
             index: ArcSwap::default(),
             freshness: ArcSwapOption::empty(),
+            pauses: PauseDetector::new(HEARTBEAT_INTERVAL),
             ready: watch::channel(false).0,
         });
-        let task = tokio::spawn(follow(client, Arc::clone(&trust)));
+        let followed = Arc::clone(&trust);
+        let task = tokio::spawn(async move {
+            tokio::join!(
+                follow(client, Arc::clone(&followed)),
+                followed.pauses.tick_forever(&*followed.clock)
+            );
+        });
         Self {
             trust,
             _task: AbortOnDropHandle::new(task),
@@ -91,11 +101,10 @@ impl TrustState for TrustFollower {
 
     fn as_of(&self, now: UnixMillis) -> Result<UnixMillis> {
         let freshness = self.trust.freshness.load();
+        let now = self.trust.clock.reading_at(now);
         match freshness.as_ref() {
-            Some(freshness) if freshness.age(self.trust.clock.reading_at(now)) <= self.trust.max_staleness => {
-                Ok(freshness.as_of)
-            }
-            // The last heartbeat is too old, or the first snapshot is not complete.
+            Some(freshness) if self.trust.is_fresh(freshness, now) => Ok(freshness.as_of),
+            // The last heartbeat is too old, the first snapshot is not complete, or this process stood still.
             Some(_) | None => Err(Error::revocations_stale()),
         }
     }
@@ -109,6 +118,9 @@ pub(super) struct FollowedTrust {
     keys_version: AtomicU64,
     pub(super) index: ArcSwap<Index>,
     freshness: ArcSwapOption<Freshness>,
+    /// Notices that this process stood still. A pause is settled by a heartbeat of a stream that was opened after it, because
+    /// those of the previous one waited in its socket; or by the failure to open one.
+    pub(super) pauses: PauseDetector,
     ready: watch::Sender<bool>,
 }
 
@@ -118,6 +130,11 @@ impl FollowedTrust {
     pub(super) fn set_keys(&self, keys: VerifyingKeys) {
         self.keys.store(Arc::new(keys));
         self.keys_version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn is_fresh(&self, freshness: &Freshness, now: ClockReading) -> bool {
+        let age = freshness.age(now);
+        age <= self.max_staleness && (age <= HEARTBEAT_INTERVAL || !self.pauses.is_pending(now))
     }
 
     /// Notes a heartbeat: from the first one on, answers can be given.

@@ -1,0 +1,172 @@
+//! Noticing that this process stood still: it was stopped, its machine was suspended, or it was too busy to run its tasks.
+//! Calls that waited meanwhile must not be answered from what was known before.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::clock::{Clock, ClockReading, UnixMillis};
+
+/// The longest time between two ticks.
+const LONGEST_TICK: Duration = Duration::from_millis(250);
+
+/// Notices pauses by a tick: when the last one is too old, this process stood still since. A pause is pending until it is
+/// settled: until the revocations were read by a question that was sent after it, or could not be read.
+///
+/// The tick is looked at by every call that needs it, so it does not matter whether a call or the ticker runs first after a
+/// pause. Both clocks count, because the monotonic one may stand still while a machine is suspended.
+#[derive(Debug)]
+pub struct PauseDetector {
+    /// A longer time between two ticks is a pause.
+    longest: Duration,
+    /// Whether ticks are made: before, there are no pauses.
+    is_ticking: AtomicBool,
+    /// The last tick by the wall clock, in Unix milliseconds.
+    wall: AtomicI64,
+    /// The last tick by the monotonic clock, in milliseconds.
+    monotonic: AtomicU64,
+    /// Whether a pause was noticed that is not settled.
+    is_pending: AtomicBool,
+    /// How many pauses were noticed.
+    noticed: watch::Sender<u64>,
+    /// How many of them are settled.
+    settled: watch::Sender<u64>,
+    /// Held while the numbers or the tick change.
+    changing: Mutex<()>,
+}
+
+impl PauseDetector {
+    /// A detector of pauses that are longer than `longest`, which makes no ticks yet.
+    #[must_use]
+    pub fn new(longest: Duration) -> Self {
+        Self {
+            longest,
+            is_ticking: AtomicBool::new(false),
+            wall: AtomicI64::new(0),
+            monotonic: AtomicU64::new(0),
+            is_pending: AtomicBool::new(false),
+            noticed: watch::Sender::new(0),
+            settled: watch::Sender::new(0),
+            changing: Mutex::default(),
+        }
+    }
+
+    /// Whether a pause is pending at `now`: noticed or not.
+    #[must_use]
+    pub fn is_pending(&self, now: ClockReading) -> bool {
+        // The tick first: the one that follows a pause is stored after the pause is marked as pending.
+        self.is_overdue(now) || self.is_pending.load(Ordering::Acquire)
+    }
+
+    fn is_overdue(&self, now: ClockReading) -> bool {
+        if !self.is_ticking.load(Ordering::Acquire) {
+            return false;
+        }
+        let tick = ClockReading {
+            wall: UnixMillis(self.wall.load(Ordering::Acquire)),
+            monotonic: Duration::from_millis(self.monotonic.load(Ordering::Acquire)),
+        };
+        now.since(tick) > self.longest
+    }
+
+    /// Makes a tick at `now`, which notices a pause before it. Returns how many pauses were noticed so far.
+    pub fn tick(&self, now: ClockReading) -> u64 {
+        let _changing = self.changing.lock();
+        if self.is_overdue(now) {
+            self.is_pending.store(true, Ordering::Release);
+            self.noticed.send_modify(|pauses| *pauses += 1);
+        }
+        self.wall.store(now.wall.0, Ordering::Release);
+        let monotonic = u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX);
+        self.monotonic.store(monotonic, Ordering::Release);
+        *self.noticed.borrow()
+    }
+
+    /// Settles the first `pauses` pauses.
+    pub fn settle(&self, pauses: u64) {
+        let _changing = self.changing.lock();
+        self.settled.send_if_modified(|settled| {
+            let is_more = pauses > *settled;
+            *settled = pauses.max(*settled);
+            is_more
+        });
+        if *self.settled.borrow() >= *self.noticed.borrow() {
+            self.is_pending.store(false, Ordering::Release);
+        }
+    }
+
+    /// Waits until the first `pauses` pauses are settled.
+    pub async fn until_settled(&self, pauses: u64) {
+        // The senders live in `self`, so the channels cannot close while this waits.
+        drop(self.settled.subscribe().wait_for(|settled| *settled >= pauses).await);
+    }
+
+    /// Waits until more than `pauses` pauses were noticed.
+    pub async fn until_noticed_after(&self, pauses: u64) {
+        drop(self.noticed.subscribe().wait_for(|noticed| *noticed > pauses).await);
+    }
+
+    /// Makes ticks for ever.
+    pub async fn tick_forever(&self, clock: &dyn Clock) {
+        let interval = (self.longest / 4).min(LONGEST_TICK);
+        self.tick(clock.read());
+        self.is_ticking.store(true, Ordering::Release);
+        loop {
+            tokio::time::sleep(interval).await;
+            self.tick(clock.read());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(wall: i64, monotonic: u64) -> ClockReading {
+        ClockReading {
+            wall: UnixMillis(wall),
+            monotonic: Duration::from_millis(monotonic),
+        }
+    }
+
+    fn ticking() -> PauseDetector {
+        let detector = PauseDetector::new(Duration::from_secs(1));
+        assert!(!detector.is_pending(at(1_000_000, 500_000)), "no ticks are made yet");
+        detector.tick(at(1_000, 0));
+        detector.is_ticking.store(true, Ordering::Release);
+        detector
+    }
+
+    #[test]
+    fn a_call_that_runs_before_the_ticker_sees_the_pause() {
+        let detector = ticking();
+        assert!(!detector.is_pending(at(2_000, 1_000)), "this long is no pause");
+        assert!(detector.is_pending(at(11_000, 10_000)));
+        assert!(
+            detector.is_pending(at(11_000, 20)),
+            "a suspended machine: the monotonic clock stood still"
+        );
+        assert!(
+            detector.is_pending(at(900, 10_000)),
+            "the wall clock was set back meanwhile"
+        );
+    }
+
+    #[test]
+    fn a_call_that_runs_after_the_ticker_sees_the_pause_until_it_is_settled() {
+        let detector = ticking();
+        let before = detector.tick(at(1_500, 500));
+        let after = detector.tick(at(11_500, 10_500));
+        assert_eq!((before, after), (0, 1));
+        assert!(detector.is_pending(at(11_501, 10_501)));
+        detector.settle(before);
+        assert!(
+            detector.is_pending(at(11_502, 10_502)),
+            "a reading that was sent before the pause"
+        );
+        detector.settle(after);
+        assert!(!detector.is_pending(at(11_503, 10_503)));
+    }
+}
