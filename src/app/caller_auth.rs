@@ -148,6 +148,10 @@ impl CachedClient {
 
 impl Authenticator for CallerAuthenticator {
     fn authenticate(&self, credential: Credential<'_>) -> Authentication {
+        // No call of any caller is answered from, or written to, a database server that another one has replaced.
+        if let Err(superseded) = self.feed.check_side() {
+            return Authentication::Ready(Err(superseded));
+        }
         if let Some(bearer) = credential.bearer {
             if let Some(caller) = self.bearer.authenticate_locally(bearer) {
                 return Authentication::Ready(caller);

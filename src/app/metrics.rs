@@ -3,10 +3,14 @@
 use super::services::App;
 use crate::grpc::health::ComponentHealth;
 use crate::grpc::layers::{GateKind, Pipeline};
-use crate::model::KeyState;
+use crate::model::{KeyState, Level};
 
 /// The gauges and their help.
-const GAUGES: [(&str, &str); 20] = [
+const GAUGES: [(&str, &str); 21] = [
+    (
+        "countersign_database_superseded",
+        "1 while this replica is connected to a database server that a promoted standby has replaced.",
+    ),
     (
         "countersign_token_cache_entries",
         "Verified access tokens in the cache.",
@@ -97,6 +101,13 @@ pub(super) fn describe() {
         "countersign_reconciliations_total",
         "Reconciliations of the revocations with the database."
     );
+    metrics::describe_counter!(
+        "countersign_revocations_written_back_total",
+        "Revocations that a replaced database had lost and this replica wrote back, by level."
+    );
+    for level in Level::ALL {
+        metrics::counter!("countersign_revocations_written_back_total", "level" => level.as_str()).increment(0);
+    }
     for verdict in [
         "rotated",
         "replayed",

@@ -110,7 +110,7 @@ impl App {
             ..
         } = &stores;
         let token_config = Arc::new(config.tokens.clone());
-        let feed = Feed::new(clock.clone(), config.revocation.clone());
+        let feed = Feed::new(clock.clone(), entropy.clone(), config.revocation.clone());
         let publisher = Arc::new(RevocationPublisher::new(
             feed.clone(),
             sessions.clone(),

@@ -17,6 +17,7 @@ pub enum AuditType {
     KeyRevoked,
     EverythingRevoked,
     SessionsLost,
+    RevocationsWrittenBack,
     UserCreated,
     UserUpdated,
     UserDeleted,
@@ -41,7 +42,7 @@ pub enum AuditType {
 
 impl AuditType {
     /// Every type.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::TokenIssued,
         Self::TokenIssueFailed,
         Self::TokenExchanged,
@@ -55,6 +56,7 @@ impl AuditType {
         Self::KeyRevoked,
         Self::EverythingRevoked,
         Self::SessionsLost,
+        Self::RevocationsWrittenBack,
         Self::UserCreated,
         Self::UserUpdated,
         Self::UserDeleted,
@@ -94,6 +96,7 @@ impl AuditType {
             Self::KeyRevoked => "key.revoked",
             Self::EverythingRevoked => "everything.revoked",
             Self::SessionsLost => "sessions.lost",
+            Self::RevocationsWrittenBack => "revocations.written_back",
             Self::UserCreated => "user.created",
             Self::UserUpdated => "user.updated",
             Self::UserDeleted => "user.deleted",
@@ -163,6 +166,11 @@ impl AuditType {
             Self::SessionsLost => (
                 "master of Redis",
                 "Redis was restored from an old backup, and every session in it was ended",
+            ),
+            Self::RevocationsWrittenBack => (
+                "`revocations`",
+                "The database was replaced by a standby or a backup that lacked revocations, and a replica wrote those back that it knew. \
+                 `revocations` says how many; several replicas may do it at once",
             ),
             Self::UserCreated => ("user", "A user was created"),
             Self::UserUpdated => ("user", "A user was changed. `fields` says what"),

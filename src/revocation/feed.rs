@@ -6,29 +6,32 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::freshness::Freshness;
 use super::index::{Index, retained_until};
+use super::pause::PauseDetector;
+use super::side::SideComparison;
 use crate::clock::{Clock, ClockReading, UnixMillis, millis};
 use crate::config::{OnStale, Revocation as RevocationConfig};
 use crate::model::{Error, ErrorKind, Result, Revocation};
-use crate::store::{AnnouncementEvent, Announcements, Changes, ReloadReason, RevocationStore, Snapshot};
+use crate::secret::{Entropy, random};
+use crate::store::{Changes, ReloadReason, RevocationStore, Snapshot};
 
 /// How long one reconciliation may take before it counts as failed.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a call waits, after a pause of this process, for revocations that were read since: a reconciliation that was under
+/// way may time out first.
+const SETTLE_TIMEOUT: Duration = RECONCILE_TIMEOUT.saturating_mul(2);
+
+/// Shorter pauses of this process are not noticed: they are usual on a busy machine.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How many events a slow watcher may fall behind before it is ended.
 const WATCH_BUFFER: usize = 16_384;
 
 /// The largest difference between this machine's clock and the store's at which anything is created or removed by it.
 const MAX_SKEW: Duration = Duration::from_secs(5);
-
-/// How often entries that concern no unexpired token are removed from the index.
-const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
-
-/// How often the age of the revocations is looked at, for the log.
-const STALENESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An event of the feed.
 #[derive(Clone, Debug)]
@@ -49,6 +52,12 @@ pub struct Feed {
     freshness: ArcSwapOption<Freshness>,
     /// Starts the next reconciliation at once.
     reconcile_now: Notify,
+    /// Notices that this process stood still.
+    pauses: PauseDetector,
+    /// Notices that this replica's database server was replaced by that of another replica.
+    sides: SideComparison,
+    /// The name of this replica among those that publish their servers.
+    replica: String,
     watchers: broadcast::Sender<FeedEvent>,
     /// Held while a revocation is added and sent to the watchers: one that is in the index has been sent.
     publishing: Mutex<()>,
@@ -56,6 +65,7 @@ pub struct Feed {
     /// Why the last attempt to load the index failed; none if none has failed, or since it is loaded.
     load_failure: watch::Sender<Option<Error>>,
     clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
     /// When the feed was created, by both clocks.
     created: ClockReading,
     config: RevocationConfig,
@@ -64,8 +74,12 @@ pub struct Feed {
 impl Feed {
     /// A feed whose index is not loaded yet.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, config: RevocationConfig) -> Arc<Self> {
+    pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, config: RevocationConfig) -> Arc<Self> {
         Arc::new(Self {
+            pauses: PauseDetector::new(config.reconcile_interval.max(SHORTEST_PAUSE)),
+            sides: SideComparison::default(),
+            replica: format!("{:032x}", u128::from_be_bytes(random(&*entropy))),
+            entropy,
             index: Index::new(),
             freshness: ArcSwapOption::empty(),
             reconcile_now: Notify::new(),
@@ -85,18 +99,36 @@ impl Feed {
         &self.index
     }
 
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    pub(super) fn entropy(&self) -> &dyn Entropy {
+        &*self.entropy
+    }
+
     /// The last good reconciliation, if it is fresh enough to answer from.
     ///
     /// # Errors
-    /// `REVOCATIONS_STALE` if it is too old, unless `on_stale` is `serve`, and always before the first load.
+    /// `REVOCATIONS_STALE` if it is too old, unless `on_stale` is `serve`. Always before the first load, after a pause of this
+    /// process until [`Feed::settle`] has waited for it, and while another database server has replaced this replica's.
     pub fn freshness(&self) -> Result<Arc<Freshness>> {
         let Some(freshness) = self.freshness.load_full() else {
             return Err(Error::revocations_stale().because("the index is not loaded yet"));
         };
+        if let Err(superseded) = self.sides.check() {
+            return Err(Error::revocations_stale().because(superseded));
+        }
+        let now = self.clock.read();
+        if self.is_unsettled(&freshness, now) {
+            return Err(
+                Error::revocations_stale().because("this process stood still, and has read no revocations since")
+            );
+        }
         if self.config.on_stale == OnStale::Serve {
             return Ok(freshness);
         }
-        let age = freshness.age(&*self.clock);
+        let age = freshness.age_at(now);
         if age > self.config.max_staleness {
             return Err(
                 Error::revocations_stale().because(format!("the last reconciliation is {} ms old", age.as_millis()))
@@ -109,15 +141,50 @@ impl Feed {
     /// reference.
     pub fn as_of(&self, now: UnixMillis) -> Result<UnixMillis> {
         let freshness = self.freshness.load();
+        let now = self.clock.reading_at(now);
         match freshness.as_ref() {
             Some(freshness)
-                if self.config.on_stale == OnStale::Serve
-                    || freshness.age_at(self.clock.reading_at(now)) <= self.config.max_staleness =>
+                if !self.sides.is_superseded()
+                    && !self.is_unsettled(freshness, now)
+                    && (self.config.on_stale == OnStale::Serve
+                        || freshness.age_at(now) <= self.config.max_staleness) =>
             {
                 Ok(freshness.as_of)
             }
             Some(_) | None => self.freshness().map(|freshness| freshness.as_of),
         }
+    }
+
+    /// Whether this process may have stood still after the reconciliation `freshness`, and no other one was attempted since.
+    fn is_unsettled(&self, freshness: &Freshness, now: ClockReading) -> bool {
+        // Nearly always the first condition decides: no pause fits between a recent reconciliation and this moment.
+        freshness.age_at(now) > self.config.reconcile_interval && self.pauses.is_pending(now)
+    }
+
+    /// Whether [`Feed::settle`] has something to wait for.
+    fn is_pending(&self) -> bool {
+        let freshness = self.freshness.load();
+        freshness
+            .as_ref()
+            .is_some_and(|freshness| self.is_unsettled(freshness, self.clock.read()))
+    }
+
+    /// After a pause of this process, waits until the revocations were read by a question that was sent after the pause, or
+    /// could not be read; not for ever. Call it if [`Feed::as_of`] fails, and then ask that again.
+    pub async fn settle(&self) {
+        if !self.is_pending() {
+            return;
+        }
+        let pauses = self.pauses.tick(self.clock.read());
+        self.reconcile_now.notify_one();
+        // If it takes too long, the caller finds that the pause is not settled.
+        drop(tokio::time::timeout(SETTLE_TIMEOUT, self.pauses.until_settled(pauses)).await);
+    }
+
+    /// `STORE_UNAVAILABLE` if another replica is connected to a database server that has replaced this replica's: what this
+    /// one writes would be lost.
+    pub fn check_side(&self) -> Result<()> {
+        self.sides.check()
     }
 
     /// The last good reconciliation, however old; none before the first.
@@ -173,105 +240,56 @@ impl Feed {
         self.load_failure.borrow().clone()
     }
 
-    /// Loads the index and keeps it fresh until `stop`.
-    pub async fn run(
-        self: Arc<Self>,
-        store: Arc<dyn RevocationStore>,
-        announcements: Option<Arc<dyn Announcements>>,
-        stop: CancellationToken,
-    ) {
-        let reconcile = self.reconcile_forever(&*store);
-        let follow = self.follow(announcements);
-        let sweep = self.sweep_forever();
-        let staleness = self.log_staleness();
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = async { tokio::join!(reconcile, follow, sweep, staleness); } => {}
-        }
-    }
-
-    async fn reconcile_forever(&self, store: &dyn RevocationStore) {
-        let mut failing = false;
-        loop {
-            let done = self.reconcile(store).await;
-            let outcome = if done.is_ok() { "done" } else { "failed" };
-            metrics::counter!("countersign_reconciliations_total", "outcome" => outcome).increment(1);
-            if self.last().is_none() {
-                self.load_failure.send_replace(done.as_ref().err().cloned());
-            }
-            match done {
-                Ok(()) if failing => {
-                    failing = false;
-                    tracing::info!("revocations are reconciled again");
-                }
-                // Once per outage: a line per interval would hide the cause. The loss of the database has its own lines.
-                Err(error) if !failing && !error.is_logged => {
-                    failing = true;
-                    tracing::warn!(%error, "cannot reconcile revocations with the database; tokens are validated with the known ones until revocation.max_staleness");
-                }
-                Ok(()) | Err(_) => {}
-            }
-            tokio::select! {
-                () = tokio::time::sleep(self.config.reconcile_interval) => {}
-                () = self.reconcile_now.notified() => {}
-            }
-        }
-    }
-
-    /// Logs when the revocations become too old to validate tokens by them, and when they are fresh again. The calls that are
-    /// refused meanwhile are counted only.
-    async fn log_staleness(&self) {
-        let mut stale_since = None;
-        loop {
-            tokio::time::sleep(STALENESS_INTERVAL).await;
-            let is_stale = self.last().is_some() && self.freshness().is_err();
-            match stale_since {
-                None if is_stale => {
-                    stale_since = Some(self.clock.monotonic());
-                    let max_staleness_seconds = self.config.max_staleness.as_secs_f64();
-                    tracing::warn!(
-                        max_staleness_seconds,
-                        "tokens are no longer validated: the revocations are older than revocation.max_staleness, because \
-                         the database does not answer"
-                    );
-                }
-                Some(since) if !is_stale => {
-                    stale_since = None;
-                    let seconds = self.clock.monotonic().saturating_sub(since).as_secs_f64();
-                    tracing::info!(seconds, "tokens are validated again: the revocations are fresh");
-                }
-                None | Some(_) => {}
-            }
-        }
-    }
-
     /// Reads the new revocations from the durable record once, or all of them.
     pub async fn reconcile(&self, store: &dyn RevocationStore) -> Result<()> {
         let sent = self.clock.read();
+        let pauses = self.pauses.tick(sent);
+        let done = self.reconcile_at(sent, store).await;
+        // Also a failure: from then on `max_staleness` decides.
+        self.pauses.settle(pauses);
+        done
+    }
+
+    async fn reconcile_at(&self, sent: ClockReading, store: &dyn RevocationStore) -> Result<()> {
         let known = self.freshness.load_full();
-        let changes = match &known {
-            Some(known) => tokio::time::timeout(RECONCILE_TIMEOUT, store.revocations_since(&known.cursor))
+        let (changes, replaced) = match &known {
+            Some(known) => match tokio::time::timeout(RECONCILE_TIMEOUT, store.revocations_since(&known.cursor))
                 .await
-                .map_err(|_| Error::store_unavailable("reconciliation timed out"))??,
-            None => Changes::Reload(ReloadReason::ManyNew),
+                .map_err(|_| Error::store_unavailable("reconciliation timed out"))??
+            {
+                Changes::Since(snapshot) => (Some(snapshot), false),
+                Changes::Reload(ReloadReason::Replaced) => {
+                    // Pooled connections may lead to the server that was replaced.
+                    store.reconnect();
+                    (None, true)
+                }
+                Changes::Reload(ReloadReason::ManyNew) => {
+                    tracing::info!("there are many new revocations; all are loaded again");
+                    (None, false)
+                }
+            },
+            None => (None, false),
         };
         let snapshot = match changes {
-            Changes::Since(snapshot) => snapshot,
-            Changes::Reload(_) => {
-                if known.is_some() {
-                    tracing::warn!(
-                        "the database was replaced, or there are many new revocations; all revocations are loaded again"
-                    );
-                }
-                // Without a timeout: the revocations are read in parts, and each part has the store's own timeout.
+            Some(snapshot) => snapshot,
+            // Without a timeout: the revocations are read in parts, and each part has the store's own timeout.
+            None => {
                 store
                     .load_revocations(sent.wall.minus(super::index::LONGEST_TOKEN))
                     .await?
             }
         };
+        if replaced {
+            // Before anything is answered from the new database. If it fails, the next reconciliation begins again here.
+            self.write_back(store, &snapshot.rows).await?;
+        }
         let Snapshot {
-            rows, cursor, as_of, ..
+            rows,
+            cursor,
+            as_of,
+            side,
         } = snapshot;
+        self.sides.compare(side);
         // Rows are only added: an acknowledged revocation stays in force even if a restored database has lost it.
         for row in &rows {
             self.note(row);
@@ -280,6 +298,7 @@ impl Feed {
         let freshness = Arc::new(Freshness {
             as_of,
             cursor,
+            side,
             sent,
             skew: midpoint.0.saturating_sub(as_of.0),
         });
@@ -287,24 +306,6 @@ impl Feed {
         self.ready.send_replace(true);
         drop(self.watchers.send(FeedEvent::Heartbeat(freshness)));
         Ok(())
-    }
-
-    async fn follow(&self, announcements: Option<Arc<dyn Announcements>>) {
-        let Some(announcements) = announcements else { return };
-        let mut messages = announcements.listen();
-        while let Some(message) = messages.recv().await {
-            match message {
-                AnnouncementEvent::Revocations(revocations) => revocations.iter().for_each(|r| self.note(r)),
-                AnnouncementEvent::Gap => self.reconcile_now.notify_one(),
-            }
-        }
-    }
-
-    async fn sweep_forever(&self) {
-        loop {
-            tokio::time::sleep(SWEEP_INTERVAL).await;
-            self.index.sweep(self.capped_now());
-        }
     }
 
     /// The earlier of the wall clock and the time that has passed since the start: a wall clock that jumps ahead for a
@@ -322,9 +323,10 @@ impl Feed {
         Some(Duration::from_millis(skew.unsigned_abs()))
     }
 
-    /// Refuses to create or change anything while this machine's clock differs too much from the store's: it would begin or
-    /// end at the wrong moment. `STORE_UNAVAILABLE`.
+    /// Refuses to create or change anything while this machine's clock differs too much from the store's, because it would
+    /// begin or end at the wrong moment, and while [`Feed::check_side`] refuses. `STORE_UNAVAILABLE`.
     pub fn check_skew(&self) -> Result<()> {
+        self.check_side()?;
         match self.skew() {
             Some(skew) if skew > MAX_SKEW => Err(Error::store_unavailable(format!(
                 "this machine's clock is {} ms from the store's",
@@ -335,5 +337,6 @@ impl Feed {
     }
 }
 
+mod tasks;
 #[cfg(test)]
 mod tests;

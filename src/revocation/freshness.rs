@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::{Clock, ClockReading, UnixMillis};
-use crate::store::Cursor;
+use crate::store::{Cursor, DatabaseSide};
 
 /// The last good reconciliation.
 #[derive(Clone, Debug)]
@@ -12,6 +12,8 @@ pub struct Freshness {
     pub as_of: UnixMillis,
     /// How far the feed was read: the resume token of watchers.
     pub cursor: Cursor,
+    /// The server that answered, if it tells its timeline.
+    pub(super) side: Option<DatabaseSide>,
     /// When the reconciliation was *sent*.
     pub(super) sent: ClockReading,
     /// How far this machine's clock was ahead of the store's then, in milliseconds.
@@ -60,6 +62,7 @@ mod tests {
         let fresh = Freshness {
             as_of: UnixMillis(0),
             cursor: Cursor(String::new()),
+            side: None,
             sent: ClockReading {
                 wall: UnixMillis(1_000),
                 monotonic: Duration::from_millis(100),

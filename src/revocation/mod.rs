@@ -9,7 +9,11 @@ mod pause;
 #[cfg(feature = "server")]
 mod publisher;
 #[cfg(feature = "server")]
+mod side;
+#[cfg(feature = "server")]
 mod watch;
+#[cfg(feature = "server")]
+mod write_back;
 
 #[cfg(feature = "server")]
 pub use feed::{Feed, FeedEvent};

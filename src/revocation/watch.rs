@@ -117,7 +117,12 @@ impl Watch {
                     self.stage = Stage::Live;
                     return Ok(self.heartbeat(clock));
                 }
-                Stage::Live => return self.live(clock).await,
+                Stage::Live => {
+                    let event = self.live(clock).await?;
+                    // A heartbeat from a database server that was replaced would say that no revocation is missing.
+                    self.feed.check_side()?;
+                    return Ok(event);
+                }
             }
         }
     }

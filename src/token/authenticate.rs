@@ -40,11 +40,11 @@ impl BearerAuthenticator {
         self.caller(self.validator.validate(request).await?)
     }
 
-    /// Like [`BearerAuthenticator::authenticate`], from memory; none if a store has to be asked.
+    /// Like [`BearerAuthenticator::authenticate`], from memory; none if a store has to be asked, or if too little
+    /// is known of revocations.
     #[must_use]
     pub fn authenticate_locally(&self, bearer: &str) -> Option<Result<Arc<Caller>>> {
-        let validation = self.validator.validate_locally(bearer)?;
-        Some(validation.and_then(|validation| self.caller(validation)))
+        Some(self.caller(self.validator.validate_locally(bearer)?))
     }
 
     fn caller(&self, validation: Validation) -> Result<Arc<Caller>> {

@@ -90,11 +90,15 @@ impl RevocationRecorder {
     /// Records a revocation in a task of its own, so that a cancelled call does not leave it half done. Waits for it.
     async fn record(&self, target: Target, expires: Expiry, event: AuditEvent) -> Result<Recorded> {
         let (store, feed) = (Arc::clone(&self.store), Arc::clone(&self.feed));
+        // What a replaced database server records is no acknowledgement.
+        feed.check_side()?;
         let record = async move {
             let recorded = store.revoke(&NewRevocation { target, expires }, &event).await?;
             if let Some(revocation) = &recorded.revocation {
                 feed.note(revocation);
             }
+            // Found out meanwhile: the caller asks again, and this replica writes the revocation to the later server.
+            feed.check_side()?;
             Ok(recorded)
         };
         let task = tokio::spawn(record.in_current_span());

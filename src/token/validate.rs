@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::keys::manager::Keys;
 use crate::keys::verify::claimed;
-use crate::model::{Error, InactiveReason, Result};
+use crate::model::{Error, ErrorKind, InactiveReason, Result};
 use crate::store::RevocationStore;
 use crate::validator::{ReplicaTrust, TokenValidator, Validation};
 
@@ -87,7 +87,14 @@ impl ServiceValidator {
     /// a store is needed and cannot be asked.
     pub async fn validate(&self, request: ValidateRequest<'_>) -> Result<Validation> {
         request.check()?;
-        let mut validation = self.validate_in_memory(request)?;
+        let mut validation = match self.validate_in_memory(request) {
+            // This process may have stood still: the call waits until the revocations that were made meanwhile are known.
+            Err(error) if error.kind == ErrorKind::RevocationsStale => {
+                self.validator.trust().feed.settle().await;
+                self.validate_in_memory(request)?
+            }
+            validation => validation?,
+        };
         // Another replica may have made the key a moment ago; the ring limits how often it is loaded for this.
         if is_unknown_key(&validation)
             && let Some(claimed) = claimed(request.access_token)
@@ -126,12 +133,11 @@ impl ServiceValidator {
             .validate_cached(request.access_token, request.audience, request.required_scopes)
     }
 
-    /// Like [`ServiceValidator::validate`] for any audience and scopes, from memory; none if a store has to be asked.
-    pub(super) fn validate_locally(&self, access_token: &str) -> Option<Result<Validation>> {
-        match self.validator.validate(access_token, "", &[]) {
-            Ok(validation) if is_unknown_key(&validation) => None,
-            validation => Some(validation),
-        }
+    /// Like [`ServiceValidator::validate`] for any audience and scopes, from memory; none if a store has to be asked, or if too
+    /// little is known of revocations.
+    pub(super) fn validate_locally(&self, access_token: &str) -> Option<Validation> {
+        let validation = self.validator.validate(access_token, "", &[]).ok()?;
+        (!is_unknown_key(&validation)).then_some(validation)
     }
 
     /// This moment, for [`ValidateRequest::asked`].

@@ -96,6 +96,31 @@ async fn a_primary_is_killed_and_a_synchronous_standby_promoted() {
     }
 }
 
+/// Asynchronous standbys that lag are promoted. The replicas refuse what they know to be revoked, and write it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_is_killed_and_a_lagging_standby_promoted() {
+    for size in sizes() {
+        let stores = tokio::task::spawn_blocking(|| Replication::start("")).await.unwrap();
+        let database = stores.primary.database().await;
+        let storage = storage(&stores.url(&database), &stores.redis.url());
+        let fault = |stores: &mut Replication, _: &mut Vec<Countersign>, random: &mut Random| {
+            for standby in &stores.standbys {
+                standby.stop_receiving();
+            }
+            std::thread::sleep(random.millis(1_000, 3_000));
+            stores.primary.kill();
+            std::thread::sleep(random.millis(500, 1_500));
+            stores.promote();
+        };
+        let (judgement, _stores, servers) = run("asynchronous promotion", size, storage, stores, fault).await;
+        judgement.assert_nothing_lost();
+        let wrote = servers
+            .iter()
+            .any(|server| server.log().contains("lacks revocations that this replica knows"));
+        assert!(wrote, "the standby lacked no revocation\n{judgement}");
+    }
+}
+
 /// Like the first scenario, but the primary hangs, and wakes when its successor serves already. Its address is fenced only by
 /// `target_session_attrs`, so that connections to it stay open.
 #[tokio::test(flavor = "multi_thread")]

@@ -198,6 +198,7 @@ async fn a_slow_watcher_is_disconnected_and_the_others_are_not() {
     let store = Database::open(folder.path(), Mode::Serve, clock.clone()).unwrap();
     let feed = Feed::new(
         clock.clone(),
+        Arc::new(SystemEntropy),
         RevocationConfig {
             reconcile_interval: Duration::from_secs(1),
             max_staleness: Duration::from_mins(10),

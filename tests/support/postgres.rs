@@ -192,6 +192,22 @@ impl Postgres {
         assert!(taken.is_some(), "no standby is synchronous");
     }
 
+    /// Waits until this standby has replayed all that `primary` has written so far.
+    pub fn until_caught_up(&self, primary: &Self) {
+        let written = primary.sql("SELECT pg_current_wal_lsn()");
+        let query = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
+        let caught_up = poll(TIMEOUT, || (self.sql(&query) == "t").then_some(()));
+        assert!(caught_up.is_some(), "the standby lags; its log:\n{}", self.log());
+    }
+
+    /// Makes this standby lag from now on: it receives nothing more from its primary.
+    pub fn stop_receiving(&self) {
+        self.set("primary_conninfo", "");
+        let query = "SELECT count(*) FROM pg_stat_wal_receiver";
+        let stopped = poll(TIMEOUT, || (self.sql(query) == "0").then_some(()));
+        assert!(stopped.is_some(), "the standby still receives");
+    }
+
     /// Makes a standby a server that can be written.
     pub fn promote(&self) {
         let data = self.folder.join("data");

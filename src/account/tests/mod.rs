@@ -51,6 +51,7 @@ impl Fixture {
         let store = database.clone();
         let feed = Feed::new(
             clock.clone(),
+            entropy.clone(),
             RevocationConfig {
                 reconcile_interval: Duration::from_secs(1),
                 max_staleness: Duration::from_secs(30),

@@ -16,7 +16,7 @@ fn what_is_in_the_index_has_been_told() {
         max_staleness: Duration::from_secs(30),
         on_stale: OnStale::FailClosed,
     };
-    let feed = Feed::new(clock.clone(), config);
+    let feed = Feed::new(clock.clone(), Arc::new(SystemEntropy), config);
     let now = clock.now();
     let rows: Vec<Revocation> = (0..ROUNDS)
         .map(|_| Revocation {

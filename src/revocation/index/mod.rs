@@ -148,6 +148,23 @@ impl Index {
             .is_some_and(|row| row.revokes(epoch_set.epochs.user, epoch_set.session))
     }
 
+    /// Whether the entries revoke all that `revocation` revokes.
+    #[must_use]
+    pub fn covers(&self, revocation: &Revocation) -> bool {
+        let epoch = revocation.epoch;
+        match &revocation.target {
+            Target::Token(id) => self.tokens.get(&id.0).is_some(),
+            Target::Session(id) => self.sessions.get(&id.0).is_some(),
+            Target::User { id, keep } => {
+                self.users.get(&id.0).is_some_and(|row| join(row.epoch) >= epoch)
+                    || keep.is_some_and(|keep| self.kept.get(&id.0).is_some_and(|row| row.covers(keep, epoch)))
+            }
+            Target::Client(id) => self.clients.get(id).is_some_and(|row| join(row.epoch) >= epoch),
+            Target::Key(id) => self.key_revoked(id),
+            Target::Global => self.global_epoch.load(Ordering::Acquire) >= epoch,
+        }
+    }
+
     /// Removes the entries that concern no token that is unexpired at `now`, one shard at a time; returns how many.
     pub fn sweep(&self, now: UnixMillis) -> usize {
         let mut removed = self.tokens.sweep(now)

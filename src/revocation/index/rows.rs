@@ -146,6 +146,14 @@ impl KeptRow {
         }
     }
 
+    /// Whether the entry revokes all that a revocation with this epoch revokes which keeps `keep`.
+    pub(super) fn covers(&self, keep: SessionId, epoch: i64) -> bool {
+        let is_as_large = |kept: KeptSession| join(kept.epoch) >= epoch;
+        // Of two revocations with as large an epoch that keep different sessions, one revokes each session.
+        let (newest, other) = (is_as_large(self.newest), self.other.is_some_and(is_as_large));
+        newest && (other || self.newest.keep == keep.0)
+    }
+
     fn add(&mut self, added: KeptSession) -> bool {
         let epoch = join(added.epoch);
         if epoch > join(self.newest.epoch) {

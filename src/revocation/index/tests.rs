@@ -14,6 +14,8 @@ use crate::model::{Epochs, SessionId, TokenId, UserId};
 use crate::proto;
 use crate::proto::watch_revocations_response::Message;
 
+mod covers;
+
 fn uuid(n: u8) -> Uuid {
     Uuid::from_u128(u128::from(n))
 }

@@ -24,6 +24,7 @@ async fn a_snapshot_in_parts_misses_no_revocation() {
     let store = Database::open(folder.path(), Mode::Serve, clock.clone()).unwrap();
     let feed = Feed::new(
         clock.clone(),
+        Arc::new(SystemEntropy),
         RevocationConfig {
             reconcile_interval: Duration::from_secs(1),
             max_staleness: Duration::from_mins(10),

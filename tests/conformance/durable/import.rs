@@ -81,7 +81,7 @@ fn users(fresh: &TestStore, folder: &std::path::Path) -> Users {
         waiting: 8,
     };
     let local = Arc::new(LocalThrottles::new(Arc::clone(&clock)));
-    let feed = Feed::new(Arc::clone(&clock), config.revocation.clone());
+    let feed = Feed::new(Arc::clone(&clock), Arc::clone(&entropy), config.revocation.clone());
     Users {
         store: Arc::clone(&fresh.store) as _,
         hashing: Arc::new(
