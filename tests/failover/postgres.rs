@@ -112,7 +112,7 @@ async fn a_primary_is_killed_and_a_lagging_standby_promoted() {
             std::thread::sleep(random.millis(500, 1_500));
             stores.promote();
         };
-        let (judgement, _stores, servers) = run("asynchronous promotion", size, storage, stores, fault).await;
+        let (judgement, _stores, servers) = run("asynchronous promotion", size, [storage], stores, fault).await;
         judgement.assert_nothing_lost();
         let wrote = servers
             .iter()
@@ -190,7 +190,7 @@ async fn the_switch_of_an_address_leaves_old_connections_open() {
             replication.promote();
             proxy.redirect_new(replication.promoted());
         };
-        let (judgement, _stores, _servers) = run("uncut switch", size, storage, (stores, proxy), fault).await;
+        let (judgement, _stores, _servers) = run("uncut switch", size, [storage], (stores, proxy), fault).await;
         judgement.assert_nothing_lost();
     }
 }
@@ -261,7 +261,7 @@ async fn a_pooler_is_switched_to_the_promoted_standby() {
             replication.promote();
             pooler.switch(replication.promoted());
         };
-        let (judgement, _stores, _servers) = run("pooler switched", size, storage, (stores, pooler), fault).await;
+        let (judgement, _stores, _servers) = run("pooler switched", size, [storage], (stores, pooler), fault).await;
         judgement.assert_nothing_lost();
         assert_eq!(judgement.lost_logins, 0, "{judgement}");
     }
