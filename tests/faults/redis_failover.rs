@@ -1,7 +1,8 @@
 //! Failover of Redis under Sentinel: no honest session ends, and no replica stays on a stale master.
 //!
 //! `COUNTERSIGN_SENTINEL_REPLICAS=6 cargo test --all-features --test faults redis_failover` runs all with six replicas of
-//! Countersign (default 3). `COUNTERSIGN_TEST_OTHER_BINARY` names another build to run in place of this one.
+//! Countersign (default 3); `-- --ignored` runs the stale master with `min-replicas-to-write`, too.
+//! `COUNTERSIGN_TEST_OTHER_BINARY` names another build to run in place of this one.
 
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use tokio::time::Instant;
 use crate::support::deployment::{add_user, for_tests};
 use crate::support::redis::try_command;
 use crate::support::redis_groups::SentinelGroup;
-use crate::support::{Admin, Caller, Countersign, Database, Load, Postgres, Redis, Storage, eventually, poll, size};
+use crate::support::{
+    Admin, Caller, Countersign, Database, Load, PASSWORD, Postgres, Redis, Storage, eventually, poll, size,
+};
 
 const SESSIONS: usize = 50;
 
@@ -71,7 +74,14 @@ impl Watched {
         let caller = |n: usize| self.caller(n).clone();
         let logins = (0..sessions).map(|n| {
             let caller = caller(n);
-            async move { caller.login(&format!("u{}", n % USERS)).await }
+            async move {
+                let user = format!("u{}", n % USERS);
+                // A busy machine is no fault: 50 hashes may take longer than a call.
+                eventually("the login succeeds", RECOVERY, || async {
+                    caller.issue(&user, PASSWORD).await.ok()
+                })
+                .await
+            }
         });
         let tokens = join_all(logins).await;
         let master = &self.sentinel.servers[0];
@@ -85,8 +95,9 @@ impl Watched {
     }
 
     /// Freezes the first server, the master, until a replica is promoted, and wakes it: a moment later the Sentinels announce the
-    /// promotion, and some seconds later they demote the stale master. Returns when they announced it.
-    fn hang_and_wake(&mut self) -> Instant {
+    /// promotion, and some seconds later they demote the stale master. Returns when they announced it. With `flapping`, all connections to the stale
+    /// master break again and again until then.
+    fn hang_and_wake(&mut self, flapping: bool) -> Instant {
         tokio::task::block_in_place(|| {
             self.sentinel.servers[0].freeze();
             let promoted = poll(RECOVERY, || {
@@ -95,8 +106,16 @@ impl Watched {
             });
             self.sentinel.servers[0].thaw();
             assert!(promoted.is_some(), "no replica is promoted");
-            self.sentinel.wait_for_successor(0);
-            Instant::now()
+            let announced = poll(RECOVERY, || {
+                let announced = self.sentinel.announced_master()? != 0;
+                if !announced && flapping {
+                    let kill = ["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"];
+                    let _ = try_command(&self.sentinel.servers[0].url(), &kill);
+                    std::thread::sleep(Duration::from_millis(150));
+                }
+                announced.then(Instant::now)
+            });
+            announced.expect("the promotion is announced")
         })
     }
 
@@ -129,18 +148,25 @@ fn scripts(server: &Redis) -> u64 {
     calls.sum()
 }
 
+async fn assert_a_stale_master_ends_no_session(options: &'static [&'static str]) {
+    let mut watched = Watched::start(options, &[]).await;
+    let sessions = watched.login(SESSIONS).await;
+    watched.hang_and_wake(true);
+    tokio::task::block_in_place(|| watched.sentinel.wait_until_follows(0));
+    watched.assert_no_session_ended(&sessions).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_master_that_wakes_ends_no_session() {
-    for options in [
-        &[][..],
-        &["--min-replicas-to-write", "1", "--min-replicas-max-lag", "2"],
-    ] {
-        let mut watched = Watched::start(options, &[]).await;
-        let sessions = watched.login(SESSIONS).await;
-        watched.hang_and_wake();
-        tokio::task::block_in_place(|| watched.sentinel.wait_until_follows(0));
-        watched.assert_no_session_ended(&sessions).await;
-    }
+    assert_a_stale_master_ends_no_session(&[]).await;
+}
+
+/// A master that is cut off from its replicas refuses writes; this alone does not prevent the loss.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes most of a minute: run it by name with --ignored"]
+async fn a_stale_master_that_wants_replicas_ends_no_session() {
+    let options = &["--min-replicas-to-write", "1", "--min-replicas-max-lag", "2"];
+    assert_a_stale_master_ends_no_session(options).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,9 +176,9 @@ async fn replicas_leave_a_stale_master_soon_after_the_announcement() {
     let callers = watched.callers.clone();
     let load = Load::start(100, move |n| {
         let caller = callers[n % callers.len()].clone();
-        async move { caller.issue(&format!("u{}", n % USERS), crate::support::PASSWORD).await }
+        async move { caller.issue(&format!("u{}", n % USERS), PASSWORD).await }
     });
-    let announced = watched.hang_and_wake();
+    let announced = watched.hang_and_wake(false);
     let old = &watched.sentinel.servers[0];
     // What was sent to it while it hung is executed first.
     let (mut executed, mut last) = (scripts(old), announced.elapsed());
