@@ -135,11 +135,10 @@ async fn reach(target: &ServerTarget, address: &Address, found: &mut Findings) -
 async fn connect_unix(path: &Path) -> Result<(), String> {
     let connected = UnixStream::connect(path).await;
     connected.map(drop).map_err(|error| {
-        let cure = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => {
-                "only the user of the server may use its socket: run this as that user"
-            }
-            _ => "does `countersign serve` run, with this path in server.listen?",
+        let cure = if error.kind() == std::io::ErrorKind::PermissionDenied {
+            "only the user of the server may use its socket: run this as that user"
+        } else {
+            "does `countersign serve` run, with this path in server.listen?"
         };
         format!("unix:{}: {error}; {cure}", path.display())
     })
@@ -220,7 +219,7 @@ async fn health(channel: &Channel, found: &mut Findings) -> Result<(), Status> {
             State::Doubtful,
             format!("{name}{of}; the log of the server says why"),
         ),
-        _ => {
+        ServingStatus::Unknown | ServingStatus::NotServing | ServingStatus::ServiceUnknown => {
             let message = format!(
                 "{name}{of}: tokens are not validated there; the log of the server says why, and `countersign doctor` beside it"
             );
@@ -261,7 +260,17 @@ async fn no_grpc(target: &ServerTarget, address: &Address, status: &Status) -> (
                 STEP_TIMEOUT.as_secs()
             ),
         ),
-        _ => (
+        Code::Ok
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::AlreadyExists
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => (
             State::Unreachable,
             format!(
                 "{url} does not speak gRPC ({said}): is it the port of server.listen, and not of server.http_listen, and does a proxy \

@@ -273,7 +273,7 @@ impl Inner {
                 // The server may still be busy with the statement, so this connection is not used again.
                 drop(connection.detach());
                 if writes {
-                    self.commits.ask_after_timeout(self.acquire()).await;
+                    Box::pin(self.commits.ask_after_timeout(self.acquire())).await;
                     self.refuse_write()?;
                 }
                 return Err(Failure::TimedOut(format!(

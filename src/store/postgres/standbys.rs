@@ -50,14 +50,14 @@ fn parse(names: &str) -> Option<Synchronous> {
     };
     let number = |word: &str| word.parse().ok();
     let needed = head.split_whitespace().find_map(number).unwrap_or(1);
-    let (mut named, mut every, mut quoted, mut name) = (1, false, false, String::new());
+    let (mut standbys, mut every, mut quoted, mut name) = (1, false, false, String::new());
     for letter in list.chars() {
         match letter {
             '"' => quoted = !quoted,
             ',' if !quoted => {
                 every |= name.trim() == "*";
                 name.clear();
-                named += 1;
+                standbys += 1;
                 continue;
             }
             _ => {}
@@ -67,7 +67,7 @@ fn parse(names: &str) -> Option<Synchronous> {
     every |= name.trim() == "*";
     Some(Synchronous {
         needed,
-        named: (!every).then_some(named),
+        named: (!every).then_some(standbys),
     })
 }
 

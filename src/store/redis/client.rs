@@ -34,6 +34,9 @@ const MAX_REDIRECTIONS: u32 = 5;
 /// The pause before such a retry, times the number of tries: while a slot moves, neither master serves it for a moment.
 const REDIRECTION_PAUSE: Duration = Duration::from_millis(10);
 
+/// The tasks of the node of a server.
+type NodeTasks = (Option<Server>, Vec<AbortOnDropHandle<()>>);
+
 /// The connections to one deployment of Redis: to each master its own, so that a master that is dead or silent delays no call to
 /// another one.
 #[derive(Debug)]
@@ -45,7 +48,7 @@ pub(super) struct RedisClient {
     pub(super) found: Found,
     routes: RwLock<Arc<Routes>>,
     /// The tasks of each node. Dropping them closes its connections.
-    tasks: Mutex<Vec<(Option<Server>, Vec<AbortOnDropHandle<()>>)>>,
+    tasks: Mutex<Vec<NodeTasks>>,
     /// How often a master was connected anew and then found usable.
     reconnections: watch::Sender<u64>,
     pub(super) outage: OutageLog,
@@ -134,20 +137,19 @@ impl RedisClient {
         let mut routes = Routes::default();
         for master in &topology.masters {
             let known = before.nodes.iter().find(|node| node.server == master.server);
-            let node = match known {
-                Some(node) => Arc::clone(node),
-                None => {
-                    let (server, usable) = (master.server.clone(), &self.reconnections);
-                    match Node::start(server, &self.builder, &self.settings, &self.found, usable) {
-                        Ok((node, started)) => {
-                            tasks.push((master.server.clone(), started));
-                            node
-                        }
-                        // The settings were used before; nothing in them depends on the server.
-                        Err(error) => {
-                            debug!(%error, "cannot connect to a master of Redis");
-                            continue;
-                        }
+            let node = if let Some(node) = known {
+                Arc::clone(node)
+            } else {
+                let (server, usable) = (master.server.clone(), &self.reconnections);
+                match Node::start(server, &self.builder, &self.settings, &self.found, usable) {
+                    Ok((node, started)) => {
+                        tasks.push((master.server.clone(), started));
+                        node
+                    }
+                    // The settings were used before; nothing in them depends on the server.
+                    Err(error) => {
+                        debug!(%error, "cannot connect to a master of Redis");
+                        continue;
                     }
                 }
             };

@@ -12,7 +12,7 @@ use super::settings::at;
 /// The cause and the cure of an error of connecting, in one line. Asks the nodes of a cluster why it cannot be used.
 pub(super) async fn explain(examiner: &Examiner, failed: &ExamineError) -> String {
     if examiner.settings.is_clustered() {
-        for host in examiner.finder.iter().flat_map(|finder| finder.seeds()) {
+        for host in examiner.finder.iter().flat_map(super::discovery::Finder::seeds) {
             if let Some(cause) = ask_node(&examiner.builder, host).await {
                 return match &failed.server {
                     Some(_) => format!("{}; {cause}", failed.cause()),
