@@ -8,6 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use parking_lot::RwLock;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use tokio::time::Instant;
 
 use super::error::Failure;
 use super::options::{Server, servers};
@@ -37,6 +38,9 @@ impl Limits {
 
 /// A setting that every connection asks for. A pooler does not pass it on.
 const PROBE: &str = "countersign.direct";
+
+/// How much longer the other servers may take than the first that can be written.
+const OTHERS: Duration = Duration::from_millis(200);
 
 /// The servers of the database, and what answers there. Cheap to clone; clones share the servers.
 #[derive(Clone, Debug)]
@@ -117,8 +121,7 @@ impl Endpoint {
         servers.list[servers.current].name.clone()
     }
 
-    /// Connects to a server that can be written: to the first that answers. New connections go there from now on, once the pools
-    /// follow.
+    /// Connects to a server that can be written. New connections go there from now on, once the pools follow.
     pub(super) async fn connect(&self) -> Result<PgConnection, Failure> {
         let list = Arc::clone(&self.servers.read().list);
         let (index, connection) = self.writable(&list).await?;
@@ -141,23 +144,29 @@ impl Endpoint {
     }
 
     /// A connection to one of these servers that can be written, and its index. All are asked at once, so that a server that is
-    /// silent delays nothing.
+    /// silent delays nothing. Of several that can be written, the one on the latest timeline is chosen: an old primary that wakes
+    /// after a promotion must not win.
     async fn writable(&self, list: &[Server]) -> Result<(usize, PgConnection), Failure> {
         let attempt = async |index: usize| {
             let server = &list[index];
             let attempt = async {
                 let mut connection = open(server, self.direct, self.limits).await?;
                 check(&mut connection, self.direct).await?;
-                Ok::<_, sqlx::Error>(connection)
+                let timeline = if list.len() > 1 {
+                    timeline(&mut connection).await?
+                } else {
+                    0
+                };
+                Ok::<_, sqlx::Error>((timeline, connection))
             };
             match tokio::time::timeout(self.timeout, attempt).await {
-                Ok(Ok(connection)) => Ok(connection),
+                Ok(Ok(opened)) => Ok(opened),
                 Ok(Err(error)) => Err(Failure::from(error)),
                 Err(_) => Err(Failure::Rule(no_answer(&server.place(), self.timeout))),
             }
         };
         if list.len() == 1 {
-            return Ok((0, attempt(0).await?));
+            return Ok((0, attempt(0).await?.1));
         }
         let mut attempts: FuturesUnordered<_> = (0..list.len())
             .map(|index| {
@@ -165,14 +174,27 @@ impl Endpoint {
                 async move { (index, attempt.await) }
             })
             .collect();
-        let mut failures = Failures::default();
-        while let Some((index, attempted)) = attempts.next().await {
+        let (mut failures, mut best, mut until) = (Failures::default(), None::<(u32, usize, PgConnection)>, None);
+        loop {
+            let attempted = match until {
+                None => attempts.next().await,
+                Some(until) => tokio::time::timeout_at(until, attempts.next()).await.unwrap_or(None),
+            };
             match attempted {
-                Ok(connection) => return Ok((index, connection)),
-                Err(failure) => failures.add(&list[index], &failure),
+                Some((index, Ok((timeline, connection)))) => {
+                    until.get_or_insert_with(|| Instant::now() + OTHERS);
+                    if best.as_ref().is_none_or(|(latest, ..)| timeline > *latest) {
+                        best = Some((timeline, index, connection));
+                    }
+                }
+                Some((index, Err(failure))) => failures.add(&list[index], &failure),
+                None => break,
             }
         }
-        Err(Failure::Rule(failures.into_error()))
+        match best {
+            Some((_, index, connection)) => Ok((index, connection)),
+            None => Err(Failure::Rule(failures.into_error())),
+        }
     }
 
     pub(super) const fn is_direct(&self) -> bool {
@@ -274,6 +296,16 @@ pub(super) async fn refuse_read_only(connection: &mut PgConnection) -> sqlx::Res
         return Err(sqlx::Error::Configuration("the database is read-only".into()));
     }
     Ok(())
+}
+
+/// The timeline of a primary; 0 if the role may not ask for it.
+async fn timeline(connection: &mut PgConnection) -> sqlx::Result<u32> {
+    let asked = sqlx::raw_sql("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)");
+    match asked.fetch_one(connection).await {
+        Ok(row) => Ok(u32::from_str_radix(&row.try_get::<String, _>(0)?, 16).unwrap_or(0)),
+        Err(sqlx::Error::Database(_)) => Ok(0),
+        Err(error) => Err(error),
+    }
 }
 
 /// The error where the server accepts a connection and then says nothing.
