@@ -76,7 +76,8 @@ impl Pooler {
         let settings = format!(
             "[databases]\n* = host={host} port={port} user={user}\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {own}\nunix_socket_dir =\nauth_type = any\n\
-             pool_mode = transaction\ndefault_pool_size = {size}\nmax_client_conn = 2000\nmax_db_connections = 0\n",
+             pool_mode = transaction\ndefault_pool_size = {size}\nmax_client_conn = 2000\nmax_db_connections = 0\n\
+             server_login_retry = 1\n",
             user = database.user(),
         );
         let file = folder.join("pgbouncer.ini");
