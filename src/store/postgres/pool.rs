@@ -74,8 +74,7 @@ struct Inner {
     max_callers: u32,
     /// One permit for each caller.
     permits: Arc<Semaphore>,
-    /// One permit for each caller that writes: a quarter of the callers can only be readers, so that reads go on while every
-    /// write waits.
+    /// One permit for each caller that writes: some callers can only be readers, so that reads go on while every write waits.
     write_callers: Arc<Semaphore>,
     /// One permit for each write under way, for the same reason fewer than connections.
     writes: Semaphore,
@@ -109,8 +108,9 @@ impl Pool {
         } = limits;
         let search = endpoint.has_several().then(|| Arc::clone(search));
         let (direct, wanted) = (endpoint.is_direct(), search.clone());
-        let max_callers = size.saturating_add(waiting);
-        let max_writes = max_writes(size);
+        let max_write_callers = size.saturating_add(waiting);
+        let max_callers = max_write_callers.saturating_add(kept_for_reads(max_write_callers));
+        let max_writes = size.saturating_sub(kept_for_reads(size)).max(1);
         let pool = PgPoolOptions::new()
             .max_connections(size)
             .acquire_timeout(acquire_timeout)
@@ -148,7 +148,7 @@ impl Pool {
             pool,
             max_callers,
             permits: Arc::new(Semaphore::new(max_callers as usize)),
-            write_callers: Arc::new(Semaphore::new(self::max_writes(max_callers) as usize)),
+            write_callers: Arc::new(Semaphore::new(max_write_callers as usize)),
             writes: Semaphore::new(max_writes as usize),
             max_writes,
             write_timeout,
@@ -243,10 +243,9 @@ const fn writes(mode: WorkMode) -> bool {
     !matches!(mode, WorkMode::Read | WorkMode::Snapshot)
 }
 
-/// The most writes among this many connections or callers: a quarter is kept for reads.
-const fn max_writes(size: u32) -> u32 {
-    let for_reads = size.div_ceil(4);
-    if size > for_reads { size - for_reads } else { 1 }
+/// How many of so many connections only reads may use, and how many more callers than these may read.
+const fn kept_for_reads(number: u32) -> u32 {
+    number.div_ceil(4)
 }
 
 impl Inner {
