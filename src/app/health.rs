@@ -9,15 +9,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Uri};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Uri};
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -25,6 +21,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::error::StartError;
 use crate::config::{Listen, Server};
+use crate::trust::{self, ServerVerifier};
 
 /// How long connecting and asking may take together. Shorter than the timeouts of orchestrators.
 const TIMEOUT: Duration = Duration::from_secs(8);
@@ -65,7 +62,7 @@ impl HealthTarget {
     fn name(&self) -> String {
         match self {
             Self::Configured { listen, .. } => listen.to_string(),
-            Self::Url { url, .. } => url.clone(),
+            Self::Url { url, .. } => without_login(url),
         }
     }
 }
@@ -175,27 +172,39 @@ async fn connect(target: &HealthTarget) -> Result<Channel, StartError> {
 fn remote(url: &str, ca: Option<&Path>) -> Result<Endpoint, StartError> {
     let wrong = || {
         StartError::Config(format!(
-            "--server {url}: must be http://HOST:PORT, https://HOST:PORT or unix:PATH"
+            "--server {}: must be http://HOST:PORT, https://HOST:PORT or unix:PATH",
+            without_login(url)
         ))
     };
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| wrong())?;
     match endpoint.uri().scheme_str() {
         Some("http") => Ok(endpoint),
         Some("https") => {
-            let tls = match ca {
-                None => ClientTlsConfig::new().with_native_roots(),
+            let with_tls = match ca {
+                None => endpoint.tls_config(ClientTlsConfig::new().with_native_roots()),
                 Some(path) => {
-                    let pem = std::fs::read(path)
-                        .map_err(|error| StartError::Config(format!("--ca-file {}: {error}", path.display())))?;
-                    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
+                    let verifier = ServerVerifier::of_file(path)
+                        .map_err(|problem| StartError::Config(format!("--ca-file {problem}")))?;
+                    endpoint.tls_config_with_verifier(ClientTlsConfig::new(), Arc::new(verifier))
                 }
             };
-            let with_tls = endpoint.tls_config(tls);
-            with_tls
-                .map_err(|error| StartError::Config(format!("--server {url}: cannot use TLS: {}", root_cause(&error))))
+            with_tls.map_err(|error| {
+                let server = without_login(url);
+                StartError::Config(format!("--server {server}: cannot use TLS: {}", root_cause(&error)))
+            })
         }
         _ => Err(wrong()),
     }
+}
+
+/// A URL for messages: it may contain a password, by mistake.
+fn without_login(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let host = rest[..end].rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{}", &rest[end..])
 }
 
 /// The address at which this machine reaches a listener: one that listens on all addresses is reached on loopback.
@@ -254,76 +263,10 @@ impl tower_service::Service<Uri> for Local {
 
 /// TLS to a server whose certificate is the first one in the file.
 fn pinned(cert: &Path) -> Result<TlsConnector, StartError> {
-    let wrong =
-        |error: &dyn std::fmt::Display| StartError::Config(format!("server.tls.cert: {}: {error}", cert.display()));
-    let pem = std::fs::read(cert).map_err(|error| wrong(&error))?;
-    let own = CertificateDer::from_pem_slice(&pem).map_err(|error| wrong(&error))?;
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(&error))?;
-    let mut config = builder
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned { own, provider }))
-        .with_no_client_auth();
+    let mut config = trust::pinned_config(cert)
+        .map_err(|problem| StartError::Config(format!("server.tls.cert: {}: {problem}", cert.display())))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
-}
-
-/// Accepts one certificate, byte for byte. Names and authorities do not matter: the file and the server are on one machine.
-#[derive(Debug)]
-struct Pinned {
-    own: CertificateDer<'static>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if *end_entity == self.own {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// The last error in the chain of sources: the errors above it only say that something failed.
@@ -337,6 +280,18 @@ pub(super) fn root_cause(mut error: &(dyn std::error::Error + 'static)) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_show_no_login() {
+        for (url, shown) in [
+            ("https://ada:canary@h:1/a@b", "https://h:1/a@b"),
+            ("http://h", "http://h"),
+            ("unix:/run/a@b", "unix:/run/a@b"),
+            ("canary", "canary"),
+        ] {
+            assert_eq!(without_login(url), shown);
+        }
+    }
 
     #[test]
     fn a_listener_on_all_addresses_is_asked_on_loopback() {

@@ -4,6 +4,7 @@
 //! is valid, even if it says that it is an authority (`CA:TRUE`). `openssl req -x509` makes such certificates by default.
 
 mod client_certificate;
+mod pinned;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 pub use client_certificate::client_config;
+pub use pinned::pinned_config;
 
 /// The cryptography of all connections.
 #[must_use]
