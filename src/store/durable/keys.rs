@@ -9,9 +9,9 @@ use super::transaction::Transaction;
 use super::{Backend, PoolKind, WorkMode};
 use crate::clock::UnixMillis;
 use crate::model::{Algorithm, AuditEvent, Error, ErrorKind, KeyId, KeyState, Result, Revocation, Target};
-use crate::store::KeyStore;
 use crate::store::change;
 use crate::store::keys::{CheckRow, KeyRows, ReplicaKeys, SecretPurpose, SecretRow, SigningRow};
+use crate::store::{Expiry, KeyStore, NewRevocation};
 
 /// A replica that sends no heartbeat for this long is forgotten, in milliseconds.
 const FORGET_REPLICA_AFTER: i64 = 24 * 60 * 60 * 1000;
@@ -110,10 +110,19 @@ impl<B: Backend> KeyStore for B {
                 if let Some(successor) = successor {
                     begin_signing(tx, successor, at).await?;
                 }
-                let revocation = tx.revoke(Target::Key(id.clone())).await?;
+                let revocation = tx
+                    .record(&NewRevocation {
+                        target: Target::Key(id.clone()),
+                        expires: Expiry::LongestSession,
+                    })
+                    .await?;
+                if revocation.is_none() {
+                    // It was written back after a promotion that had lost the revocation together with the state of the key.
+                    tx.audit().await?;
+                }
                 key.state = KeyState::Revoked;
                 key.revoked = Some(at);
-                Ok((key, Some(revocation)))
+                Ok((key, revocation))
             })
         })
         .await

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use countersign::model::{Algorithm, AuditType, ErrorKind, KeyState, Target};
+use countersign::model::{Algorithm, AuditType, ErrorKind, KeyState, Revocation, Target};
 use countersign::store::keys::{CheckRow, KeyRows, ReplicaKeys, SecretPurpose, SigningRow};
 
 use super::fresh::{self, TestStore};
@@ -14,6 +14,7 @@ on_each!([sqlite, postgres, pooled] [
     one_of_many_activations_succeeds,
     revoking_the_active_key_needs_a_standby,
     a_second_revocation_changes_nothing,
+    a_key_whose_revocation_was_written_back_can_be_revoked,
     only_retired_and_revoked_keys_are_removed,
     secrets_are_added_one_after_the_other,
     the_newest_secret_cannot_be_removed,
@@ -167,6 +168,31 @@ async fn revoking_the_active_key_needs_a_standby(fresh: TestStore) {
     );
     let missing = fresh.revoke_key(&key_id(), None, &some_event()).await.unwrap_err();
     assert_eq!(missing.kind, ErrorKind::KeyNotFound);
+}
+
+/// A promotion loses that a key was revoked, in its own row as well; the replicas write the revocation back, but not the state.
+async fn a_key_whose_revocation_was_written_back_can_be_revoked(fresh: TestStore) {
+    let active = import(&fresh, KeyState::Active).await;
+    let standby = import(&fresh, KeyState::Pending).await;
+    let known = Revocation {
+        target: Target::Key(active.id.clone()),
+        epoch: 0,
+        expires: now().plus(Duration::from_hours(1)),
+        revoked: now(),
+    };
+    fresh.write_back(&[known], &some_event()).await.unwrap();
+    let event = event(AuditType::KeyRevoked, &active.id);
+    let (row, revocation) = fresh.revoke_key(&active.id, Some(&standby.id), &event).await.unwrap();
+    assert_eq!(
+        (row.state, revocation),
+        (KeyState::Revoked, None),
+        "every replica knows the revocation"
+    );
+    assert_eq!(
+        states(&fresh, &[&active, &standby]).await,
+        [KeyState::Revoked, KeyState::Active].map(Some)
+    );
+    assert_eq!(events_on(&fresh, &active.id).await, 1);
 }
 
 async fn a_second_revocation_changes_nothing(fresh: TestStore) {
