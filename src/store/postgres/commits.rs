@@ -88,7 +88,7 @@ impl CommitState {
         &self,
         acquire: impl Future<Output = sqlx::Result<C>>,
     ) {
-        let _asking = self.asking.lock().await;
+        let Ok(_asking) = self.asking.try_lock() else { return };
         if self.cause().is_some() {
             return;
         }

@@ -63,8 +63,8 @@ struct Servers {
 }
 
 impl Endpoint {
-    /// Connects once to the first server that can be written, and finds out whether a server or a pooler answers. Each attempt
-    /// may take `timeout`.
+    /// Finds a server that can be written, of several the one on the latest timeline, and whether a server or a pooler answers
+    /// there. Each attempt may take `timeout`.
     ///
     /// A pooler refuses start-up options or drops them; the server keeps them.
     pub(super) async fn detect(url: &DatabaseUrl, limits: Limits, timeout: Duration) -> Result<Self> {
@@ -77,12 +77,17 @@ impl Endpoint {
             let detected = detected.map_err(|_| no_answer(&server.place(), timeout));
             match detected.and_then(|detected| detected) {
                 Ok(direct) => {
-                    return Ok(Self {
+                    let endpoint = Self {
                         direct,
                         limits,
                         timeout,
                         servers: Arc::new(RwLock::new(Servers { list, current })),
-                    });
+                    };
+                    if several {
+                        // Without one, the first server that can be written stays the current one.
+                        drop(endpoint.connect().await);
+                    }
+                    return Ok(endpoint);
                 }
                 Err(error) if !several => return Err(error),
                 Err(error) => failures.add(&list[current], &error),

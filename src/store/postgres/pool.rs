@@ -161,9 +161,13 @@ impl Pool {
         }))
     }
 
-    /// Closes the connections of now when they would be used next: they may lead to a server that another one has replaced.
+    /// Closes the connections of now when they would be used next, because they may lead to a server that another one has
+    /// replaced, and looks for the server on the latest timeline, where there are several.
     pub(super) fn reconnect(&self) {
         self.0.commits.outdate();
+        if let Some(search) = &self.0.search {
+            search.notify_one();
+        }
     }
 
     /// How busy the pool is.
