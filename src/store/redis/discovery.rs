@@ -121,9 +121,15 @@ impl Finder {
         &self.seeds
     }
 
-    /// Asks the nodes of the configuration, and `known` ones, once, over temporary connections.
+    /// Asks the nodes of the configuration once, over temporary connections, and if none answers the `known` ones.
     pub(super) async fn look(&self, known: &[Server]) -> Result<Topology, FredError> {
-        let asked = self.nodes_with(known);
+        match self.look_at(&self.nodes_with(&[])).await {
+            Err(_) if !known.is_empty() => self.look_at(&self.nodes_with(known)).await,
+            looked => looked,
+        }
+    }
+
+    async fn look_at(&self, asked: &[Server]) -> Result<Topology, FredError> {
         let mut questions: FuturesUnordered<_> = asked.iter().map(|server| self.ask_alone(server)).collect();
         let (mut answers, mut problem) = (Vec::new(), None);
         let deadline = Instant::now() + self.timeout;
@@ -195,15 +201,17 @@ impl Finder {
         nodes
     }
 
-    /// Starts to follow the masters. `remembered` nodes are asked as well as those of the configuration.
-    pub(super) fn follow(self, remembered: &[Server]) -> (Found, AbortOnDropHandle<()>) {
+    /// Starts to follow the masters. `remembered` nodes are asked only if no node of the configuration answers at first: by now
+    /// their addresses may be those of another deployment.
+    pub(super) fn follow(self, remembered: Vec<Server>) -> (Found, AbortOnDropHandle<()>) {
         let (topology, found) = watch::channel(None);
-        let (nodes, asked) = watch::channel(self.nodes_with(remembered));
+        let (nodes, asked) = watch::channel(self.nodes_with(&[]));
         let wake = Arc::new(watch::Sender::new(()));
         let following = Following {
             finder: Arc::new(self),
             topology,
             nodes,
+            remembered,
             wake: wake.subscribe(),
         };
         let task = AbortOnDropHandle::new(tokio::spawn(following.run()));
@@ -221,6 +229,7 @@ struct Following {
     finder: Arc<Finder>,
     topology: watch::Sender<Option<Arc<Topology>>>,
     nodes: watch::Sender<Vec<Server>>,
+    remembered: Vec<Server>,
     wake: watch::Receiver<()>,
 }
 
@@ -249,6 +258,14 @@ impl Following {
                 latest.push((Instant::now(), (server, answer)));
             }
             latest.retain(|(at, (server, _))| at.elapsed() < ANSWER_TTL && asked.contains(server));
+            if latest.is_empty() && self.topology.borrow().is_none() && started.elapsed() > FIRST_ANSWERS {
+                let all = self.finder.nodes_with(&self.remembered);
+                self.nodes.send_if_modified(|nodes| {
+                    let is_new = *nodes != all;
+                    nodes.clone_from(&all);
+                    is_new
+                });
+            }
             if self.topology.borrow().is_some() || latest.len() * 2 > asked.len() || started.elapsed() > FIRST_ANSWERS {
                 let latest: Vec<_> = latest.iter().map(|(_, answer)| answer.clone()).collect();
                 self.decide(&latest, asked.len());
@@ -262,7 +279,14 @@ impl Following {
             return;
         };
         if current.as_ref().is_none_or(|current| current.masters != chosen.masters) {
-            if current.is_some() {
+            let servers = |topology: &Topology| {
+                let masters = topology.masters.iter();
+                masters.map(|master| master.server.clone()).collect::<Vec<_>>()
+            };
+            if current
+                .as_deref()
+                .is_some_and(|current| servers(current) != servers(chosen))
+            {
                 let masters: Vec<String> = chosen
                     .masters
                     .iter()
@@ -271,7 +295,7 @@ impl Following {
                 info!(
                     masters = masters.join(", "),
                     epoch = chosen.epoch,
-                    "Redis has other masters or slots now"
+                    "Redis has other masters now"
                 );
             }
             self.topology.send_replace(Some(Arc::new(chosen.clone())));

@@ -101,7 +101,7 @@ impl Redis {
         Self::connect_with(settings, &[], clock, entropy).await
     }
 
-    /// The same. `remembered` are Sentinels or cluster nodes (`host:port`) that are asked besides those of the URL.
+    /// The same. `remembered` are Sentinels or cluster nodes (`host:port`) that are asked if none of the URL answers.
     pub async fn connect_with(
         settings: Settings,
         remembered: &[String],
@@ -132,7 +132,7 @@ impl Redis {
         let found = match examiner.finder.clone() {
             None => Found::single(),
             Some(finder) => {
-                let (found, following) = finder.follow(&remembered);
+                let (found, following) = finder.follow(remembered.clone());
                 tasks.push(following);
                 found
             }

@@ -11,7 +11,8 @@ local sides = {}
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
   local noted, value = string.match(fields[i + 1], '^(%d+) (.*)$')
-  if noted and tonumber(noted) + tonumber(ttl) >= now then
+  -- A time of the future was noted before the clock was set back, or by no replica.
+  if noted and tonumber(noted) <= now and tonumber(noted) + tonumber(ttl) >= now then
     sides[#sides + 1] = value
   else
     redis.call('HDEL', key, fields[i])
