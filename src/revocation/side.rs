@@ -82,7 +82,7 @@ mod tests {
     fn only_a_later_timeline_of_the_same_system_supersedes() {
         let comparison = SideComparison::default();
         comparison.note(side(7, 1), &[side(7, 1), side(8, 5)]);
-        assert!(comparison.check().is_ok(), "the other is of another deployment");
+        assert!(comparison.check().is_ok(), "a server of another deployment");
         comparison.note(side(7, 1), &[side(7, 1), side(7, 2)]);
         assert!(comparison.check().is_err());
         comparison.compare(Some(side(7, 2)));

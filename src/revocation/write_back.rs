@@ -1,12 +1,18 @@
 //! Writing back what a replaced database lacks: a standby that was promoted before it had received every revocation, or a
 //! restored backup. The index of a replica still knows those of the last 24 hours.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use super::feed::Feed;
 use super::index::{Index, SnapshotCursor, retained_until};
 use crate::clock::UnixMillis;
 use crate::model::audit::Origin;
 use crate::model::{AuditEvent, AuditType, Level, Result, Revocation};
 use crate::store::{LOST_PART, RevocationStore};
+
+/// The index keeps expiries in whole minutes, rounded up.
+const ROUNDING: Duration = Duration::from_mins(1);
 
 impl Feed {
     /// Writes the revocations of the index back that are not among `loaded`, the rows of a database that replaced another.
@@ -17,18 +23,7 @@ impl Feed {
             tracing::info!("the database was replaced; all revocations are loaded again, and none is missing");
             return Ok(());
         }
-        let count = |level: Level| lost.iter().filter(|row| row.target.level() == level).count();
-        tracing::error!(
-            tokens = count(Level::Token),
-            sessions = count(Level::Session),
-            users = count(Level::User),
-            clients = count(Level::Client),
-            keys = count(Level::Key),
-            everything = count(Level::Global),
-            "the database was replaced and lacks revocations that this replica knows; they are written back. Other changes of \
-             the same time are lost too (users, passwords, clients, keys): run `countersign session revoke-all --all` if in doubt"
-        );
-        let mut written = 0;
+        let mut written: HashMap<Level, u64> = HashMap::new();
         for part in lost.chunks(LOST_PART) {
             let event = AuditEvent::new(
                 AuditType::RevocationsWrittenBack,
@@ -41,12 +36,25 @@ impl Feed {
             for (level, rows) in store.write_back(part, &event).await? {
                 metrics::counter!("countersign_revocations_written_back_total", "level" => level.as_str())
                     .increment(rows);
-                written += rows;
+                *written.entry(level).or_default() += rows;
             }
         }
-        tracing::info!(
-            written,
-            "the missing revocations are in the database; other replicas wrote those that this one did not"
+        if written.is_empty() {
+            // Another replica has written them, or they were announced while the rows were read.
+            tracing::info!("the database was replaced; all revocations are loaded again, and none is missing any more");
+            return Ok(());
+        }
+        let count = |level: Level| written.get(&level).copied().unwrap_or_default();
+        tracing::error!(
+            tokens = count(Level::Token),
+            sessions = count(Level::Session),
+            users = count(Level::User),
+            clients = count(Level::Client),
+            keys = count(Level::Key),
+            everything = count(Level::Global),
+            "the database was replaced and lacked revocations that this replica knows; it has written them back. Other changes of \
+             the same time are lost too (users, passwords, clients, and that a key was revoked): run `countersign session \
+             revoke-all --all` if in doubt, and `countersign key revoke` again for each such key"
         );
         Ok(())
     }
@@ -62,7 +70,9 @@ fn lost(index: &Index, loaded: &[Revocation], now: UnixMillis) -> Vec<Revocation
     let mut lost = Vec::new();
     while !cursor.is_at_end() {
         let part = index.snapshot_part(&mut cursor).into_iter();
-        lost.extend(part.filter(|row| retained_until(row) >= now && !known.covers(row)));
+        // The index keeps a row for up to a minute longer than the database does.
+        let needed = |row: &Revocation| retained_until(row) >= now.plus(ROUNDING);
+        lost.extend(part.filter(|row| needed(row) && !known.covers(row)));
     }
     lost
 }

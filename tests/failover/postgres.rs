@@ -146,7 +146,7 @@ async fn an_asynchronous_standby_is_promoted_with_three_seconds_of_lag() {
         judgement.assert_nothing_lost();
         let wrote = servers
             .iter()
-            .any(|server| server.log().contains("lacks revocations that this replica knows"));
+            .any(|server| server.log().contains("lacked revocations that this replica knows"));
         assert!(wrote, "the standby lacked no revocation\n{judgement}");
     }
 }

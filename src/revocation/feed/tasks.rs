@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Feed;
 use crate::config::OnStale;
+use crate::model::Revocation;
 use crate::revocation::Freshness;
 use crate::store::{AnnouncementEvent, Announcements, RevocationStore};
 
@@ -15,6 +16,12 @@ const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How often the age of the revocations is looked at, for the log.
 const STALENESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How far ahead of this machine's clock an announced revocation may be.
+const MAX_AHEAD: Duration = Duration::from_mins(5);
+
+/// A server that was not read for longer is not published: this replica may be the last one that knows it.
+const MAX_SIDE_AGE: Duration = Duration::from_secs(10);
 
 impl Feed {
     /// Loads the index and keeps it fresh until `stop`.
@@ -98,7 +105,12 @@ impl Feed {
         let mut messages = announcements.listen();
         while let Some(message) = messages.recv().await {
             match message {
-                AnnouncementEvent::Revocations(revocations) => revocations.iter().for_each(|r| self.note(r)),
+                AnnouncementEvent::Revocations(revocations) => {
+                    // One of the future comes from a clock that is wrong, or from a forger. If it is true, the database has it.
+                    let latest = self.capped_now().plus(MAX_AHEAD);
+                    let credible = |row: &&Revocation| row.epoch <= latest.0 && row.revoked <= latest;
+                    revocations.iter().filter(credible).for_each(|row| self.note(row));
+                }
                 AnnouncementEvent::Gap => self.reconcile_now.notify_one(),
             }
         }
@@ -125,7 +137,10 @@ impl Feed {
     async fn compare_sides_forever(&self, store: &dyn RevocationStore, announcements: Option<Arc<dyn Announcements>>) {
         let Some(announcements) = announcements else { return };
         loop {
-            if let Some(own) = self.last().and_then(|freshness| freshness.side) {
+            let recent = self
+                .last()
+                .filter(|freshness| freshness.age(&*self.clock) < MAX_SIDE_AGE);
+            if let Some(own) = recent.and_then(|freshness| freshness.side) {
                 match announcements.publish_side(&self.replica, own).await {
                     Ok(published) => {
                         // It may have moved to another server meanwhile.

@@ -1,4 +1,4 @@
-//! Writing back revocations that the database has lost: those that a replica knows from the database before it was replaced.
+//! Writing back revocations that the database has lost: those that the index of a replica has.
 
 use super::statement::{Statement, Value, json, sql};
 use super::transaction::Transaction;
