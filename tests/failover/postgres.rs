@@ -210,6 +210,38 @@ async fn a_replica_that_stays_on_the_old_primary_stops() {
     }
 }
 
+/// Like that, but the replica knows both servers: it moves to the later one by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_knows_both_primaries_moves_to_the_later_one() {
+    for size in sizes() {
+        let stores = tokio::task::spawn_blocking(Replication::asynchronous).await.unwrap();
+        let database = stores.primary.database().await;
+        let way = Proxy::start(stores.primary.address()).await;
+        let storages = [
+            storage(&stores.url(&database), &stores.redis.url()),
+            storage(&database.url_through(way.address()), &stores.redis.url()),
+        ];
+        let fault = |(stores, way): &mut (Replication, Proxy), servers: &mut Vec<Countersign>, _: &mut Random| {
+            stores.promote();
+            way.redirect(stores.standbys[0].address());
+            way.set(LinkState::Cut);
+            way.set(LinkState::Up(Duration::ZERO));
+            let moved = poll(Duration::from_mins(1), || {
+                let log = servers[0].log();
+                log.contains("no longer connected to a database server that was replaced")
+                    .then_some(())
+            });
+            assert!(moved.is_some(), "it stays on the old primary:\n{}", servers[0].log());
+            wait_until_ready(servers);
+        };
+        let stores = (stores, way);
+        let (judgement, _stores, _servers) = run("both primaries known", size, storages, stores, fault).await;
+        println!("{judgement}");
+        assert!(judgement.ended.is_empty(), "{judgement}");
+        assert!(judgement.undone.is_empty(), "{judgement}");
+    }
+}
+
 fn wait_until_ready(servers: &[Countersign]) {
     let ready = poll(Duration::from_mins(1), || {
         servers
