@@ -54,8 +54,15 @@ pub(super) async fn missing_rights(
     clustered: bool,
 ) -> Result<Option<String>, FredError> {
     // Every kind of key, because the pattern of a user may name only some of them.
-    let keys =
-        ["s:{probe}", "revocations", "counter:{0}", "t:{probe}", "r:{probe}"].map(|key| format!("{prefix}:{key}"));
+    let keys = [
+        "s:{probe}",
+        "revocations",
+        "sides",
+        "counter:{0}",
+        "t:{probe}",
+        "r:{probe}",
+    ]
+    .map(|key| format!("{prefix}:{key}"));
     let on_keys = CALLS.iter().filter(|call| call.contains("KEY"));
     let mut calls: Vec<String> = keys
         .iter()

@@ -3,7 +3,8 @@
 //!
 //! * Each operation is one Lua script on one key, so it is atomic however many replicas run. Time is `TIME` of Redis.
 //! * `{prefix}:s:{<user id>}` is a hash of the user's sessions (`lua/record.lua` has the layout),
-//!   `{prefix}:revocations` the stream, `{prefix}:counter:{n}` the counter of one master. `{prefix}:t:…` counts failed
+//!   `{prefix}:revocations` the stream, `{prefix}:sides` the database server of each replica, `{prefix}:counter:{n}` the counter of one
+//!   master. `{prefix}:t:…` counts failed
 //!   attempts, and `{prefix}:r:…` remembers the sources from which an account logged in.
 //! * A call is made once. By default fred repeats a script whose reply was lost; `settings` and `client` prevent that.
 //! * If Redis cannot be reached, the process starts all the same: calls answer `STORE_UNAVAILABLE` until it can be. If
