@@ -299,12 +299,13 @@ async fn the_details_of_audit_events_are_objects_in_the_log() {
     let server = deployment.serve();
     let caller = Caller::of(&server);
     caller.issue("ada", PASSWORD).await.unwrap();
-    let log = server.log();
-    let event: Value = log
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .find(|line: &Value| line["target"] == "audit" && line["type"] == "token.issued")
-        .unwrap_or_else(|| panic!("no event in {log}"));
+    // The log of events has a thread of its own.
+    let event = eventually("the event is in the log", Duration::from_secs(30), || async {
+        let log = server.log();
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
+        lines.find(|line: &Value| line["target"] == "audit" && line["type"] == "token.issued")
+    })
+    .await;
     assert_eq!(event["details"], serde_json::json!({"grant": "password"}));
     assert!(event["timestamp"].is_string() && event["level"] == "INFO", "{event}");
 }

@@ -206,7 +206,11 @@ fn faults_of_the_certificate_are_named_with_their_cure() {
         ("server", "UNREACHABLE"),
         &["refuses connections"],
     );
-    let everywhere = configured.serve_at("0.0.0.0:0");
+    let second = storage.folder().join("second");
+    let everywhere = configured
+        .clone()
+        .set("storage.data_dir", second.to_str().unwrap())
+        .serve_at("0.0.0.0:0");
     let other = format!("https://127.0.0.2:{}", everywhere.grpc().port());
     assert_finding(&beside, &other, &trusted, 1, bad, &says);
     ended(everywhere);
