@@ -105,11 +105,17 @@ impl Judgement {
         }
     }
 
+    /// Prints the figures.
+    #[expect(clippy::print_stdout, reason = "the figures are for people")]
+    pub(crate) fn print(&self) {
+        println!("{self}");
+    }
+
     /// Asserts that no session from before the fault ended, that no acknowledged revocation is undone, and that no answer was
     /// wrong.
     #[track_caller]
     pub(crate) fn assert_nothing_lost(&self) {
-        println!("{self}");
+        self.print();
         assert!(self.ended.is_empty(), "honest sessions ended: {:?}\n{self}", self.ended);
         assert!(self.undone.is_empty(), "revocations undone: {:?}\n{self}", self.undone);
         assert_eq!(

@@ -1,5 +1,5 @@
 //! Failovers of the stores under load: what becomes of honest sessions, of acknowledged revocations, and for how long calls
-//! fail. Each scenario runs on real Sentinels, a real cluster, streaming replication and PgBouncer.
+//! fail. Each scenario runs on real Sentinels, a real cluster, streaming replication and `PgBouncer`.
 //!
 //! Three replicas and one seed by default. The full size is `tests/store-versions`, or for the stores of this machine
 //! `COUNTERSIGN_FAILOVER_REPLICAS=3,6 COUNTERSIGN_FAILOVER_SEEDS=5 cargo test --all-features --test failover -- --test-threads 1

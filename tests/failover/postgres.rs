@@ -204,7 +204,7 @@ async fn a_replica_that_stays_on_the_old_primary_stops() {
             };
         let stores = (stores, ways);
         let (judgement, _stores, _servers) = run("old primary not fenced", size, storages, stores, fault).await;
-        println!("{judgement}");
+        judgement.print();
         assert!(judgement.ended.is_empty(), "{judgement}");
         assert!(judgement.undone.is_empty(), "{judgement}");
         // It learns of the other side within two reconciliations; a busy machine may need longer, but not until the repair.
@@ -238,7 +238,7 @@ async fn a_replica_that_knows_both_primaries_moves_to_the_later_one() {
         };
         let stores = (stores, way);
         let (judgement, _stores, _servers) = run("both primaries known", size, storages, stores, fault).await;
-        println!("{judgement}");
+        judgement.print();
         assert!(judgement.ended.is_empty(), "{judgement}");
         assert!(judgement.undone.is_empty(), "{judgement}");
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A generator (SplitMix64). The order of tasks and messages still differs between runs of one seed.
+/// A generator (`SplitMix64`). The order of tasks and messages still differs between runs of one seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 

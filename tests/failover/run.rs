@@ -23,6 +23,7 @@ pub(crate) struct Size {
 
 /// The runs of a scenario.
 pub(crate) fn sizes() -> Vec<Size> {
+    #[expect(clippy::disallowed_methods, reason = "a setting of the test itself")]
     let replicas = std::env::var("COUNTERSIGN_FAILOVER_REPLICAS").unwrap_or_else(|_| "3".into());
     let seeds = crate::support::size("COUNTERSIGN_FAILOVER_SEEDS", 1);
     let replicas = replicas

@@ -77,13 +77,9 @@ async fn answers_after_a_pause(
                     counts[usize::from(!active)] += 1;
                 }
             }
-            Err(status) => {
-                println!("{status:?}");
-                counts[2] += 1;
-            }
+            Err(_) => counts[2] += 1,
         }
     }
-    println!("active, inactive, errors: {counts:?}");
     counts
 }
 

@@ -28,6 +28,7 @@ async fn serve(storage: &Storage) -> Countersign {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one promotion, looked at from every side")]
 async fn revocations_that_a_promoted_standby_lacks_are_written_back() {
     let (primary, standby, redis) = tokio::task::spawn_blocking(|| {
         let primary = Postgres::start(&[("wal_keep_size", "64MB")]);

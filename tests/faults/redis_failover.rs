@@ -45,9 +45,6 @@ impl Watched {
         for (key, value) in settings {
             storage = storage.set(key, value);
         }
-        if let Ok(other) = std::env::var("COUNTERSIGN_TEST_OTHER_BINARY") {
-            storage = storage.with_binary(&other);
-        }
         let replicas = spawn_blocking(move || {
             for n in 0..USERS {
                 add_user(&storage, &format!("u{n}"), &[]);

@@ -31,10 +31,7 @@ impl Cluster {
         let postgres = Postgres::start(&[("fsync", "off")]);
         let database = postgres.database().await;
         let storage = for_tests(Storage::clustered(database.url(), &url(&redis), "cs"));
-        let mut storage = storage.set("storage.redis_timeout", "300ms");
-        if let Ok(other) = std::env::var("COUNTERSIGN_TEST_OTHER_BINARY") {
-            storage = storage.with_binary(&other);
-        }
+        let storage = storage.set("storage.redis_timeout", "300ms");
         let users = block_in_place(|| {
             let with_master = |n| {
                 let name = format!("u{n}");
@@ -63,8 +60,8 @@ impl Cluster {
 /// Logs in each of these users again and again for so long; returns the longest time without a success of one of them.
 async fn longest_gap(caller: &Caller, users: &[String], within: Duration) -> Duration {
     let mut tasks = JoinSet::new();
-    for user in users.iter().cloned() {
-        let caller = caller.clone();
+    for user in users {
+        let (caller, user) = (caller.clone(), user.clone());
         tasks.spawn(async move {
             let (start, mut last, mut gap) = (Instant::now(), Instant::now(), Duration::ZERO);
             while start.elapsed() < within {

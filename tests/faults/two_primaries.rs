@@ -57,7 +57,7 @@ async fn a_replica_on_a_replaced_primary_answers_and_records_nothing() {
         .unwrap();
     moves.until_revoked(&sessions[0].access_token).await;
 
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     proxies[1].redirect(standby.address());
     let refused = eventually(
         "the replica on the old side notices",
