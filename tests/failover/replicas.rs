@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// heard of the revocations of the last seconds.
 ///
 /// Not solved: a refresh that its client has given up can wait in the socket as well. If the client has meanwhile rotated twice at
-/// other replicas, it counts as reuse when the replica wakes, and the session ends (one session in one of three runs).
+/// other replicas, it counts as reuse when the replica wakes, and the session ends (one session in one of two runs).
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a refresh that waited in the socket may end its session; see above"]
 async fn a_replica_that_stood_still_answers_by_fresh_revocations() {
