@@ -1,5 +1,6 @@
 //! Users, clients and the audit trail.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,13 +37,13 @@ pub struct MachineLogin {
     pub epochs: Epochs,
 }
 
-/// The data for a refresh, read in one round trip.
+/// The data for a refresh, all of one moment.
 #[derive(Clone, Debug)]
 pub struct RefreshView {
     /// The user, unless deleted.
     pub user: Option<User>,
     /// The client, unless deleted.
-    pub client: Option<Client>,
+    pub client: Option<Arc<Client>>,
     /// Whether the session is revoked ([`crate::model::revocation::RevocationSubject::is_revoked_by`]).
     pub revoked: bool,
     /// The signing key that is ACTIVE. A replica whose key ring has another one reloads it.
@@ -124,7 +125,7 @@ pub trait UserStore: Send + Sync {
     /// ends with one.
     async fn login(&self, name: &Username, client: &ClientId) -> Result<Login>;
 
-    /// Reads the data for a refresh, in one round trip. `epochs` are those of the token.
+    /// Reads the data for a refresh, nearly always in one round trip. `epochs` are those of the token.
     async fn refresh_view(
         &self,
         user: UserId,

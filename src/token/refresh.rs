@@ -148,7 +148,7 @@ impl Refresher {
         &self,
         caller: &Caller,
         user: User,
-        client: Client,
+        client: Arc<Client>,
         token: RefreshToken,
         presented: Presented,
     ) -> Result<Refreshed> {
@@ -250,7 +250,7 @@ fn accepted_context(caller: &Caller, mut context: SessionContext) -> Result<Sess
 
 /// The user and the client, if both and the revocations let the session go on. The order of the checks is the precedence of
 /// their errors.
-fn admit(view: RefreshView) -> Result<(User, Client, i64)> {
+fn admit(view: RefreshView) -> Result<(User, Arc<Client>, i64)> {
     let user = view.user.filter(|user| !user.disabled).ok_or(ErrorKind::UserDisabled)?;
     if view.revoked {
         return Err(ErrorKind::SessionRevoked.into());

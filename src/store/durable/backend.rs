@@ -2,6 +2,7 @@
 
 use super::audit;
 use super::columns::{Read, unreadable};
+use super::refresh_view::KnownClients;
 use super::revocations::FeedReading;
 use super::statement::{EventRule, Statement};
 use super::transaction::Transition;
@@ -44,6 +45,9 @@ pub(crate) trait Backend: Send + Sync {
         arguments: A,
         work: Transition<A, T>,
     ) -> impl Future<Output = Result<(T, bool)>> + Send;
+
+    /// The clients that refreshes have read.
+    fn known_clients(&self) -> &KnownClients;
 
     /// `STORE_UNAVAILABLE` if the database is known to take no writes.
     fn check_writable(&self) -> Result<()> {

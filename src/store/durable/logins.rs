@@ -1,15 +1,14 @@
-//! The statements of logins and refreshes. Each operation reads with one statement, so that all its data is of one moment.
+//! The statements of logins. Each login reads with one statement, so that all its data is of one moment.
 
 use super::audit;
 use super::clients::{self, CLIENT_COLUMNS, client_columns};
 use super::columns::Columns;
-use super::revocations::{is_revoked, is_revoked_by_epoch};
 use super::statement::{Statement, sql, sql_with_event};
 use super::users::{self, USER_COLUMNS, user_columns};
 use crate::clock::UnixMillis;
-use crate::model::{AuditEvent, ClientId, Epochs, Result, SessionId, UserId, Username};
+use crate::model::{AuditEvent, ClientId, Epochs, Result, UserId, Username};
 use crate::secret::SecretText;
-use crate::store::{Login, MachineLogin, RefreshView};
+use crate::store::{Login, MachineLogin};
 
 pub(super) fn login(name: &Username, client: &ClientId) -> Statement {
     sql!(
@@ -87,36 +86,5 @@ pub(super) fn read_machine_login(columns: &mut Columns<'_>) -> Result<MachineLog
             client: columns.maybe()?.unwrap_or(0),
         },
         secret_hashes: columns.maybe()?.into_iter().collect(),
-    })
-}
-
-pub(super) fn refresh_view(user: UserId, client: &ClientId, session: SessionId, epochs: Epochs) -> Statement {
-    sql!(
-        "SELECT ",
-        user_columns!(),
-        ", ",
-        client_columns!(),
-        ", ",
-        is_revoked!("session", "CAST($3 AS text)"),
-        " OR ",
-        is_revoked_by_epoch!("$1", "$2", "$3", "$4", "$5", "$6"),
-        ", (SELECT id FROM signing_keys WHERE state = 'active'), meta.era
-         FROM meta LEFT JOIN users ON users.id = $1 LEFT JOIN clients ON clients.id = $2"
-    )
-    .bind(user)
-    .bind(client)
-    .bind(session)
-    .bind(epochs.user)
-    .bind(epochs.client)
-    .bind(epochs.global)
-}
-
-pub(super) fn read_refresh_view(columns: &mut Columns<'_>) -> Result<RefreshView> {
-    Ok(RefreshView {
-        user: columns.joined(USER_COLUMNS, users::read)?,
-        client: columns.joined(CLIENT_COLUMNS, clients::read)?,
-        revoked: columns.take()?,
-        active_key: columns.maybe()?,
-        era: columns.take()?,
     })
 }

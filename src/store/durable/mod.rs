@@ -11,6 +11,7 @@ mod clients;
 mod columns;
 mod keys;
 mod logins;
+mod refresh_view;
 pub(super) mod revocations;
 pub(super) mod statement;
 mod transaction;
@@ -19,5 +20,6 @@ mod write_back;
 
 pub(super) use backend::{Backend, PoolKind, WorkMode};
 pub(super) use columns::{Columns, Read, Row, one_column, unreadable};
+pub(super) use refresh_view::KnownClients;
 pub(super) use statement::{EventRule, Statement, Value};
 pub(super) use transaction::{Driver, EachRow, Transaction, Transition};

@@ -49,32 +49,6 @@ macro_rules! is_revoked {
 }
 pub(crate) use is_revoked;
 
-/// SQL predicate: is there a revocation of this user, client or everything with an epoch above the given one? A
-/// revocation of a user spares the session that it keeps. A client's own token has neither user nor session.
-macro_rules! is_revoked_by_epoch {
-    ($user:literal, $client:literal, $session:literal, $user_epoch:literal, $client_epoch:literal, $global_epoch:literal) => {
-        concat!(
-            "(EXISTS (SELECT 1 FROM revocations AS r WHERE r.level = 'user' AND r.id = CAST(",
-            $user,
-            " AS text) AND r.epoch > 0 AND r.epoch > ",
-            $user_epoch,
-            " AND (r.keep IS NULL OR r.keep IS DISTINCT FROM ",
-            $session,
-            "))
-              OR EXISTS (SELECT 1 FROM revocations AS r WHERE r.level = 'client' AND r.id = ",
-            $client,
-            " AND r.epoch > 0 AND r.epoch > ",
-            $client_epoch,
-            ")
-              OR EXISTS (SELECT 1 FROM revocations AS r WHERE r.level = 'global' AND r.id = '' AND r.epoch > 0
-                         AND r.epoch > ",
-            $global_epoch,
-            "))"
-        )
-    };
-}
-pub(crate) use is_revoked_by_epoch;
-
 /// The revocation of a token, session or key, which is revoked once.
 fn in_force(target: &Target) -> Statement {
     sql!(

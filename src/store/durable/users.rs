@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::columns::{Columns, one_column};
 use super::statement::{Statement, json, sql, sql_with_event};
 use super::transaction::Transaction;
-use super::{Backend, PoolKind, audit, logins};
+use super::{Backend, PoolKind, audit, logins, refresh_view};
 use crate::clock::UnixMillis;
 use crate::model::{
     AuditEvent, ClientId, Epochs, ErrorKind, Result, Revocation, SessionId, Target, User, UserId, Username,
@@ -58,8 +58,7 @@ impl<B: Backend> UserStore for B {
         session: SessionId,
         epochs: Epochs,
     ) -> Result<RefreshView> {
-        let statement = logins::refresh_view(user, client, session, epochs);
-        self.only(statement, logins::read_refresh_view).await
+        refresh_view::refresh_view(self, user, client, session, epochs).await
     }
 
     async fn logged_in(

@@ -11,7 +11,7 @@ use super::timeline::{self, TimelineCheck};
 use crate::model::{AuditEvent, Result, Revocation};
 use crate::store::durable::revocations::{self, FeedReading};
 use crate::store::durable::{
-    Backend, Columns, Driver, EachRow, PoolKind, Read, Row, Statement, Transition, WorkMode, one_column,
+    Backend, Columns, Driver, EachRow, KnownClients, PoolKind, Read, Row, Statement, Transition, WorkMode, one_column,
 };
 use crate::store::{Changes, Cursor, NewRevocation};
 
@@ -29,6 +29,10 @@ impl Backend for PostgresStore {
             PoolKind::Maintenance => &self.maintenance,
         };
         pool.execute(mode, event, arguments, work).await
+    }
+
+    fn known_clients(&self) -> &KnownClients {
+        &self.known_clients
     }
 
     fn check_writable(&self) -> Result<()> {

@@ -20,6 +20,10 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         version: 3,
         sql: include_str!("../../../migrations/postgres/0003_redis_nodes.sql"),
     },
+    Migration {
+        version: 4,
+        sql: include_str!("../../../migrations/postgres/0004_clients_and_keys.sql"),
+    },
 ];
 
 /// Applies the missing steps and returns how many there were. Without a missing step nothing is written, so that a

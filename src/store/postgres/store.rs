@@ -20,6 +20,7 @@ use crate::clock::UnixMillis;
 use crate::config::DatabaseUrl;
 use crate::model::{Error, Result};
 use crate::store::SchemaState;
+use crate::store::durable::KnownClients;
 use crate::store::outage::{OutageLog, StoreName};
 
 /// Connections for reconciliation, heartbeats and clean-up. They are apart from those of callers, so that callers which
@@ -77,6 +78,8 @@ pub struct PostgresStore {
     pub(super) maintenance: Pool,
     /// How the feed notices that another database answers.
     pub(super) timeline: Arc<CurrentCheck>,
+    /// The clients that refreshes have read.
+    pub(super) known_clients: Arc<KnownClients>,
     endpoint: Endpoint,
     commits: Arc<CommitState>,
     /// The longest that connecting may take.
@@ -157,6 +160,7 @@ impl PostgresStore {
             db,
             maintenance,
             timeline: Arc::new(CurrentCheck::new()),
+            known_clients: Arc::new(KnownClients::new()),
             endpoint,
             commits,
             timeout,

@@ -15,6 +15,7 @@ use super::worker::Worker;
 use crate::clock::{Clock, UnixMillis};
 use crate::model::{Error, ErrorKind, Result};
 use crate::spans::SPANS;
+use crate::store::durable::KnownClients;
 use crate::store::migrate::{self, Migration, SchemaState};
 
 pub(super) const MIGRATIONS: &[Migration] = &[
@@ -29,6 +30,10 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         version: 3,
         sql: include_str!("../../../migrations/sqlite/0003_master_keys_of_replicas.sql"),
+    },
+    Migration {
+        version: 4,
+        sql: include_str!("../../../migrations/sqlite/0004_clients_and_keys.sql"),
     },
 ];
 
@@ -65,6 +70,8 @@ struct Inner {
     readers: Vec<Worker>,
     next_reader: AtomicUsize,
     time: StoreTime,
+    /// The clients that refreshes have read.
+    known_clients: KnownClients,
     _lock: Option<File>,
 }
 
@@ -104,6 +111,7 @@ impl Database {
             readers,
             next_reader: AtomicUsize::new(0),
             time,
+            known_clients: KnownClients::new(),
             _lock: lock,
         })))
     }
@@ -130,9 +138,14 @@ impl Database {
             readers: vec![Worker::reader(open()?, time.clone())?],
             next_reader: AtomicUsize::new(0),
             time,
+            known_clients: KnownClients::new(),
             _lock: None,
         }));
         Ok(Some((database, SchemaState::of(MIGRATIONS, at))))
+    }
+
+    pub(super) fn known_clients(&self) -> &KnownClients {
+        &self.0.known_clients
     }
 
     /// Runs a closure in one transaction and returns once the transaction is on disk. An `Err` of the closure undoes

@@ -16,7 +16,7 @@ use crate::model::{AuditEvent, Error, Result, Revocation};
 use crate::store::durable::audit::append;
 use crate::store::durable::revocations::FeedReading;
 use crate::store::durable::{
-    Backend, Driver, EachRow, EventRule, PoolKind, Row, Statement, Transaction, Transition, Value, WorkMode, unreadable,
+    Backend, Driver, EachRow, EventRule, KnownClients, PoolKind, Row, Statement, Transaction, Transition, Value, WorkMode, unreadable,
 };
 use crate::store::{Changes, Cursor, NewRevocation};
 
@@ -40,6 +40,10 @@ impl Backend for Database {
             WorkMode::Read | WorkMode::Snapshot => self.read(run).await,
             WorkMode::Repeatable | WorkMode::Once | WorkMode::Transaction => self.call(run).await,
         }
+    }
+
+    fn known_clients(&self) -> &KnownClients {
+        self.known_clients()
     }
 
     async fn feed_position(&self) -> Result<FeedReading> {
