@@ -36,7 +36,12 @@ local function allows(allowed, name)
 end
 
 -- model::grant::narrow. Returns the narrowed names, or nil, why a requested name is refused, and that name.
-local function narrow(requested, granted, allowed)
+local function narrow(requested, granted, any, own, names, extra)
+  if requested == '' and any == '1' and not string.find(' ' .. granted, ' ' .. caller_scope_prefix, 1, true) then
+    -- The usual case, without the tables.
+    return granted
+  end
+  local allowed = allowed_set(any, own, names, extra)
   local is_granted, still_allowed = {}, {}
   for name in string.gmatch(granted, '[^ ]+') do
     is_granted[name] = true
@@ -61,8 +66,8 @@ end
 -- if none of the granted ones is left, the first one counts as lost.
 local function narrow_audience(requested, granted, granted_scope)
   local has_caller_scope = string.find(' ' .. granted_scope, ' ' .. caller_scope_prefix, 1, true)
-  local allowed = allowed_set(audience_any, audience_own, audience_names, has_caller_scope and own_audience or '')
-  local narrowed, why, name = narrow(requested, granted, allowed)
+  local extra = has_caller_scope and own_audience or ''
+  local narrowed, why, name = narrow(requested, granted, audience_any, audience_own, audience_names, extra)
   if narrowed == '' and granted ~= '' then
     return nil, 'lost', string.match(granted, '[^ ]+')
   end
@@ -118,7 +123,7 @@ if generation < current then
   end
 end
 
-local scope, why, name = narrow(scope_requested, r.scope, allowed_set(scope_any, scope_own, scope_names, ''))
+local scope, why, name = narrow(scope_requested, r.scope, scope_any, scope_own, scope_names, '')
 if not scope then
   return { 'refused', 'scope', why, name }
 end
