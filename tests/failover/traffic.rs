@@ -108,7 +108,7 @@ impl Traffic {
         let mut running = JoinSet::new();
         for n in 0..SESSIONS {
             let mut random = random.fork(n as u64);
-            let tokens = clients.login(&mut random).await.expect("the stores are up");
+            let tokens = clients.first_login(&mut random).await;
             let created = clients.now();
             clients.record.lock().kept.push(Session {
                 tokens,
@@ -163,6 +163,16 @@ impl Clients {
     }
 
     /// One login at any replica; none if it was not answered.
+    /// Logs in while the stores are up. A busy machine may let a call run into its deadline.
+    async fn first_login(&self, random: &mut Random) -> Tokens {
+        for _ in 0..20 {
+            if let Some(tokens) = self.login(random).await {
+                return tokens;
+            }
+        }
+        panic!("no login succeeds: {:?}", self.record.lock().errors);
+    }
+
     async fn login(&self, random: &mut Random) -> Option<Tokens> {
         let user = format!("user{}", random.below(USERS));
         let issued = self.any(random).issue(&user, crate::support::PASSWORD).await;
