@@ -102,6 +102,27 @@ impl ClockReading {
     }
 }
 
+/// Until when a caller waits. It counts the time that this process stands still, by the clock that shows more of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    noted: ClockReading,
+    left: Duration,
+}
+
+impl Deadline {
+    /// A deadline `left` after `now`.
+    #[must_use]
+    pub const fn after(now: ClockReading, left: Duration) -> Self {
+        Self { noted: now, left }
+    }
+
+    /// The time that is left at `now`; zero if the deadline has passed.
+    #[must_use]
+    pub fn left_at(self, now: ClockReading) -> Duration {
+        self.left.saturating_sub(now.since(self.noted))
+    }
+}
+
 /// The wall and monotonic clock of the operating system.
 #[derive(Debug)]
 pub struct SystemClock {
@@ -167,6 +188,22 @@ mod tests {
         assert_eq!(suspended.since(earlier), Duration::from_millis(500));
         let set_back = reading(0, 900);
         assert_eq!(set_back.since(earlier), Duration::from_millis(800));
+    }
+
+    #[test]
+    fn a_deadline_passes_while_the_machine_is_suspended() {
+        let deadline = Deadline::after(reading(1_000, 100), Duration::from_millis(300));
+        assert_eq!(deadline.left_at(reading(1_200, 300)), Duration::from_millis(100));
+        assert_eq!(
+            deadline.left_at(reading(9_000, 110)),
+            Duration::ZERO,
+            "the wall clock knows"
+        );
+        assert_eq!(
+            deadline.left_at(reading(0, 900)),
+            Duration::ZERO,
+            "the monotonic clock knows"
+        );
     }
 
     #[test]

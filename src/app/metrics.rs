@@ -115,6 +115,7 @@ pub(super) fn describe() {
         "reused",
         "reused_successor_unused",
         "refused",
+        "late",
         "expired",
         "unknown",
         "too_far_ahead",

@@ -267,6 +267,7 @@ fn forward_auth(config: &Config, app: &App, secret: Option<SharedSecret>) -> Opt
             || anonymous.iter().any(|scope| scope == CallerScope::Refresh.as_str()),
         trusted_hops: gateway.trusted_hops,
         deadline: config.server.default_deadline,
+        clock: app.stores.clock.clone(),
     })
 }
 

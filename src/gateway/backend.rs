@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::clock::Deadline;
 use crate::model::{Caller, Result, UserId};
 use crate::secret::SecretText;
 use crate::token::{RefreshRequest, Refreshed, Refresher, ServiceValidator, ValidateRequest};
@@ -47,6 +48,8 @@ pub struct Renewal<A> {
     pub refresher: Arc<Refresher>,
     /// The caller on whose behalf it is refreshed.
     pub caller: Caller,
+    /// Until when the caller waits.
+    pub deadline: Deadline,
     /// Takes the permit. An error, such as `OVERLOADED`, becomes the result of the renewal.
     pub admit: A,
 }
@@ -70,6 +73,6 @@ where
 
     async fn renew(&self, request: RefreshRequest) -> Result<Refreshed> {
         let _permit = (self.admit)()?;
-        self.refresher.refresh(&self.caller, request).await
+        self.refresher.refresh(&self.caller, request, self.deadline).await
     }
 }

@@ -19,6 +19,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::route_query::RouteQuery;
+use crate::clock::{Clock, Deadline};
 use crate::gateway::cookie::SetCookie;
 use crate::gateway::{Admitted, Decision, Gateway, ProxiedRequest, Refusal, Renewal, parse_address};
 use crate::model::audit::Origin;
@@ -68,6 +69,8 @@ pub struct ForwardAuth {
     pub trusted_hops: usize,
     /// Time limit of a request.
     pub deadline: Duration,
+    /// For the time that is left to a renewal.
+    pub clock: Arc<dyn Clock>,
 }
 
 pub(super) async fn authorize(State(auth): State<Arc<ForwardAuth>>, uri: Uri, headers: HeaderMap) -> Response {
@@ -142,7 +145,8 @@ impl ForwardAuth {
                 "headers of the form x-auth-... are set by the proxy alone; this request must not have them";
             return refuse(StatusCode::FORBIDDEN, "reserved_header", description);
         }
-        let renewer = || self.renewer(request.address());
+        let deadline = Deadline::after(self.clock.read(), self.deadline);
+        let renewer = || self.renewer(request.address(), deadline);
         match tokio::time::timeout(self.deadline, self.gateway.check(&request, query.route(), &renewer)).await {
             Ok(Ok(Decision::Admitted(admitted))) => {
                 // Sent even if it is unchanged: a proxy may copy a missing header as an empty one.
@@ -173,7 +177,7 @@ impl ForwardAuth {
     }
 
     /// The means to renew cookies. The gateway limits renewals in progress, so no further permit is needed.
-    fn renewer(&self, address: Option<IpAddr>) -> Option<Renewal<impl Fn() -> Result<()> + use<>>> {
+    fn renewer(&self, address: Option<IpAddr>, deadline: Deadline) -> Option<Renewal<impl Fn() -> Result<()> + use<>>> {
         let caller = || Caller {
             identity: Identity::Anonymous,
             scopes: Vec::new(),
@@ -186,6 +190,7 @@ impl ForwardAuth {
         self.renews.then(|| Renewal {
             refresher: Arc::clone(&self.refresher),
             caller: caller(),
+            deadline,
             admit: || Ok(()),
         })
     }

@@ -152,10 +152,15 @@ impl SessionRecord {
             return (Rotation::Reused(self.evidence(presented, false)), Next::Same);
         }
         let (p, c) = (presented.generation, self.generation);
+        let is_replay = p < c && self.is_replay(presented, now);
+        let is_overdue = presented.not_after.is_some_and(|not_after| now > not_after);
+        if !is_replay && (is_overdue || presented.may_be_late && p < c) {
+            return (Rotation::Late, Next::Same);
+        }
         if p > c.saturating_add(MAX_FAST_FORWARD) {
             return (Rotation::TooFarAhead, Next::Gone);
         }
-        if p < c && !self.is_replay(presented, now) {
+        if p < c && !is_replay {
             let tombstone = Self {
                 state: RecordState::Tombstone { presented: p },
                 ..self.clone()

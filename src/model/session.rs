@@ -189,6 +189,11 @@ pub struct Presented {
     pub max_claims_bytes: u32,
     /// The new context. An empty field keeps the recorded value.
     pub context: SessionContext,
+    /// Whether this process stood still while the call may have waited. Then a token that was used before does not end the
+    /// session: its caller may have given the call up, and gone on elsewhere.
+    pub may_be_late: bool,
+    /// When the caller gives the call up, by the clock of the store; none if that is not known. The token is not used after it.
+    pub not_after: Option<UnixMillis>,
 }
 
 /// The result of presenting a refresh token: one atomic transition of the store of sessions.
@@ -209,6 +214,8 @@ pub enum Rotation {
     Reused(Evidence),
     /// The request asks for a scope or audience that it may not have; nothing changed.
     Refused(Refusal),
+    /// The caller has given the call up, or may have and the token was used since; nothing changed.
+    Late,
     /// The session has expired.
     Expired,
     /// There is no such session: it never existed, ended, was lost, is of another era or has another secret.
@@ -223,7 +230,7 @@ impl Rotation {
     pub const fn success(&self) -> Option<&Rotated> {
         match self {
             Self::Rotated(rotated) | Self::Replayed(rotated) | Self::FastForwarded { rotated, .. } => Some(rotated),
-            Self::Reused(_) | Self::Refused(_) | Self::Expired | Self::Unknown | Self::TooFarAhead => None,
+            Self::Reused(_) | Self::Refused(_) | Self::Late | Self::Expired | Self::Unknown | Self::TooFarAhead => None,
         }
     }
 }

@@ -181,6 +181,25 @@ impl Feed {
         drop(tokio::time::timeout(SETTLE_TIMEOUT, self.pauses.until_settled(pauses)).await);
     }
 
+    /// Whether a call that is worked on now may have waited for the end of a pause of this process that was longer than the patience
+    /// of its caller.
+    #[must_use]
+    pub fn may_be_late(&self) -> bool {
+        self.pauses.is_after_long(self.clock.read())
+    }
+
+    /// `STORE_UNAVAILABLE` after a long pause of this process, until the revocations were read: a caller that has given its call up
+    /// must not find it done later.
+    pub fn check_awake(&self) -> Result<()> {
+        let now = self.clock.read();
+        if self.pauses.is_after_long(now) && self.pauses.is_pending(now) {
+            return Err(Error::store_unavailable(
+                "this process stood still, and the caller may have given the call up meanwhile",
+            ));
+        }
+        Ok(())
+    }
+
     /// `STORE_UNAVAILABLE` if another replica is connected to a database server that has replaced this replica's: what this
     /// one writes would be lost.
     pub fn check_side(&self) -> Result<()> {
@@ -324,9 +343,10 @@ impl Feed {
     }
 
     /// Refuses to create or change anything while this machine's clock differs too much from the store's, because it would
-    /// begin or end at the wrong moment, and while [`Feed::check_side`] refuses. `STORE_UNAVAILABLE`.
+    /// begin or end at the wrong moment, and while [`Feed::check_side`] or [`Feed::check_awake`] refuses. `STORE_UNAVAILABLE`.
     pub fn check_skew(&self) -> Result<()> {
         self.check_side()?;
+        self.check_awake()?;
         match self.skew() {
             Some(skew) if skew > MAX_SKEW => Err(Error::store_unavailable(format!(
                 "this machine's clock is {} ms from the store's",

@@ -12,6 +12,14 @@ use crate::clock::{Clock, ClockReading, UnixMillis};
 /// The longest time between two ticks.
 const LONGEST_TICK: Duration = Duration::from_millis(250);
 
+/// A longer pause may outlast the patience of callers: they repeat their calls elsewhere, and what they go on with may be older than
+/// the call that waits here. Shorter ones are usual on a machine that is very busy.
+const LONG: Duration = Duration::from_secs(2);
+
+/// For how long after a long pause a call may be one that waited for its end. The calls that wait in sockets are read as soon as
+/// the process goes on; this leaves time for a busy machine.
+const AFTERMATH: Duration = Duration::from_secs(5);
+
 /// Notices pauses by a tick: when the last one is too old, this process stood still since. A pause is pending until it is
 /// settled: until the revocations were read by a question that was sent after it, or could not be read.
 ///
@@ -33,8 +41,8 @@ pub struct PauseDetector {
     noticed: watch::Sender<u64>,
     /// How many of them are settled.
     settled: watch::Sender<u64>,
-    /// Held while the numbers or the tick change.
-    changing: Mutex<()>,
+    /// When the last long pause was noticed, by the monotonic clock. Held while the numbers or the tick change.
+    long: Mutex<Option<Duration>>,
 }
 
 impl PauseDetector {
@@ -49,7 +57,7 @@ impl PauseDetector {
             is_pending: AtomicBool::new(false),
             noticed: watch::Sender::new(0),
             settled: watch::Sender::new(0),
-            changing: Mutex::default(),
+            long: Mutex::default(),
         }
     }
 
@@ -60,20 +68,37 @@ impl PauseDetector {
         self.is_overdue(now) || self.is_pending.load(Ordering::Acquire)
     }
 
+    /// Whether a call that is worked on at `now` may have waited for the end of a long pause, so that its caller has long gone on
+    /// elsewhere.
+    #[must_use]
+    pub fn is_after_long(&self, now: ClockReading) -> bool {
+        // In this order, as in `is_pending`.
+        self.since_tick(now) > LONG
+            || (*self.long.lock()).is_some_and(|noticed| now.monotonic.saturating_sub(noticed) < AFTERMATH)
+    }
+
     fn is_overdue(&self, now: ClockReading) -> bool {
+        self.since_tick(now) > self.longest
+    }
+
+    /// The time since the last tick; zero before the first.
+    fn since_tick(&self, now: ClockReading) -> Duration {
         if !self.is_ticking.load(Ordering::Acquire) {
-            return false;
+            return Duration::ZERO;
         }
         let tick = ClockReading {
             wall: UnixMillis(self.wall.load(Ordering::Acquire)),
             monotonic: Duration::from_millis(self.monotonic.load(Ordering::Acquire)),
         };
-        now.since(tick) > self.longest
+        now.since(tick)
     }
 
     /// Makes a tick at `now`, which notices a pause before it. Returns how many pauses were noticed so far.
     pub fn tick(&self, now: ClockReading) -> u64 {
-        let _changing = self.changing.lock();
+        let mut long = self.long.lock();
+        if self.since_tick(now) > LONG {
+            *long = Some(now.monotonic);
+        }
         if self.is_overdue(now) {
             self.is_pending.store(true, Ordering::Release);
             self.noticed.send_modify(|pauses| *pauses += 1);
@@ -86,7 +111,7 @@ impl PauseDetector {
 
     /// Settles the first `pauses` pauses.
     pub fn settle(&self, pauses: u64) {
-        let _changing = self.changing.lock();
+        let _changing = self.long.lock();
         self.settled.send_if_modified(|settled| {
             let is_more = pauses > *settled;
             *settled = pauses.max(*settled);
@@ -152,6 +177,18 @@ mod tests {
             detector.is_pending(at(900, 10_000)),
             "the wall clock was set back meanwhile"
         );
+    }
+
+    #[test]
+    fn a_long_pause_is_remembered_for_some_seconds() {
+        let detector = ticking();
+        detector.tick(at(2_500, 1_500));
+        assert!(!detector.is_after_long(at(3_500, 2_500)), "a short pause");
+        assert!(detector.is_after_long(at(6_500, 5_500)), "noticed by the call");
+        detector.tick(at(6_500, 5_500));
+        assert!(detector.is_after_long(at(11_000, 10_000)));
+        detector.tick(at(11_000, 10_000));
+        assert!(!detector.is_after_long(at(11_500, 10_500)));
     }
 
     #[test]

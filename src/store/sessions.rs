@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::clock::UnixMillis;
 use crate::model::session::{Created, NewSession, Presented, SessionView};
 use crate::model::{Result, Rotation, SessionId, UserId};
 
@@ -41,6 +42,12 @@ pub trait SessionStore: Send + Sync {
 
     /// Decides the result for a presented refresh token and changes the record, in one transition.
     async fn rotate(&self, presented: &Presented) -> Result<Rotation>;
+
+    /// The time `left` from now by the store's clock, or later, for `Presented::not_after` of this user; none if the store does not
+    /// know its clock, or if a call cannot be overtaken by another one.
+    fn time_in(&self, _user: UserId, _left: Duration) -> Option<UnixMillis> {
+        None
+    }
 
     /// Ends one session and returns whether it was live.
     async fn end(&self, user: UserId, session: SessionId) -> Result<bool> {

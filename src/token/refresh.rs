@@ -12,7 +12,7 @@ use super::refresh_token::RefreshToken;
 use super::refresh_token_codec::RefreshTokenCodec;
 use super::rotation::{ReuseHandler, count_rotation, refusal_error};
 use super::{IssuedRefreshToken, IssuedTokens};
-use crate::clock::{Clock, UnixMillis};
+use crate::clock::{Clock, Deadline, UnixMillis};
 use crate::config::Tokens as TokenConfig;
 use crate::keys::manager::Keys;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
@@ -89,7 +89,16 @@ impl Refresher {
     }
 
     /// Exchanges a refresh token for its successor and a new access token, by the table in `ARCHITECTURE.md`.
-    pub async fn refresh(self: &Arc<Self>, caller: &Caller, request: RefreshRequest) -> Result<Refreshed> {
+    /// Nothing is done after `deadline`, or if this process stood still for longer than the caller may have waited.
+    ///
+    /// # Errors
+    /// Besides those of the rules: `STORE_UNAVAILABLE` after such a pause, `DEADLINE_EXCEEDED` after the deadline.
+    pub async fn refresh(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: RefreshRequest,
+        deadline: Deadline,
+    ) -> Result<Refreshed> {
         if request.refresh_token.is_empty() {
             return Err(Error::invalid("refresh_token", "must not be empty"));
         }
@@ -135,10 +144,12 @@ impl Refresher {
             own_audience: self.config.caller_audience.clone(),
             max_claims_bytes,
             context,
+            may_be_late: false,
+            not_after: None,
         };
         // A task of its own: a caller that disconnects must not leave a tombstone without its revocation.
         let (this, caller) = (Arc::clone(self), caller.clone());
-        let present = Box::pin(async move { this.present(&caller, user, client, token, presented).await });
+        let present = Box::pin(async move { this.present(&caller, user, client, token, presented, deadline).await });
         let task = tokio::spawn(present.in_current_span());
         task.await.map_err(Error::internal)?
     }
@@ -150,8 +161,17 @@ impl Refresher {
         user: User,
         client: Arc<Client>,
         token: RefreshToken,
-        presented: Presented,
+        mut presented: Presented,
+        deadline: Deadline,
     ) -> Result<Refreshed> {
+        // Right before the command is sent. The store compares the time again, because the command may be held up on its way.
+        self.feed.check_awake()?;
+        presented.may_be_late = self.feed.may_be_late();
+        let left = deadline.left_at(self.clock.read());
+        if left.is_zero() {
+            return Err(ErrorKind::DeadlineExceeded.into());
+        }
+        presented.not_after = self.sessions.time_in(presented.user, left);
         let rotation = self.sessions.rotate(&presented).await?;
         count_rotation(&rotation);
         let (rotated, replayed) = match rotation {
@@ -162,6 +182,11 @@ impl Refresher {
                 (rotated, false)
             }
             Rotation::Reused(evidence) => return Err(self.reuse.end_reused(caller, &token, evidence).await),
+            Rotation::Late => {
+                return Err(Error::store_unavailable(
+                    "the call was held up for so long that its caller may have gone on elsewhere",
+                ));
+            }
             Rotation::Refused(refusal) => return Err(refusal_error(&refusal, &presented)),
             Rotation::Expired => return Err(ErrorKind::RefreshTokenExpired.into()),
             Rotation::Unknown | Rotation::TooFarAhead => return Err(ErrorKind::SessionNotFound.into()),

@@ -94,6 +94,7 @@ pub(super) fn count_rotation(rotation: &Rotation) {
         Rotation::Reused(evidence) if evidence.successor_used => "reused",
         Rotation::Reused(_) => "reused_successor_unused",
         Rotation::Refused(_) => "refused",
+        Rotation::Late => "late",
         Rotation::Expired => "expired",
         Rotation::Unknown => "unknown",
         Rotation::TooFarAhead => "too_far_ahead",

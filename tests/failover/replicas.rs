@@ -12,12 +12,9 @@ use crate::support::{Countersign, Postgres, Redis};
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// A replica stands still, as a virtual machine does while it is moved. When it goes on, calls wait in its socket, and it has not
-/// heard of the revocations of the last seconds.
-///
-/// Not solved: a refresh that its client has given up can wait in the socket as well. If the client has meanwhile rotated twice at
-/// other replicas, it counts as reuse when the replica wakes, and the session ends (one session in one of two runs).
+/// heard of the revocations of the last seconds. A refresh that its client has given up may wait there as well: meanwhile the client
+/// has gone on at other replicas.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a refresh that waited in the socket may end its session; see above"]
 async fn a_replica_that_stood_still_answers_by_fresh_revocations() {
     for size in sizes() {
         let started = tokio::task::spawn_blocking(|| (Postgres::start(&[("fsync", "off")]), Redis::start(&[])));

@@ -7,8 +7,10 @@ use countersign::proto::revoke_request::Target;
 use countersign::proto::{Tokens, ValidateBatchRequest, ValidateRequest};
 use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
+use tonic::Code;
 
 use crate::support::agent::{Agent, listen_anywhere};
+use crate::support::caller::assert_refused;
 use crate::support::process::send;
 use crate::support::proxy::LinkState;
 use crate::support::{Caller, Proxy, Servers};
@@ -81,6 +83,44 @@ async fn answers_after_a_pause(
         }
     }
     counts
+}
+
+/// A client gave the call up and went on at another replica, while its first call waited in the socket.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_waited_in_the_socket_ends_no_session() {
+    let servers = Servers::start(&[]).await;
+    let (paused, other) = (servers.serve().await, servers.serve().await);
+    let (slow, fast) = (Caller::of(&paused), Caller::of(&other));
+    let mut sessions = Vec::new();
+    for _ in 0..10 {
+        // The connection is open, and the store has the script.
+        sessions.push(slow.refresh(&slow.login("ada").await.refresh_token).await.unwrap().0);
+    }
+    send(paused.pid(), Signal::SIGSTOP);
+    let begun = tokio::time::Instant::now();
+    let mut waiting = JoinSet::new();
+    for session in &sessions {
+        let (slow, token) = (slow.clone(), session.refresh_token.clone());
+        waiting.spawn(async move { slow.refresh_as(&token, "first").await });
+    }
+    let mut current = Vec::new();
+    for session in &sessions {
+        let again = fast.refresh_as(&session.refresh_token, "first").await.unwrap();
+        let next = fast.refresh(&again.tokens.unwrap().refresh_token).await.unwrap();
+        current.push(next.0.refresh_token);
+    }
+    // The length of the pause is the fault itself.
+    tokio::time::sleep_until(begun + PAUSE).await;
+    send(paused.pid(), Signal::SIGCONT);
+    while let Some(answer) = waiting.join_next().await {
+        let answer = answer.unwrap().map(drop);
+        assert_refused(answer, Code::Unavailable, "STORE_UNAVAILABLE");
+    }
+    for token in current {
+        // At both replicas: the paused one works again.
+        let (next, _) = fast.refresh(&token).await.expect("the session goes on");
+        slow.refresh(&next.refresh_token).await.expect("the session goes on");
+    }
 }
 
 async fn sessions(caller: &Caller) -> Vec<Tokens> {

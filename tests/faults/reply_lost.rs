@@ -1,4 +1,4 @@
-//! The reply of Redis is lost after the rotation script ran.
+//! The reply of Redis is lost after the rotation script ran, or the script is held up on its way to Redis.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use countersign::proto::{RefreshOutcome, Tokens};
 use tonic::Code;
 
 use crate::support::caller::{assert_refused, generation};
-use crate::support::proxy::AfterLoss;
+use crate::support::proxy::{AfterLoss, LinkState};
 use crate::support::{Caller, PASSWORD, Servers, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,6 +40,37 @@ async fn a_retry_after_a_lost_reply_gets_the_same_successor() {
         // A silent connection may swallow several replies before it times out.
         let (next, _) = caller.refresh_until_answered(&retried.refresh_token).await.unwrap();
         assert_eq!(generation(&next.refresh_token), 2);
+    }
+}
+
+/// The link from one replica to Redis is stuck. Its client goes on at another replica; then the link delivers what it held back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_the_network_held_up_ends_no_session() {
+    let servers = Servers::start(&[]).await.with_default_timeouts();
+    let slow = Caller::of(&servers.serve().await);
+    let direct = servers.storage.clone().set("storage.redis_url", &servers.redis.url());
+    let fast = Caller::of(&tokio::task::spawn_blocking(move || direct.serve(&[])).await.unwrap());
+    let mut sessions = Vec::new();
+    for _ in 0..5 {
+        let session = slow.login("ada").await;
+        sessions.push(slow.refresh(&session.refresh_token).await.unwrap().0);
+    }
+    servers.to_redis.set(LinkState::Blackhole);
+    for session in &sessions {
+        let refused = slow.refresh_as(&session.refresh_token, "first").await;
+        assert_refused(refused, Code::Unavailable, "STORE_UNAVAILABLE");
+    }
+    let mut current = Vec::new();
+    for session in &sessions {
+        let again = fast.refresh_as(&session.refresh_token, "first").await.unwrap();
+        let next = fast.refresh(&again.tokens.unwrap().refresh_token).await.unwrap();
+        current.push(next.0.refresh_token);
+    }
+    servers.to_redis.set(LinkState::Up(Duration::ZERO));
+    // When the replica uses Redis again, the link has delivered what it held back.
+    until_every_connection_works(&slow).await;
+    for token in current {
+        fast.refresh(&token).await.expect("the session goes on");
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use countersign::account::{Principal, UserDraft};
 use countersign::app::App;
+use countersign::clock::{Clock as _, Deadline, SystemClock};
 use countersign::model::{Caller, Error, SessionContext, UserId};
 use countersign::proto::convert::reason;
 use countersign::secret::SecretText;
@@ -202,7 +203,8 @@ impl System {
             attempt_id: attempt.to_owned(),
             context: SessionContext::default(),
         };
-        let refreshed = self.app.refresher.refresh(&self.caller, request).await;
+        let deadline = Deadline::after(SystemClock::new().read(), Duration::MAX);
+        let refreshed = self.app.refresher.refresh(&self.caller, request, deadline).await;
         let refreshed = refreshed.map_err(|error| refusal_reason(&error))?;
         let given = refreshed.issued.refresh.unwrap().token.expose().to_owned();
         let access = refreshed.issued.access.token.expose().to_owned();

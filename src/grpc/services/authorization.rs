@@ -82,12 +82,14 @@ pub(crate) struct AuthorizationCalls {
 impl AnswerCheck for AuthorizationCalls {
     async fn check(&self, request: Request<EncodedCheckRequest>) -> Result<CheckAnswer> {
         let call = Call::of(&request)?;
+        let deadline = self.admission.deadline(call);
         // An answer from memory is never refused for load; a renewal needs the stores, and a permit.
         let renewer = || {
             let caller = call.caller();
             caller.has(CallerScope::Refresh).then(|| Renewal {
                 refresher: self.refresher.clone(),
                 caller,
+                deadline,
                 admit: || self.admission.permit(),
             })
         };

@@ -26,7 +26,7 @@ pub(crate) use self::verdicts::describe;
 use super::layers::{Call, ConcurrencyLimit, Permit, RequestBody, ResponseFuture, Routes};
 use super::policy::Method;
 use crate::account::Principal;
-use crate::clock::Clock;
+use crate::clock::{Clock, Deadline};
 use crate::model::{Caller, Result};
 use crate::proto::audit_service_server::AuditServiceServer;
 use crate::proto::client_service_server::ClientServiceServer;
@@ -147,6 +147,11 @@ impl Admission {
     /// A permit to work beyond memory. `OVERLOADED` if there are too many.
     fn permit(&self) -> Result<Permit> {
         self.limit.acquire()
+    }
+
+    /// Until when the caller waits.
+    fn deadline(&self, call: &Call) -> Deadline {
+        Deadline::after(self.clock.read(), call.remaining(DEFAULT_TIMEOUT))
     }
 }
 

@@ -91,9 +91,10 @@ impl TokenService for TokenCalls {
     }
 
     async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
+        let deadline = self.admission.deadline(Call::of(&request)?);
         let work = self.admission.admit(request)?;
         let request = token::refresh(work.message);
-        let refreshed = self.refresher.refresh(&work.caller, request).await?;
+        let refreshed = self.refresher.refresh(&work.caller, request, deadline).await?;
         Ok(Response::new(token::refreshed(refreshed)))
     }
 

@@ -54,6 +54,8 @@ fn present(generation: u32, attempt: &str) -> Presented {
         own_audience: "countersign".into(),
         max_claims_bytes: 2000,
         context: SessionContext::default(),
+        may_be_late: false,
+        not_after: None,
     }
 }
 

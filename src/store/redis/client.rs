@@ -23,7 +23,7 @@ use super::reply::Reply;
 use super::script::{Args, Script};
 use super::settings::Settings;
 use super::topology::Topology;
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixMillis};
 use crate::model::{Error, ErrorKind, Result};
 use crate::spans::SPANS;
 use crate::store::outage::OutageLog;
@@ -233,6 +233,25 @@ impl RedisClient {
             db.system.name = "redis", db.operation.name = script.name);
         self.complete(async move { client.call(admitted, &call).await }.instrument(span))
             .await
+    }
+
+    /// This moment, for [`RedisClient::note_time`].
+    pub(super) fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    /// Notes that the master of this key answered the time `now` to a call that was sent at `sent`.
+    pub(super) fn note_time(&self, key: &str, now: UnixMillis, sent: Duration) {
+        if let Some(node) = self.routes().node(fred::util::redis_keyslot(key.as_bytes())) {
+            node.time.note(now, sent);
+        }
+    }
+
+    /// The latest time that the clock of the master of this key may show now; none if it is not known.
+    pub(super) fn latest_time(&self, key: &str) -> Option<UnixMillis> {
+        let routes = self.routes();
+        let node = routes.node(fred::util::redis_keyslot(key.as_bytes()))?;
+        node.time.latest_at(self.clock.monotonic())
     }
 
     /// Sends PING to every master.

@@ -24,6 +24,7 @@ mod message;
 mod node;
 mod reply;
 mod script;
+mod server_time;
 mod sessions;
 mod settings;
 mod sides;

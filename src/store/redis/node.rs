@@ -16,6 +16,7 @@ use tracing::{debug, error, info};
 use super::connection::Connection;
 use super::discovery::Found;
 use super::health::{RETRY_INTERVAL, check_master, info_field, stay_connected};
+use super::server_time::ServerTime;
 use super::settings::{Settings, at, resident};
 
 /// Why a server must not be used before its first examination.
@@ -32,6 +33,7 @@ pub(super) struct Node {
     pub(super) connections: Vec<Connection>,
     /// Why it must not be used although it answers; none after an examination found it usable.
     unusable: watch::Sender<Option<String>>,
+    pub(super) time: ServerTime,
 }
 
 /// Why a node takes no call.
@@ -76,6 +78,7 @@ impl Node {
             server,
             connections: clients.into_iter().map(Connection::new).collect(),
             unusable: watch::Sender::new(Some(NOT_EXAMINED.into())),
+            time: ServerTime::default(),
         });
         let watching = Watching {
             node: Arc::clone(&node),

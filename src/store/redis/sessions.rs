@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::reply::{Fields, Reply};
 use super::script::{Args, args};
 use super::{Redis, script};
-use crate::clock::millis;
+use crate::clock::{UnixMillis, millis};
 use crate::model::scope::CALLER_SCOPE_PREFIX;
 use crate::model::session::{
     Created, EXPIRED_RECORD_TTL, EvictedSession, Evidence, MAX_EVICTED, MAX_FAST_FORWARD, NewSession, Presented,
@@ -51,8 +51,17 @@ impl SessionStore for Redis {
     }
 
     async fn rotate(&self, presented: &Presented) -> Result<Rotation> {
-        let args = rotate_args(presented)?;
-        rotation(self.run(&script::ROTATE, self.user_key(presented.user), args).await?)
+        let (key, sent) = (self.user_key(presented.user), self.client.monotonic());
+        let reply = self.run(&script::ROTATE, key.clone(), rotate_args(presented)?).await?;
+        let (rotation, now) = rotation(reply)?;
+        if let Some(now) = now {
+            self.client.note_time(&key, now, sent);
+        }
+        Ok(rotation)
+    }
+
+    fn time_in(&self, user: UserId, left: Duration) -> Option<UnixMillis> {
+        Some(self.client.latest_time(&self.user_key(user))?.plus(left))
     }
 
     async fn end_all(&self, user: UserId, sessions: &[SessionId]) -> Result<u32> {
@@ -175,6 +184,8 @@ fn rotate_args(presented: &Presented) -> Result<Args> {
         audience_names: names(&audiences.names)?,
         own_audience: names(std::slice::from_ref(&presented.own_audience))?,
         max_claims_bytes: number(presented.max_claims_bytes.into()),
+        may_be_late: flag(presented.may_be_late),
+        not_after: number(presented.not_after.map_or(0, |time| time.0)),
     })
 }
 
@@ -250,10 +261,12 @@ fn session_view(mut fields: Fields) -> Result<SessionView> {
     })
 }
 
-fn rotation(reply: Reply) -> Result<Rotation> {
+/// The rotation, and the time of Redis if the reply has it.
+fn rotation(reply: Reply) -> Result<(Rotation, Option<UnixMillis>)> {
     let mut fields = reply.fields()?;
     let name = fields.text()?;
-    Ok(match name.as_str() {
+    let rotation = match name.as_str() {
+        "late" => return Ok((Rotation::Late, Some(fields.time()?))),
         "replayed" => {
             let _lost = fields.u32()?;
             Rotation::Replayed(rotated(&mut fields)?)
@@ -275,7 +288,9 @@ fn rotation(reply: Reply) -> Result<Rotation> {
             let message = format!("the script ROTATE returned the unknown rotation {other}");
             return Err(Error::internal(message));
         }
-    })
+    };
+    let now = rotation.success().map(|rotated| rotated.now);
+    Ok((rotation, now))
 }
 
 fn rotated(fields: &mut Fields) -> Result<Rotated> {

@@ -131,6 +131,8 @@ pub fn present(of: &NewSession, generation: u32) -> Presented {
         own_audience: "countersign".into(),
         max_claims_bytes: 2000,
         context: SessionContext::default(),
+        may_be_late: false,
+        not_after: None,
     }
 }
 

@@ -31,6 +31,8 @@ on_each!([sqlite, redis, cluster] [
     evidence_says_whether_the_successor_was_used,
     the_record_follows_a_token_that_is_ahead,
     too_far_ahead_drops_the_record,
+    a_call_that_may_be_late_ends_no_session,
+    after_its_deadline_a_call_moves_nothing,
     a_wrong_secret_era_user_or_session_is_unknown,
     an_expired_session_is_not_an_absent_one,
     a_refusal_changes_nothing,

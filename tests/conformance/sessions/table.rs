@@ -202,6 +202,61 @@ pub async fn the_record_follows_a_token_that_is_ahead(backend: Backend) {
     );
 }
 
+pub async fn a_call_that_may_be_late_ends_no_session(backend: Backend) {
+    let session = backend.begin(session()).await;
+    for generation in 0..2 {
+        let mut current = present(&session, generation);
+        current.may_be_late = true;
+        let rotation = backend.rotate(&current).await;
+        assert!(matches!(rotation, Rotation::Rotated(_)), "{rotation:?}");
+    }
+    let mut used = present(&session, 0);
+    used.may_be_late = true;
+    assert_eq!(backend.rotate(&used).await, Rotation::Late);
+    used.generation = 1;
+    let replay = backend.rotate(&used).await;
+    assert!(
+        matches!(&replay, Rotation::Replayed(r) if r.generation == 2),
+        "{replay:?}"
+    );
+    used.generation = 0;
+    used.may_be_late = false;
+    assert!(matches!(
+        backend.rotate(&used).await,
+        Rotation::Reused(Evidence { first: true, .. })
+    ));
+    used.may_be_late = true;
+    let again = backend.rotate(&used).await;
+    assert!(
+        matches!(again, Rotation::Reused(Evidence { first: false, .. })),
+        "the session has ended: {again:?}"
+    );
+}
+
+pub async fn after_its_deadline_a_call_moves_nothing(backend: Backend) {
+    let session = backend.begin(session()).await;
+    let minute = Duration::from_mins(1);
+    let within = |generation| {
+        let mut within = present(&session, generation);
+        within.not_after = Some(now().plus(minute));
+        within
+    };
+    for generation in 0..2 {
+        let rotation = backend.rotate(&within(generation)).await;
+        assert!(matches!(rotation, Rotation::Rotated(_)), "{rotation:?}");
+    }
+    for generation in [0, 2, 3, 500] {
+        let mut overdue = present(&session, generation);
+        overdue.not_after = Some(now().minus(minute));
+        assert_eq!(backend.rotate(&overdue).await, Rotation::Late, "{generation}");
+    }
+    let rotation = backend.rotate(&within(2)).await;
+    assert!(
+        matches!(&rotation, Rotation::Rotated(r) if r.generation == 3),
+        "{rotation:?}"
+    );
+}
+
 pub async fn too_far_ahead_drops_the_record(backend: Backend) {
     let session = backend.begin(session()).await;
     assert_eq!(backend.rotate(&present(&session, 101)).await, Rotation::TooFarAhead);

@@ -3,16 +3,18 @@
 --   rotated        the record, and a later expiry of the user's key
 --   reused         a tombstone in place of the record, the first time; later uses of a tombstone write nothing
 --   too_far_ahead  deletes the record
---   replayed, refused, expired, unknown  nothing
+--   replayed, late, refused, expired, unknown  nothing
 
 local user_key = KEYS[1]
 local session_id, secret_hash, era, generation, attempt_id, grace, tolerant, idle_ttl, refresh_key, user_agent,
   ip_address, device_name, expired_record_ttl, max_fast_forward, caller_scope_prefix, scope_requested, scope_any,
   scope_own, scope_names, audience_requested, audience_any, audience_own, audience_names, own_audience,
-  max_claims_bytes = unpack(ARGV)
+  max_claims_bytes, may_be_late, not_after = unpack(ARGV)
 era, generation, grace, tolerant = tonumber(era), tonumber(generation), tonumber(grace), tolerant == '1'
 idle_ttl, refresh_key, expired_record_ttl = tonumber(idle_ttl), tonumber(refresh_key), tonumber(expired_record_ttl)
 max_fast_forward, max_claims_bytes = tonumber(max_fast_forward), tonumber(max_claims_bytes)
+-- `not_after` is 0 if it is not known.
+may_be_late, not_after = may_be_late == '1', tonumber(not_after)
 
 local LAST_GENERATION = 4294967295
 
@@ -107,20 +109,22 @@ if r.tombstone then
 end
 
 local current = r.generation
+local is_replay = generation < current and math.max(now - r.rotated, 0) < grace
+  and (current - generation == 1 and (tolerant or attempt_id == r.attempt_id)
+    or current - generation == 2 and r.flags == FAST_FORWARDED)
+local is_overdue = not_after > 0 and now > not_after
+if not is_replay and (is_overdue or may_be_late and generation < current) then
+  return { 'late', now }
+end
 if generation > current + max_fast_forward then
   redis.call('HDEL', user_key, session_id)
   return { 'too_far_ahead' }
 end
-if generation < current then
-  local in_grace = math.max(now - r.rotated, 0) < grace
-  local is_replay = current - generation == 1 and (tolerant or attempt_id == r.attempt_id)
-    or current - generation == 2 and r.flags == FAST_FORWARDED
-  if not (in_grace and is_replay) then
-    r.flags, r.presented = TOMBSTONE, generation
-    r.attempt_id, r.scope, r.audience, r.user_agent, r.ip_address, r.device_name = '', '', '', '', '', ''
-    write(user_key, session_id, r)
-    return reuse(r, true)
-  end
+if generation < current and not is_replay then
+  r.flags, r.presented = TOMBSTONE, generation
+  r.attempt_id, r.scope, r.audience, r.user_agent, r.ip_address, r.device_name = '', '', '', '', '', ''
+  write(user_key, session_id, r)
+  return reuse(r, true)
 end
 
 local scope, why, name = narrow(scope_requested, r.scope, scope_any, scope_own, scope_names, '')
