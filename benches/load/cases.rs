@@ -52,7 +52,7 @@ pub fn in_turn(requests: &Arc<Vec<Bytes>>, next: &Arc<AtomicUsize>) -> impl FnMu
     let (requests, next) = (requests.clone(), next.clone());
     move || {
         let (requests, next) = (requests.clone(), next.clone());
-        Box::new(move |_| requests[next.fetch_add(1, Ordering::Relaxed) % requests.len()].clone())
+        Box::new(move |_| Some(requests[next.fetch_add(1, Ordering::Relaxed) % requests.len()].clone()))
     }
 }
 

@@ -36,14 +36,39 @@ pub fn anywhere<T>(start: impl FnOnce() -> T) -> T {
 
 /// The processor time that a process has used, in microseconds. The kernel counts in steps of 10 ms.
 pub fn cpu_micros(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name of the process may contain spaces; the fields after it do not (proc_pid_stat(5): 14 utime, 15 stime).
-    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: u64 = rest
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|field| field.parse().unwrap_or(0))
-        .sum();
-    ticks * 10_000
+    stat(pid).map_or(0, |stat| stat.own)
+}
+
+/// The processor time that a process and all its children have used, in microseconds.
+pub fn cpu_micros_with_children(pid: u32) -> u64 {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let name = entry.ok()?.file_name();
+        stat(name.to_str()?.parse().ok()?)
+    });
+    let children = processes.filter(|stat| stat.parent == pid).map(|stat| stat.own);
+    children.sum::<u64>() + stat(pid).map_or(0, |stat| stat.own + stat.ended_children)
+}
+
+/// The parent of a process, and processor times in microseconds.
+struct Stat {
+    parent: u32,
+    own: u64,
+    ended_children: u64,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the process may contain spaces; the fields after it do not (proc_pid_stat(5): 4 ppid, 14 utime, 15 stime,
+    // 16 cutime, 17 cstime).
+    let (_, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = |first: usize| {
+        let both = fields.get(first..first + 2)?.iter().map(|field| field.parse::<u64>());
+        both.sum::<Result<u64, _>>().ok()
+    };
+    Some(Stat {
+        parent: fields.get(1)?.parse().ok()?,
+        own: ticks(11)? * 10_000,
+        ended_children: ticks(13)? * 10_000,
+    })
 }

@@ -22,8 +22,9 @@ pub struct Target {
     pub alone: bool,
 }
 
-/// Makes the requests of one stream of calls. Each request may depend on the response to the previous one.
-pub type Source = Box<dyn FnMut(Option<&[u8]>) -> Bytes + Send>;
+/// Makes the requests of one stream of calls. Each request may depend on the response to the previous one. The stream ends
+/// after the last request.
+pub type Source = Box<dyn FnMut(Option<&[u8]>) -> Option<Bytes> + Send>;
 
 /// The results of a round.
 pub struct Round {
@@ -132,7 +133,7 @@ pub async fn closed(target: &Target, streams: usize, span: Duration, mut source:
                 let mut latency = histogram();
                 let mut before = None;
                 while start.elapsed() < span {
-                    let request = next(before.as_deref());
+                    let Some(request) = next(before.as_deref()) else { break };
                     let began = Instant::now();
                     let (status, response) = call(&send, &target, request).await;
                     latency.saturating_record(micros(began.elapsed()));
@@ -169,7 +170,7 @@ pub async fn open(target: &Target, a_second: f64, span: Duration, mut source: im
             let (send, target, request) = (
                 connections[n as usize % CONNECTIONS].clone(),
                 target.clone(),
-                next(None),
+                next(None).expect("an endless source"),
             );
             tasks.spawn(async move {
                 let (status, _) = call(&send, &target, request).await;

@@ -34,6 +34,7 @@ mod support;
 mod baseline;
 mod cases;
 mod cores;
+mod cost;
 mod edge;
 mod generator;
 mod refresh;
@@ -54,7 +55,7 @@ fn main() {
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["bare-empty", size] => return baseline::empty(size.parse().unwrap()),
         ["bare-verify", size, key] => return baseline::verify(size.parse().unwrap(), key),
-        ["bare-refresh", database, redis] => return baseline::refresh(database, redis),
+        ["bare-refresh", database, redis, signs] => return baseline::refresh(database, redis, !signs.is_empty()),
         _ => {}
     }
     cores::pin_self(cores::GENERATOR);
@@ -88,7 +89,7 @@ fn main() {
             }
         }
         if wanted("refresh") {
-            rows.extend(refresh::clustered().await);
+            rows.extend(cost::clustered().await);
         }
         if wanted("embedded") {
             rows.extend(refresh::embedded().await);

@@ -1,4 +1,4 @@
-//! Refresh, with Postgres and Redis, and embedded.
+//! Sessions that are refreshed, and Refresh embedded.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,7 +6,6 @@ use bytes::Bytes;
 use countersign::proto::{RefreshRequest, RefreshResponse};
 use prost::Message as _;
 
-use crate::baseline::Baseline;
 use crate::cases::{round_length, rounds};
 use crate::cores;
 use crate::generator::{Round, Source, Target, closed, framed};
@@ -14,20 +13,20 @@ use crate::report::{ReportRow, median};
 use crate::server::{add_caller, caller};
 use crate::support::deployment::add_user;
 use crate::support::serve::Storage;
-use crate::support::{Countersign, PASSWORD, Postgres, Redis};
+use crate::support::{Countersign, PASSWORD};
 
-const REFRESH: &str = "/countersign.v1.TokenService/Refresh";
+pub const REFRESH: &str = "/countersign.v1.TokenService/Refresh";
 
 /// Concurrent streams on each of the four connections.
-const STREAMS: usize = 8;
+pub const STREAMS: usize = 8;
 
 /// Sessions. One stream at a time refreshes each of them.
-struct Sessions {
+pub struct Sessions {
     tokens: Arc<Mutex<Vec<String>>>,
 }
 
 impl Sessions {
-    async fn open(count: usize, caller: &countersign::client::Client) -> Self {
+    pub async fn open(count: usize, caller: &countersign::client::Client) -> Self {
         let mut tokens = Vec::new();
         for _ in 0..count {
             tokens.push(caller.log_in("ada", PASSWORD).await.unwrap().tokens().refresh_token);
@@ -37,14 +36,14 @@ impl Sessions {
     }
 
     /// Each stream takes a session and returns it for the next round.
-    fn sources(&self) -> impl FnMut() -> Source + use<> {
+    pub fn sources(&self) -> impl FnMut() -> Source + use<> {
         let tokens = self.tokens.clone();
         move || {
             let mut stream = SessionStream {
                 token: tokens.lock().unwrap().pop().expect("as many sessions as streams"),
                 back: tokens.clone(),
             };
-            Box::new(move |answer| stream.next(answer))
+            Box::new(move |answer| Some(stream.next(answer)))
         }
     }
 }
@@ -90,53 +89,6 @@ async fn measured(server: &Countersign, client: &countersign::client::Client, se
     let round = closed(&target, STREAMS, round_length(), sessions.sources()).await;
     round.assert_ok();
     round
-}
-
-pub async fn clustered() -> Vec<ReportRow> {
-    let (postgres, redis) = cores::anywhere(|| (Postgres::start(&[]), Redis::start(&[])));
-    let database = postgres.database().await;
-    let storage = Storage::clustered(database.url(), &redis.url(), "cs").set("tokens.max_sessions_per_user", "1000");
-    add_user(&storage, "ada", &[]);
-    let (id, secret) = add_caller(&storage);
-    let server = cores::on_server_core(|| storage.serve(&[]));
-    let client = caller(&server, id, secret);
-    let sessions = Sessions::open(4 * STREAMS, &client).await;
-    let baseline = Baseline::refresh(database.url(), &redis.url());
-
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..rounds() {
-        ours.push(measured(&server, &client, &sessions).await);
-        let target = Target {
-            address: baseline.address,
-            path: REFRESH,
-            bearer: "Bearer none".to_owned(),
-            pid: baseline.pid(),
-            alone: false,
-        };
-        let request = framed(&RefreshRequest {
-            refresh_token: "x".repeat(230),
-            ..RefreshRequest::default()
-        });
-        let source = move || -> Source {
-            let request = request.clone();
-            Box::new(move |_| request.clone())
-        };
-        let round = closed(&target, STREAMS, round_length(), source).await;
-        round.assert_ok();
-        theirs.push(round);
-    }
-    let speed = |rounds: &[Round]| median(rounds.iter().map(Round::per_second));
-    let cpu = |rounds: &[Round]| median(rounds.iter().map(Round::cpu_per_call));
-    vec![
-        ReportRow::new(
-            "Refresh, Postgres and Redis (against one SELECT and one EVALSHA)",
-            "calls/s",
-            speed(&ours),
-            speed(&theirs),
-        )
-        .at_least(0.5),
-        ReportRow::new("Refresh, Postgres and Redis: CPU", "µs/call", cpu(&ours), cpu(&theirs)),
-    ]
 }
 
 pub async fn embedded() -> Vec<ReportRow> {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// One row of the table: a result, its baseline and the bounds of their ratio.
 pub struct ReportRow {
-    name: &'static str,
+    name: String,
     unit: &'static str,
     ours: f64,
     theirs: f64,
@@ -13,9 +13,9 @@ pub struct ReportRow {
 }
 
 impl ReportRow {
-    pub const fn new(name: &'static str, unit: &'static str, ours: f64, theirs: f64) -> Self {
+    pub fn new(name: impl Into<String>, unit: &'static str, ours: f64, theirs: f64) -> Self {
         Self {
-            name,
+            name: name.into(),
             unit,
             ours,
             theirs,
@@ -24,12 +24,12 @@ impl ReportRow {
         }
     }
 
-    pub const fn at_least(mut self, ratio: f64) -> Self {
+    pub fn at_least(mut self, ratio: f64) -> Self {
         self.least = Some(ratio);
         self
     }
 
-    pub const fn at_most(mut self, ratio: f64) -> Self {
+    pub fn at_most(mut self, ratio: f64) -> Self {
         self.most = Some(ratio);
         self
     }

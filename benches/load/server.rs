@@ -125,7 +125,10 @@ impl Server {
     }
 }
 
-/// Registers a client with the scopes of a typical service; returns its id and secret.
+/// The caller scopes of the benchmark's client.
+const SCOPES: [&str; 6] = ["issue", "refresh", "revoke", "validate", "watch", "users"];
+
+/// Registers a client with the scopes that the calls need; returns its id and secret.
 pub fn add_caller(storage: &Storage) -> (String, String) {
     let mut words = vec![
         "client",
@@ -136,7 +139,7 @@ pub fn add_caller(storage: &Storage) -> (String, String) {
         "--grant",
         "password",
     ];
-    for scope in ["issue", "refresh", "validate", "watch"] {
+    for scope in SCOPES {
         words.extend(["--scope", Box::leak(format!("countersign:{scope}").into_boxed_str())]);
     }
     let made = storage.run(&words).json();
@@ -145,7 +148,7 @@ pub fn add_caller(storage: &Storage) -> (String, String) {
 
 /// The client of the client library with these credentials.
 pub fn caller(server: &Countersign, client_id: String, secret: String) -> Client {
-    let scope = ["issue", "refresh", "validate", "watch"].map(|scope| format!("countersign:{scope}"));
+    let scope = SCOPES.map(|scope| format!("countersign:{scope}"));
     let credential = Credential::Secret {
         client_id,
         secret: secret.into(),

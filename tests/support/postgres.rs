@@ -282,7 +282,8 @@ impl Postgres {
         &self.folder
     }
 
-    fn pid(&self) -> u32 {
+    /// The process id of the postmaster, the parent of all its processes.
+    pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("postgres runs").pid()
     }
 

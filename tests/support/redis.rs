@@ -126,6 +126,11 @@ impl Redis {
         self.process.as_mut().expect("redis runs").signal(signal);
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("redis runs").pid()
+    }
+
     fn spawn(&self) -> Process {
         let program =
             find("redis-server").expect("redis-server is not installed: tests/run does that, or says what to install");

@@ -1,0 +1,305 @@
+//! What calls cost on Postgres and Redis: speed, and the processor time of all processes.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use countersign::client::Client;
+use countersign::keys::verify::unverified_claims;
+use countersign::proto::issue_request::Credential;
+use countersign::proto::revoke_request::Target as RevokeTarget;
+use countersign::proto::{
+    IssueRequest, IssueResponse, ListSessionsRequest, PasswordCredential, RefreshRequest, RevokeRequest,
+};
+use prost::Message as _;
+
+use crate::baseline::Baseline;
+use crate::cases::{round_length, rounds, speed};
+use crate::cores::{self, cpu_micros, cpu_micros_with_children};
+use crate::generator::{Round, Source, Target, closed, framed};
+use crate::refresh::{REFRESH, STREAMS, Sessions};
+use crate::report::{ReportRow, median};
+use crate::server::{add_caller, caller};
+use crate::support::deployment::add_user;
+use crate::support::serve::Storage;
+use crate::support::{Countersign, PASSWORD, Postgres, Redis};
+
+const ISSUE: &str = "/countersign.v1.TokenService/Issue";
+const REVOKE: &str = "/countersign.v1.TokenService/Revoke";
+const LIST_SESSIONS: &str = "/countersign.v1.UserService/ListSessions";
+
+/// Users whose logins and sessions are measured; each has some sessions.
+const USERS: usize = 40;
+
+/// The processor time of one call, in microseconds.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    service: f64,
+    postgres: f64,
+    redis: f64,
+}
+
+impl Cost {
+    const fn all(self) -> f64 {
+        self.service + self.postgres + self.redis
+    }
+}
+
+/// The rounds of one case.
+#[derive(Default)]
+struct Measured {
+    rounds: Vec<Round>,
+    costs: Vec<Cost>,
+}
+
+impl Measured {
+    fn cost(&self, of: impl Fn(Cost) -> f64) -> f64 {
+        median(self.costs.iter().copied().map(of))
+    }
+}
+
+/// The stores, the service on them, and a caller.
+struct Deployment {
+    postgres: Postgres,
+    redis: Redis,
+    server: Countersign,
+    client: Client,
+    bearer: String,
+    database_url: String,
+    users: Vec<String>,
+}
+
+impl Deployment {
+    async fn start() -> Self {
+        let (postgres, redis) = cores::anywhere(|| (Postgres::start(&[]), Redis::start(&[])));
+        let database = postgres.database().await;
+        // The hash of a password takes as long as is configured: here nearly no time.
+        let storage = Storage::clustered(database.url(), &redis.url(), "cs")
+            .set("tokens.max_sessions_per_user", "10000")
+            .set("password.memory_kib", "1024")
+            .set("password.iterations", "1")
+            .set("throttle.enabled", "false");
+        add_user(&storage, "ada", &[]);
+        for n in 0..USERS {
+            add_user(&storage, &format!("user{n}"), &[]);
+        }
+        let (id, secret) = add_caller(&storage);
+        let server = cores::on_server_core(|| storage.serve(&[]));
+        let client = caller(&server, id, secret);
+        let mut users = Vec::new();
+        for n in 0..USERS {
+            let session = client.log_in(&format!("user{n}"), PASSWORD).await.unwrap();
+            users.push(unverified_claims(&session.tokens().access_token).unwrap().sub);
+        }
+        let own = client.own_token().await.unwrap().unwrap();
+        Self {
+            bearer: format!("Bearer {}", own.expose()),
+            database_url: database.url().to_owned(),
+            postgres,
+            redis,
+            server,
+            client,
+            users,
+        }
+    }
+
+    fn target(&self, path: &'static str) -> Target {
+        Target {
+            address: self.server.grpc(),
+            path,
+            bearer: self.bearer.clone(),
+            pid: self.server.pid(),
+            alone: false,
+        }
+    }
+
+    fn baseline(&self, signs: bool) -> (Baseline, Target) {
+        let baseline = Baseline::refresh(&self.database_url, &self.redis.url(), signs);
+        let target = Target {
+            address: baseline.address,
+            path: REFRESH,
+            bearer: "Bearer none".to_owned(),
+            pid: baseline.pid(),
+            alone: false,
+        };
+        (baseline, target)
+    }
+
+    /// One round, with what it cost.
+    async fn measure(&self, into: &mut Measured, target: &Target, source: impl FnMut() -> Source) {
+        let stores = || {
+            (
+                cpu_micros_with_children(self.postgres.pid()),
+                cpu_micros(self.redis.pid()),
+            )
+        };
+        let before = stores();
+        let round = closed(target, STREAMS, round_length(), source).await;
+        round.assert_ok();
+        let after = stores();
+        let each = |micros: u64| micros as f64 / round.calls().max(1) as f64;
+        into.costs.push(Cost {
+            service: round.cpu_per_call(),
+            postgres: each(after.0 - before.0),
+            redis: each(after.1 - before.1),
+        });
+        into.rounds.push(round);
+    }
+}
+
+/// The same request again and again.
+fn always(request: Bytes) -> impl FnMut() -> Source {
+    move || {
+        let request = request.clone();
+        Box::new(move |_| Some(request.clone()))
+    }
+}
+
+/// One request after the other, from a list that all streams share. The streams end with it.
+fn each_once(requests: Vec<Bytes>) -> impl FnMut() -> Source {
+    let requests = Arc::new(Mutex::new(requests));
+    move || {
+        let requests = Arc::clone(&requests);
+        Box::new(move |_| requests.lock().unwrap().pop())
+    }
+}
+
+fn logins() -> impl FnMut() -> Source {
+    let mut streams = 0;
+    move || {
+        let mut n = streams;
+        streams += 1;
+        Box::new(move |_| {
+            n += 1;
+            Some(framed(&login(&format!("user{}", n % USERS))))
+        })
+    }
+}
+
+fn login(user: &str) -> IssueRequest {
+    IssueRequest {
+        client_id: "bench".to_owned(),
+        credential: Some(Credential::Password(PasswordCredential {
+            username: user.to_owned(),
+            password: PASSWORD.to_owned(),
+        })),
+        ..IssueRequest::default()
+    }
+}
+
+/// Opens sessions and returns the requests that revoke them.
+async fn revocations(deployment: &Deployment, count: usize) -> Vec<Bytes> {
+    let tokens: Arc<Mutex<Vec<String>>> = Arc::default();
+    let left = Arc::new(AtomicUsize::new(count));
+    let source = || -> Source {
+        let (tokens, left) = (Arc::clone(&tokens), Arc::clone(&left));
+        let mut n = 0;
+        Box::new(move |answer| {
+            if let Some(answer) = answer {
+                let answer = IssueResponse::decode(answer.get(5..).unwrap_or_default()).unwrap();
+                tokens.lock().unwrap().push(answer.tokens.unwrap().refresh_token);
+            }
+            let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            n += 1;
+            taken.ok().map(|_| framed(&login(&format!("user{}", n % USERS))))
+        })
+    };
+    let minute = Duration::from_mins(1);
+    closed(&deployment.target(ISSUE), STREAMS, minute, source)
+        .await
+        .assert_ok();
+    let tokens = std::mem::take(&mut *tokens.lock().unwrap());
+    let request = |token: String| {
+        framed(&RevokeRequest {
+            target: Some(RevokeTarget::Token(token)),
+            ..RevokeRequest::default()
+        })
+    };
+    tokens.into_iter().map(request).collect()
+}
+
+/// Refresh, Issue, Revoke and `ListSessions`, beside handlers of one SELECT and one EVALSHA.
+pub async fn clustered() -> Vec<ReportRow> {
+    let deployment = Deployment::start().await;
+    let sessions = Sessions::open(4 * STREAMS, &deployment.client).await;
+    let ((_bare, bare_target), (_signing, signing_target)) = (deployment.baseline(false), deployment.baseline(true));
+    let request = framed(&RefreshRequest {
+        refresh_token: "x".repeat(230),
+        ..RefreshRequest::default()
+    });
+    let lists = deployment
+        .users
+        .iter()
+        .map(|user| framed(&ListSessionsRequest { user_id: user.clone() }));
+    let lists: Vec<Bytes> = lists.collect();
+
+    let [mut refresh, mut bare, mut signing] = [(); 3].map(|()| Measured::default());
+    let [mut issue, mut revoke, mut list] = [(); 3].map(|()| Measured::default());
+    for n in 0..rounds() {
+        deployment
+            .measure(&mut refresh, &deployment.target(REFRESH), sessions.sources())
+            .await;
+        deployment
+            .measure(&mut bare, &bare_target, always(request.clone()))
+            .await;
+        deployment
+            .measure(&mut signing, &signing_target, always(request.clone()))
+            .await;
+        // Before the users have many sessions.
+        deployment
+            .measure(
+                &mut list,
+                &deployment.target(LIST_SESSIONS),
+                always(lists[n % USERS].clone()),
+            )
+            .await;
+    }
+    for _ in 0..rounds() {
+        deployment
+            .measure(&mut issue, &deployment.target(ISSUE), logins())
+            .await;
+        let requests = revocations(&deployment, 1_500).await;
+        deployment
+            .measure(&mut revoke, &deployment.target(REVOKE), each_once(requests))
+            .await;
+    }
+    report(
+        &refresh,
+        &bare,
+        &signing,
+        &[("Issue", &issue), ("Revoke", &revoke), ("ListSessions", &list)],
+    )
+}
+
+fn report(refresh: &Measured, bare: &Measured, signing: &Measured, others: &[(&str, &Measured)]) -> Vec<ReportRow> {
+    let mut rows = vec![
+        ReportRow::new(
+            "Refresh, Postgres and Redis (against one SELECT and one EVALSHA)",
+            "calls/s",
+            speed(&refresh.rounds),
+            speed(&bare.rounds),
+        )
+        .at_least(0.7),
+        ReportRow::new(
+            "Refresh (against the same with a signature and an HMAC)",
+            "calls/s",
+            speed(&refresh.rounds),
+            speed(&signing.rounds),
+        )
+        .at_least(0.85),
+    ];
+    let parts: [(&str, fn(Cost) -> f64); 4] = [
+        ("the service", |cost| cost.service),
+        ("Postgres", |cost| cost.postgres),
+        ("Redis", |cost| cost.redis),
+        ("all of them", Cost::all),
+    ];
+    for (call, measured) in [("Refresh", refresh)].iter().chain(others) {
+        for (part, of) in parts {
+            let name = format!("{call}: CPU of {part} (against one SELECT and one EVALSHA)");
+            rows.push(ReportRow::new(name, "µs/call", measured.cost(of), bare.cost(of)));
+        }
+    }
+    rows
+}
