@@ -47,9 +47,10 @@ async fn a_retry_after_a_lost_reply_gets_the_same_successor() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_that_the_network_held_up_ends_no_session() {
     let servers = Servers::start(&[]).await.with_default_timeouts();
-    let slow = Caller::of(&servers.serve().await);
+    let stuck = servers.serve().await;
     let direct = servers.storage.clone().set("storage.redis_url", &servers.redis.url());
-    let fast = Caller::of(&tokio::task::spawn_blocking(move || direct.serve(&[])).await.unwrap());
+    let other = tokio::task::spawn_blocking(move || direct.serve(&[])).await.unwrap();
+    let (slow, fast) = (Caller::of(&stuck), Caller::of(&other));
     let mut sessions = Vec::new();
     for _ in 0..5 {
         let session = slow.login("ada").await;

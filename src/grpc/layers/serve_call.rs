@@ -304,11 +304,11 @@ impl Future for ServeCall {
             return Poll::Ready(Ok(response));
         }
         // A call that was held up past its deadline takes no further step: its caller has gone on.
-        let is_overdue = this.timer.is_some() && this.is_overdue(cx);
-        let stepped = std::panic::catch_unwind(AssertUnwindSafe(|| match is_overdue {
-            true => Poll::Pending,
-            false => this.step(cx),
-        }));
+        let stepped = if this.timer.is_some() && this.is_overdue(cx) {
+            Ok(Poll::Pending)
+        } else {
+            std::panic::catch_unwind(AssertUnwindSafe(|| this.step(cx)))
+        };
         let response = match stepped {
             Ok(Poll::Ready(response)) => response,
             Ok(Poll::Pending) if !this.is_overdue(cx) => return Poll::Pending,

@@ -61,6 +61,8 @@ impl SessionStore for Redis {
     }
 
     fn time_in(&self, user: UserId, left: Duration) -> Option<UnixMillis> {
+        // After the timeout of the call its caller is told that it failed.
+        let left = left.min(self.settings.timeout);
         Some(self.client.latest_time(&self.user_key(user))?.plus(left))
     }
 
