@@ -24,7 +24,7 @@ use crate::proto::user_service_server::UserServiceServer;
 /// `Internal` if the descriptors that reflection serves cannot be read.
 pub(super) fn services(app: &App, health: HealthServer<impl Health>, optional: OptionalServices) -> Result<Services> {
     let stores = &app.stores;
-    let admission = Admission::new(stores.clock.clone());
+    let admission = Admission::new(app.feed.clone(), stores.clock.clone());
     let validate = Arc::new(ValidateCalls {
         admission: admission.clone(),
         validator: app.validator.clone(),

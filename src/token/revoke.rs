@@ -40,6 +40,17 @@ pub enum RevokeTarget {
     Everything,
 }
 
+impl RevokeTarget {
+    /// Whether the revocation ends all sessions that began before it is recorded, so that it does harm when it is late.
+    #[must_use]
+    pub const fn ends_later_sessions(&self) -> bool {
+        match self {
+            Self::Token(_) | Self::Session(_) => false,
+            Self::User { .. } | Self::Client(_) | Self::Everything => true,
+        }
+    }
+}
+
 /// A request to revoke.
 #[derive(Debug)]
 pub struct RevokeRequest {

@@ -123,6 +123,34 @@ async fn a_refresh_that_waited_in_the_socket_ends_no_session() {
     }
 }
 
+/// The client repeated its call elsewhere, and the user has logged in since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_of_a_user_that_waited_in_the_socket_ends_no_later_session() {
+    let servers = Servers::start(&[]).await;
+    let ada = servers.database.scalar("SELECT id FROM users").await;
+    let (paused, other) = (servers.serve().await, servers.serve().await);
+    let (slow, fast) = (Caller::of(&paused), Caller::of(&other));
+    let before = slow.login("ada").await;
+    send(paused.pid(), Signal::SIGSTOP);
+    let begun = tokio::time::Instant::now();
+    let waiting = {
+        let (slow, ada) = (slow.clone(), ada.clone());
+        tokio::spawn(async move { slow.revoke(Target::UserId(ada)).await })
+    };
+    fast.revoke(Target::UserId(ada)).await.unwrap();
+    let later = fast.login("ada").await;
+    tokio::time::sleep_until(begun + PAUSE).await;
+    send(paused.pid(), Signal::SIGCONT);
+    assert_refused(waiting.await.unwrap(), Code::Unavailable, "STORE_UNAVAILABLE");
+    for caller in [&fast, &slow] {
+        caller.until_revoked(&before.access_token).await;
+        caller.assert_active(&later.access_token).await;
+    }
+    fast.refresh(&later.refresh_token).await.expect("the session goes on");
+    // The end of a single session does no harm, however late it is.
+    slow.revoke(Target::Token(later.refresh_token.clone())).await.unwrap();
+}
+
 async fn sessions(caller: &Caller) -> Vec<Tokens> {
     let mut sessions = Vec::new();
     for _ in 0..CALLS {

@@ -65,7 +65,7 @@ impl ClientService for ClientCalls {
         &self,
         request: Request<UpdateClientRequest>,
     ) -> Result<Response<UpdateClientResponse>, Status> {
-        let work = self.admission.admit(request)?;
+        let work = self.admission.admit_change(request)?;
         let principal = work.principal();
         let message = required(work.message.client, "client")?;
         let read = optional_moment(message.update_time.as_ref(), "client.update_time")?;
@@ -81,7 +81,7 @@ impl ClientService for ClientCalls {
         &self,
         request: Request<DeleteClientRequest>,
     ) -> Result<Response<DeleteClientResponse>, Status> {
-        let work = self.admission.admit(request)?;
+        let work = self.admission.admit_change(request)?;
         self.clients.delete(&work.principal(), &work.message.client_id).await?;
         Ok(Response::new(DeleteClientResponse {}))
     }
@@ -90,7 +90,7 @@ impl ClientService for ClientCalls {
         &self,
         request: Request<RotateClientSecretRequest>,
     ) -> Result<Response<RotateClientSecretResponse>, Status> {
-        let work = self.admission.admit(request)?;
+        let work = self.admission.admit_change(request)?;
         let overlap = optional_duration(work.message.overlap, "overlap")?;
         let rotated = self
             .clients

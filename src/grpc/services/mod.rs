@@ -27,12 +27,13 @@ use super::layers::{Call, ConcurrencyLimit, Permit, RequestBody, ResponseFuture,
 use super::policy::Method;
 use crate::account::Principal;
 use crate::clock::{Clock, Deadline};
-use crate::model::{Caller, Result};
+use crate::model::{Caller, Error, Result};
 use crate::proto::audit_service_server::AuditServiceServer;
 use crate::proto::client_service_server::ClientServiceServer;
 use crate::proto::key_service_server::KeyServiceServer;
 use crate::proto::token_service_server::TokenServiceServer;
 use crate::proto::user_service_server::UserServiceServer;
+use crate::revocation::Feed;
 
 /// The most calls at once that need more than memory. More calls than this would wait for the stores longer than their
 /// callers do.
@@ -111,6 +112,7 @@ where
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     limit: ConcurrencyLimit,
+    feed: Arc<Feed>,
     clock: Arc<dyn Clock>,
 }
 
@@ -125,9 +127,10 @@ struct AdmittedCall<T> {
 
 impl Admission {
     /// An admission with its limit unused.
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(feed: Arc<Feed>, clock: Arc<dyn Clock>) -> Self {
         Self {
             limit: ConcurrencyLimit::new(MAX_ADMITTED),
+            feed,
             clock,
         }
     }
@@ -142,6 +145,25 @@ impl Admission {
             message: request.into_inner(),
             _permit: permit,
         })
+    }
+
+    /// Like [`Admission::admit`], for a change that does harm if it is made after its caller gave up: it would end sessions that
+    /// began since, or undo what the caller did next.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE` for some seconds after a long pause of this process, when it may have waited in the socket.
+    fn admit_change<T>(&self, request: tonic::Request<T>) -> Result<AdmittedCall<T>> {
+        self.check_current()?;
+        self.admit(request)
+    }
+
+    fn check_current(&self) -> Result<()> {
+        if self.feed.may_be_late() {
+            return Err(Error::store_unavailable(
+                "this process stood still, and the caller may have given the change up meanwhile",
+            ));
+        }
+        Ok(())
     }
 
     /// A permit to work beyond memory. `OVERLOADED` if there are too many.

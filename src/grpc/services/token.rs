@@ -101,6 +101,9 @@ impl TokenService for TokenCalls {
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
         let work = self.admission.admit(request)?;
         let request = token::revoke(work.message)?;
+        if request.target.ends_later_sessions() {
+            self.admission.check_current()?;
+        }
         let sessions_revoked = self.revoker.revoke(&work.caller, request).await?;
         Ok(Response::new(RevokeResponse { sessions_revoked }))
     }

@@ -69,7 +69,7 @@ impl UserService for UserCalls {
     }
 
     async fn update_user(&self, request: Request<UpdateUserRequest>) -> Result<Response<UpdateUserResponse>, Status> {
-        let work = self.admission.admit(request)?;
+        let work = self.admission.admit_change(request)?;
         let principal = work.principal();
         let message = required(work.message.user, "user")?;
         let id = message.user_id.clone();
@@ -83,7 +83,7 @@ impl UserService for UserCalls {
     }
 
     async fn delete_user(&self, request: Request<DeleteUserRequest>) -> Result<Response<DeleteUserResponse>, Status> {
-        let work = self.admission.admit(request)?;
+        let work = self.admission.admit_change(request)?;
         self.users.delete(&work.principal(), &work.message.user_id).await?;
         Ok(Response::new(DeleteUserResponse {}))
     }
@@ -92,7 +92,7 @@ impl UserService for UserCalls {
         &self,
         request: Request<DisableUserRequest>,
     ) -> Result<Response<DisableUserResponse>, Status> {
-        let work = self.admission.admit(request)?;
+        let work = self.admission.admit_change(request)?;
         let changed = self
             .users
             .set_disabled(&work.principal(), &work.message.user_id, true)
@@ -103,7 +103,7 @@ impl UserService for UserCalls {
     }
 
     async fn enable_user(&self, request: Request<EnableUserRequest>) -> Result<Response<EnableUserResponse>, Status> {
-        let work = self.admission.admit(request)?;
+        let work = self.admission.admit_change(request)?;
         let changed = self
             .users
             .set_disabled(&work.principal(), &work.message.user_id, false)
@@ -136,7 +136,7 @@ impl UserService for UserCalls {
         &self,
         request: Request<SetPasswordRequest>,
     ) -> Result<Response<SetPasswordResponse>, Status> {
-        let work = self.admission.admit(request)?;
+        let work = self.admission.admit_change(request)?;
         let (principal, deadline) = (work.principal(), work.deadline);
         let SetPasswordRequest { user_id, new_password } = work.message;
         self.users
