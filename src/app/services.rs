@@ -201,6 +201,7 @@ impl App {
         });
         let client_secret_issuer = Arc::new(ClientSecretIssuer {
             clients: durable.clone(),
+            feed: feed.clone(),
             throttle: throttle.clone(),
             signer: signer.clone(),
             audit: audit.clone(),

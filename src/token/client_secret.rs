@@ -6,12 +6,14 @@ use super::IssuedTokens;
 use super::access_token::{AccessTokenInput, AccessTokenSigner};
 use super::audit::AuditWriter;
 use super::client_limits::ClientLimits;
+use super::lost_epochs::check_epochs;
 use super::permissions::{check_requested, may_use};
 use crate::attempts::{AttemptLog, Failure, Named, Subject};
 use crate::clock::UnixMillis;
 use crate::config::Tokens as TokenConfig;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
 use crate::model::{AuditType, Caller, ClientId, Error, ErrorKind, Grant, Result, Source, TokenEpochs};
+use crate::revocation::Feed;
 use crate::secret::{SecretText, same, sha256};
 use crate::store::{ClientStore, MachineLogin};
 use crate::throttle::Throttle;
@@ -36,6 +38,8 @@ pub struct ClientSecretRequest {
 pub struct ClientSecretIssuer {
     /// Clients with their secrets.
     pub clients: Arc<dyn ClientStore>,
+    /// Revocations that the store may have lost.
+    pub feed: Arc<Feed>,
     /// Counts wrong secrets.
     pub throttle: Arc<Throttle>,
     /// Signs the token.
@@ -93,6 +97,8 @@ impl ClientSecretIssuer {
             });
             return Err(refusal);
         };
+        let read_again = async { Ok::<_, Error>(self.clients.machine_login(&client_id).await?.epochs) };
+        check_epochs(&self.feed, (None, &client.id), epochs, read_again).await?;
         may_use(&client, Grant::ClientSecret)?;
         let scope = if scope.is_empty() {
             client.default_scopes()

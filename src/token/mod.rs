@@ -10,6 +10,7 @@ mod client_limits;
 mod client_secret;
 mod exchange;
 mod ignored_addresses;
+mod lost_epochs;
 mod password;
 mod permissions;
 mod refresh;

@@ -7,6 +7,7 @@ use tracing::Instrument as _;
 
 use super::IssuedTokens;
 use super::ignored_addresses::IgnoredAddresses;
+use super::lost_epochs::check_epochs;
 use super::permissions::{check_requested, may_log_in_at, may_use, stated_address};
 use super::session_start::{AuthenticatedUser, SessionStarter};
 use crate::attempts::{AttemptLog, Failure, Named, Subject};
@@ -56,7 +57,7 @@ pub struct PasswordIssuer {
     pub throttle: Arc<Throttle>,
     /// Starts the session.
     pub sessions: Arc<SessionStarter>,
-    /// Knows how far this machine's clock is from the store's.
+    /// Knows how far this machine's clock is from the store's, and revocations that the store may have lost.
     pub feed: Arc<Feed>,
     /// Tells the operator about callers whose statements of addresses are ignored.
     pub ignored_addresses: IgnoredAddresses,
@@ -97,7 +98,7 @@ impl PasswordIssuer {
         let mut context = request.context.cut();
         context.ip_address = address;
         let credentials = Credentials {
-            username,
+            username: username.clone(),
             password: request.password,
             deadline: request.deadline,
         };
@@ -117,6 +118,14 @@ impl PasswordIssuer {
             }
         };
         let (user, client) = (&authenticated.user, &authenticated.client);
+        let read_again = async { Ok::<_, Error>(self.users.login(&username, &client_id).await?.epochs) };
+        check_epochs(
+            &self.feed,
+            (Some(user.id), &client.id),
+            authenticated.epochs,
+            read_again,
+        )
+        .await?;
         may_use(client, Grant::Password)?;
         let scope = if scope.is_empty() {
             client.default_scopes()
