@@ -11,11 +11,12 @@ use super::freshness::Freshness;
 use super::index::{Index, retained_until};
 use super::pause::PauseDetector;
 use super::side::SideComparison;
+use super::unrecorded::Unrecorded;
+use super::write_back::Replacement;
 use crate::clock::{Clock, ClockReading, UnixMillis, millis};
 use crate::config::{OnStale, Revocation as RevocationConfig};
 use crate::model::{Error, ErrorKind, Result, Revocation};
 use crate::secret::{Entropy, random};
-use crate::store::{Changes, ReloadReason, RevocationStore, Snapshot};
 
 /// How long one reconciliation may take before it counts as failed.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -48,6 +49,10 @@ pub enum FeedEvent {
 #[derive(Debug)]
 pub struct Feed {
     index: Index,
+    /// What of the index was only announced.
+    unrecorded: Unrecorded,
+    /// A database that has replaced another one, until it has all revocations of the index.
+    replacement: tokio::sync::Mutex<Option<Replacement>>,
     /// The last good reconciliation.
     freshness: ArcSwapOption<Freshness>,
     /// Starts the next reconciliation at once.
@@ -81,6 +86,8 @@ impl Feed {
             replica: format!("{:032x}", u128::from_be_bytes(random(&*entropy))),
             entropy,
             index: Index::new(),
+            unrecorded: Unrecorded::default(),
+            replacement: tokio::sync::Mutex::default(),
             freshness: ArcSwapOption::empty(),
             reconcile_now: Notify::new(),
             watchers: broadcast::channel(WATCH_BUFFER).0,
@@ -97,6 +104,10 @@ impl Feed {
     #[must_use]
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    pub(super) fn unrecorded(&self) -> &Unrecorded {
+        &self.unrecorded
     }
 
     pub(super) fn clock(&self) -> &dyn Clock {
@@ -212,14 +223,37 @@ impl Feed {
         self.freshness.load_full()
     }
 
-    /// Adds a revocation. When this returns, it has been sent to the watchers, also if another task added it: the heartbeat
-    /// that follows promises that.
+    /// Adds a revocation that was recorded by this replica, or read from the durable record. When this returns, it has been sent
+    /// to the watchers, also if another task added it: the heartbeat that follows promises that.
     pub fn note(&self, revocation: &Revocation) {
         let _publishing = self.publishing.lock();
-        if retained_until(revocation) >= self.capped_now() && self.index.insert(revocation) {
-            // An error only means that there are no watchers.
-            drop(self.watchers.send(FeedEvent::Revocation(Arc::new(revocation.clone()))));
+        if self.is_needed(revocation) {
+            self.unrecorded.record(revocation);
+            if self.index.insert(revocation) {
+                self.tell(revocation);
+            }
         }
+    }
+
+    /// Like [`Feed::note`], for one that was announced: it counts like the others, but is never written to the durable record.
+    fn note_announced(&self, revocation: &Revocation) {
+        let _publishing = self.publishing.lock();
+        if self.is_needed(revocation) {
+            let before = self.index.entry_of(&revocation.target);
+            self.unrecorded.announce(revocation, before);
+            if self.index.insert(revocation) {
+                self.tell(revocation);
+            }
+        }
+    }
+
+    fn is_needed(&self, revocation: &Revocation) -> bool {
+        retained_until(revocation) >= self.capped_now()
+    }
+
+    fn tell(&self, revocation: &Revocation) {
+        // An error only means that there are no watchers.
+        drop(self.watchers.send(FeedEvent::Revocation(Arc::new(revocation.clone()))));
     }
 
     /// Tells the watchers that the key ring changed.
@@ -259,74 +293,6 @@ impl Feed {
         self.load_failure.borrow().clone()
     }
 
-    /// Reads the new revocations from the durable record once, or all of them.
-    pub async fn reconcile(&self, store: &dyn RevocationStore) -> Result<()> {
-        let sent = self.clock.read();
-        let pauses = self.pauses.tick(sent);
-        let done = self.reconcile_at(sent, store).await;
-        // Also a failure: from then on `max_staleness` decides.
-        self.pauses.settle(pauses);
-        done
-    }
-
-    async fn reconcile_at(&self, sent: ClockReading, store: &dyn RevocationStore) -> Result<()> {
-        let known = self.freshness.load_full();
-        let (changes, replaced) = match &known {
-            Some(known) => match tokio::time::timeout(RECONCILE_TIMEOUT, store.revocations_since(&known.cursor))
-                .await
-                .map_err(|_| Error::store_unavailable("reconciliation timed out"))??
-            {
-                Changes::Since(snapshot) => (Some(snapshot), false),
-                Changes::Reload(ReloadReason::Replaced) => {
-                    // Pooled connections may lead to the server that was replaced.
-                    store.reconnect();
-                    (None, true)
-                }
-                Changes::Reload(ReloadReason::ManyNew) => {
-                    tracing::info!("there are many new revocations; all are loaded again");
-                    (None, false)
-                }
-            },
-            None => (None, false),
-        };
-        let snapshot = match changes {
-            Some(snapshot) => snapshot,
-            // Without a timeout: the revocations are read in parts, and each part has the store's own timeout.
-            None => {
-                store
-                    .load_revocations(sent.wall.minus(super::index::LONGEST_TOKEN))
-                    .await?
-            }
-        };
-        if replaced {
-            // Before anything is answered from the new database. If it fails, the next reconciliation begins again here.
-            self.write_back(store, &snapshot.rows).await?;
-        }
-        let Snapshot {
-            rows,
-            cursor,
-            as_of,
-            side,
-        } = snapshot;
-        self.sides.compare(side);
-        // Rows are only added: an acknowledged revocation stays in force even if a restored database has lost it.
-        for row in &rows {
-            self.note(row);
-        }
-        let midpoint = UnixMillis(sent.wall.0.midpoint(self.clock.now().0));
-        let freshness = Arc::new(Freshness {
-            as_of,
-            cursor,
-            side,
-            sent,
-            skew: midpoint.0.saturating_sub(as_of.0),
-        });
-        self.freshness.store(Some(freshness.clone()));
-        self.ready.send_replace(true);
-        drop(self.watchers.send(FeedEvent::Heartbeat(freshness)));
-        Ok(())
-    }
-
     /// The earlier of the wall clock and the time that has passed since the start: a wall clock that jumps ahead for a
     /// moment must not make a revocation that is still needed look expired.
     #[must_use]
@@ -357,6 +323,7 @@ impl Feed {
     }
 }
 
+mod reconcile;
 mod tasks;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,8 @@ mod publisher;
 #[cfg(feature = "server")]
 mod side;
 #[cfg(feature = "server")]
+mod unrecorded;
+#[cfg(feature = "server")]
 mod watch;
 #[cfg(feature = "server")]
 mod write_back;

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use countersign::clock::{Clock as _, SystemClock};
 use countersign::proto::revoke_request::Target;
 use countersign::proto::{RevokeRequest, Tokens};
 use tonic::Code;
 
-use crate::support::deployment::{add_user, for_tests};
+use crate::support::deployment::{PASSWORD, add_user, for_tests};
 use crate::support::serve::Storage;
 use crate::support::web::metric;
 use crate::support::{Admin, Caller, Countersign, Database, Postgres, Proxy, Redis, assert_refused, eventually};
@@ -25,6 +26,32 @@ const SESSIONS_OF_BOB: usize = 12;
 async fn serve(storage: &Storage) -> Countersign {
     let storage = storage.clone();
     tokio::task::spawn_blocking(move || storage.serve(&[])).await.unwrap()
+}
+
+/// Announces the revocation of a session that the database does not have, as an intruder in Redis can.
+fn announce(redis: &Redis, session: &str) {
+    let now = SystemClock::new().now();
+    let message = serde_json::json!({
+        "v": 1,
+        "revocations": [{
+            "level": "session",
+            "id": session,
+            "epoch": 0,
+            "expires": now.plus(Duration::from_hours(1)),
+            "revoked": now,
+        }],
+    });
+    let last = redis.command(&["XREVRANGE", "cs:revocations", "+", "-", "COUNT", "1"]);
+    let last = last.lines().next().expect("the stream has messages").to_owned();
+    redis.command(&[
+        "XADD",
+        "cs:revocations",
+        "*",
+        "after",
+        &last,
+        "message",
+        &message.to_string(),
+    ]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,6 +89,7 @@ async fn revocations_that_a_promoted_standby_lacks_are_written_back() {
         revoked.push(first.login("bob").await);
     }
     let kept = [first.login("ada").await, second.login("bob").await];
+    let forged = first.login("ada").await;
     standby.until_caught_up(&primary);
     standby.stop_receiving();
 
@@ -79,6 +107,10 @@ async fn revocations_that_a_promoted_standby_lacks_are_written_back() {
     first.tokens.clone().revoke(everything_of_bob).await.unwrap();
     for session in &revoked {
         second.until_revoked(&session.access_token).await;
+    }
+    announce(&redis, &forged.session_id);
+    for caller in [&first, &second] {
+        caller.until_revoked(&forged.access_token).await;
     }
 
     primary.kill();
@@ -104,6 +136,14 @@ async fn revocations_that_a_promoted_standby_lacks_are_written_back() {
     println!("{refreshed} of {} revoked sessions were refreshed", revoked.len());
     assert_eq!(refreshed, 0);
 
+    // Its epoch of bob is too small: a login would get tokens that are revoked already.
+    for caller in [&first, &second] {
+        let issued = caller.issue("bob", PASSWORD).await;
+        assert_refused(issued, Code::Unavailable, "STORE_UNAVAILABLE");
+        let ada = caller.login("ada").await;
+        caller.assert_active(&ada.access_token).await;
+    }
+
     // As long as the revocations cannot be written back, nothing is answered from the new primary.
     let as_of = async || {
         let answer = first.validate(&kept[0].access_token).await.unwrap();
@@ -118,6 +158,11 @@ async fn revocations_that_a_promoted_standby_lacks_are_written_back() {
     .await;
     assert_eq!(as_of().await, before);
     assert_eq!(rows().await, "0");
+    for server in &servers {
+        let lines = || server.log().matches("they cannot be written back").count();
+        eventually("the log says so", SOON, || async { (lines() > 0).then_some(()) }).await;
+        assert_eq!(lines(), 1, "{}", server.log());
+    }
     promoted.execute("DROP TRIGGER refuse ON revocations").await;
 
     let expected = (SESSIONS + 1).to_string();
@@ -143,6 +188,10 @@ async fn revocations_that_a_promoted_standby_lacks_are_written_back() {
         }
     }
     assert!(lacking >= 1, "{}", servers[0].log());
+    for caller in [&first, &second] {
+        let again = caller.login("bob").await;
+        caller.assert_active(&again.access_token).await;
+    }
     let distinct = "SELECT count(DISTINCT (level, id, keep, epoch)) FROM revocations";
     assert_eq!(promoted.scalar(distinct).await, expected);
     assert_eq!(rows().await, expected, "two replicas wrote, and no row is there twice");

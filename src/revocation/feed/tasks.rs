@@ -109,7 +109,10 @@ impl Feed {
                     // One of the future comes from a clock that is wrong, or from a forger. If it is true, the database has it.
                     let latest = self.capped_now().plus(MAX_AHEAD);
                     let credible = |row: &&Revocation| row.epoch <= latest.0 && row.revoked <= latest;
-                    revocations.iter().filter(credible).for_each(|row| self.note(row));
+                    revocations
+                        .iter()
+                        .filter(credible)
+                        .for_each(|row| self.note_announced(row));
                 }
                 AnnouncementEvent::Gap => self.reconcile_now.notify_one(),
             }
@@ -160,7 +163,9 @@ impl Feed {
     async fn sweep_forever(&self) {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
-            self.index.sweep(self.capped_now());
+            let now = self.capped_now();
+            self.index.sweep(now);
+            self.unrecorded.sweep(now);
         }
     }
 }

@@ -165,6 +165,26 @@ impl Index {
         }
     }
 
+    /// The revocations that the entry of this target stands for.
+    #[must_use]
+    pub fn entry_of(&self, target: &Target) -> Vec<Revocation> {
+        let of_epoch = |row: EpochRow| row.row.revocation(target.clone(), join(row.epoch));
+        match target {
+            Target::Token(id) => self.tokens.get(&id.0).map(|row| row.revocation(target.clone(), 0)),
+            Target::Session(id) => self.sessions.get(&id.0).map(|row| row.revocation(target.clone(), 0)),
+            Target::User { id, keep: None } => self.users.get(&id.0).map(of_epoch),
+            Target::User { id, keep: Some(_) } => {
+                let kept = self.kept.get(&id.0);
+                return kept.iter().flat_map(|row| row.revocations(*id)).collect();
+            }
+            Target::Client(id) => self.clients.get(id).map(of_epoch),
+            Target::Key(id) => self.keys.get(id).map(|row| row.revocation(target.clone(), 0)),
+            Target::Global => self.global.read().map(of_epoch),
+        }
+        .into_iter()
+        .collect()
+    }
+
     /// Removes the entries that concern no token that is unexpired at `now`, one shard at a time; returns how many.
     pub fn sweep(&self, now: UnixMillis) -> usize {
         let mut removed = self.tokens.sweep(now)
