@@ -47,7 +47,7 @@ impl Feed {
             self.write_back(store, open).await?;
             *replacement = None;
         }
-        self.sides.compare(side);
+        self.sides.compare(side, sent.monotonic);
         let midpoint = UnixMillis(sent.wall.0.midpoint(self.clock.now().0));
         let freshness = Arc::new(Freshness {
             as_of,

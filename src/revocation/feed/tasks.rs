@@ -136,7 +136,7 @@ impl Feed {
     }
 
     /// Publishes this replica's database server at the pace of the reconciliations, and compares it with those of the others.
-    /// While Redis is away, those that were last known count.
+    /// While Redis is away, those that were last known count for a while.
     async fn compare_sides_forever(&self, store: &dyn RevocationStore, announcements: Option<Arc<dyn Announcements>>) {
         let Some(announcements) = announcements else { return };
         loop {
@@ -148,7 +148,7 @@ impl Feed {
                     Ok(published) => {
                         // It may have moved to another server meanwhile.
                         let own = self.last().and_then(|freshness| freshness.side).unwrap_or(own);
-                        self.sides.note(own, &published);
+                        self.sides.note(own, &published, self.clock.monotonic());
                     }
                     Err(error) => tracing::debug!(%error, "cannot compare the database servers of the replicas"),
                 }
