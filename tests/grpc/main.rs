@@ -18,3 +18,4 @@ mod service;
 mod streams;
 mod tls;
 mod unfinished;
+mod verifier;

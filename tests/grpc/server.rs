@@ -21,6 +21,7 @@ use countersign::proto::token_service_client::TokenServiceClient;
 use countersign::proto::token_service_server::TokenServiceServer;
 use countersign::secret::SystemEntropy;
 use countersign::shutdown::Stop;
+use futures_util::stream::BoxStream;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::codegen::Service as _;
@@ -47,7 +48,12 @@ pub(crate) struct Observed {
     pub(crate) dropped: AtomicUsize,
     /// Whether the token "fading" has been revoked.
     pub(crate) faded: std::sync::atomic::AtomicBool,
+    /// The messages of `WatchRevocations`, if a test sets them.
+    pub(crate) feed: std::sync::Mutex<Option<Feed>>,
 }
+
+/// Gives the messages of a stream, by its resume token.
+pub(crate) type Feed = Arc<dyn Fn(&str) -> BoxStream<'static, proto::WatchRevocationsResponse> + Send + Sync>;
 
 impl Observed {
     pub(crate) fn begun(&self) -> usize {

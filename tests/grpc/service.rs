@@ -7,7 +7,7 @@ use std::time::Duration;
 use countersign::grpc::layers::Call;
 use countersign::proto;
 use countersign::proto::token_service_server::TokenService;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 use crate::server::Observed;
@@ -81,8 +81,12 @@ impl TokenService for Service {
 
     async fn watch_revocations(
         &self,
-        _: Request<proto::WatchRevocationsRequest>,
+        request: Request<proto::WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        if let Some(feed) = self.0.feed.lock().unwrap().clone() {
+            let messages = feed(&request.get_ref().resume_token);
+            return Ok(Response::new(messages.map(Ok).boxed()));
+        }
         let beats = futures_util::stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_millis(100)).await;
             Some((Ok(proto::WatchRevocationsResponse::default()), ()))

@@ -9,9 +9,9 @@ use super::trust::{FollowedTrust, Freshness};
 use crate::client::{Client, OutageLog};
 use crate::clock::{ClockReading, UnixMillis};
 use crate::keys::verifying::VerifyingKeys;
-use crate::model::{Error, KeyId};
-use crate::proto::convert;
+use crate::model::{Error, KeyId, Revocation};
 use crate::proto::watch_revocations_response::Message;
+use crate::proto::{self, convert};
 use crate::proto::{Heartbeat, KeySet, WatchRevocationsResponse};
 use crate::revocation::Index;
 use crate::secret::random;
@@ -60,6 +60,13 @@ struct Position {
     advanced: bool,
 }
 
+impl Position {
+    /// Whether a new stream can go on from here. If not, it begins with a snapshot.
+    fn is_known(&self) -> bool {
+        !self.resume_token.is_empty()
+    }
+}
+
 async fn follow_once(
     client: &Client,
     trust: &FollowedTrust,
@@ -76,13 +83,15 @@ async fn follow_once(
     let mut snapshot: Option<Index> = None;
     let mut heartbeats = 0_u32;
     loop {
+        // A pause ends the stream, but not before a snapshot is complete: a process that pauses often would never have one.
         let next = tokio::select! {
             next = tokio::time::timeout(SILENCE_TIMEOUT, stream.message()) => next,
-            () = trust.pauses.until_noticed_after(pauses) => return Ok(()),
+            () = trust.pauses.until_noticed_after(pauses), if position.is_known() && snapshot.is_none() => return Ok(()),
         };
         let now = trust.clock.read();
-        if trust.pauses.tick(now) > pauses {
-            // The message may have waited in the socket for as long as this process stood still.
+        // The message may have waited in the socket for as long as this process stood still.
+        let is_late = trust.pauses.tick(now) > pauses;
+        if is_late && position.is_known() && snapshot.is_none() {
             return Ok(());
         }
         let Some(WatchRevocationsResponse { message }) =
@@ -99,34 +108,52 @@ async fn follow_once(
             },
             Some(Message::Snapshot(part)) => {
                 let index = snapshot.get_or_insert_with(Index::new);
-                let rows = part.revocations.iter();
-                for revocation in rows.filter_map(|row| convert::revocation::revocation(row).ok()) {
-                    index.insert(&revocation);
+                for row in &part.revocations {
+                    index.insert(&readable(row, trust)?);
                 }
                 if part.last {
                     trust.index.store(Arc::new(snapshot.take().unwrap_or_default()));
                 }
             }
             Some(Message::Event(event)) => {
-                if let Ok(revocation) = convert::revocation::revocation(&event) {
-                    trust.index.load().insert(&revocation);
-                }
+                trust.index.load().insert(&readable(&event, trust)?);
             }
             Some(Message::Heartbeat(heartbeat)) => {
                 let freshness = freshness(now, &heartbeat)?;
+                position.resume_token = heartbeat.resume_token;
+                position.advanced = true;
+                if is_late {
+                    // The snapshot is complete, and its age is not known: the next stream goes on from here.
+                    return Ok(());
+                }
                 heartbeats += 1;
                 if heartbeats.is_multiple_of(SWEEP_EVERY) {
                     trust.index.load().sweep(freshness.as_of);
                 }
                 trust.set_freshness(freshness);
                 trust.pauses.settle(pauses);
-                position.resume_token = heartbeat.resume_token;
-                position.advanced = true;
                 outage.answered(trust.clock.monotonic());
             }
             None => {}
         }
     }
+}
+
+/// A revocation of the feed. One that cannot be read, for instance of a level that a later version has added, may revoke any token:
+/// then nothing is answered from memory, and the service is asked about each token.
+fn readable(row: &proto::Revocation, trust: &FollowedTrust) -> Result<Revocation, Status> {
+    convert::revocation::revocation(row).map_err(|error| {
+        if trust.forget_freshness() {
+            tracing::error!(
+                %error,
+                "a revocation of the service cannot be read; the service is asked about every token until this process has the \
+                 version of the service"
+            );
+        }
+        Status::internal(format!(
+            "a revocation that this version cannot read ({error}); update it to the version of the service"
+        ))
+    })
 }
 
 /// The keys of a set with the state of each, so that a revoked key differs from an unknown one.

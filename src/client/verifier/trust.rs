@@ -142,6 +142,11 @@ impl FollowedTrust {
         self.freshness.store(Some(Arc::new(freshness)));
         self.ready.send_replace(true);
     }
+
+    /// Gives no answers until the next heartbeat. Returns whether there were answers until now.
+    pub(super) fn forget_freshness(&self) -> bool {
+        self.freshness.swap(None).is_some()
+    }
 }
 
 /// What the last heartbeat said.
