@@ -15,6 +15,7 @@ mod error;
 mod feed;
 mod migrate;
 mod options;
+mod permits;
 mod pool;
 mod redis_nodes;
 mod revoke;

@@ -6,16 +6,17 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, SemaphorePermit};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use super::commits::CommitState;
 use super::connect::{Endpoint, begin, check};
 use super::error::{Failure, Result};
+use super::permits::{Permits, PoolLimits};
 use super::work::{FailedAttempt, Work};
 use crate::clock::millis;
-use crate::model::{self, AuditEvent, Error, ErrorKind};
+use crate::model::{self, AuditEvent, Error};
 use crate::spans::SPANS;
 use crate::store::durable::{Transition, WorkMode};
 use crate::store::outage::OutageLog;
@@ -45,19 +46,6 @@ pub struct PoolUsage {
     pub callers: u32,
 }
 
-/// The limits of a pool.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PoolLimits {
-    /// The most connections.
-    pub(super) size: u32,
-    /// The most callers that wait for one.
-    pub(super) waiting: u32,
-    /// The longest wait for a connection.
-    pub(super) acquire_timeout: Duration,
-    /// The longest wait until fewer writes are under way.
-    pub(super) write_timeout: Duration,
-}
-
 /// How long a client waits for a statement.
 pub(super) fn client_timeout(endpoint: &Endpoint) -> Duration {
     // Longer than the server's own limit, so that a server which still answers ends the statement itself.
@@ -70,16 +58,7 @@ pub(super) struct Pool(Arc<Inner>);
 
 struct Inner {
     pool: PgPool,
-    /// The most callers at once: those that have a connection and those that wait.
-    max_callers: u32,
-    /// One permit for each caller.
-    permits: Arc<Semaphore>,
-    /// One permit for each caller that writes: some callers can only be readers, so that reads go on while every write waits.
-    write_callers: Arc<Semaphore>,
-    /// One permit for each write under way, for the same reason fewer than connections.
-    writes: Semaphore,
-    max_writes: u32,
-    write_timeout: Duration,
+    permits: Permits,
     commits: Arc<CommitState>,
     begin: Arc<str>,
     direct: bool,
@@ -100,20 +79,11 @@ impl Pool {
         commits: Arc<CommitState>,
         outage: OutageLog,
     ) -> Self {
-        let PoolLimits {
-            size,
-            waiting,
-            acquire_timeout,
-            write_timeout,
-        } = limits;
         let search = endpoint.has_several().then(|| Arc::clone(search));
         let (direct, wanted) = (endpoint.is_direct(), search.clone());
-        let max_write_callers = size.saturating_add(waiting);
-        let max_callers = max_write_callers.saturating_add(kept_for_reads(max_write_callers));
-        let max_writes = size.saturating_sub(kept_for_reads(size)).max(1);
         let pool = PgPoolOptions::new()
-            .max_connections(size)
-            .acquire_timeout(acquire_timeout)
+            .max_connections(limits.size)
+            .acquire_timeout(limits.acquire_timeout)
             .test_before_acquire(false)
             .before_acquire({
                 let commits = Arc::clone(&commits);
@@ -146,12 +116,7 @@ impl Pool {
             .connect_lazy_with(endpoint.options());
         Self(Arc::new(Inner {
             pool,
-            max_callers,
-            permits: Arc::new(Semaphore::new(max_callers as usize)),
-            write_callers: Arc::new(Semaphore::new(max_write_callers as usize)),
-            writes: Semaphore::new(max_writes as usize),
-            max_writes,
-            write_timeout,
+            permits: Permits::new(limits),
             commits,
             begin: begin(endpoint).into(),
             direct,
@@ -172,14 +137,10 @@ impl Pool {
 
     /// How busy the pool is.
     pub(super) fn usage(&self) -> PoolUsage {
-        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         PoolUsage {
             open: self.0.pool.size(),
-            idle: small(self.0.pool.num_idle()),
-            callers: self
-                .0
-                .max_callers
-                .saturating_sub(small(self.0.permits.available_permits())),
+            idle: u32::try_from(self.0.pool.num_idle()).unwrap_or(u32::MAX),
+            callers: self.0.permits.callers(),
         }
     }
 
@@ -209,14 +170,7 @@ impl Pool {
         A: Send + Sync + 'static,
         T: Send + 'static,
     {
-        let permits = Arc::clone(&self.0.permits);
-        let permit = permits.try_acquire_owned().map_err(|_| ErrorKind::Overloaded)?;
-        let of_write = if writes(mode) {
-            let permits = Arc::clone(&self.0.write_callers);
-            Some(permits.try_acquire_owned().map_err(|_| ErrorKind::Overloaded)?)
-        } else {
-            None
-        };
+        let permit = self.0.permits.admit(writes(mode))?;
         let inner = Arc::clone(&self.0);
         let span = tracing::info_span!(target: SPANS, "postgres", otel.kind = "internal",
             db.system.name = "postgresql", how = ?mode);
@@ -229,7 +183,7 @@ impl Pool {
         // Boxed because the future has several kilobytes and is moved before it runs.
         let run = Box::pin(async move {
             let done = inner.work(&work).await;
-            drop((permit, of_write));
+            drop(permit);
             done.map_err(|failure| inner.error(&failure))
         });
         let task = tokio::spawn(run.instrument(span));
@@ -245,11 +199,6 @@ impl Pool {
 
 const fn writes(mode: WorkMode) -> bool {
     !matches!(mode, WorkMode::Read | WorkMode::Snapshot)
-}
-
-/// How many of so many connections only reads may use, and how many more callers than these may read.
-const fn kept_for_reads(number: u32) -> u32 {
-    number.div_ceil(4)
 }
 
 impl Inner {
@@ -302,18 +251,12 @@ impl Inner {
 
     /// Waits until fewer writes are under way than may be.
     async fn write_permit(&self) -> Result<SemaphorePermit<'_>> {
-        match timeout(self.write_timeout, self.writes.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => Err(match self.outage.cause() {
-                Some(cause) => Failure::TimedOut(format!("the database is away: {cause}")),
-                None => Failure::TimedOut(format!(
-                    "{} writes were under way for {} ms; the other connections are kept for reads (storage.database_pool)",
-                    self.max_writes,
-                    millis(self.write_timeout)
-                )),
-            }),
-        }
+        self.permits.write().await.map_err(|too_many| {
+            Failure::TimedOut(match self.outage.cause() {
+                Some(cause) => format!("the database is away: {cause}"),
+                None => too_many,
+            })
+        })
     }
 
     /// Fails if no commit ends.
