@@ -13,7 +13,7 @@ use super::stores::Usage;
 use crate::model::audit::Origin;
 use crate::model::{AuditEvent, AuditType, Result};
 use crate::secret::random;
-use crate::store::{BackupCounter, COUNTER_STEP};
+use crate::store::{BackupCounter, COUNTER_STEP, RedisNodes};
 
 /// The pause between two removals of expired rows.
 const CLEAN_UP_INTERVAL: Duration = Duration::from_mins(1);
@@ -238,11 +238,11 @@ async fn remember_nodes(app: Arc<App>, stop: CancellationToken) {
     let Some((postgres, redis)) = &app.stores.clustered else {
         return;
     };
-    let mut stored: Option<(Vec<String>, Instant)> = None;
+    let mut stored: Option<(RedisNodes, Instant)> = None;
     loop {
         let nodes = redis.nodes();
-        let is_stored = |(before, at): &(Vec<String>, Instant)| *before == nodes && at.elapsed() < CONFIRM_NODES_AFTER;
-        if !nodes.is_empty() && !stored.as_ref().is_some_and(is_stored) {
+        let is_stored = |(before, at): &(RedisNodes, Instant)| *before == nodes && at.elapsed() < CONFIRM_NODES_AFTER;
+        if !nodes.addresses.is_empty() && !stored.as_ref().is_some_and(is_stored) {
             let configured = &app.stores.redis_configured;
             match postgres.remember_redis_nodes(configured, nodes.clone()).await {
                 Ok(()) => stored = Some((nodes, Instant::now())),

@@ -19,6 +19,7 @@ pub mod migrate;
 mod outage;
 pub mod postgres;
 pub mod redis;
+mod redis_nodes;
 pub mod revocations;
 pub mod sessions;
 pub mod sqlite;
@@ -27,6 +28,7 @@ pub mod throttles;
 pub use accounts::{AuditQuery, AuditStore, ClientStore, Login, MachineLogin, Page, RefreshView, UserStore};
 pub use keys::KeyStore;
 pub use migrate::SchemaState;
+pub use redis_nodes::RedisNodes;
 pub use revocations::{
     AnnouncementEvent, Announcements, Changes, Cursor, DatabaseSide, Expiry, LOST_PART, NewRevocation, Recorded,
     ReloadReason, RevocationStore, SIDE_TTL, Snapshot,

@@ -68,6 +68,7 @@ mod retry_storm;
 mod secrets;
 mod shared_folder;
 mod store_calls;
+mod stray_nodes;
 mod strong_consistency;
 mod stuffing;
 mod theft;

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -123,39 +123,78 @@ impl SentinelGroup {
         assert!(follows.is_some(), "server {index} does not follow the new master");
     }
 
+    /// A URL that names one Sentinel.
+    pub fn url_of(&self, sentinel: usize) -> String {
+        let (address, service) = (self.sentinels[sentinel].address, Self::SERVICE);
+        format!("redis-sentinel://{address}?sentinelServiceName={service}")
+    }
+
     /// Ends one of the Sentinels.
     pub fn kill_sentinel(&mut self, index: usize) {
         self.sentinels[index].process.kill();
+    }
+
+    /// Starts a Sentinel again that was ended.
+    pub fn launch_sentinel(&mut self, index: usize) {
+        let sentinel = &mut self.sentinels[index];
+        sentinel.process = Sentinel::spawn(&sentinel.folder);
+    }
+
+    /// Ends one of the Sentinels, and starts one of another deployment at its address: it watches this master under the same name,
+    /// and has seen so many failovers. The Sentinels of this group may not write to it: they would otherwise take it into their group,
+    /// and believe its epoch themselves.
+    pub fn replace_sentinel(&mut self, index: usize, master: &Redis, epoch: u32) {
+        self.kill_sentinel(index);
+        let own = self.sentinels[index].address.port();
+        let stray = Sentinel::start_at(
+            own,
+            master.address().port(),
+            1,
+            epoch,
+            "user default on nopass ~* &* +@all -publish\n",
+        );
+        let announces = poll(TIMEOUT, || {
+            (stray.announced() == Some(master.address().port())).then_some(())
+        });
+        assert!(announces.is_some(), "it does not answer:\n{}", stray.process.log());
+        self.sentinels[index] = stray;
     }
 }
 
 impl Sentinel {
     fn start(port: u16, quorum: usize) -> Self {
+        Self::start_at(ports::free(), port, quorum, 0, "")
+    }
+
+    fn start_at(own: u16, port: u16, quorum: usize, epoch: u32, options: &str) -> Self {
         let folder = guard::scratch("sentinel");
-        let own = ports::free();
         let configuration = folder.join("sentinel.conf");
         let name = SentinelGroup::SERVICE;
         std::fs::write(
             &configuration,
             format!(
                 "port {own}\nbind 127.0.0.1\ndir {}\nsentinel monitor {name} 127.0.0.1 {port} {quorum}\n\
-                 sentinel down-after-milliseconds {name} {DOWN_AFTER}\nsentinel failover-timeout {name} 6000\n",
+                 sentinel down-after-milliseconds {name} {DOWN_AFTER}\nsentinel failover-timeout {name} 6000\n\
+                 sentinel config-epoch {name} {epoch}\nsentinel current-epoch {epoch}\n{options}",
                 folder.display()
             ),
         )
         .unwrap();
-        let process = Process::spawn(
+        Self {
+            address: ([127, 0, 0, 1], own).into(),
+            process: Self::spawn(&folder),
+            folder,
+        }
+    }
+
+    fn spawn(folder: &Path) -> Process {
+        Process::spawn(
             Command::new(find("redis-server").expect("redis-server is installed"))
-                .arg(&configuration)
+                .arg(folder.join("sentinel.conf"))
                 .arg("--sentinel"),
             &folder.join("log"),
             Ending::Kill,
-        );
-        Self {
-            address: ([127, 0, 0, 1], own).into(),
-            process,
-            folder,
-        }
+        )
     }
 
     fn ask(&self, words: &[&str]) -> Option<String> {

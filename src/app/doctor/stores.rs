@@ -1,16 +1,17 @@
 //! The checks of the stores: can they be reached, is the schema right, do their clocks agree with this machine's?
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Findings, SKEW, State, standbys};
 use crate::clock::UnixMillis;
-use crate::config::{Config, Storage};
+use crate::config::{Config, RedisUrl, Storage};
 use crate::model::{Error, ErrorKind, Result};
 use crate::store::keys::KeyRows;
 use crate::store::postgres::{PostgresConfig, PostgresStore, TimelineReport};
 use crate::store::redis::{Examination, Redis, Settings};
 use crate::store::sqlite::Database;
-use crate::store::{KeyStore as _, SchemaState};
+use crate::store::{KeyStore as _, RedisNodes, SchemaState};
 
 const DATABASE: &str = "database";
 const REDIS: &str = "redis";
@@ -41,14 +42,13 @@ pub(super) async fn embedded(config: &Config, found: &mut Findings) -> Option<Ke
 /// The cluster's key rows, if they can be read.
 pub(super) async fn clustered(config: &Config, found: &mut Findings) -> Option<KeyRows> {
     let storage = &config.storage;
-    let (rows, ()) = {
-        let rows = database(storage, found).await;
-        (rows, redis(storage, found).await)
-    };
-    rows
+    let (rows, remembered) = database(storage, found).await.unzip();
+    redis(storage, &remembered.unwrap_or_default(), found).await;
+    rows.flatten()
 }
 
-async fn database(storage: &Storage, found: &mut Findings) -> Option<KeyRows> {
+/// The key rows, and the nodes of Redis that replicas remember; none if the database cannot be read.
+async fn database(storage: &Storage, found: &mut Findings) -> Option<(Option<KeyRows>, RedisNodes)> {
     let settings = PostgresConfig {
         // The configuration was checked.
         url: storage.database().ok().flatten()?,
@@ -56,13 +56,15 @@ async fn database(storage: &Storage, found: &mut Findings) -> Option<KeyRows> {
         acquire_timeout: storage.acquire_timeout,
         statement_timeout: storage.statement_timeout,
     };
-    let begun = found.clock.now();
+    let clock = Arc::clone(&found.clock);
     let looked = async {
         let store = PostgresStore::connect(&settings).await?;
+        // Afterwards, because a host that does not answer delays the connection.
+        let begun = clock.now();
         let look = store.look().await?;
-        Ok((store, look))
+        Ok((store, begun, look))
     };
-    let (store, look) = match looked.await {
+    let (store, begun, look) = match looked.await {
         Ok(looked) => looked,
         Err(error) => {
             refused(DATABASE, &error, found);
@@ -89,7 +91,15 @@ async fn database(storage: &Storage, found: &mut Findings) -> Option<KeyRows> {
     if let Some(room) = look.room {
         standbys::room(&store, room, storage, found).await;
     }
-    rows(store.load_keys().await, found)
+    let remembered = match storage.redis().ok().flatten() {
+        // Like `serve`, which does without where it may not read them.
+        Some(url) => store
+            .redis_nodes(&redis_settings(storage, url).deployment())
+            .await
+            .unwrap_or_default(),
+        None => RedisNodes::default(),
+    };
+    Some((rows(store.load_keys().await, found), remembered))
 }
 
 /// How a promotion or restore of the database is noticed.
@@ -112,16 +122,20 @@ fn timeline(report: &TimelineReport, found: &mut Findings) {
     }
 }
 
-async fn redis(storage: &Storage, found: &mut Findings) {
-    let Ok(Some(url)) = storage.redis() else { return };
-    let settings = Settings {
+fn redis_settings(storage: &Storage, url: RedisUrl) -> Settings {
+    Settings {
         url,
         prefix: storage.redis_prefix.clone(),
         pool: 1,
         timeout: storage.redis_timeout,
-    };
+    }
+}
+
+async fn redis(storage: &Storage, remembered: &RedisNodes, found: &mut Findings) {
+    let Ok(Some(url)) = storage.redis() else { return };
+    let settings = redis_settings(storage, url);
     let begun = found.clock.now();
-    match Redis::examine(&settings).await {
+    match Redis::examine(&settings, remembered).await {
         Err(error) if error.kind == ErrorKind::InvalidRequest => {
             found.add(REDIS, State::Misconfigured, error.to_string());
         }

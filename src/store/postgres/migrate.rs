@@ -24,6 +24,10 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         version: 4,
         sql: include_str!("../../../migrations/postgres/0004_clients_and_keys.sql"),
     },
+    Migration {
+        version: 5,
+        sql: include_str!("../../../migrations/postgres/0005_redis_node_ids.sql"),
+    },
 ];
 
 /// Applies the missing steps and returns how many there were. Without a missing step nothing is written, so that a

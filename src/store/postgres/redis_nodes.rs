@@ -3,6 +3,7 @@
 
 use super::store::PostgresStore;
 use crate::model::Result;
+use crate::store::RedisNodes;
 use crate::store::durable::statement::sql;
 use crate::store::durable::{Backend as _, Columns, PoolKind};
 
@@ -10,30 +11,36 @@ use crate::store::durable::{Backend as _, Columns, PoolKind};
 const FORGET_AFTER: i64 = 30 * 86_400_000;
 
 impl PostgresStore {
-    /// The nodes that were found from these configured ones, each as `host:port`.
+    /// The nodes that were found from these configured ones.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE` if the database does not answer.
-    pub async fn redis_nodes(&self, configured: &str) -> Result<Vec<String>> {
-        let read = sql!("SELECT nodes FROM redis_nodes WHERE configured = $1").bind(configured);
+    pub async fn redis_nodes(&self, configured: &str) -> Result<RedisNodes> {
+        let read = sql!("SELECT nodes, ids FROM redis_nodes WHERE configured = $1").bind(configured);
         let rows = self.query(PoolKind::Maintenance, read, |columns: &mut Columns<'_>| {
-            columns.take::<Vec<String>>()
+            Ok(RedisNodes {
+                addresses: columns.take()?,
+                ids: columns.take()?,
+            })
         });
-        Ok(rows.await?.into_iter().flatten().collect())
+        Ok(rows.await?.into_iter().next().unwrap_or_default())
     }
 
     /// Replaces the nodes that were found from these configured ones, and forgets those that no replica has confirmed for long.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE` if the database does not answer.
-    pub async fn remember_redis_nodes(&self, configured: &str, nodes: Vec<String>) -> Result<()> {
+    pub async fn remember_redis_nodes(&self, configured: &str, nodes: RedisNodes) -> Result<()> {
         let store = sql!(
-            "INSERT INTO redis_nodes (configured, nodes, seen) VALUES ($1, $2, ",
+            "INSERT INTO redis_nodes (configured, nodes, ids, seen) VALUES ($1, $2, $3, ",
             now,
-            ") ON CONFLICT (configured) DO UPDATE SET nodes = excluded.nodes, seen = excluded.seen"
+            ") ON CONFLICT (configured) DO UPDATE SET nodes = excluded.nodes, ids = excluded.ids, seen = excluded.seen"
         );
-        self.run(PoolKind::Maintenance, store.bind(configured).bind(nodes))
-            .await?;
+        self.run(
+            PoolKind::Maintenance,
+            store.bind(configured).bind(nodes.addresses).bind(nodes.ids),
+        )
+        .await?;
         let forget = sql!("DELETE FROM redis_nodes WHERE seen < ", now, " - $1").bind(FORGET_AFTER);
         self.run(PoolKind::Maintenance, forget).await.map(drop)
     }

@@ -8,18 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
-use fred::error::{Error as FredError, ErrorKind as FredKind};
+use fred::error::Error as FredError;
 use fred::interfaces::ClientLike as _;
 use fred::types::config::{Options, Server};
 use fred::types::{Builder, ClusterHash, CustomCommand, Value};
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
+use super::failure::is_answer;
 use super::health::stay_connected;
+use super::members::{self, Answer, Members};
 use super::settings::{at, resident};
 use super::topology::{self, Topology};
 
@@ -38,6 +38,10 @@ const FIRST_ANSWERS: Duration = Duration::from_secs(1);
 /// The most nodes that are asked. The configured ones come first, then masters.
 pub(super) const MAX_NODES: usize = 32;
 
+/// The end of the message about such a node.
+pub(super) const OF_ANOTHER_DEPLOYMENT: &str = "belongs to another deployment of Redis and is not followed: take it out of storage.redis_url, or \
+                                     make the Sentinels or the cluster forget its address (SENTINEL RESET, CLUSTER FORGET)";
+
 /// What is asked.
 #[derive(Clone, Debug)]
 enum Question {
@@ -47,24 +51,15 @@ enum Question {
     Slots,
 }
 
-/// Reads addresses (`host:port`). One that cannot be read is left out.
-pub(super) fn parse(nodes: &[String]) -> Vec<Server> {
-    let server = |node: &String| {
-        let (host, port) = node.rsplit_once(':')?;
-        Some(Server::new(host, port.parse().ok()?))
-    };
-    nodes.iter().filter_map(server).collect()
-}
-
 /// How to find the masters.
 #[derive(Clone, Debug)]
 pub(super) struct Finder {
     question: Question,
     /// Builds connections to the nodes that are asked.
-    builder: Builder,
+    pub(super) builder: Builder,
     /// The nodes of the configuration.
-    seeds: Vec<Server>,
-    timeout: Duration,
+    pub(super) seeds: Vec<Server>,
+    pub(super) timeout: Duration,
 }
 
 /// The masters as they are known now, and the nodes that are asked.
@@ -72,7 +67,7 @@ pub(super) struct Finder {
 pub(super) struct Found {
     /// None until a node has answered.
     pub(super) topology: watch::Receiver<Option<Arc<Topology>>>,
-    pub(super) nodes: watch::Receiver<Vec<Server>>,
+    pub(super) nodes: watch::Receiver<Members>,
     /// A change makes the nodes be asked at once.
     wake: Arc<watch::Sender<()>>,
 }
@@ -82,7 +77,7 @@ impl Found {
     pub(super) fn single() -> Self {
         Self {
             topology: watch::channel(Some(Arc::new(Topology::single()))).1,
-            nodes: watch::channel(Vec::new()).1,
+            nodes: watch::channel(Members::default()).1,
             wake: Arc::new(watch::Sender::new(())),
         }
     }
@@ -121,45 +116,7 @@ impl Finder {
         &self.seeds
     }
 
-    /// Asks the nodes of the configuration once, over temporary connections, and if none answers the `known` ones.
-    pub(super) async fn look(&self, known: &[Server]) -> Result<Topology, FredError> {
-        match self.look_at(&self.nodes_with(&[])).await {
-            Err(_) if !known.is_empty() => self.look_at(&self.nodes_with(known)).await,
-            looked => looked,
-        }
-    }
-
-    async fn look_at(&self, asked: &[Server]) -> Result<Topology, FredError> {
-        let mut questions: FuturesUnordered<_> = asked.iter().map(|server| self.ask_alone(server)).collect();
-        let (mut answers, mut problem) = (Vec::new(), None);
-        let deadline = Instant::now() + self.timeout;
-        while answers.len() * 2 <= asked.len() {
-            match tokio::time::timeout_at(deadline, questions.next()).await {
-                Ok(Some((server, Ok(answer)))) => answers.push((server, answer)),
-                // That the answer is bad says more than that another node is silent.
-                Ok(Some((_, Err(error)))) => {
-                    if problem.is_none() || *error.kind() == FredKind::Unknown {
-                        problem = Some(error);
-                    }
-                }
-                Ok(None) | Err(_) => break,
-            }
-        }
-        let silent = || FredError::new(FredKind::Timeout, "no answer");
-        let chosen = topology::choose(&answers, None, asked.len());
-        chosen.cloned().ok_or_else(|| problem.unwrap_or_else(silent))
-    }
-
-    async fn ask_alone(&self, server: &Server) -> (Server, Result<Topology, FredError>) {
-        let answer = async {
-            let client = at(&self.builder, server).build()?;
-            let _task = AbortOnDropHandle::new(client.init().await?);
-            self.ask(&client, server).await
-        };
-        (server.clone(), answer.await)
-    }
-
-    async fn ask(&self, client: &Client, server: &Server) -> Result<Topology, FredError> {
+    pub(super) async fn ask(&self, client: &Client, server: &Server) -> Result<Topology, FredError> {
         let client = client.with_options(&Options {
             max_attempts: Some(1),
             timeout: Some(self.timeout),
@@ -180,7 +137,12 @@ impl Finder {
                 };
                 let address = sentinel("GET-MASTER-ADDR-BY-NAME").await?;
                 let others = sentinel("SENTINELS").await.unwrap_or(Value::Null);
-                topology::of_sentinel(state, address, others)
+                let own = match client.custom(command("SENTINEL"), vec!["MYID"]).await {
+                    // It may not ask for the id.
+                    Err(error) if is_answer(&error) => Value::Null,
+                    own => own?,
+                };
+                topology::of_sentinel(state, address, others, &own)
             }
             Question::Slots => {
                 let info: String = client.custom(command("CLUSTER"), vec!["INFO"]).await?;
@@ -191,7 +153,7 @@ impl Finder {
     }
 
     /// The nodes of the configuration and these, each once and not too many.
-    fn nodes_with(&self, known: &[Server]) -> Vec<Server> {
+    pub(super) fn nodes_with(&self, known: &[Server]) -> Vec<Server> {
         let mut nodes: Vec<Server> = Vec::new();
         for server in self.seeds.iter().chain(known) {
             if nodes.len() < MAX_NODES && !nodes.contains(server) {
@@ -201,17 +163,21 @@ impl Finder {
         nodes
     }
 
-    /// Starts to follow the masters. `remembered` nodes are asked only if no node of the configuration answers at first: by now
-    /// their addresses may be those of another deployment.
-    pub(super) fn follow(self, remembered: Vec<Server>) -> (Found, AbortOnDropHandle<()>) {
+    /// Starts to follow the masters. `remembered` nodes are asked only if no node of the configuration answers at first, and count only
+    /// if they name a remembered id: by now their addresses may be those of another deployment.
+    pub(super) fn follow(self, remembered: Members) -> (Found, AbortOnDropHandle<()>) {
         let (topology, found) = watch::channel(None);
-        let (nodes, asked) = watch::channel(self.nodes_with(&[]));
+        let (nodes, asked) = watch::channel(Members {
+            servers: self.nodes_with(&[]),
+            ids: remembered.ids,
+        });
         let wake = Arc::new(watch::Sender::new(()));
         let following = Following {
             finder: Arc::new(self),
             topology,
             nodes,
-            remembered,
+            remembered: remembered.servers,
+            ignored: Vec::new(),
             wake: wake.subscribe(),
         };
         let task = AbortOnDropHandle::new(tokio::spawn(following.run()));
@@ -228,19 +194,21 @@ impl Finder {
 struct Following {
     finder: Arc<Finder>,
     topology: watch::Sender<Option<Arc<Topology>>>,
-    nodes: watch::Sender<Vec<Server>>,
+    nodes: watch::Sender<Members>,
     remembered: Vec<Server>,
+    /// The nodes of other deployments of which the log has told.
+    ignored: Vec<Server>,
     wake: watch::Receiver<()>,
 }
 
 impl Following {
-    async fn run(self) {
+    async fn run(mut self) {
         let (sender, mut answers) = mpsc::channel(MAX_NODES);
         let mut scouts: HashMap<Server, AbortOnDropHandle<()>> = HashMap::new();
-        let mut latest: Vec<(Instant, (Server, Topology))> = Vec::new();
+        let mut latest: Vec<(Instant, Answer)> = Vec::new();
         let started = Instant::now();
         loop {
-            let asked = self.nodes.borrow().clone();
+            let asked = self.nodes.borrow().servers.clone();
             scouts.retain(|server, _| asked.contains(server));
             for server in &asked {
                 scouts.entry(server.clone()).or_insert_with(|| {
@@ -261,21 +229,26 @@ impl Following {
             if latest.is_empty() && self.topology.borrow().is_none() && started.elapsed() > FIRST_ANSWERS {
                 let all = self.finder.nodes_with(&self.remembered);
                 self.nodes.send_if_modified(|nodes| {
-                    let is_new = *nodes != all;
-                    nodes.clone_from(&all);
+                    let is_new = nodes.servers != all;
+                    nodes.servers = all;
                     is_new
                 });
             }
             if self.topology.borrow().is_some() || latest.len() * 2 > asked.len() || started.elapsed() > FIRST_ANSWERS {
-                let latest: Vec<_> = latest.iter().map(|(_, answer)| answer.clone()).collect();
-                self.decide(&latest, asked.len());
+                self.decide(latest.iter().map(|(_, answer)| answer), asked.len());
             }
         }
     }
 
-    fn decide(&self, answers: &[(Server, Topology)], asked: usize) {
+    fn decide<'a>(&mut self, answers: impl Iterator<Item = &'a Answer>, asked: usize) {
         let current = self.topology.borrow().clone();
-        let Some(chosen) = topology::choose(answers, current.as_deref(), asked) else {
+        let (deployment, others) = {
+            let nodes = self.nodes.borrow();
+            members::select(answers, &self.finder.seeds, &nodes.ids)
+        };
+        self.tell_of(&others);
+        let answers = &deployment.answers;
+        let Some(chosen) = topology::choose(answers, current.as_deref(), asked - others.len()) else {
             return;
         };
         if current.as_ref().is_none_or(|current| current.masters != chosen.masters) {
@@ -308,19 +281,32 @@ impl Following {
         let latest = || answers.iter().filter(|(_, answer)| answer.epoch == chosen.epoch);
         known.extend(latest().map(|(server, _)| server.clone()));
         known.extend(latest().flat_map(|(_, answer)| answer.nodes.iter().cloned()));
-        let known = self.finder.nodes_with(&known);
+        let members = Members {
+            servers: self.finder.nodes_with(&known),
+            ids: deployment.ids.into_iter().map(str::to_owned).collect(),
+        };
         self.nodes.send_if_modified(|nodes| {
             let sorted = |nodes: &[Server]| {
                 let mut nodes = nodes.to_vec();
                 nodes.sort();
                 nodes
             };
-            let is_new = sorted(nodes) != sorted(&known);
+            let is_new = nodes.ids != members.ids || sorted(&nodes.servers) != sorted(&members.servers);
             if is_new {
-                *nodes = known;
+                *nodes = members;
             }
             is_new
         });
+    }
+
+    /// Logs once which nodes are of other deployments.
+    fn tell_of(&mut self, others: &[&Server]) {
+        for &server in others {
+            if !self.ignored.contains(server) {
+                self.ignored.push(server.clone());
+                warn!(%server, "{server} {OF_ANOTHER_DEPLOYMENT}");
+            }
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use super::Examination;
 use super::acl;
 use super::client::RedisClient;
 use super::discovery::Finder;
+use super::members::Members;
 use super::settings::{Settings, at};
 use super::topology::Topology;
 use crate::clock::UnixMillis;
@@ -69,7 +70,7 @@ impl ExamineError {
 impl Examiner {
     /// Finds the masters and checks them, and reads the time of one. Fails at once if Redis cannot be reached. `known` are nodes
     /// that can be asked besides those of the configuration.
-    pub(super) async fn examine(&self, known: &[Server]) -> Result<Examination, ExamineError> {
+    pub(super) async fn examine(&self, known: &Members) -> Result<Examination, ExamineError> {
         let topology = match &self.finder {
             None => Topology::single(),
             Some(finder) => {

@@ -20,6 +20,8 @@ mod explain;
 mod failure;
 mod health;
 mod login;
+mod look;
+mod members;
 mod message;
 mod node;
 mod reply;
@@ -38,7 +40,6 @@ mod usage;
 use std::sync::Arc;
 
 use fred::types::Builder;
-use fred::types::config::Server;
 use thiserror::Error;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
@@ -47,12 +48,14 @@ pub use self::acl::ACL_RULES;
 use self::client::RedisClient;
 use self::discovery::Found;
 use self::login::Login;
+use self::members::Members;
 pub use self::settings::Settings;
 pub use self::usage::MemoryUsage;
 use crate::clock::{Clock, UnixMillis};
 use crate::config::RedisUrl;
 use crate::model::{self, ErrorKind};
 use crate::secret::Entropy;
+use crate::store::RedisNodes;
 
 /// Why Redis cannot be used at all.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -100,17 +103,17 @@ impl Redis {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, ConnectError> {
-        Self::connect_with(settings, &[], clock, entropy).await
+        Self::connect_with(settings, &RedisNodes::default(), clock, entropy).await
     }
 
-    /// The same. `remembered` are Sentinels or cluster nodes (`host:port`) that are asked if none of the URL answers.
+    /// The same. `remembered` are Sentinels or cluster nodes that are asked if none of the URL answers.
     pub async fn connect_with(
         settings: Settings,
-        remembered: &[String],
+        remembered: &RedisNodes,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, ConnectError> {
-        let remembered = discovery::parse(remembered);
+        let remembered = members::remembered(remembered);
         let login = Arc::new(Login::new(&settings.url));
         let builder = settings.builder(&login).map_err(ConnectError::Settings)?;
         let examiner = settings.examiner(&builder, &login);
@@ -134,7 +137,7 @@ impl Redis {
         let found = match examiner.finder.clone() {
             None => Found::single(),
             Some(finder) => {
-                let (found, following) = finder.follow(remembered.clone());
+                let (found, following) = finder.follow(remembered);
                 tasks.push(following);
                 found
             }
@@ -166,13 +169,13 @@ impl Redis {
         })
     }
 
-    /// Examines every master without using any. `INVALID_REQUEST` if a setting is invalid, `STORE_UNAVAILABLE` if a
-    /// master does not answer.
-    pub async fn examine(settings: &Settings) -> model::Result<Examination> {
-        Self::examine_with(settings, &[]).await
+    /// Examines every master without using any. `remembered` nodes are asked like those of [`Redis::connect_with`].
+    /// `INVALID_REQUEST` if a setting is invalid, `STORE_UNAVAILABLE` if a master does not answer.
+    pub async fn examine(settings: &Settings, remembered: &RedisNodes) -> model::Result<Examination> {
+        Self::examine_with(settings, &members::remembered(remembered)).await
     }
 
-    async fn examine_with(settings: &Settings, known: &[Server]) -> model::Result<Examination> {
+    async fn examine_with(settings: &Settings, known: &Members) -> model::Result<Examination> {
         let login = Arc::new(Login::new(&settings.url));
         let builder = settings.builder(&login);
         let builder = builder.map_err(|problem| model::Error::new(ErrorKind::InvalidRequest, problem))?;
@@ -209,15 +212,19 @@ impl Redis {
         Ok(())
     }
 
-    /// The Sentinels or cluster nodes that are asked, each as `host:port`: those of the URL and those that they named. Empty for
-    /// one server, and until a node has answered.
+    /// The Sentinels or cluster nodes that are asked: those of the URL and those that they named. Empty for one server, and until a
+    /// node has answered.
     #[must_use]
-    pub fn nodes(&self) -> Vec<String> {
+    pub fn nodes(&self) -> RedisNodes {
         let found = &self.client.found;
         if found.topology.borrow().is_none() {
-            return Vec::new();
+            return RedisNodes::default();
         }
-        found.nodes.borrow().iter().map(ToString::to_string).collect()
+        let nodes = found.nodes.borrow();
+        RedisNodes {
+            addresses: nodes.servers.iter().map(ToString::to_string).collect(),
+            ids: nodes.ids.iter().cloned().collect(),
+        }
     }
 
     /// How many connections carry the scripts, and how many of them are open.

@@ -1,11 +1,14 @@
 //! Which server is the master of which slots: read from the answers of Sentinels and of cluster nodes, some of which may be
 //! out of date.
 
+use std::collections::BTreeSet;
+
 use fred::error::{Error as FredError, ErrorKind as FredKind};
 use fred::types::Value;
 use fred::types::config::Server;
 
 use super::health::info_field;
+use super::members::Answer;
 
 /// The slots of a Redis Cluster; a deployment with one master has them all.
 pub(super) const SLOTS: u16 = 16_384;
@@ -31,7 +34,7 @@ impl Master {
 }
 
 /// What one Sentinel or cluster node says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Topology {
     /// Grows with each failover and each slot that moves: a larger epoch is a later state.
     pub(super) epoch: u64,
@@ -39,15 +42,18 @@ pub(super) struct Topology {
     pub(super) masters: Vec<Master>,
     /// Further nodes that can be asked.
     pub(super) nodes: Vec<Server>,
+    /// The ids of the node and of those that it names.
+    pub(super) ids: BTreeSet<String>,
+    /// Whether its own id is among them.
+    pub(super) is_identified: bool,
 }
 
 impl Topology {
     /// The one server of the configuration.
     pub(super) fn single() -> Self {
         Self {
-            epoch: 0,
             masters: vec![Master::of_all(None)],
-            nodes: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -57,16 +63,12 @@ impl Topology {
     }
 }
 
-/// The answer to believe, among the latest answers of each node: the one of the largest epoch. None if there is no answer.
+/// The answer to believe, among the latest answers of each node of one deployment: the one of the largest epoch. None if there is no answer.
 ///
 /// Nodes that were frozen or cut off answer with an older epoch. If only such nodes answer, `current` is kept, unless they are the
 /// majority of the `asked` nodes: then the deployment was set up anew. Among answers of one epoch, which differ for a moment while
 /// a slot moves, the answer counts that most owners of slots confirm for themselves, then the most frequent one, then `current`.
-pub(super) fn choose<'a>(
-    answers: &'a [(Server, Topology)],
-    current: Option<&Topology>,
-    asked: usize,
-) -> Option<&'a Topology> {
+pub(super) fn choose<'a>(answers: &[&'a Answer], current: Option<&Topology>, asked: usize) -> Option<&'a Topology> {
     let epoch = answers.iter().map(|(_, answer)| answer.epoch).max()?;
     if current.is_some_and(|current| epoch < current.epoch) && answers.len() * 2 <= asked {
         return None;
@@ -83,41 +85,59 @@ pub(super) fn choose<'a>(
 }
 
 /// The number of slots of this answer whose owner says the same.
-fn confirmed(answer: &Topology, answers: &[(Server, Topology)]) -> usize {
+fn confirmed(answer: &Topology, answers: &[&Answer]) -> u32 {
     let own = |master: &Master| {
         let (server, said) = answers
             .iter()
             .find(|(server, _)| Some(server) == master.server.as_ref())?;
         said.masters.iter().find(|own| own.server.as_ref() == Some(server))
     };
-    let confirmed = |master: &Master| {
-        let Some(own) = own(master) else { return 0 };
-        (0..SLOTS).filter(|slot| master.owns(*slot) && own.owns(*slot)).count()
-    };
+    let confirmed = |master: &Master| own(master).map_or(0, |own| common(&master.slots, &own.slots));
     answer.masters.iter().map(confirmed).sum()
+}
+
+/// The number of slots in both lists of ranges, each in the order of the slots.
+fn common(mut a: &[(u16, u16)], mut b: &[(u16, u16)]) -> u32 {
+    let mut number = 0;
+    while let ([(first_a, last_a), rest_a @ ..], [(first_b, last_b), rest_b @ ..]) = (a, b) {
+        let (first, last) = (first_a.max(first_b), last_a.min(last_b));
+        if first <= last {
+            number += u32::from(last - first) + 1;
+        }
+        if last_a < last_b {
+            a = rest_a;
+        } else {
+            b = rest_b;
+        }
+    }
+    number
 }
 
 /// Reads the replies of a Sentinel to `SENTINEL MASTER`, `GET-MASTER-ADDR-BY-NAME` and `SENTINELS`.
 ///
 /// The epoch must be read before the address: during a failover the leader first has the new epoch with the old address in
-/// `SENTINEL MASTER`, and read in this order an old address never comes with the new epoch.
-pub(super) fn of_sentinel(state: Value, address: Value, sentinels: Value) -> Result<Topology, FredError> {
+/// `SENTINEL MASTER`, and read in this order an old address never comes with the new epoch. `own` is the reply to `SENTINEL MYID`.
+pub(super) fn of_sentinel(state: Value, address: Value, sentinels: Value, own: &Value) -> Result<Topology, FredError> {
     let epoch = field(&state.into_array(), "config-epoch").and_then(|epoch| epoch.parse().ok());
     let mut address = address.into_array().into_iter();
     let master = server(address.next(), address.next())
         .ok_or_else(|| unreadable("a Sentinel does not watch a master of the name sentinelServiceName"))?;
-    let other = |fields: Value| {
-        let fields = fields.into_array();
+    let sentinels: Vec<Vec<Value>> = sentinels.into_array().into_iter().map(Value::into_array).collect();
+    let other = |fields: &Vec<Value>| {
         server(
-            field(&fields, "ip").map(Value::from),
-            field(&fields, "port").map(Value::from),
+            field(fields, "ip").map(Value::from),
+            field(fields, "port").map(Value::from),
         )
     };
+    let own = own.as_string().filter(|id| !id.is_empty());
+    let others = sentinels.iter().filter_map(|fields| field(fields, "runid"));
     Ok(Topology {
         // A user of the Sentinel that may not ask for it follows the address alone.
         epoch: epoch.unwrap_or(0),
         masters: vec![Master::of_all(Some(master))],
-        nodes: sentinels.into_array().into_iter().filter_map(other).collect(),
+        nodes: sentinels.iter().filter_map(other).collect(),
+        is_identified: own.is_some(),
+        ids: others.filter(|id| !id.is_empty()).chain(own).collect(),
     })
 }
 
@@ -129,6 +149,7 @@ pub(super) fn of_cluster(info: &str, slots: Value, asked: &str) -> Result<Topolo
     }
     let epoch = info_field(info, "cluster_current_epoch").and_then(|epoch| epoch.parse().ok());
     let (mut masters, mut replicas): (Vec<Master>, Vec<Server>) = (Vec::new(), Vec::new());
+    let mut ids = BTreeSet::new();
     for range in slots.into_array() {
         let mut fields = range.into_array().into_iter();
         let mut bound = || u16::try_from(fields.next()?.as_i64()?).ok();
@@ -141,7 +162,9 @@ pub(super) fn of_cluster(info: &str, slots: Value, asked: &str) -> Result<Topolo
             let mut node = node.into_array().into_iter();
             let host = node.next().filter(|host| !host.is_null());
             let host = host.filter(|host| host.as_str().is_none_or(|host| !host.is_empty()));
-            server(Some(host.unwrap_or_else(|| asked.into())), node.next())
+            let port = node.next();
+            ids.extend(node.next().and_then(|id| id.as_string()));
+            server(Some(host.unwrap_or_else(|| asked.into())), port)
         });
         let Some(master) = nodes.next() else { continue };
         replicas.extend(nodes);
@@ -166,6 +189,9 @@ pub(super) fn of_cluster(info: &str, slots: Value, asked: &str) -> Result<Topolo
         epoch: epoch.unwrap_or(0),
         masters,
         nodes,
+        // A node names the slots of all, so also its own id or that of its master.
+        is_identified: !ids.is_empty(),
+        ids,
     })
 }
 
@@ -198,13 +224,14 @@ mod tests {
         let topology = Topology {
             epoch,
             masters: vec![Master::of_all(Some(at(master)))],
-            nodes: Vec::new(),
+            ..Topology::default()
         };
         (at(sentinel), topology)
     }
 
     fn chosen(answers: &[(Server, Topology)], current: Option<&Topology>, asked: usize) -> Option<u16> {
-        let server = choose(answers, current, asked)?.masters[0].server.clone();
+        let answers: Vec<&Answer> = answers.iter().collect();
+        let server = choose(&answers, current, asked)?.masters[0].server.clone();
         server.map(|server| server.port)
     }
 
@@ -252,7 +279,7 @@ mod tests {
         Topology {
             epoch: 7,
             masters: vec![master(first, (0, of_first)), master(second, (of_first + 1, SLOTS - 1))],
-            nodes: Vec::new(),
+            ..Topology::default()
         }
     }
 
@@ -266,18 +293,38 @@ mod tests {
             (at(4), old.clone()),
             (at(5), old.clone()),
         ];
+        let answers: Vec<&Answer> = answers.iter().collect();
         assert_eq!(choose(&answers, Some(&old), 5), Some(&new));
+    }
+
+    #[test]
+    fn the_slots_of_two_lists_are_counted_once() {
+        let all = [(0, SLOTS - 1)];
+        for (a, b, number) in [
+            (&all[..], &all[..], 16_384),
+            (&all, &[(3, 3), (9, 12)], 5),
+            (&[(0, 5), (8, 9)], &[(4, 8), (9, 20)], 4),
+            (&[(0, 5)], &[(6, 7)], 0),
+            (&all, &[], 0),
+        ] {
+            assert_eq!((common(a, b), common(b, a)), (number, number), "{a:?} {b:?}");
+        }
     }
 
     #[test]
     fn the_replies_of_sentinels_are_read() {
         let text = |list: &[&str]| Value::Array(list.iter().map(|&text| text.into()).collect());
-        let others = Value::Array(vec![text(&["name", "x", "ip", "10.0.0.2", "port", "26379"])]);
+        let others = Value::Array(vec![text(&[
+            "name", "x", "ip", "10.0.0.2", "port", "26379", "runid", "r2",
+        ])]);
         let state = || text(&["name", "m", "config-epoch", "12"]);
-        let read = of_sentinel(state(), text(&["10.0.0.1", "6379"]), others).unwrap();
+        let read = of_sentinel(state(), text(&["10.0.0.1", "6379"]), others, &"r1".into()).unwrap();
         assert_eq!((read.epoch, read.nodes), (12, vec![Server::new("10.0.0.2", 26379)]));
         assert_eq!(read.masters, [Master::of_all(Some(Server::new("10.0.0.1", 6379)))]);
-        assert!(of_sentinel(state(), Value::Null, Value::Null).is_err());
+        assert_eq!(read.ids, BTreeSet::from(["r1".into(), "r2".into()]));
+        let without = of_sentinel(state(), text(&["10.0.0.1", "6379"]), Value::Null, &Value::Null).unwrap();
+        assert!(read.is_identified && !without.is_identified);
+        assert!(of_sentinel(state(), Value::Null, Value::Null, &Value::Null).is_err());
     }
 
     #[test]
@@ -306,6 +353,7 @@ mod tests {
             ]
         );
         assert_eq!((read.epoch, read.nodes.len()), (6, 3));
+        assert_eq!(read.ids, BTreeSet::from(["id".into()]));
         assert_eq!(
             read.owner(7).and_then(|master| master.server.clone()),
             Some(Server::new("b", 7000))
