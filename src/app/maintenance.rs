@@ -13,7 +13,7 @@ use super::stores::Usage;
 use crate::model::audit::Origin;
 use crate::model::{AuditEvent, AuditType, Result};
 use crate::secret::random;
-use crate::store::{BackupCounter, COUNTER_STEP, RedisNodes};
+use crate::store::{BackupCounter, COUNTER_STEP, ComparedCounters, RedisNodes};
 
 /// The pause between two removals of expired rows.
 const CLEAN_UP_INTERVAL: Duration = Duration::from_mins(1);
@@ -31,8 +31,12 @@ const MEMORY_INTERVAL: Duration = Duration::from_secs(15);
 /// How often the sessions are counted.
 const SESSIONS_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The pause between two attempts to compare the counters after a reconnection.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The first pause between two attempts to compare the counters after a start or a reconnection. Each is twice as long as the one
+/// before: until all counters were compared, sessions of an old backup are accepted.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How often a change of the nodes of Redis is looked for.
 const NODES_INTERVAL: Duration = Duration::from_secs(5);
@@ -68,13 +72,11 @@ pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToke
         stop.clone(),
         "counters",
         |app| jittered(COUNTER_INTERVAL, app),
-        |app| async move { counters(&app).await },
+        // A master that is away is compared when it is back.
+        |app| async move { counters(&app).await.map(drop) },
     ));
     for (usage, interval) in [(Usage::Memory, MEMORY_INTERVAL), (Usage::Sessions, SESSIONS_INTERVAL)] {
         tasks.spawn(measure(app.clone(), stop.clone(), usage, interval));
-    }
-    if let Some(reconnections) = app.stores.sessions.reconnections() {
-        tasks.spawn(compare_at_reconnections(app.clone(), stop.clone(), reconnections));
     }
     tasks.spawn(remember_nodes(app.clone(), stop.clone()));
     tasks.spawn(announce_keys(app.clone(), stop.clone()));
@@ -143,12 +145,18 @@ async fn clean_up(app: &App) -> Result<()> {
 /// behind its stored value shows that the store was restored from a backup; then every record in it belongs to an old era. One that
 /// is less behind lost its newest steps in a failover; the store has raised it, so that the losses of several failovers do not
 /// add up.
-pub(super) async fn counters(app: &App) -> Result<()> {
+///
+/// Returns whether the counters of all masters were compared. An error is one of the database.
+async fn counters(app: &App) -> Result<bool> {
     let (era, known) = app.stores.durable.era().await?;
     let backup_steps = steps(app.redis_backup_age);
-    let Ok(counters) = app.stores.sessions.advance_counters(&known, backup_steps).await else {
-        // The store is down: it is compared when it is back.
-        return Ok(());
+    let compared = app.stores.sessions.advance_counters(&known, backup_steps).await;
+    let ComparedCounters { counters, is_complete } = match compared {
+        Ok(compared) => compared,
+        Err(error) => {
+            tracing::debug!(%error, "cannot compare the counters of the store of sessions");
+            return Ok(false);
+        }
     };
     let (restored, failed_over): (Vec<_>, Vec<_>) = counters
         .iter()
@@ -170,12 +178,13 @@ pub(super) async fn counters(app: &App) -> Result<()> {
         .filter(|counter| !known.contains(counter))
         .collect();
     if advanced.is_empty() && lost.is_none() {
-        return Ok(());
+        return Ok(is_complete);
     }
     app.stores.durable.store_counters(&advanced, lost.as_ref(), era).await?;
     // Last, so that after a crash before this line the same loss is found again. The era is then raised twice, which is
     // harmless; with the opposite order the old sessions could stay valid.
-    app.stores.sessions.raise_counters(&restored).await
+    app.stores.sessions.raise_counters(&restored).await?;
+    Ok(is_complete)
 }
 
 /// The number of counter steps in this time, at least one.
@@ -214,21 +223,53 @@ async fn measure(app: Arc<App>, stop: CancellationToken, usage: Usage, interval:
     }
 }
 
-/// Compares the counters at each reconnection to the store of sessions: it may have been restored from a backup, and its
-/// old sessions must not be accepted until the next interval.
-async fn compare_at_reconnections(app: Arc<App>, stop: CancellationToken, mut reconnections: watch::Receiver<u64>) {
+/// Compares the counters once, before the first call; then a task does so at each reconnection to the store of sessions: it may have
+/// been restored from a backup meanwhile, and its old sessions must not be accepted until the next interval.
+pub(super) async fn watch_counters(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToken) {
+    let reconnections = app.stores.sessions.reconnections();
+    let compared = counters(app).await;
+    if let Err(error) = &compared {
+        tracing::warn!(%error, "cannot compare the counters of the store of sessions yet; a restored backup is not detected until then");
+    }
+    if let Some(reconnections) = reconnections {
+        let is_due = !matches!(compared, Ok(true));
+        let app = app.clone();
+        let compare = async move || counters(&app).await;
+        tasks.spawn(compare_at_reconnections(compare, is_due, stop.clone(), reconnections));
+    }
+}
+
+/// Calls `compare` at each reconnection, and at once if `is_due`, again and again until it has compared all.
+async fn compare_at_reconnections(
+    compare: impl AsyncFn() -> Result<bool>,
+    mut is_due: bool,
+    stop: CancellationToken,
+    mut reconnections: watch::Receiver<u64>,
+) {
+    let mut pause = FIRST_PAUSE;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            changed = reconnections.changed() => if changed.is_err() { return },
-        }
-        while let Err(error) = counters(&app).await {
-            tracing::debug!(%error, "cannot compare the counters of the store of sessions yet");
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(RETRY_INTERVAL) => {}
+            () = tokio::time::sleep(pause), if is_due => {}
+            changed = reconnections.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                pause = FIRST_PAUSE;
             }
         }
+        is_due = match compare().await {
+            Ok(is_complete) => !is_complete,
+            Err(error) => {
+                tracing::debug!(%error, "cannot compare the counters of the store of sessions yet");
+                true
+            }
+        };
+        pause = if is_due {
+            (pause * 2).min(LONGEST_PAUSE)
+        } else {
+            FIRST_PAUSE
+        };
     }
 }
 

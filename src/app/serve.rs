@@ -94,9 +94,7 @@ pub async fn serve(
     }
 
     // Before the first call: a store that was restored from a backup while the service was down must not be used as it is.
-    if let Err(error) = maintenance::counters(&app).await {
-        tracing::warn!(%error, "cannot compare the counters of the store of sessions yet; a restored backup is not detected until then");
-    }
+    maintenance::watch_counters(&app, &background, &halt).await;
     let (health, health_service) = Health::new(stop.clone()).await;
     let optional = OptionalServices {
         reflection: config.server.reflection(),

@@ -33,7 +33,7 @@ pub use revocations::{
     AnnouncementEvent, Announcements, Changes, Cursor, DatabaseSide, Expiry, LOST_PART, NewRevocation, Recorded,
     ReloadReason, RevocationStore, SIDE_TTL, Snapshot,
 };
-pub use sessions::{BackupCounter, COUNTER_STEP, SessionStore};
+pub use sessions::{BackupCounter, COUNTER_STEP, ComparedCounters, SessionStore};
 pub use throttles::ThrottleStore;
 
 #[cfg(doc)]

@@ -26,6 +26,15 @@ pub struct BackupCounter {
     pub behind: i64,
 }
 
+/// The counters of the masters that answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComparedCounters {
+    /// At least one, unless the store has none.
+    pub counters: Vec<BackupCounter>,
+    /// Whether every master answered.
+    pub is_complete: bool,
+}
+
 /// The store of live sessions. The time is the store's own (`TIME` on Redis), never the clock of a replica.
 ///
 /// * Operations on one session MUST be linearisable, for any number of replicas.
@@ -94,12 +103,12 @@ pub trait SessionStore: Send + Sync {
     /// Advances the counter of every master by at most one step for each [`COUNTER_STEP`] of the store's time, however many
     /// replicas ask and however often. `known` are the stored values: a missing counter is set from them, and one that is
     /// behind by less than `backup_steps` is raised to them. A store that cannot come back from a backup on its own returns
-    /// an empty list.
+    /// no counters.
     ///
     /// In a Redis Cluster the name of a counter is the hash tag of its key, so the counter moves with its slot. The
     /// first known name that a master holds represents it, or else a new one. Names that are not answered keep their
     /// stored values.
-    async fn advance_counters(&self, known: &[(String, i64)], backup_steps: i64) -> Result<Vec<BackupCounter>>;
+    async fn advance_counters(&self, known: &[(String, i64)], backup_steps: i64) -> Result<ComparedCounters>;
 
     /// Raises each counter by the steps that it was behind, once a return from a backup has been handled. A counter that is now
     /// below its value here is left alone, because it came back from yet another backup.

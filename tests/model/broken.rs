@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use countersign::model::session::{Created, NewSession, Presented, SessionView};
 use countersign::model::{Result, Rotation, SessionId, UserId};
 use countersign::secret::{SystemEntropy, random};
-use countersign::store::{BackupCounter, SessionStore};
+use countersign::store::{BackupCounter, ComparedCounters, SessionStore};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -90,7 +90,7 @@ impl SessionStore for Broken {
         self.real.ping().await
     }
 
-    async fn advance_counters(&self, known: &[(String, i64)], backup_steps: i64) -> Result<Vec<BackupCounter>> {
+    async fn advance_counters(&self, known: &[(String, i64)], backup_steps: i64) -> Result<ComparedCounters> {
         self.real.advance_counters(known, backup_steps).await
     }
 

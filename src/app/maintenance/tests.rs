@@ -50,3 +50,48 @@ async fn sessions_that_are_long_over_are_removed_too() {
     );
     assert_eq!(app.stores.sessions.list(live.user, 1).await.unwrap().len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_comparison_of_the_counters_is_repeated_soon() {
+    let (reconnected, reconnections) = watch::channel(0);
+    let (asked, mut tries) = tokio::sync::mpsc::unbounded_channel();
+    let answers = Arc::new(parking_lot::Mutex::new(vec![Ok(false); 3]));
+    let compare = {
+        let answers = answers.clone();
+        async move || {
+            asked.send(Instant::now()).unwrap();
+            answers.lock().pop().unwrap_or(Ok(true))
+        }
+    };
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(compare_at_reconnections(compare, true, stop.clone(), reconnections));
+    let start = Instant::now();
+    for _ in 0..4 {
+        tries.recv().await.unwrap();
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "at the start: {:?}",
+        start.elapsed()
+    );
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert!(tries.try_recv().is_err(), "all counters were compared");
+
+    // The database fails, too.
+    answers
+        .lock()
+        .extend((0..20).map(|_| Err(crate::model::Error::store_unavailable("away"))));
+    reconnected.send(1).unwrap();
+    let mut times = Vec::new();
+    for _ in 0..21 {
+        times.push(tries.recv().await.unwrap());
+    }
+    let pauses: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(
+        pauses[0] <= Duration::from_millis(100) && pauses[19] <= LONGEST_PAUSE,
+        "{pauses:?}"
+    );
+    assert!(pauses.is_sorted(), "{pauses:?}");
+    stop.cancel();
+    task.await.unwrap();
+}

@@ -11,13 +11,13 @@ use super::node::Node;
 use super::script::args;
 use super::{Redis, script};
 use crate::model::{Error, Result};
-use crate::store::{BackupCounter, COUNTER_STEP};
+use crate::store::{BackupCounter, COUNTER_STEP, ComparedCounters};
 
 /// How many names are tried for a new counter. There are 16,384 slots, so every master owns the slot of one of them.
 const MAX_NAMES: u32 = 1 << 20;
 
 impl Redis {
-    pub(super) async fn advance(&self, known: &[(String, i64)], backup_steps: i64) -> Result<Vec<BackupCounter>> {
+    pub(super) async fn advance(&self, known: &[(String, i64)], backup_steps: i64) -> Result<ComparedCounters> {
         let routes = self.client.routes();
         let mut advanced = Vec::with_capacity(routes.nodes.len());
         let mut problem = None;
@@ -31,7 +31,10 @@ impl Redis {
         match problem {
             Some(problem) if advanced.is_empty() => Err(problem),
             None if advanced.is_empty() => Err(Error::store_unavailable("Redis: no master is known")),
-            Some(_) | None => Ok(advanced),
+            problem => Ok(ComparedCounters {
+                counters: advanced,
+                is_complete: problem.is_none(),
+            }),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::model::session::{
     Refusal, Rotated, SessionContext, SessionView, max_records,
 };
 use crate::model::{Epochs, Error, Result, ReusePolicy, Rotation, SessionId, UserId};
-use crate::store::{BackupCounter, SessionStore};
+use crate::store::{BackupCounter, ComparedCounters, SessionStore};
 
 /// The largest number that the six bytes of a number in the record hold: in milliseconds, the year 10889.
 const MAX_NUMBER: i64 = (1 << 48) - 1;
@@ -113,7 +113,7 @@ impl SessionStore for Redis {
         Some(self.client.reconnections())
     }
 
-    async fn advance_counters(&self, known: &[(String, i64)], backup_steps: i64) -> Result<Vec<BackupCounter>> {
+    async fn advance_counters(&self, known: &[(String, i64)], backup_steps: i64) -> Result<ComparedCounters> {
         self.advance(known, backup_steps).await
     }
 

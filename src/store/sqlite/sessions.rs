@@ -11,7 +11,7 @@ use crate::model::session::{
     Created, EXPIRED_RECORD_TTL, NewSession, Presented, SPARE_RECORDS, SessionContext, SessionView, max_records,
 };
 use crate::model::{Epochs, Error, Result, Rotation, SessionId, UserId};
-use crate::store::{BackupCounter, SessionStore};
+use crate::store::{BackupCounter, ComparedCounters, SessionStore};
 
 /// The most records of a user that a listing reads. An earlier version may have stored more.
 const MAX_LISTED: u32 = 100_000;
@@ -134,8 +134,11 @@ impl SessionStore for Database {
         self.read(|_| Ok(())).await
     }
 
-    async fn advance_counters(&self, _known: &[(String, i64)], _backup_steps: i64) -> Result<Vec<BackupCounter>> {
-        Ok(Vec::new())
+    async fn advance_counters(&self, _known: &[(String, i64)], _backup_steps: i64) -> Result<ComparedCounters> {
+        Ok(ComparedCounters {
+            counters: Vec::new(),
+            is_complete: true,
+        })
     }
 
     async fn raise_counters(&self, _behind: &[BackupCounter]) -> Result<()> {

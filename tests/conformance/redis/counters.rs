@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use countersign::store::{BackupCounter, SessionStore as _};
+use countersign::store::{BackupCounter, ComparedCounters, SessionStore as _};
 use futures_util::future::join_all;
 
 use super::{connect, connected, server};
@@ -11,9 +11,12 @@ use crate::support::{Redis as Server, RedisCluster};
 /// How many steps behind count as a backup.
 const BACKUP: i64 = 15;
 
-fn counter(value: i64, behind: i64) -> [BackupCounter; 1] {
+fn counter(value: i64, behind: i64) -> ComparedCounters {
     let name = "0".to_owned();
-    [BackupCounter { name, value, behind }]
+    ComparedCounters {
+        counters: vec![BackupCounter { name, value, behind }],
+        is_complete: true,
+    }
 }
 
 fn stored(value: i64) -> [(String, i64); 1] {
@@ -74,10 +77,10 @@ async fn a_counter_of_a_failover_is_raised_and_that_of_a_backup_is_not() {
     assert_eq!(store.advance_counters(&known, BACKUP).await.unwrap(), found);
     // Meanwhile a yet older backup was restored: it must not be hidden by the raise that follows the first.
     server.command(&["SET", "cs:counter:{0}", "1"]);
-    store.raise_counters(&found).await.unwrap();
+    store.raise_counters(&found.counters).await.unwrap();
     let found = store.advance_counters(&known, BACKUP).await.unwrap();
     assert_eq!(found, counter(1, value + BACKUP - 1));
-    store.raise_counters(&found).await.unwrap();
+    store.raise_counters(&found.counters).await.unwrap();
     assert_eq!(
         store.advance_counters(&known, BACKUP).await.unwrap(),
         counter(value + BACKUP, 0)
@@ -102,7 +105,11 @@ async fn each_master_of_a_cluster_has_a_counter() {
         .await
         .unwrap();
     let store = connect(&cluster.url(), "cs").await.unwrap();
-    let first = store.advance_counters(&[], BACKUP).await.unwrap();
+    let ComparedCounters {
+        counters: first,
+        is_complete,
+    } = store.advance_counters(&[], BACKUP).await.unwrap();
+    assert!(is_complete);
     assert_eq!(first.len(), 3);
     for master in &cluster.masters {
         // The counter, and the time of its last step.
@@ -116,7 +123,7 @@ async fn each_master_of_a_cluster_has_a_counter() {
         .collect();
     known.push(("gone".to_owned(), 7));
     known.reverse();
-    let second = other.advance_counters(&known, BACKUP).await.unwrap();
+    let second = other.advance_counters(&known, BACKUP).await.unwrap().counters;
     let names = |counters: &[BackupCounter]| {
         let names = counters.iter().map(|counter| counter.name.clone());
         names.collect::<HashSet<_>>()
