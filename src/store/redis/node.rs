@@ -61,25 +61,28 @@ impl Node {
             .map(|_| builder.build())
             .collect::<Result<_, _>>()?;
         let reconnected = Arc::new(Notify::new());
-        let mut tasks = Vec::new();
-        for client in &clients {
-            let (mut events, notify) = (client.reconnect_rx(), Arc::clone(&reconnected));
-            tasks.push(tokio::spawn(async move {
-                while !matches!(
-                    events.recv().await,
-                    Err(tokio::sync::broadcast::error::RecvError::Closed)
-                ) {
-                    notify.notify_one();
-                }
-            }));
-            tasks.push(tokio::spawn(stay_connected(client.clone())));
-        }
         let node = Arc::new(Self {
             server,
             connections: clients.into_iter().map(Connection::new).collect(),
             unusable: watch::Sender::new(Some(NOT_EXAMINED.into())),
             time: ServerTime::default(),
         });
+        let mut tasks = Vec::new();
+        for (index, Connection { client, .. }) in node.connections.iter().enumerate() {
+            let (mut events, notify) = (client.reconnect_rx(), Arc::clone(&reconnected));
+            let node = Arc::clone(&node);
+            tasks.push(tokio::spawn(async move {
+                while !matches!(
+                    events.recv().await,
+                    Err(tokio::sync::broadcast::error::RecvError::Closed)
+                ) {
+                    // The server has answered on the new connection.
+                    node.connections[index].breaker.record_answer();
+                    notify.notify_one();
+                }
+            }));
+            tasks.push(tokio::spawn(stay_connected(client.clone())));
+        }
         let watching = Watching {
             node: Arc::clone(&node),
             prefix: settings.prefix.clone(),
@@ -102,9 +105,10 @@ impl Node {
     }
 
     /// An open connection.
-    pub(super) fn open(&self) -> Option<&Client> {
-        let mut clients = self.connections.iter().map(|connection| &connection.client);
-        clients.find(|client| client.is_connected())
+    pub(super) fn open(&self) -> Option<&Connection> {
+        self.connections
+            .iter()
+            .find(|connection| connection.client.is_connected())
     }
 
     /// Admits one call to connection `preferred`, or to the next one that takes it; returns its index.
@@ -186,11 +190,11 @@ impl Watching {
 
     async fn is_usable(&self) -> bool {
         let node = &self.node;
-        let Some(connection) = node.open().or_else(|| Some(&node.connections.first()?.client)) else {
+        let Some(connection) = node.open().or(node.connections.first()) else {
             return false;
         };
         let checks = check_master(
-            connection,
+            &connection.client,
             node.server.as_ref(),
             &self.prefix,
             self.is_clustered,
@@ -207,9 +211,8 @@ impl Watching {
             }
         }
         let unusable = checks.unusable.or(checks.unavailable);
-        for connection in &node.connections {
-            connection.breaker.record_answer();
-        }
+        // Its own breaker only: another connection may be silent although this one is answered.
+        connection.breaker.record_answer();
         match (node.unusable.send_replace(unusable.clone()), unusable.clone()) {
             (before, Some(reason)) if before.as_ref() != Some(&reason) => {
                 error!(%reason, "Redis must not be used; it is checked again every second");

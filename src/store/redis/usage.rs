@@ -75,7 +75,7 @@ impl Redis {
         let clients: Vec<_> = routes
             .nodes
             .iter()
-            .map(|node| node.open())
+            .map(|node| Some(&node.open()?.client))
             .collect::<Option<_>>()
             .ok_or_else(closed)?;
         let reads = clients.into_iter().map(|client| {
