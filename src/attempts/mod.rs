@@ -9,8 +9,8 @@
 //! - All other failures are counted, with one row for each type, grant, network of the source and known client.
 //! - An interval has a limit of rows of failures. Failures beyond it are counted in one row for each type and grant.
 //! - A token of a machine gets a row of its own, which the call writes, up to [`ROWS_PER_CLIENT`] in an interval, and
-//!   [`ROWS_OF_TOKENS`] of all clients. Further ones are counted, with one row for each type and client. If the store answers
-//!   and takes no writes, the row waits in memory.
+//!   [`ROWS_OF_TOKENS`] of all clients. Further ones are counted, with one row for each type and client. A row that cannot
+//!   be written waits in memory.
 //!
 //! No call waits for the row of a failure: the time of an answer would tell whether the account exists. A task writes the
 //! rows of accounts at once and the counts each [`INTERVAL`]. A crash loses the counts since the last interval, at most a
@@ -166,8 +166,8 @@ impl AttemptLog {
         }
     }
 
-    /// Records a token that the client of the event got, before the token is sent. If the store takes no writes, the row waits
-    /// in memory: machines go on while commits wait.
+    /// Records a token that the client of the event got, before the token is sent. A row that cannot be written, because the
+    /// store is away or takes no writes, waits in memory: machines go on while commits wait.
     ///
     /// # Errors
     /// Those of the store, except `STORE_UNAVAILABLE`.
