@@ -33,7 +33,7 @@ const GAUGES: [(&str, &str); 21] = [
     ),
     (
         "countersign_store_up",
-        "Whether a store answers: users (database) or sessions (Redis).",
+        "Whether a store answers, and the database takes writes: users (database) or sessions (Redis).",
     ),
     (
         "countersign_ready",
@@ -152,7 +152,7 @@ pub(super) fn set_gauges(app: &App, pipeline: &Pipeline, health: ComponentHealth
         metrics::gauge!("countersign_revocations_age_seconds").set(freshness.age(&*app.stores.clock).as_secs_f64());
         metrics::gauge!("countersign_clock_skew_seconds").set(freshness.skew_millis() as f64 / 1000.0);
     }
-    for (store, up) in [("users", health.users), ("sessions", health.sessions)] {
+    for (store, up) in [("users", health.users && health.writes), ("sessions", health.sessions)] {
         metrics::gauge!("countersign_store_up", "store" => store).set(f64::from(u8::from(up)));
     }
     let ready = health.revocations && !pipeline.full_gates().any(|gate| gate.is_essential);

@@ -292,6 +292,7 @@ async fn watch_health(app: Arc<App>, pipeline: Arc<Pipeline>, health: Health, ha
         );
         let components = ComponentHealth {
             users: matches!(users, Ok(Ok(()))),
+            writes: app.stores.durable.takes_writes(),
             sessions: matches!(sessions, Ok(Ok(()))),
             revocations: app.feed.freshness().is_ok(),
         };

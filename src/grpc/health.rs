@@ -18,6 +18,8 @@ use crate::shutdown::Stop;
 pub struct ComponentHealth {
     /// The store of users, clients and keys answers.
     pub users: bool,
+    /// It takes writes, too.
+    pub writes: bool,
     /// The store of sessions answers.
     pub sessions: bool,
     /// Revocations are fresh enough to answer `Validate`.
@@ -26,6 +28,7 @@ pub struct ComponentHealth {
 
 const NONE: ComponentHealth = ComponentHealth {
     users: false,
+    writes: false,
     sessions: false,
     revocations: false,
 };
@@ -68,11 +71,13 @@ impl Health {
         }
         let ComponentHealth {
             users,
+            writes,
             sessions,
             revocations,
         } = components;
         for (name, serves) in [
-            ("store.users", users),
+            // Its services answer reads while it takes no writes, at every replica alike.
+            ("store.users", users && writes),
             ("store.sessions", sessions),
             ("revocations", revocations),
             ("countersign.v1.UserService", users),

@@ -144,6 +144,9 @@ pub trait RevocationStore: Send + Sync {
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<()>;
+
+    /// False while the store answers reads and is known to take no writes.
+    fn takes_writes(&self) -> bool;
 }
 
 /// A message to a listener of the announcements.

@@ -103,6 +103,7 @@ impl Server {
         health
             .report(ComponentHealth {
                 users: true,
+                writes: true,
                 sessions: true,
                 revocations: true,
             })

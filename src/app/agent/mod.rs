@@ -140,6 +140,7 @@ async fn follow(config: &Config, upstream: &str, calls: &AgentCalls, health: &He
         health
             .report(ComponentHealth {
                 users: false,
+                writes: false,
                 sessions: false,
                 revocations: fresh,
             })

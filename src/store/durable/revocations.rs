@@ -240,6 +240,10 @@ impl<B: Backend> RevocationStore for B {
             .await
             .map(drop)
     }
+
+    fn takes_writes(&self) -> bool {
+        self.check_writable().is_ok()
+    }
 }
 
 /// Stores counters, and raises the era if it is still `lost_era`; returns the era.
