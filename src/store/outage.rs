@@ -90,6 +90,9 @@ struct State {
 
 struct Lost {
     since: Instant,
+    /// Whether it answers and only takes no writes.
+    takes_reads: bool,
+    /// The latest cause.
     cause: String,
 }
 
@@ -188,9 +191,13 @@ impl Inner {
         std::mem::take(&mut state.has_new_failure) || state.lost.is_some()
     }
 
+    /// Logs the loss, and during an outage only that the store now does not answer at all, or answers again and takes no writes.
     fn note_lost(&self, loss: Loss) {
         let mut state = self.state.lock();
-        if state.lost.is_some() {
+        if let Some(lost) = &mut state.lost
+            && lost.takes_reads == loss.without_writes.is_some()
+        {
+            lost.cause = loss.cause;
             return;
         }
         let StoreName {
@@ -214,8 +221,10 @@ impl Inner {
                 "{product} at {address} takes no writes: {cause}; {effect}"
             ),
         }
+        let since = state.lost.as_ref().map(|lost| lost.since).or(state.first_failure);
         state.lost = Some(Lost {
-            since: state.first_failure.unwrap_or_else(Instant::now),
+            since: since.unwrap_or_else(Instant::now),
+            takes_reads: without_writes.is_some(),
             cause,
         });
     }

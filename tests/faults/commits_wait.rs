@@ -12,8 +12,13 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tonic::Status;
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::support::caller::reason;
+use crate::support::web::metric;
 use crate::support::{Admin, Caller, Countersign, PASSWORD, Pooler, Postgres, Servers, eventually};
 
 /// Callers that try again soon after a login fails.
@@ -141,6 +146,23 @@ async fn doctor(servers: &Servers) -> (Option<i32>, String, String) {
     (done.code(), text("state"), text("message"))
 }
 
+/// Operators learn that no change can be made; load balancers keep the replicas, which all answer reads.
+async fn assert_no_writes(server: &Countersign) {
+    let channel = Endpoint::from_shared(server.grpc_url()).unwrap().connect_lazy();
+    let mut health = HealthClient::new(channel);
+    let mut status = async |service: &str| {
+        let service = service.to_owned();
+        let answer = health.check(HealthCheckRequest { service }).await.unwrap();
+        answer.into_inner().status()
+    };
+    assert_eq!(status("store.users").await, ServingStatus::NotServing);
+    for name in ["", "countersign.v1.TokenService", "countersign.v1.UserService"] {
+        assert_eq!(status(name).await, ServingStatus::Serving, "{name}");
+    }
+    let up = metric(server, "countersign_store_up{store=\"users\"}");
+    assert!(up < 0.5, "the alert fires");
+}
+
 /// How commits end again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cure {
@@ -195,6 +217,7 @@ async fn lose_the_standby(name: &str, servers: &Servers, mut standby: Postgres, 
         async move { admin.issue_with_secret("billing", &secret, &[], &[]).await }
     });
     let (most, refused, all) = observe(servers, Instant::now() + OUTAGE).await;
+    assert_no_writes(&server).await;
     let (code, state, message) = doctor(servers).await;
     let (logins, refreshes, machines) = (logins.stop().await, refreshes.stop().await, machines.stop().await);
     println!(
@@ -282,4 +305,43 @@ async fn callers_behind_a_pooler_leave_no_backends_behind() {
     let url = servers.database.url_through(pooler.address());
     let servers = servers.set("storage.database_url", &url);
     Box::pin(lose_the_standby("behind PgBouncer", &servers, standby, Cure::Setting)).await;
+}
+
+/// A transaction that was under way for long and begins to commit is not one that its client has given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_a_long_transaction_may_wait_like_any_other() {
+    let (servers, mut standby) = with_standby().await;
+    let url = servers.database.url().replace("postgres@", "app@");
+    let servers = servers
+        .set("storage.database_url", &url)
+        .set("storage.statement_timeout", "5s");
+    let url = format!("{url}?application_name=countersign");
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    // Older than a client waits for a write; its commit has as much time.
+    for statement in ["BEGIN", "UPDATE meta SET era = era", "SELECT pg_sleep(6)"] {
+        sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+    }
+    standby.freeze();
+    let commit = tokio::spawn(async move { sqlx::raw_sql("COMMIT").execute(&mut connection).await });
+    eventually("the commit waits", RECOVERY, || async {
+        (waits(&servers).await == 1).then_some(())
+    })
+    .await;
+    let found = async { doctor(&servers).await };
+    let thawed = async {
+        // `doctor` has looked for commits to terminate, and now tries one of its own.
+        let asked =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%FOR KEY SHARE%'";
+        eventually("doctor tries a commit", RECOVERY, || async {
+            (servers.database.scalar(asked).await == "1").then_some(())
+        })
+        .await;
+        let waiting = waits(&servers).await;
+        standby.thaw();
+        waiting
+    };
+    let ((code, state, message), waiting) = tokio::join!(found, thawed);
+    assert_eq!(waiting, 2, "the commit still waits");
+    commit.await.unwrap().unwrap();
+    assert_eq!((code, state.as_str()), (Some(0), "WARNING"), "{message}");
 }

@@ -94,6 +94,7 @@ fn an_outage_is_one_line_at_each_edge() {
         // Another cause is the same outage.
         *store.down.lock() = Some("is loading".to_owned());
         seconds(2).await;
+        assert_eq!(log.cause().unwrap(), "is loading");
         *store.down.lock() = None;
         seconds(2).await;
         assert_eq!(log.cause(), None);
@@ -155,6 +156,43 @@ fn a_store_that_is_lost_from_the_start_is_back_later() {
         let questions = *store.questions.lock();
         seconds(60).await;
         assert!(*store.questions.lock() <= questions + 1);
+    });
+}
+
+#[test]
+fn what_callers_lose_in_an_outage_has_a_line_when_it_changes() {
+    run(|store| async move {
+        let loss = Arc::new(Mutex::new(Loss::from("refused".to_owned())));
+        let name = StoreName {
+            product: "Redis",
+            label: "sessions",
+            address: "db:1".to_owned(),
+            effect: "logins fail",
+        };
+        let answer = Arc::clone(&loss);
+        let probe: Probe<Loss> = Box::new(move || {
+            let answer = answer.lock().clone();
+            async { Err(answer) }.boxed()
+        });
+        let log = OutageLog::new(name, probe);
+        log.failed("no answer");
+        seconds(5).await;
+        *loss.lock() = Loss {
+            cause: "commits wait".to_owned(),
+            without_writes: Some("changes fail"),
+        };
+        seconds(5).await;
+        assert_eq!(log.cause().unwrap(), "commits wait");
+        *loss.lock() = Loss::from("refused".to_owned());
+        seconds(5).await;
+        assert_eq!(
+            store.lines(),
+            [
+                "WARN lost Redis at db:1: refused; logins fail",
+                "WARN Redis at db:1 takes no writes: commits wait; changes fail",
+                "WARN lost Redis at db:1: refused; logins fail",
+            ]
+        );
     });
 }
 

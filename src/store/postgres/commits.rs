@@ -177,15 +177,15 @@ impl CommitState {
     /// Finds the waits of this service at the server, and terminates those that have lasted for `given_up`.
     async fn find_waits(&self, connection: &mut PgConnection, given_up: Duration) -> Result<Waits> {
         let (statement, given_up) = (millis(self.statement), millis(given_up));
-        // A role sees its own connections, and may terminate them.
+        // A role sees its own connections, and may terminate them. The last statement counts: a transaction may be older than its commit.
         let text = format!(
             "SELECT count(*), current_setting('synchronous_standby_names'),
-                    count(CASE WHEN xact_start < clock_timestamp() - interval '{given_up} milliseconds'
+                    count(CASE WHEN query_start < clock_timestamp() - interval '{given_up} milliseconds'
                                THEN pg_terminate_backend(pid) END)
              FROM pg_stat_activity
              WHERE datname = current_database() AND usename = current_user
                AND application_name = current_setting('application_name')
-               AND wait_event = 'SyncRep' AND xact_start < clock_timestamp() - interval '{statement} milliseconds'"
+               AND wait_event = 'SyncRep' AND query_start < clock_timestamp() - interval '{statement} milliseconds'"
         );
         let row = sqlx::raw_sql(AssertSqlSafe(text)).fetch_one(connection).await?;
         let waits = Waits {
@@ -203,7 +203,8 @@ impl CommitState {
     }
 
     fn note(&self, waits: &Waits) {
-        if waits.count == 0 {
+        let mut waiting = self.waiting.lock();
+        if waits.count == 0 && (waiting.is_none() || waits.standbys.trim().is_empty()) {
             return;
         }
         let cause = format!(
@@ -211,7 +212,8 @@ impl CommitState {
              lost one out of it; the runbook says how (\"Commits wait for a standby\")",
             waits.standbys
         );
-        self.waiting.lock().get_or_insert(cause);
+        // Also if they waited before: the setting may be another one now.
+        *waiting = Some(cause);
     }
 }
 
