@@ -9,6 +9,9 @@ use crate::support::proxy::LinkState;
 use crate::support::web::get;
 use crate::support::{Countersign, Database, Pooler, Postgres, Proxy, Redis, poll};
 
+/// The most lines of WARN and ERROR of a replica in one failover.
+const MAX_WARNINGS: usize = 4;
+
 /// A primary with standbys, and a Redis that stays up.
 struct Replication {
     primary: Postgres,
@@ -17,25 +20,22 @@ struct Replication {
 }
 
 impl Replication {
-    /// A primary and two standbys. `synchronous` is the value of `synchronous_standby_names`; empty for asynchronous ones.
-    fn start(synchronous: &str) -> Self {
-        let primary = Postgres::start(&[("wal_keep_size", "64MB")]);
-        let standbys = vec![primary.streaming_standby("a"), primary.streaming_standby("b")];
-        if !synchronous.is_empty() {
-            primary.wait_for_standbys(synchronous);
-        }
-        Self {
-            primary,
-            standbys,
-            redis: Redis::start(&[]),
-        }
+    /// A primary and two standbys, one of which must confirm each commit.
+    fn synchronous() -> Self {
+        let stores = Self::start(&["a", "b"]);
+        stores.primary.wait_for_standbys("ANY 1 (a, b)");
+        stores
     }
 
     /// A primary and one standby that is not synchronous.
     fn asynchronous() -> Self {
+        Self::start(&["a"])
+    }
+
+    fn start(standbys: &[&str]) -> Self {
         let primary = Postgres::start(&[("wal_keep_size", "64MB")]);
         Self {
-            standbys: vec![primary.streaming_standby("a")],
+            standbys: standbys.iter().map(|name| primary.streaming_standby(name)).collect(),
             primary,
             redis: Redis::start(&[]),
         }
@@ -78,14 +78,18 @@ impl Replication {
     }
 }
 
+/// Starts the servers, and makes the database of a run.
+async fn started(start: fn() -> Replication) -> (Replication, Database) {
+    let stores = tokio::task::spawn_blocking(start).await.unwrap();
+    let database = stores.primary.database().await;
+    (stores, database)
+}
+
 /// With synchronous standbys nothing that was acknowledged is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_is_killed_and_a_synchronous_standby_promoted() {
     for size in sizes() {
-        let stores = tokio::task::spawn_blocking(|| Replication::start("ANY 1 (a, b)"))
-            .await
-            .unwrap();
-        let database = stores.primary.database().await;
+        let (stores, database) = started(Replication::synchronous).await;
         let storage = storage(&stores.url(&database), &stores.redis.url());
         let fault = |stores: &mut Replication, _: &mut Vec<Countersign>, random: &mut Random| {
             stores.primary.kill();
@@ -99,15 +103,36 @@ async fn a_primary_is_killed_and_a_synchronous_standby_promoted() {
     }
 }
 
+/// However many calls fail in ten seconds without a primary: the log of each replica has a line at each edge.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_of_ten_seconds_is_few_lines_in_the_log() {
+    for size in sizes() {
+        let (stores, database) = started(Replication::synchronous).await;
+        let storage = storage(&stores.url(&database), &stores.redis.url());
+        let fault = |stores: &mut Replication, _: &mut Vec<Countersign>, _: &mut Random| {
+            stores.primary.kill();
+            std::thread::sleep(Duration::from_secs(10));
+            stores.promote();
+        };
+        let (judgement, _stores, servers) = run("ten seconds", size, [storage], stores, fault).await;
+        judgement.assert_nothing_lost();
+        for server in &servers {
+            let log = server.log();
+            let is_warning = |line: &&str| line.contains("\"WARN\"") || line.contains("\"ERROR\"");
+            let lines: Vec<&str> = log.lines().filter(is_warning).collect();
+            let lost = lines.iter().filter(|line| line.contains("lost PostgreSQL")).count();
+            assert_eq!(lost, 1, "{lines:#?}");
+            assert!(lines.len() <= MAX_WARNINGS, "{lines:#?}");
+        }
+    }
+}
+
 /// Like the first scenario, but the primary hangs, and wakes when its successor serves already. Its address is fenced only by
 /// `target_session_attrs`, so that connections to it stay open.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hung_primary_wakes_after_the_promotion() {
     for size in sizes() {
-        let stores = tokio::task::spawn_blocking(|| Replication::start("ANY 1 (a, b)"))
-            .await
-            .unwrap();
-        let database = stores.primary.database().await;
+        let (stores, database) = started(Replication::synchronous).await;
         let storage = storage(&stores.url(&database), &stores.redis.url());
         let fault = |stores: &mut Replication, _: &mut Vec<Countersign>, random: &mut Random| {
             stores.primary.freeze();
@@ -127,8 +152,7 @@ async fn a_hung_primary_wakes_after_the_promotion() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_asynchronous_standby_is_promoted_with_three_seconds_of_lag() {
     for size in sizes() {
-        let stores = tokio::task::spawn_blocking(Replication::asynchronous).await.unwrap();
-        let database = stores.primary.database().await;
+        let (stores, database) = started(Replication::asynchronous).await;
         let storage = storage(&stores.url(&database), &stores.redis.url());
         let restarted = storage.clone();
         let fault = move |stores: &mut Replication, servers: &mut Vec<Countersign>, random: &mut Random| {
@@ -158,10 +182,7 @@ async fn an_asynchronous_standby_is_promoted_with_three_seconds_of_lag() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_switch_of_an_address_leaves_old_connections_open() {
     for size in sizes() {
-        let stores = tokio::task::spawn_blocking(|| Replication::start("ANY 1 (a, b)"))
-            .await
-            .unwrap();
-        let database = stores.primary.database().await;
+        let (stores, database) = started(Replication::synchronous).await;
         let proxy = Proxy::start(stores.primary.address()).await;
         let storage = storage(&database.url_through(proxy.address()), &stores.redis.url());
         let fault = |stores: &mut (Replication, Proxy), _: &mut Vec<Countersign>, random: &mut Random| {
@@ -180,8 +201,7 @@ async fn the_switch_of_an_address_leaves_old_connections_open() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_stays_on_the_old_primary_stops() {
     for size in sizes() {
-        let stores = tokio::task::spawn_blocking(Replication::asynchronous).await.unwrap();
-        let database = stores.primary.database().await;
+        let (stores, database) = started(Replication::asynchronous).await;
         let ways = [
             Proxy::start(stores.primary.address()).await,
             Proxy::start(stores.primary.address()).await,
@@ -216,8 +236,7 @@ async fn a_replica_that_stays_on_the_old_primary_stops() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_knows_both_primaries_moves_to_the_later_one() {
     for size in sizes() {
-        let stores = tokio::task::spawn_blocking(Replication::asynchronous).await.unwrap();
-        let database = stores.primary.database().await;
+        let (stores, database) = started(Replication::asynchronous).await;
         let way = Proxy::start(stores.primary.address()).await;
         let storages = [
             storage(&stores.url(&database), &stores.redis.url()),
@@ -258,10 +277,7 @@ fn wait_until_ready(servers: &[Countersign]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_is_switched_to_the_promoted_standby() {
     for size in sizes() {
-        let stores = tokio::task::spawn_blocking(|| Replication::start("ANY 1 (a, b)"))
-            .await
-            .unwrap();
-        let database = stores.primary.database().await;
+        let (stores, database) = started(Replication::synchronous).await;
         // More than the writes of all replicas.
         let connections = u32::try_from(size.replicas).unwrap() * 14;
         let pooler = Pooler::with_size(&database, connections);

@@ -111,3 +111,22 @@ async fn a_hung_master_of_a_cluster_wakes_after_the_promotion() {
         judgement.assert_nothing_lost();
     }
 }
+
+/// Nothing fails: slots move to another master and back while clients use the sessions in them.
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_are_moved_to_another_master() {
+    for size in sizes() {
+        let (stores, database) = cluster().await;
+        let storage = storage(&database, &stores.redis.url());
+        let fault = |stores: &mut Cluster, _: &mut Vec<Countersign>, random: &mut Random| {
+            for (from, to) in [(0, 1), (1, 0)] {
+                stores.redis.move_slots(from, to, 2_500);
+                std::thread::sleep(random.millis(0, 500));
+            }
+        };
+        let (judgement, _stores, _servers) = run("Cluster, slots moved", size, [storage], stores, fault).await;
+        judgement.assert_nothing_lost();
+        assert_eq!(judgement.lost_logins, 0, "{judgement}");
+        assert!(judgement.errors.is_empty(), "{judgement}");
+    }
+}

@@ -10,9 +10,10 @@ use countersign::proto::{RevokeRequest, Tokens};
 use tonic::Code;
 
 use crate::support::deployment::{PASSWORD, add_user, for_tests};
+use crate::support::replicated::{Replicated, serve};
 use crate::support::serve::Storage;
 use crate::support::web::metric;
-use crate::support::{Admin, Caller, Countersign, Database, Postgres, Proxy, Redis, assert_refused, eventually};
+use crate::support::{Admin, Caller, Database, Proxy, Redis, assert_refused, eventually};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -21,12 +22,6 @@ const SESSIONS: usize = 36;
 
 /// How many sessions of one user are revoked together, beside one that is kept.
 const SESSIONS_OF_BOB: usize = 12;
-
-/// Starts a replica in a blocking thread, so that the proxies' tasks go on.
-async fn serve(storage: &Storage) -> Countersign {
-    let storage = storage.clone();
-    tokio::task::spawn_blocking(move || storage.serve(&[])).await.unwrap()
-}
 
 /// Announces the revocation of a session that the database does not have, as an intruder in Redis can.
 fn announce(redis: &Redis, session: &str) {
@@ -57,15 +52,12 @@ fn announce(redis: &Redis, session: &str) {
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::too_many_lines, reason = "one promotion, looked at from every side")]
 async fn revocations_that_a_promoted_standby_lacks_are_written_back() {
-    let (primary, standby, redis) = tokio::task::spawn_blocking(|| {
-        let primary = Postgres::start(&[("wal_keep_size", "64MB")]);
-        let standby = primary.streaming_standby("a");
-        (primary, standby, Redis::start(&[]))
-    })
-    .await
-    .unwrap();
-    let mut primary = primary;
-    let database = primary.database().await;
+    let Replicated {
+        mut primary,
+        standby,
+        redis,
+        database,
+    } = Replicated::start().await;
     let proxy = Proxy::start(primary.address()).await;
     let storage = for_tests(Storage::clustered(
         &database.url_through(proxy.address()),

@@ -9,25 +9,20 @@ use tonic::Code;
 
 use crate::support::caller::reason;
 use crate::support::deployment::{PASSWORD, add_user, for_tests};
+use crate::support::replicated::{Replicated, serve};
 use crate::support::serve::Storage;
-use crate::support::{Caller, Countersign, Database, Postgres, Proxy, Redis, assert_refused, eventually, get};
+use crate::support::{Caller, Database, Proxy, assert_refused, eventually, get};
 
 const SOON: Duration = Duration::from_secs(30);
 
-async fn serve(storage: Storage) -> Countersign {
-    tokio::task::spawn_blocking(move || storage.serve(&[])).await.unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_on_a_replaced_primary_answers_and_records_nothing() {
-    let (primary, standby, redis) = tokio::task::spawn_blocking(|| {
-        let primary = Postgres::start(&[("wal_keep_size", "64MB")]);
-        let standby = primary.streaming_standby("a");
-        (primary, standby, Redis::start(&[]))
-    })
-    .await
-    .unwrap();
-    let database = primary.database().await;
+    let Replicated {
+        primary,
+        standby,
+        redis,
+        database,
+    } = Replicated::start().await;
     let proxies = [
         Proxy::start(primary.address()).await,
         Proxy::start(primary.address()).await,
@@ -41,7 +36,7 @@ async fn a_replica_on_a_replaced_primary_answers_and_records_nothing() {
     tokio::task::spawn_blocking(move || add_user(&made, "ada", &[]))
         .await
         .unwrap();
-    let [staying, moving] = [serve(storages[0].clone()).await, serve(storages[1].clone()).await];
+    let [staying, moving] = [serve(&storages[0]).await, serve(&storages[1]).await];
     let (stays, moves) = (Caller::of(&staying), Caller::of(&moving));
     let mut sessions: Vec<Tokens> = Vec::new();
     for _ in 0..6 {

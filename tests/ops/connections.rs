@@ -159,7 +159,8 @@ async fn of_several_servers_the_one_that_can_be_written_is_used() {
     clustered(database.url(), keys.url(), keys.prefix())
         .run(&["migrate"])
         .succeed();
-    let second = first.standby();
+    let second = first.streaming_standby("second");
+    second.stop_receiving();
     // The standby is the first in the list.
     let hosts = format!("{},{}", second.address(), first.address());
     let url = format!(
@@ -173,7 +174,7 @@ async fn of_several_servers_the_one_that_can_be_written_is_used() {
     let caller = Caller::of(&server);
     caller.login("ada").await;
 
-    // The standby has the files from before `ada` was added.
+    // The standby has received nothing since before `ada` was added.
     first.stop(Signal::SIGINT);
     second.promote();
     add_user(&storage, "grace", &[]);

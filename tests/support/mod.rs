@@ -37,6 +37,7 @@ pub mod proxy;
 pub mod raw;
 pub mod redis;
 pub mod redis_groups;
+pub mod replicated;
 pub mod secrets;
 pub mod serve;
 pub mod servers;

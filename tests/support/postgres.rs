@@ -95,34 +95,6 @@ impl Postgres {
         Database::create(&format!("postgres://postgres@127.0.0.1:{}/postgres", self.port), false).await
     }
 
-    /// A standby of it: a copy of its files that only reads until it is promoted. It does not follow later changes. Restarts this
-    /// server.
-    pub fn standby(&mut self) -> Self {
-        self.stop(Signal::SIGINT);
-        let folder = guard::scratch("pg");
-        run(Command::new("cp").arg("-a").arg(self.folder.join("data")).arg(&folder));
-        std::fs::write(folder.join("data/standby.signal"), "").unwrap();
-        if let Some(user) = &*OTHER_USER {
-            for path in [folder.clone(), folder.join("data/standby.signal")] {
-                chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
-            }
-        }
-        let own_sockets = format!("unix_socket_directories = '{}'\n", folder.display());
-        let configuration = folder.join("data/postgresql.conf");
-        let written = std::fs::read_to_string(&configuration).unwrap();
-        std::fs::write(&configuration, written + &own_sockets).unwrap();
-        self.launch();
-        let mut standby = Self {
-            process: None,
-            programs: self.programs.clone(),
-            folder,
-            port: ports::free(),
-            frozen: Vec::new(),
-        };
-        standby.launch();
-        standby
-    }
-
     /// A standby that follows this server by streaming replication, and is connected under this name.
     pub fn streaming_standby(&self, name: &str) -> Self {
         let folder = guard::scratch("pg");
@@ -206,6 +178,24 @@ impl Postgres {
         let query = "SELECT count(*) FROM pg_stat_wal_receiver";
         let stopped = poll(TIMEOUT, || (self.sql(query) == "0").then_some(()));
         assert!(stopped.is_some(), "the standby still receives");
+    }
+
+    /// Starts this server, which was stopped, as a standby of another one that has replaced it.
+    pub fn launch_behind(&mut self, primary: &Self) {
+        let data = self.folder.join("data");
+        let connection = format!(
+            "host=127.0.0.1 port={} user=postgres application_name=demoted",
+            primary.port
+        );
+        let configuration = data.join("postgresql.auto.conf");
+        let written = std::fs::read_to_string(&configuration).unwrap();
+        std::fs::write(&configuration, format!("{written}primary_conninfo = '{connection}'\n")).unwrap();
+        let signal = data.join("standby.signal");
+        std::fs::write(&signal, "").unwrap();
+        if let Some(user) = &*OTHER_USER {
+            chown(&signal, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+        }
+        self.launch();
     }
 
     /// Makes a standby a server that can be written.

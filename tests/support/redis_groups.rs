@@ -286,6 +286,22 @@ impl ClusterGroup {
         url
     }
 
+    /// Moves so many slots with their keys from one master to another, as an operator does; the cluster goes on.
+    ///
+    /// # Panics
+    ///
+    /// If they cannot be moved.
+    pub fn move_slots(&self, from: usize, to: usize, number: u32) {
+        let id = |index: usize| self.nodes[index].command(&["CLUSTER", "MYID"]);
+        let moved = Command::new("redis-cli")
+            .args(["--cluster", "reshard", &self.nodes[from].address().to_string()])
+            .args(["--cluster-from", &id(from), "--cluster-to", &id(to)])
+            .args(["--cluster-slots", &number.to_string(), "--cluster-yes"])
+            .output()
+            .expect("redis-cli starts");
+        assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stdout));
+    }
+
     /// The index of the master that serves this slot, as `asked` knows it.
     pub fn master_of(&self, slot: u16, asked: usize) -> Option<usize> {
         let nodes = try_command(&self.nodes[asked].url(), &["CLUSTER", "NODES"]).ok()?;
