@@ -110,16 +110,22 @@ impl SessionRecord {
         !self.has_expired(now) && !matches!(self.state, RecordState::Tombstone { .. })
     }
 
+    /// When the session ends unless it is refreshed.
+    #[must_use]
+    pub fn ends(&self) -> UnixMillis {
+        self.idle_expires.min(self.expires)
+    }
+
     /// Whether the session has expired at `now`.
     #[must_use]
     pub fn has_expired(&self, now: UnixMillis) -> bool {
-        now >= self.idle_expires
+        now >= self.ends()
     }
 
     /// Whether the session expired so long ago that it counts as absent.
     #[must_use]
     pub fn is_absent(&self, now: UnixMillis) -> bool {
-        now >= self.idle_expires.plus(EXPIRED_RECORD_TTL)
+        now >= self.ends().plus(EXPIRED_RECORD_TTL)
     }
 
     /// The fields for display.
@@ -161,8 +167,13 @@ impl SessionRecord {
             return (Rotation::TooFarAhead, Next::Gone);
         }
         if p < c && !is_replay {
+            // Only the evidence and what decides when the record goes are kept.
             let tombstone = Self {
                 state: RecordState::Tombstone { presented: p },
+                attempt_id: String::new(),
+                scope: Vec::new(),
+                audience: Vec::new(),
+                context: SessionContext::default(),
                 ..self.clone()
             };
             let evidence = self.evidence(p, true);

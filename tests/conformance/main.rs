@@ -35,6 +35,7 @@ macro_rules! on_each {
 }
 
 mod durable;
+mod lua;
 mod postgres;
 mod redis;
 mod sessions;

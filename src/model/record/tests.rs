@@ -173,6 +173,17 @@ fn reuse_leaves_a_tombstone_for_every_generation() {
 }
 
 #[test]
+fn a_tombstone_keeps_no_attempt_scopes_or_context() {
+    let mut record = SessionRecord::begin(&new_session(), START);
+    let mut presented = present(0, "a");
+    presented.context.device_name = "phone".into();
+    step(&mut record, &presented, START);
+    step(&mut record, &present(0, "thief"), START);
+    let kept = (record.attempt_id, record.scope, record.audience, record.context);
+    assert_eq!(kept, Default::default());
+}
+
+#[test]
 fn evidence_says_whether_the_successor_was_used() {
     let mut record = SessionRecord::begin(&new_session(), START);
     step(&mut record, &present(0, "a"), START);
@@ -241,6 +252,13 @@ fn another_session_is_unknown_and_an_ended_session_is_expired() {
         Rotation::Rotated(_)
     ));
     assert_eq!(record.present(&present(0, ""), end).0, Rotation::Expired);
+    let mut over = record.clone();
+    over.expires = START;
+    assert_eq!(
+        over.present(&present(0, ""), START).0,
+        Rotation::Expired,
+        "the earlier expiry counts"
+    );
     let still_kept = end.plus(EXPIRED_RECORD_TTL).minus(Duration::from_millis(1));
     assert_eq!(record.present(&present(500, ""), still_kept).0, Rotation::Expired);
     assert_eq!(
