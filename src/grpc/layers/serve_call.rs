@@ -222,8 +222,7 @@ impl ServeCall {
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        // The timers run late on a machine that stood still.
-        Instant::now() >= deadline || timer.as_mut().poll(cx).is_ready()
+        timer.as_mut().poll(cx).is_ready()
     }
 
     /// Completes the response: adds the request id, counts the call, logs the private part of an error.
@@ -303,12 +302,7 @@ impl Future for ServeCall {
             response.headers_mut().insert(header::CONTENT_TYPE, text);
             return Poll::Ready(Ok(response));
         }
-        // A call that was held up past its deadline takes no further step: its caller has gone on.
-        let stepped = if this.timer.is_some() && this.is_overdue(cx) {
-            Ok(Poll::Pending)
-        } else {
-            std::panic::catch_unwind(AssertUnwindSafe(|| this.step(cx)))
-        };
+        let stepped = std::panic::catch_unwind(AssertUnwindSafe(|| this.step(cx)));
         let response = match stepped {
             Ok(Poll::Ready(response)) => response,
             Ok(Poll::Pending) if !this.is_overdue(cx) => return Poll::Pending,
