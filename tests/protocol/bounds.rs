@@ -15,6 +15,9 @@ pub struct Bounds {
     pub targets: &'static [Aim],
     /// Whether a revocation may commit long after its transaction began.
     pub late_commits: bool,
+    /// Whether revocations reach the index of replicas that have not recorded them. Without promotions and time, a refresh gives
+    /// the same answer with and without them, because it reads the database too.
+    pub feed: bool,
     /// Whether a refresh may have two calls on their way, the second one before the first has an answer.
     pub retries: bool,
     /// Whether a call may reach the store after its deadline. Else it never does.

@@ -52,7 +52,6 @@ fn short_way(fault: Fault, scope: &Scope, promise: Promise) -> Option<Vec<Action
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the ways are what the test is read for")]
 fn every_fault_breaks_its_promise() {
     let missed: Vec<Fault> = FAULTS
         .into_iter()

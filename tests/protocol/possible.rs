@@ -96,6 +96,9 @@ impl System {
     }
 
     fn of_replicas(&self, state: &State, actions: &mut Vec<Action>) {
+        if !self.bounds.feed {
+            return;
+        }
         let visible = state.visible();
         for (replica, its) in state.replicas.iter().enumerate() {
             for (row, it) in state.rows.iter().enumerate() {

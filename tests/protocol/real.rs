@@ -1,7 +1,8 @@
 //! The calls of the real rules: `SessionRecord::present`, `RevocationSubject::is_revoked_by` and `Index`.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::{LazyLock, RwLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use countersign::clock::UnixMillis;
@@ -161,7 +162,9 @@ pub struct Subject {
 /// A question to the index: the revocations in it with their epochs, and a subject.
 type Question = (Vec<(Target, u8)>, usize, u8, [u8; 3], Option<(u8, bool)>);
 
-static ANSWERS: LazyLock<RwLock<HashMap<Question, bool>>> = LazyLock::new(RwLock::default);
+thread_local! {
+    static ANSWERS: RefCell<HashMap<Question, bool>> = RefCell::default();
+}
 
 /// Whether an index of these rows says that the subject is revoked. The real index answers each question once; its answer
 /// must be that of `RevocationSubject::is_revoked_by`, which the predicates of the databases follow.
@@ -177,8 +180,8 @@ pub fn is_revoked(rows: &[Row], known: RowSet, epoch: impl Fn(usize) -> u8, subj
         subject.session.epochs,
         subject.access,
     );
-    if let Some(answer) = ANSWERS.read().unwrap().get(&question) {
-        return *answer;
+    if let Some(answer) = ANSWERS.with_borrow(|answers| answers.get(&question).copied()) {
+        return answer;
     }
     let real = real_subject(subject);
     let index = Index::new();
@@ -193,7 +196,7 @@ pub fn is_revoked(rows: &[Row], known: RowSet, epoch: impl Fn(usize) -> u8, subj
         answer, by_definition,
         "the index and the definition of a revocation differ: {question:?}"
     );
-    ANSWERS.write().unwrap().insert(question, answer);
+    ANSWERS.with_borrow_mut(|answers| answers.insert(question, answer));
     answer
 }
 

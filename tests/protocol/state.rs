@@ -319,6 +319,15 @@ impl State {
         self.rows_where(|row| row.phase != Phase::Begun && row.is_stored)
     }
 
+    /// Whether every Validate has the same answer in both states.
+    pub fn validates_as(&self, other: &Self) -> bool {
+        let token = |device: &Device| (device.login, device.held, device.new_key);
+        self.replicas == other.replicas
+            && self.rows == other.rows
+            && (self.overdue, self.lost_rows) == (other.overdue, other.lost_rows)
+            && self.devices.each_ref().map(token) == other.devices.each_ref().map(token)
+    }
+
     /// The state without what can have no effect any more, so that states that differ only in it are one.
     pub fn without_the_past(mut self) -> Self {
         for n in 0..DEVICES {
