@@ -24,5 +24,5 @@ pub use bind::Inherited;
 pub use error::StartError;
 pub use health::{HealthReport, HealthTarget, health};
 pub use serve::{Addresses, ServeOptions, serve};
-pub use services::App;
+pub use services::{App, StartHashing};
 pub use stores::{Access, MeasureUsage, Stores, UpdateGauges, Usage, open};

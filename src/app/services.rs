@@ -9,6 +9,7 @@ use super::master_key;
 use super::stores::{Access, Stores};
 use crate::account::{AuditTrail, Clients, Sessions, Users};
 use crate::attempts::AttemptLog;
+use crate::clock::Clock;
 use crate::config::{self, Config, Registration};
 use crate::gateway::Gateway;
 use crate::keys::manager::{KeyVault, Keys, KeysConfig};
@@ -20,6 +21,7 @@ use crate::model::session::MAX_SESSION_TTL;
 use crate::model::{AuditEvent, AuditType, Client, ClientId, Error, ErrorKind, Grant, Result};
 use crate::password::{Peppers, Pool};
 use crate::revocation::{Feed, RevocationPublisher};
+use crate::secret::Entropy;
 use crate::store::throttles::Rate;
 use crate::throttle::{Throttle, ThrottleConfig};
 use crate::token::{
@@ -31,6 +33,9 @@ use crate::validator::{ReplicaTrust, TokenValidator, ValidatorConfig};
 
 /// The memory of the cache of verified tokens, in bytes: about 16,000 tokens of a typical length.
 pub(super) const TOKEN_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Makes a pool: [`Pool::start`] or [`Pool::inline`].
+pub type StartHashing = fn(&config::Password, Peppers, Arc<dyn Clock>, Arc<dyn Entropy>) -> Result<Pool>;
 
 /// The objects of a running service, over opened stores.
 pub struct App {
@@ -87,16 +92,27 @@ impl std::fmt::Debug for App {
 impl App {
     /// Puts the service together over opened stores. Checks the master key before anything is written, then creates what a
     /// first start needs: keys, and the client `default`.
-    #[expect(
-        clippy::too_many_lines,
-        reason = "a list without branches: each object, in the order in which it is needed"
-    )]
     pub async fn build(config: &Config, stores: Stores) -> Result<Arc<Self>, StartError> {
         let fresh = stores.durable.load_keys().await?.checks.is_empty();
         let (made_by, entropy) = (config.clone(), Arc::clone(&stores.entropy));
         // A task of its own: the program of keys.master_key_command may take some seconds.
         let master = tokio::task::spawn_blocking(move || master_key::load_or_create(&made_by, fresh, &*entropy));
         let master = Arc::new(master.await.map_err(Error::internal)??);
+        Self::assemble(config, stores, master, Pool::start).await
+    }
+
+    /// Like [`App::build`], with a master keyring that was loaded elsewhere. `start_hashing` makes the pool that hashes
+    /// passwords.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "a list without branches: each object, in the order in which it is needed"
+    )]
+    pub async fn assemble(
+        config: &Config,
+        stores: Stores,
+        master: Arc<MasterKeyring>,
+        start_hashing: StartHashing,
+    ) -> Result<Arc<Self>, StartError> {
         let keys = Arc::new(open_keys(config, &stores, master.clone()).await?);
         ensure_default_client(&stores).await?;
         stores.durable.note_session_life(config.tokens.session_ttl).await?;
@@ -116,7 +132,7 @@ impl App {
             sessions.clone(),
             announcements.clone(),
         ));
-        let hashing = Arc::new(Pool::start(
+        let hashing = Arc::new(start_hashing(
             &config.password,
             peppers(&keys, config.password.pepper),
             clock.clone(),

@@ -79,6 +79,33 @@ impl std::fmt::Debug for Stores {
     }
 }
 
+impl Stores {
+    /// Stores that were opened elsewhere, for a server. Nothing measures them.
+    #[must_use]
+    pub fn of(
+        durable: Arc<dyn DurableStore>,
+        sessions: Arc<dyn SessionStore>,
+        announcements: Option<Arc<dyn Announcements>>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self {
+            access: Access::Serve,
+            clustered: None,
+            redis_configured: String::new(),
+            durable,
+            sessions,
+            announcements,
+            throttles: None,
+            local_throttles: Arc::new(LocalThrottles::new(clock.clone())),
+            clock,
+            entropy,
+            update_gauges: Arc::new(|| {}),
+            measure: Arc::new(|_| async { Ok(()) }.boxed()),
+        }
+    }
+}
+
 /// Opens the stores and brings their schema up to date.
 pub async fn open(config: &Config, access: Access) -> Result<Stores, StartError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());

@@ -37,6 +37,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct Pool {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// The memory of a pool without threads.
+    inline: Option<Mutex<ScratchMemory>>,
 }
 
 struct Shared {
@@ -76,6 +78,35 @@ impl Pool {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self> {
+        describe_metrics();
+        let pool = Self::new(config, peppers, clock, entropy, None);
+        for index in 0..config.hash_threads() {
+            let shared = Arc::clone(&pool.shared);
+            let thread = std::thread::Builder::new().name(format!("hash-{index}"));
+            let thread = thread.spawn(move || shared.work()).map_err(Error::internal)?;
+            pool.threads.lock().push(thread);
+        }
+        Ok(pool)
+    }
+
+    /// A pool without threads, which hashes on the thread of its caller: for simulations, in which nothing may depend on the
+    /// moment at which another thread runs.
+    pub fn inline(
+        config: &config::Password,
+        peppers: Peppers,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self> {
+        Ok(Self::new(config, peppers, clock, entropy, Some(Mutex::default())))
+    }
+
+    fn new(
+        config: &config::Password,
+        peppers: Peppers,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        inline: Option<Mutex<ScratchMemory>>,
+    ) -> Self {
         let shared = Arc::new(Shared {
             queue: Queue::new(config.queue),
             parameters: ArcSwap::from_pointee(HashParameters::new(config, peppers)),
@@ -84,18 +115,11 @@ impl Pool {
             entropy,
             check_micros: AtomicU64::new(0),
         });
-        describe_metrics();
-        let pool = Self {
+        Self {
             shared,
             threads: Mutex::default(),
-        };
-        for index in 0..config.hash_threads() {
-            let shared = Arc::clone(&pool.shared);
-            let thread = std::thread::Builder::new().name(format!("hash-{index}"));
-            let thread = thread.spawn(move || shared.work()).map_err(Error::internal)?;
-            pool.threads.lock().push(thread);
+            inline,
         }
-        Ok(pool)
     }
 
     /// Checks a new password against the policy. `field` is its path in the request. `context` holds texts that it must not
@@ -190,6 +214,9 @@ impl Pool {
         let left = deadline.saturating_sub(self.shared.clock.monotonic());
         if left.is_zero() {
             return Err(count_refusal("deadline", ErrorKind::DeadlineExceeded.into()));
+        }
+        if let Some(memory) = &self.inline {
+            return compute(&self.shared.parameters.load(), &mut memory.lock());
         }
         let (reply, answer) = oneshot::channel();
         let job = Job {

@@ -38,6 +38,7 @@ impl Feed {
         let sweep = self.sweep_forever();
         let staleness = self.log_staleness();
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = async { tokio::join!(reconcile, compare_sides, follow, ticks, sweep, staleness); } => {}
         }
@@ -65,8 +66,9 @@ impl Feed {
                 Ok(()) | Err(_) => {}
             }
             tokio::select! {
-                () = tokio::time::sleep(self.config.reconcile_interval) => {}
+                biased;
                 () = self.reconcile_now.notified() => {}
+                () = tokio::time::sleep(self.config.reconcile_interval) => {}
             }
         }
     }

@@ -116,6 +116,22 @@ impl Database {
         })))
     }
 
+    /// A new database in memory, whose closures run on the thread of the caller: for simulations, in which nothing may depend
+    /// on the moment at which another thread runs.
+    pub fn in_memory(clock: Arc<dyn Clock>) -> Result<Self> {
+        let mut connection = connect(Path::new(":memory:"))?;
+        migrate(&mut connection)?;
+        let time = StoreTime::new(clock);
+        Ok(Self(Arc::new(Inner {
+            writer: Worker::inline(connection, time.clone()),
+            readers: Vec::new(),
+            next_reader: AtomicUsize::new(0),
+            time,
+            known_clients: KnownClients::new(),
+            _lock: None,
+        })))
+    }
+
     /// Opens the database in `folder`, if there is one, for reading only, and returns the state of its schema. Every
     /// change is refused. Blocks.
     pub fn look(folder: &Path, clock: Arc<dyn Clock>) -> Result<Option<(Self, SchemaState)>> {
@@ -169,8 +185,10 @@ impl Database {
         T: Send + 'static,
     {
         let next = self.0.next_reader.fetch_add(1, Ordering::Relaxed);
+        let reader = self.0.readers.get(next % self.0.readers.len().max(1));
         let span = tracing::info_span!(target: SPANS, "sqlite read", otel.kind = "client", db.system.name = "sqlite");
-        wait(self.0.readers[next % self.0.readers.len()].submit(work)?)
+        // A database in memory has one connection for everything.
+        wait(reader.unwrap_or(&self.0.writer).submit(work)?)
             .instrument(span)
             .await
     }

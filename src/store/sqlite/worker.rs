@@ -1,8 +1,10 @@
-//! A thread that owns one connection and runs the closures from its bounded queue.
+//! A thread that owns one connection and runs the closures from its bounded queue. In a simulation there is no thread: each
+//! closure runs where it is submitted.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -63,12 +65,24 @@ where
     }
 }
 
-/// The thread of one connection. When the worker is dropped, the thread runs the closures that are queued and ends.
+/// Where the closures run.
 #[derive(Debug)]
-pub(super) struct Worker {
-    queue: Option<mpsc::Sender<Box<dyn Job>>>,
-    thread: Option<JoinHandle<()>>,
+enum Place {
+    /// On the thread of the connection. When the worker is dropped, the thread runs the closures that are queued and ends.
+    Thread {
+        queue: Option<mpsc::Sender<Box<dyn Job>>>,
+        thread: Option<JoinHandle<()>>,
+    },
+    /// On the thread of the caller, which it blocks.
+    Caller {
+        connection: Mutex<Connection>,
+        time: StoreTime,
+    },
 }
+
+/// Runs closures on one connection.
+#[derive(Debug)]
+pub(super) struct Worker(Place);
 
 impl Worker {
     /// Starts the thread that writes: closures that wait at the same time are committed together.
@@ -104,16 +118,24 @@ impl Worker {
             .name(name.to_owned())
             .spawn(move || work(receiver))
             .map_err(Error::store_unavailable)?;
-        Ok(Self {
+        Ok(Self(Place::Thread {
             queue: Some(sender),
             thread: Some(thread),
-        })
+        }))
+    }
+
+    /// A worker that reads and writes on the thread of its caller.
+    pub(super) const fn inline(connection: Connection, time: StoreTime) -> Self {
+        let connection = Mutex::new(connection);
+        Self(Place::Caller { connection, time })
     }
 
     /// How many closures wait.
     pub(super) fn queued(&self) -> usize {
-        let queue = self.queue.as_ref();
-        queue.map_or(0, |queue| queue.max_capacity() - queue.capacity())
+        match &self.0 {
+            Place::Thread { queue: Some(queue), .. } => queue.max_capacity() - queue.capacity(),
+            Place::Thread { queue: None, .. } | Place::Caller { .. } => 0,
+        }
     }
 
     /// Queues a closure and returns the channel for its result.
@@ -123,13 +145,19 @@ impl Worker {
         T: Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Closure {
+        let job: Box<dyn Job> = Box::new(Closure {
             work: Some(work),
             outcome: None,
             reply,
+        });
+        let queue = match &self.0 {
+            Place::Thread { queue, .. } => queue.as_ref().ok_or_else(|| Error::store_unavailable("closed"))?,
+            Place::Caller { connection, time } => {
+                write(&mut connection.lock(), time, vec![job]);
+                return Ok(answer);
+            }
         };
-        let queue = self.queue.as_ref().ok_or_else(|| Error::store_unavailable("closed"))?;
-        match queue.try_send(Box::new(job)) {
+        match queue.try_send(job) {
             Ok(()) => Ok(answer),
             Err(mpsc::error::TrySendError::Full(_)) => Err(ErrorKind::Overloaded.into()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Error::store_unavailable("its thread has ended")),
@@ -139,8 +167,11 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.queue = None;
-        if let Some(thread) = self.thread.take()
+        let Place::Thread { queue, thread } = &mut self.0 else {
+            return;
+        };
+        *queue = None;
+        if let Some(thread) = thread.take()
             && thread.thread().id() != std::thread::current().id()
         {
             // A panic of the thread was answered as an internal error already.
