@@ -49,6 +49,8 @@ use self::client::RedisClient;
 use self::discovery::Found;
 use self::login::Login;
 use self::members::Members;
+pub use self::script::{Args, RunScripts, Script};
+pub use self::sessions::SessionScripts;
 pub use self::settings::Settings;
 pub use self::usage::MemoryUsage;
 use crate::clock::{Clock, UnixMillis};

@@ -9,14 +9,20 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use fred::types::Value;
+
+use super::Redis;
+use crate::model::Result;
 
 /// A script, with its text and name as Redis knows them.
 #[derive(Debug)]
-pub(super) struct Script {
+pub struct Script {
     /// The operation's name in traces.
-    pub(super) name: &'static str,
-    pub(super) source: String,
-    pub(super) sha: String,
+    pub name: &'static str,
+    /// The text.
+    pub source: String,
+    /// The SHA-1 of the text, in hexadecimal.
+    pub sha: String,
 }
 
 impl Script {
@@ -27,7 +33,7 @@ impl Script {
     }
 
     /// The names of the arguments, as the text declares them.
-    pub(super) fn parameters(&self) -> Vec<&str> {
+    fn parameters(&self) -> Vec<&str> {
         let Some((before, _)) = self.source.split_once("= unpack(ARGV)") else {
             return Vec::new();
         };
@@ -38,7 +44,7 @@ impl Script {
 
 /// The arguments of one call, in the order in which the script declares them. Made by [`args!`](args). Not `Debug`, because
 /// some values are hashes of secrets or ids of attempts.
-pub(super) struct Args {
+pub struct Args {
     pub(super) names: &'static [&'static str],
     pub(super) values: Vec<Bytes>,
 }
@@ -51,7 +57,8 @@ impl Args {
     }
 
     /// The values. Debug builds panic if `script` declares other names, or in another order.
-    pub(super) fn for_script(self, script: &Script) -> Vec<Bytes> {
+    #[must_use]
+    pub fn for_script(self, script: &Script) -> Vec<Bytes> {
         debug_assert_eq!(self.names, script.parameters(), "arguments of {}", script.name);
         self.values
     }
@@ -67,6 +74,30 @@ macro_rules! args {
     };
 }
 pub(super) use args;
+
+/// Runs the scripts: the servers of [`Redis`], or the interpreter of a simulation.
+pub trait RunScripts: Send + Sync {
+    /// Runs a script on one key, once, and returns its reply.
+    fn run_script(
+        &self,
+        script: &'static Script,
+        key: String,
+        args: Args,
+    ) -> impl Future<Output = Result<Value>> + Send;
+
+    /// The prefix of all keys.
+    fn prefix(&self) -> &str;
+}
+
+impl RunScripts for Redis {
+    async fn run_script(&self, script: &'static Script, key: String, args: Args) -> Result<Value> {
+        Ok(self.run(script, key, args).await?.0)
+    }
+
+    fn prefix(&self) -> &str {
+        &self.prefix
+    }
+}
 
 const RECORD: &str = concat!(include_str!("lua/clock.lua"), include_str!("lua/record.lua"));
 const GCRA: &str = concat!(include_str!("lua/clock.lua"), include_str!("lua/gcra.lua"));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::reply::{Fields, Reply};
-use super::script::{Args, args};
+use super::script::{Args, RunScripts, Script, args};
 use super::{Redis, script};
 use crate::clock::{UnixMillis, millis};
 use crate::model::scope::CALLER_SCOPE_PREFIX;
@@ -37,12 +37,20 @@ const MAX_PAGES: usize = 50;
 /// The cursor of the first records, and the one after the last.
 const FIRST: Bytes = Bytes::from_static(b"0");
 
-#[async_trait]
-impl SessionStore for Redis {
-    async fn create(&self, new: &NewSession, limit: u32) -> Result<Created> {
+/// The operations on sessions, whatever runs the scripts.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionScripts<'r, R>(pub &'r R);
+
+impl<R: RunScripts> SessionScripts<'_, R> {
+    async fn run(&self, script: &'static Script, user: UserId, args: Args) -> Result<Reply> {
+        let key = user_key(self.0.prefix(), user);
+        self.0.run_script(script, key, args).await.map(Reply)
+    }
+
+    /// [`SessionStore::create`]
+    pub async fn create(&self, new: &NewSession, limit: u32) -> Result<Created> {
         let args = create_args(new, limit)?;
-        let reply = self.run(&script::CREATE, self.user_key(new.user), args).await?;
-        let mut fields = reply.fields()?;
+        let mut fields = self.run(&script::CREATE, new.user, args).await?.fields()?;
         Ok(Created {
             idle_expires: fields.time()?,
             over_limit: session_views(fields.lists()?)?,
@@ -50,29 +58,28 @@ impl SessionStore for Redis {
         })
     }
 
-    async fn rotate(&self, presented: &Presented) -> Result<Rotation> {
-        let (key, sent) = (self.user_key(presented.user), self.client.monotonic());
-        let reply = self.run(&script::ROTATE, key.clone(), rotate_args(presented)?).await?;
-        let (rotation, now) = rotation(reply)?;
-        if let Some(now) = now {
-            self.client.note_time(&key, now, sent);
-        }
-        Ok(rotation)
+    /// [`SessionStore::rotate`]
+    pub async fn rotate(&self, presented: &Presented) -> Result<Rotation> {
+        Ok(self.rotate_at(presented).await?.0)
     }
 
-    fn time_in(&self, user: UserId, left: Duration) -> Option<UnixMillis> {
-        // After the timeout of the call its caller is told that it failed.
-        let left = left.min(self.settings.timeout);
-        Some(self.client.latest_time(&self.user_key(user))?.plus(left))
+    /// The rotation, and the time of the server if it tells that.
+    async fn rotate_at(&self, presented: &Presented) -> Result<(Rotation, Option<UnixMillis>)> {
+        rotation(
+            self.run(&script::ROTATE, presented.user, rotate_args(presented)?)
+                .await?,
+        )
     }
 
-    async fn end_all(&self, user: UserId, sessions: &[SessionId]) -> Result<u32> {
+    /// [`SessionStore::end_all`]
+    pub async fn end_all(&self, user: UserId, sessions: &[SessionId]) -> Result<u32> {
         let args = args! {}.followed_by(sessions.iter().copied().map(id));
-        let ended = self.run(&script::END, self.user_key(user), args).await?;
+        let ended = self.run(&script::END, user, args).await?;
         u32::try_from(ended.int()?).map_err(Error::internal)
     }
 
-    async fn end_user(&self, user: UserId, epoch: i64, keep: Option<SessionId>) -> Result<u32> {
+    /// [`SessionStore::end_user`]
+    pub async fn end_user(&self, user: UserId, epoch: i64, keep: Option<SessionId>) -> Result<u32> {
         let (mut cursor, mut ended) = (FIRST, 0);
         for _ in 0..MAX_PAGES {
             let args = args! {
@@ -81,7 +88,7 @@ impl SessionStore for Redis {
                 epoch: number(epoch),
                 keep: keep.map_or_else(Bytes::new, id),
             };
-            let mut page = self.run(&script::END_USER, self.user_key(user), args).await?.fields()?;
+            let mut page = self.run(&script::END_USER, user, args).await?.fields()?;
             ended += page.u32()?;
             cursor = page.next()?.bytes()?;
             if cursor == FIRST {
@@ -91,11 +98,12 @@ impl SessionStore for Redis {
         Ok(ended)
     }
 
-    async fn list(&self, user: UserId, era: i64) -> Result<Vec<SessionView>> {
+    /// [`SessionStore::list`]
+    pub async fn list(&self, user: UserId, era: i64) -> Result<Vec<SessionView>> {
         let (mut cursor, mut found) = (FIRST, Vec::new());
         for _ in 0..MAX_PAGES {
             let args = args! { cursor: cursor, max_read: number(READ_AT_ONCE.into()), era: number(era) };
-            let mut page = self.run(&script::LIST, self.user_key(user), args).await?.fields()?;
+            let mut page = self.run(&script::LIST, user, args).await?.fields()?;
             found.extend(page.lists()?);
             cursor = page.next()?.bytes()?;
             if cursor == FIRST {
@@ -103,6 +111,41 @@ impl SessionStore for Redis {
             }
         }
         session_views(found)
+    }
+}
+
+#[async_trait]
+impl SessionStore for Redis {
+    async fn create(&self, new: &NewSession, limit: u32) -> Result<Created> {
+        SessionScripts(self).create(new, limit).await
+    }
+
+    async fn rotate(&self, presented: &Presented) -> Result<Rotation> {
+        let sent = self.client.monotonic();
+        let (rotation, now) = SessionScripts(self).rotate_at(presented).await?;
+        if let Some(now) = now {
+            self.client
+                .note_time(&user_key(&self.prefix, presented.user), now, sent);
+        }
+        Ok(rotation)
+    }
+
+    fn time_in(&self, user: UserId, left: Duration) -> Option<UnixMillis> {
+        // After the timeout of the call its caller is told that it failed.
+        let left = left.min(self.settings.timeout);
+        Some(self.client.latest_time(&user_key(&self.prefix, user))?.plus(left))
+    }
+
+    async fn end_all(&self, user: UserId, sessions: &[SessionId]) -> Result<u32> {
+        SessionScripts(self).end_all(user, sessions).await
+    }
+
+    async fn end_user(&self, user: UserId, epoch: i64, keep: Option<SessionId>) -> Result<u32> {
+        SessionScripts(self).end_user(user, epoch, keep).await
+    }
+
+    async fn list(&self, user: UserId, era: i64) -> Result<Vec<SessionView>> {
+        SessionScripts(self).list(user, era).await
     }
 
     async fn ping(&self) -> Result<()> {
@@ -126,10 +169,10 @@ impl Redis {
     pub(super) async fn run(&self, script: &'static script::Script, key: String, args: Args) -> Result<Reply> {
         self.client.run(script, vec![key], args).await
     }
+}
 
-    fn user_key(&self, user: UserId) -> String {
-        format!("{}:s:{{{user}}}", self.prefix)
-    }
+fn user_key(prefix: &str, user: UserId) -> String {
+    format!("{prefix}:s:{{{user}}}")
 }
 
 fn create_args(new: &NewSession, limit: u32) -> Result<Args> {
