@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use countersign::clock::UnixMillis;
 use countersign::model::{AuditType, KeyState, User};
-use countersign::store::AuditQuery;
+use countersign::store::{AuditQuery, Expiry, NewRevocation};
 use countersign::store::accounts::{Authority, UserChange};
 use tokio::time::timeout;
 
