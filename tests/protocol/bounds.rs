@@ -15,8 +15,8 @@ pub struct Bounds {
     pub targets: &'static [Aim],
     /// Whether a revocation may commit long after its transaction began.
     pub late_commits: bool,
-    /// Whether revocations reach the index of replicas that have not recorded them. Without promotions and time, a refresh gives
-    /// the same answer with and without them, because it reads the database too.
+    /// Whether revocations reach the index of replicas that have not recorded them. Without promotions, a refresh gives the
+    /// same answer with and without them, because it reads the database too.
     pub feed: bool,
     /// Whether a refresh may have two calls on their way, the second one before the first has an answer.
     pub retries: bool,

@@ -42,6 +42,7 @@ pub const THEFT: Scope = Scope {
     bounds: Bounds {
         logged_in: false,
         generations: 2,
+        feed: false,
         retries: true,
         late_calls: true,
         redis_fails_over: true,
