@@ -16,7 +16,8 @@ use crate::model::{AuditEvent, Error, Result, Revocation};
 use crate::store::durable::audit::append;
 use crate::store::durable::revocations::FeedReading;
 use crate::store::durable::{
-    Backend, Driver, EachRow, EventRule, KnownClients, PoolKind, Row, Statement, Transaction, Transition, Value, WorkMode, unreadable,
+    Backend, Driver, EachRow, EventRule, KnownClients, PoolKind, Row, Statement, Transaction, Transition, Value,
+    WorkMode, unreadable,
 };
 use crate::store::{Changes, Cursor, NewRevocation};
 

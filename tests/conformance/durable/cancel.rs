@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use countersign::clock::UnixMillis;
 use countersign::model::{AuditType, KeyState, User};
-use countersign::store::{AuditQuery, Expiry, NewRevocation};
 use countersign::store::accounts::{Authority, UserChange};
+use countersign::store::{AuditQuery, Expiry, NewRevocation};
 use tokio::time::timeout;
 
 use super::fresh::{self, TestStore};
