@@ -53,7 +53,10 @@ pub(super) fn subscriber<W: Write + Send + 'static>(
         _audit: audit_guard,
     };
     let colours = terminal && format == LogFormat::Text;
-    let log = line_layer(format, colours, log).with_filter(filter.and(filter_fn(is_log_event)).and(Limited(log_limit)));
+    // The hints tell the level below which no layer wants anything. Without one, events of every level are made, and those of the
+    // `log` crate are formatted.
+    let is_of_log = filter_fn(is_log_event).with_max_level_hint(LevelFilter::TRACE);
+    let log = line_layer(format, colours, log).with_filter(filter.and(is_of_log).and(Limited(log_limit)));
     let audit = audit_layer(format, colours, audit, audit_limit);
     // One list of layers, each with its own filter: an event that no layer wants costs almost nothing.
     let layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> =
@@ -107,7 +110,8 @@ where
             .event_format(AuditJson)
             .boxed(),
     };
-    layer.with_filter(filter_fn(|event| event.target() == AUDIT_TARGET).and(Limited(limit)))
+    let is_of_audit = filter_fn(|event| event.target() == AUDIT_TARGET).with_max_level_hint(LevelFilter::INFO);
+    layer.with_filter(is_of_audit.and(Limited(limit)))
 }
 
 fn line_layer<S>(format: LogFormat, colours: bool, writer: NonBlocking) -> Box<dyn Layer<S> + Send + Sync>

@@ -64,6 +64,24 @@ fn logged(config: &config::Telemetry, terminal: bool, events: impl FnOnce()) -> 
     (log.text(), audit.text())
 }
 
+/// Libraries format their lines for each call, where nothing says that nobody wants them.
+#[test]
+fn events_below_the_level_of_the_log_are_not_made() {
+    use tracing::Subscriber as _;
+    use tracing_subscriber::filter::LevelFilter;
+
+    let hint = |filter: &str| {
+        let to_nowhere = io::sink;
+        let config = config(filter, LogFormat::Json);
+        let (subscriber, _writers) = logs::subscriber(&config, true, to_nowhere, to_nowhere, None).unwrap();
+        subscriber.max_level_hint()
+    };
+    assert_eq!(hint("info"), Some(LevelFilter::INFO));
+    assert_eq!(hint("error"), Some(LevelFilter::INFO), "of the audit log");
+    assert_eq!(hint("info,countersign=debug"), Some(LevelFilter::DEBUG));
+    assert_eq!(hint("trace"), Some(LevelFilter::TRACE));
+}
+
 #[test]
 fn json_lines_contain_the_fields() {
     let config = config("info", LogFormat::Json);

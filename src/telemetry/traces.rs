@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::{Layer, Registry};
 
 use crate::spans::SPANS;
@@ -88,6 +88,7 @@ impl Traces {
     /// The layer that hands Countersign's own spans to OpenTelemetry.
     pub(super) fn layer(&self) -> Box<dyn Layer<Registry> + Send + Sync> {
         let tracer: Tracer = self.provider.tracer("countersign");
+        let is_own_span = filter_fn(|metadata| metadata.is_span() && metadata.target() == SPANS);
         tracing_opentelemetry::layer()
             .with_tracer(tracer)
             .with_location(false)
@@ -95,7 +96,7 @@ impl Traces {
             .with_tracked_inactivity(false)
             .with_target(false)
             .with_level(false)
-            .with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == SPANS))
+            .with_filter(is_own_span.with_max_level_hint(LevelFilter::INFO))
             .boxed()
     }
 
