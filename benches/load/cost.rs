@@ -46,6 +46,9 @@ impl Cost {
     }
 }
 
+/// Selects a part of a cost.
+type PartOf = fn(Cost) -> f64;
+
 /// The rounds of one case.
 #[derive(Default)]
 struct Measured {
@@ -289,7 +292,7 @@ fn report(refresh: &Measured, bare: &Measured, signing: &Measured, others: &[(&s
         )
         .at_least(0.85),
     ];
-    let parts: [(&str, fn(Cost) -> f64); 4] = [
+    let parts: [(&str, PartOf); 4] = [
         ("the service", |cost| cost.service),
         ("Postgres", |cost| cost.postgres),
         ("Redis", |cost| cost.redis),

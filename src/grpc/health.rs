@@ -15,6 +15,7 @@ use crate::shutdown::Stop;
 
 /// The health of each component that can fail on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the components fail one by one")]
 pub struct ComponentHealth {
     /// The store of users, clients and keys answers.
     pub users: bool,

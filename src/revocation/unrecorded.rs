@@ -85,13 +85,11 @@ impl Unrecorded {
 
 /// The entry of the index to which revocations of this target belong: those of a user that keep a session are one.
 fn key(target: &Target) -> Target {
-    match target {
-        Target::User { id, keep: Some(_) } => Target::User {
-            id: *id,
-            keep: Some(SessionId(Uuid::nil())),
-        },
-        target => target.clone(),
+    let mut key = target.clone();
+    if let Target::User { keep: Some(keep), .. } = &mut key {
+        *keep = SessionId(Uuid::nil());
     }
+    key
 }
 
 /// Whether `recorded` stands for all of `announced`, which is of the same entry.

@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_mins(1);
 enum Way {
     /// By one address, which an operator switches.
     Address,
-    /// Through PgBouncer, which keeps the connections of its clients when it connects to the demoted server.
+    /// Through `PgBouncer`, which keeps the connections of its clients when it connects to the demoted server.
     Pooler,
     /// By a URL that names both servers.
     BothHosts,

@@ -132,10 +132,9 @@ async fn a_configured_node_of_another_cluster_is_not_followed() {
         (redis, foreign)
     });
     let (redis, foreign) = started.await.unwrap();
-    let mut url = format!("redis-cluster://{}", foreign.address());
-    for (n, node) in redis.nodes.iter().enumerate() {
-        url += &format!("{}node={}", if n == 0 { "?" } else { "&" }, node.address());
-    }
+    let nodes = redis.nodes.iter().map(|node| format!("node={}", node.address()));
+    let nodes: Vec<String> = nodes.collect();
+    let url = format!("redis-cluster://{}?{}", foreign.address(), nodes.join("&"));
     let (storage, _database, _postgres) = stores(&url).await;
     eventually("the other cluster works", SOON, || async {
         foreign

@@ -54,7 +54,7 @@ pub fn look_up(state: &State, subject: Subject, known: RowSet, is_refused: bool)
 
 /// Every Validate of the newest access token of each device, at every replica that answers.
 pub fn validations(system: &System, state: &State) -> Option<Promise> {
-    let mut replicas = state.replicas.iter().filter(|replica| system.validates(replica));
+    let mut replicas = state.replicas.iter().filter(|replica| system.validates(**replica));
     replicas.find_map(|replica| {
         let mut devices = state.devices.iter().enumerate();
         devices.find_map(|(device, own)| {

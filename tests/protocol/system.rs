@@ -93,7 +93,7 @@ impl System {
     }
 
     /// Whether this replica validates tokens now.
-    pub fn validates(&self, replica: &Replica) -> bool {
+    pub fn validates(&self, replica: Replica) -> bool {
         !replica.is_loading && (replica.is_fresh || self.has(Fault::StaleServed))
     }
 

@@ -116,7 +116,7 @@ impl LuaRedis {
         Ok(function)
     }
 
-    fn evaluate(&self, script: &'static Script, key: &str, args: Vec<Bytes>) -> mlua::Result<Reply> {
+    fn evaluate(&self, script: &'static Script, key: &str, args: &[Bytes]) -> mlua::Result<Reply> {
         let lua = &self.0.lua;
         let function = self.function(script)?;
         lua.globals().set("KEYS", vec![key])?;
@@ -131,7 +131,7 @@ impl LuaRedis {
 
 impl RunScripts for LuaRedis {
     async fn run_script(&self, script: &'static Script, key: String, args: Args) -> Result<Reply> {
-        let done = self.evaluate(script, &key, args.for_script(script));
+        let done = self.evaluate(script, &key, &args.for_script(script));
         done.map_err(|error| Error::internal(error.to_string()))
     }
 

@@ -66,7 +66,6 @@ fn run_seeds(next: &AtomicU64, deadline: Instant) -> usize {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the test prints what it measured")]
 fn random_schedules_break_no_rule() {
     let seconds = size("COUNTERSIGN_SIMULATION_SECONDS", 20);
     let first = size("COUNTERSIGN_SIMULATION_FIRST_SEED", 1);
@@ -86,7 +85,6 @@ fn random_schedules_break_no_rule() {
 
 /// Shows the trace and the findings of a seed.
 #[test]
-#[expect(clippy::print_stdout, reason = "the test shows the run")]
 fn one_seed() {
     let finished = run(size("COUNTERSIGN_SIMULATION_SEED", 1));
     println!("{}", finished.trace);

@@ -140,14 +140,13 @@ pub(super) async fn refresh_view(
         let moment = backend.only(moment(user, session), read_moment).await?;
         found = Some((moment, known)).filter(|(moment, known)| moment.version == known.version);
     }
-    let (moment, known) = match found {
-        Some(found) => found,
-        None => {
-            let statement = moment_with_client(user, session, client);
-            let read = backend.only(statement, read_moment_with_client).await?;
-            clients.insert(client.clone(), Arc::clone(&read.1));
-            read
-        }
+    let (moment, known) = if let Some(found) = found {
+        found
+    } else {
+        let statement = moment_with_client(user, session, client);
+        let read = backend.only(statement, read_moment_with_client).await?;
+        clients.insert(client.clone(), Arc::clone(&read.1));
+        read
     };
     // A revocation raises the epoch of its user or client, or the global one, in the same transaction. They begin at 0.
     let raised = |now: i64, at_login: i64| now > at_login.max(0);

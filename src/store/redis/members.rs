@@ -164,7 +164,7 @@ mod tests {
         let ours = [answer(1, &[1, 2, 3]), answer(2, &[1, 2, 3]), answer(3, &[1, 2, 3])];
         let stray = answer(9, &[7, 8]);
         for known in [&[][..], &[1, 2, 3]] {
-            let all = [&[stray.clone()], &ours[..]].concat();
+            let all = [std::slice::from_ref(&stray), &ours[..]].concat();
             assert_eq!(selected(&all, &[1], known), [1, 2, 3]);
             // As long as no configured node answers, those that it has named count.
             assert_eq!(selected(&all[..3], &[5], known), [1, 2]);
@@ -176,7 +176,7 @@ mod tests {
     fn a_configured_node_of_another_deployment_does_not_count_either() {
         let ours = [answer(2, &[1, 2]), answer(3, &[2, 3])];
         let stray = answer(1, &[7, 8]);
-        let all = [&[stray.clone()], &ours[..]].concat();
+        let all = [std::slice::from_ref(&stray), &ours[..]].concat();
         assert_eq!(selected(&all, &[1, 2, 3], &[]), [2, 3]);
         assert_eq!(selected(&all, &[1, 2], &[1, 2, 3]), [2, 3]);
         assert_eq!(selected(&all, &[1, 5], &[1, 2, 3]), [2, 3]);

@@ -87,7 +87,7 @@ pub struct Case {
 /// As a failure shows it: the bytes in hexadecimal digits.
 impl std::fmt::Debug for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
         for (name, value) in &self.arguments {
             writeln!(
                 f,

@@ -12,6 +12,7 @@ mod failures;
 mod feed;
 mod pool;
 mod purge;
+mod refresh_view;
 mod revoke;
 mod schema;
 

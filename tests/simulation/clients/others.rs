@@ -113,10 +113,10 @@ impl World {
             app.revoker.revoke(&self.caller, RevokeRequest { target, reason }).await
         });
         let answer = answer.await;
-        self.note_revocation(scope, started, answer)
+        self.note_revocation(scope, started, &answer)
     }
 
-    fn note_revocation<T>(&self, scope: Scope, started: Duration, answer: Answer<T>) -> bool {
+    fn note_revocation<T>(&self, scope: Scope, started: Duration, answer: &Answer<T>) -> bool {
         let is_open = matches!(answer, Answer::Lost { is_open: true });
         let is_done = matches!(answer, Answer::Done(_));
         self.sim.trace(|| format!("revoked {scope:?}: {is_done}"));
@@ -139,6 +139,6 @@ impl World {
         if !disabled {
             return matches!(answer, Answer::Done(_));
         }
-        self.note_revocation(Scope::User { user, keep: None }, started, answer)
+        self.note_revocation(Scope::User { user, keep: None }, started, &answer)
     }
 }

@@ -36,7 +36,7 @@ impl RevocationStore for SimDatabase {
                     ..snapshot
                 })
             }
-            changes => changes,
+            changes @ (Changes::Since(_) | Changes::Reload(_)) => changes,
         })
     }
 
