@@ -1,6 +1,6 @@
 //! The Lua scripts: one for each operation, called by the SHA-1 of its text.
 //!
-//! Each script names its arguments once, in the line `local … = unpack(ARGV)` of its file, and [`args!`](args) names
+//! Each script names its arguments once, in the line `local … = unpack(ARGV)` of its file, and `args!` names
 //! them at the call. Debug builds, and so all tests, compare the two lists at every call.
 //!
 //! A script that only removes or announces carries the flag `allow-oom`: logouts must work while the memory of Redis is
@@ -42,7 +42,7 @@ impl Script {
     }
 }
 
-/// The arguments of one call, in the order in which the script declares them. Made by [`args!`](args). Not `Debug`, because
+/// The arguments of one call, in the order in which the script declares them. Made by `args!`. Not `Debug`, because
 /// some values are hashes of secrets or ids of attempts.
 pub struct Args {
     pub(super) names: &'static [&'static str],
