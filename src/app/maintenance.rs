@@ -46,6 +46,7 @@ const CONFIRM_NODES_AFTER: Duration = Duration::from_hours(1);
 
 /// Starts the background tasks, which run until `stop`.
 pub(super) fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToken) {
+    app.feed.notice_pauses_in_thread();
     let feed = app.feed.clone().run(
         app.stores.durable.clone(),
         app.stores.announcements.clone(),

@@ -58,7 +58,9 @@ pub struct Feed {
     /// Starts the next reconciliation at once.
     reconcile_now: Notify,
     /// Notices that this process stood still.
-    pauses: PauseDetector,
+    pauses: Arc<PauseDetector>,
+    /// Notices that its tasks had to wait, whether it stood still or was too busy.
+    delays: PauseDetector,
     /// Notices that this replica's database server was replaced by that of another replica.
     sides: SideComparison,
     /// The name of this replica among those that publish their servers.
@@ -80,8 +82,10 @@ impl Feed {
     /// A feed whose index is not loaded yet.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, config: RevocationConfig) -> Arc<Self> {
+        let longest_pause = config.reconcile_interval.max(SHORTEST_PAUSE);
         Arc::new(Self {
-            pauses: PauseDetector::new(config.reconcile_interval.max(SHORTEST_PAUSE)),
+            pauses: Arc::new(PauseDetector::new(longest_pause)),
+            delays: PauseDetector::new(longest_pause),
             sides: SideComparison::default(),
             replica: format!("{:032x}", u128::from_be_bytes(random(&*entropy))),
             entropy,
@@ -192,18 +196,24 @@ impl Feed {
         drop(tokio::time::timeout(SETTLE_TIMEOUT, self.pauses.until_settled(pauses)).await);
     }
 
-    /// Whether a call that is worked on now may have waited for the end of a pause of this process that was longer than the patience
-    /// of its caller.
+    /// Notices pauses of this process in a thread, so that a process that is only busy does not take itself for one that stood
+    /// still. Call it before [`Feed::run`]; without it a task notices them.
+    pub fn notice_pauses_in_thread(&self) {
+        self.pauses.tick_in_thread(self.clock.clone());
+    }
+
+    /// Whether a call that is worked on now may have waited longer than its caller has patience, because this process stood still or
+    /// was too busy.
     #[must_use]
     pub fn may_be_late(&self) -> bool {
-        self.pauses.is_after_long(self.clock.read())
+        self.delays.is_after_long(self.clock.read())
     }
 
     /// `STORE_UNAVAILABLE` after a long pause of this process, until the revocations were read: a caller that has given its call up
     /// must not find it done later.
     pub fn check_awake(&self) -> Result<()> {
         let now = self.clock.read();
-        if self.pauses.is_after_long(now) && self.pauses.is_pending(now) {
+        if self.delays.is_after_long(now) && self.pauses.is_pending(now) {
             return Err(Error::store_unavailable(
                 "this process stood still, and the caller may have given the call up meanwhile",
             ));

@@ -1,6 +1,7 @@
-//! Noticing that this process stood still: it was stopped, its machine was suspended, or it was too busy to run its tasks.
+//! Noticing that this process stood still, because it was stopped or its machine was suspended, or that its tasks had to wait.
 //! Calls that waited meanwhile must not be answered from what was known before.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -20,8 +21,9 @@ const LONG: Duration = Duration::from_secs(2);
 /// the process goes on; this leaves time for a busy machine.
 const AFTERMATH: Duration = Duration::from_secs(5);
 
-/// Notices pauses by a tick: when the last one is too old, this process stood still since. A pause is pending until it is
-/// settled: until the revocations were read by a question that was sent after it, or could not be read.
+/// Notices pauses by a tick: when the last one is too old, whatever makes the ticks stood still since. A thread of its own
+/// stands still with the whole process only; a task also when the process is too busy to run its tasks. A pause is pending until
+/// it is settled: until the revocations were read by a question that was sent after it, or could not be read.
 ///
 /// The tick is looked at by every call that needs it, so it does not matter whether a call or the ticker runs first after a
 /// pause. Both clocks count, because the monotonic one may stand still while a machine is suspended.
@@ -31,6 +33,8 @@ pub struct PauseDetector {
     longest: Duration,
     /// Whether ticks are made: before, there are no pauses.
     is_ticking: AtomicBool,
+    /// Whether a thread makes them.
+    has_thread: AtomicBool,
     /// The last tick by the wall clock, in Unix milliseconds.
     wall: AtomicI64,
     /// The last tick by the monotonic clock, in milliseconds.
@@ -52,6 +56,7 @@ impl PauseDetector {
         Self {
             longest,
             is_ticking: AtomicBool::new(false),
+            has_thread: AtomicBool::new(false),
             wall: AtomicI64::new(0),
             monotonic: AtomicU64::new(0),
             is_pending: AtomicBool::new(false),
@@ -133,15 +138,44 @@ impl PauseDetector {
         drop(self.noticed.subscribe().wait_for(|noticed| *noticed > pauses).await);
     }
 
-    /// Makes ticks for ever.
+    /// Starts a thread that makes the ticks while this detector is in use. If the system refuses the thread, a task can make them
+    /// still: a busy process then takes itself for one that stood still.
+    pub fn tick_in_thread(self: &Arc<Self>, clock: Arc<dyn Clock>) {
+        self.start(&*clock);
+        let (detector, interval) = (Arc::downgrade(self), self.interval());
+        let ticks = move || {
+            while let Some(detector) = detector.upgrade() {
+                detector.tick(clock.read());
+                drop(detector);
+                std::thread::sleep(interval);
+            }
+        };
+        let thread = std::thread::Builder::new().name("pauses".to_owned()).spawn(ticks);
+        match thread {
+            Ok(_runs_alone) => self.has_thread.store(true, Ordering::Release),
+            Err(error) => tracing::warn!(%error, "no thread can be started to notice pauses of this process"),
+        }
+    }
+
+    /// Makes ticks for ever, unless a thread makes them.
     pub async fn tick_forever(&self, clock: &dyn Clock) {
-        let interval = (self.longest / 4).min(LONGEST_TICK);
-        self.tick(clock.read());
-        self.is_ticking.store(true, Ordering::Release);
+        if self.has_thread.load(Ordering::Acquire) {
+            return;
+        }
+        self.start(clock);
         loop {
-            tokio::time::sleep(interval).await;
+            tokio::time::sleep(self.interval()).await;
             self.tick(clock.read());
         }
+    }
+
+    fn start(&self, clock: &dyn Clock) {
+        self.tick(clock.read());
+        self.is_ticking.store(true, Ordering::Release);
+    }
+
+    fn interval(&self) -> Duration {
+        (self.longest / 4).min(LONGEST_TICK)
     }
 }
 
@@ -191,6 +225,19 @@ mod tests {
         }
         assert!(detector.is_after_long(at(11_000, 10_000)));
         assert!(!detector.is_after_long(at(11_600, 10_600)));
+    }
+
+    #[tokio::test]
+    async fn a_thread_makes_the_ticks_while_no_task_runs() {
+        let detector = Arc::new(PauseDetector::new(Duration::from_secs(1)));
+        let clock = Arc::new(crate::clock::SystemClock::new());
+        detector.tick_in_thread(clock.clone());
+        detector.tick_forever(&*clock).await;
+        let first = detector.monotonic.load(Ordering::Acquire);
+        // This blocks the only thread of the runtime. Without the other one the test does not end.
+        while detector.monotonic.load(Ordering::Acquire) == first {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]

@@ -69,18 +69,12 @@ impl GoodCallers {
         }
     }
 
-    /// Prints what they saw, which must be success, but for some validations on a machine that is too busy.
+    /// Prints what they saw, which must be success.
     #[expect(clippy::print_stdout, reason = "a test says what it measured")]
     async fn stop(self) {
         let (validations, refreshes): (Report, Report) = (self.validations.stop().await, self.refreshes.stop().await);
         println!("Validate: {validations}\nRefresh: {refreshes}");
-        // A process that gets no processor for a second takes itself for one that stood still, and reads the revocations first.
-        let (held_up, all) = (
-            "Unavailable REVOCATIONS_STALE",
-            validations.answers.values().sum::<u64>(),
-        );
-        validations.assert_only(&["Ok", held_up]);
-        assert!(validations.count("Ok") * 2 >= all, "{validations}");
+        validations.assert_only(&["Ok"]);
         refreshes.assert_only(&["Ok"]);
     }
 }

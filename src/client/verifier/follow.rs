@@ -73,7 +73,8 @@ async fn follow_once(
     position: &mut Position,
     outage: &mut OutageLog,
 ) -> Result<(), Status> {
-    let pauses = trust.pauses.tick(trust.clock.read());
+    let now = trust.clock.read();
+    let (pauses, delays) = (trust.pauses.tick(now), trust.delays.tick(now));
     let opened = client.watch(position.resume_token.clone()).await;
     if opened.is_err() {
         // Nothing can be asked after the last pause: from now on the age of the last heartbeat decides.
@@ -83,14 +84,15 @@ async fn follow_once(
     let mut snapshot: Option<Index> = None;
     let mut heartbeats = 0_u32;
     loop {
-        // A pause ends the stream, but not before a snapshot is complete: a process that pauses often would never have one.
+        // A delay ends the stream, but not before a snapshot is complete: a process that has many would never have one.
         let next = tokio::select! {
             next = tokio::time::timeout(SILENCE_TIMEOUT, stream.message()) => next,
             () = trust.pauses.until_noticed_after(pauses), if position.is_known() && snapshot.is_none() => return Ok(()),
+            () = trust.delays.until_noticed_after(delays), if position.is_known() && snapshot.is_none() => return Ok(()),
         };
         let now = trust.clock.read();
-        // The message may have waited in the socket for as long as this process stood still.
-        let is_late = trust.pauses.tick(now) > pauses;
+        // The message may have waited in the socket for as long as this process stood still or was too busy.
+        let is_late = trust.pauses.tick(now) > pauses || trust.delays.tick(now) > delays;
         if is_late && position.is_known() && snapshot.is_none() {
             return Ok(());
         }

@@ -38,14 +38,17 @@ impl TrustFollower {
             keys_version: AtomicU64::new(0),
             index: ArcSwap::default(),
             freshness: ArcSwapOption::empty(),
-            pauses: PauseDetector::new(HEARTBEAT_INTERVAL),
+            pauses: Arc::new(PauseDetector::new(HEARTBEAT_INTERVAL)),
+            delays: PauseDetector::new(HEARTBEAT_INTERVAL),
             ready: watch::channel(false).0,
         });
+        trust.pauses.tick_in_thread(trust.clock.clone());
         let followed = Arc::clone(&trust);
         let task = tokio::spawn(async move {
             tokio::join!(
                 follow(client, Arc::clone(&followed)),
-                followed.pauses.tick_forever(&*followed.clock)
+                followed.pauses.tick_forever(&*followed.clock),
+                followed.delays.tick_forever(&*followed.clock)
             );
         });
         Self {
@@ -120,7 +123,9 @@ pub(super) struct FollowedTrust {
     freshness: ArcSwapOption<Freshness>,
     /// Notices that this process stood still. A pause is settled by a heartbeat of a stream that was opened after it, because
     /// those of the previous one waited in its socket; or by the failure to open one.
-    pub(super) pauses: PauseDetector,
+    pub(super) pauses: Arc<PauseDetector>,
+    /// Notices that the tasks of this process had to wait, so that the age of a heartbeat is not known.
+    pub(super) delays: PauseDetector,
     ready: watch::Sender<bool>,
 }
 

@@ -129,12 +129,14 @@ impl Feed {
                 self.pauses.until_noticed_after(pauses).await;
                 pauses = self.pauses.tick(self.clock.read());
                 self.reconcile_now.notify_one();
-                tracing::info!(
-                    "this process stood still, or was too busy; calls wait until the revocations are read again"
-                );
+                tracing::info!("this process stood still; calls wait until the revocations are read again");
             }
         };
-        tokio::join!(self.pauses.tick_forever(&*self.clock), reconcile);
+        tokio::join!(
+            self.pauses.tick_forever(&*self.clock),
+            self.delays.tick_forever(&*self.clock),
+            reconcile
+        );
     }
 
     /// Publishes this replica's database server at the pace of the reconciliations, and compares it with those of the others.
