@@ -90,15 +90,23 @@ async fn a_call_whose_caller_goes_away_completes() {
     let store = connected(&server).await;
     let session = session();
     store.create(&session, 9).await.unwrap();
+    let key = format!("cs:s:{{{}}}", session.user);
+    let record = || server.command(&["--no-raw", "HVALS", &key]);
     for generation in 0..20 {
         let presented = attempt(&session, generation, "a");
+        let before = record();
         // Polled once, so that it is sent, then dropped.
         let mut rotation = store.rotate(&presented);
         let _ = futures_util::poll!(&mut rotation);
         drop(rotation);
-        assert_eq!(
-            successor(&store.rotate(&presented).await.unwrap()).generation,
-            generation + 1
+        eventually("the rotation is done", RECOVERY, || async {
+            (record() != before).then_some(())
+        })
+        .await;
+        let rotation = store.rotate(&presented).await.unwrap();
+        assert!(
+            matches!(&rotation, Rotation::Replayed(successor) if successor.generation == generation + 1),
+            "{rotation:?}"
         );
     }
 }

@@ -1,9 +1,11 @@
 //! Redis: one server, Sentinel and Cluster.
 
+use std::time::Duration;
+
 use super::{Broken, CANARY, Refuses, Starts, on_free_ports};
 use crate::support::deployment::for_tests;
 use crate::support::serve::Storage;
-use crate::support::{Database, Redis, RedisCluster, RedisSentinel, ports};
+use crate::support::{Database, Redis, RedisCluster, RedisSentinel, eventually, ports};
 
 /// `redis-cli` as the default user of a server without a password.
 fn tell(redis: &Redis, words: &[&str]) {
@@ -168,6 +170,12 @@ async fn faults_of_redis_are_named_with_their_cure() {
         &cluster.masters[0],
         &["CONFIG", "SET", "cluster-announce-ip", "127.0.0.99"],
     );
+    // Any of them may be asked: replicas remember the nodes of a cluster.
+    let announced = |master: &Redis| master.command(&["CLUSTER", "SLOTS"]).contains("127.0.0.99");
+    eventually("every master tells the address", Duration::from_secs(30), || async {
+        cluster.masters.iter().all(announced).then_some(())
+    })
+    .await;
     Broken {
         name: "the cluster announces an address that cannot be reached from here",
         storage: at(&format!("redis-cluster://{}", cluster.masters[0].address())),
