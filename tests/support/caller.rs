@@ -126,6 +126,18 @@ impl Caller {
         assert_eq!(self.inactive_reason(token).await, None);
     }
 
+    /// Asserts that the token is active, as soon as this replica answers: until then it may be on its way to another store.
+    pub async fn assert_active_when_answered(&self, token: &str) {
+        let answer = eventually("Validate is answered", Duration::from_mins(1), || async {
+            match self.validate(token).await {
+                Err(status) if status.code() == Code::Unavailable => None,
+                answer => Some(answer.expect("Validate answers")),
+            }
+        })
+        .await;
+        assert!(answer.active, "{answer:?}");
+    }
+
     /// Waits until this replica knows that the token is revoked, from another replica or from the store.
     pub async fn until_revoked(&self, token: &str) {
         eventually("the token is revoked here", Duration::from_secs(30), || async {
