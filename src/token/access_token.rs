@@ -7,6 +7,7 @@ use crate::clock::{Clock, UnixMillis};
 use crate::config::Tokens as TokenConfig;
 use crate::keys::manager::Keys;
 use crate::keys::ring::KeyRing;
+use crate::model::session::Rotated;
 use crate::model::{Actor, Claims, ClientId, Error, Result, SessionId, TokenEpochs, TokenId, User, UserId};
 use crate::revocation::Feed;
 use crate::secret::{Entropy, SecretText, random};
@@ -68,6 +69,24 @@ impl SubjectClaims {
     }
 }
 
+/// An access token that is not signed yet.
+#[derive(Debug)]
+pub(super) struct AccessTokenDraft {
+    claims: Claims,
+    issued: UnixMillis,
+}
+
+impl AccessTokenDraft {
+    /// This token with what the store of sessions knows of its session.
+    pub(super) fn of_session(mut self, rotated: &mut Rotated) -> Self {
+        self.claims.scope = std::mem::take(&mut rotated.scope);
+        self.claims.aud = std::mem::take(&mut rotated.audience);
+        self.claims.auth_time = Some(rotated.created.secs());
+        self.claims.exp = self.claims.exp.min(rotated.expires.secs());
+        self
+    }
+}
+
 /// Signs access tokens with the ACTIVE key.
 pub struct AccessTokenSigner {
     /// The key ring.
@@ -93,17 +112,38 @@ impl std::fmt::Debug for AccessTokenSigner {
 impl AccessTokenSigner {
     /// Signs an access token. `INVALID_REQUEST` if it would be too large.
     pub(super) async fn sign(&self, input: AccessTokenInput) -> Result<IssuedAccessToken> {
+        self.sign_draft(self.draft(input)).await
+    }
+
+    /// A token of this moment that is not signed yet.
+    pub(super) fn draft(&self, input: AccessTokenInput) -> AccessTokenDraft {
+        let issued = self.clock.now();
+        AccessTokenDraft {
+            claims: self.claims(input, issued),
+            issued,
+        }
+    }
+
+    /// How many bytes of the payload are left for the scopes and audiences of a draft that has none yet.
+    pub(super) async fn max_claims_bytes(&self, draft: &AccessTokenDraft) -> Result<u32> {
         let ring = self.signing_ring().await?;
-        let now = self.clock.now();
-        let claims = self.claims(input, now);
+        let key = ring.active().ok_or_else(|| Error::internal("no active signing key"))?;
+        let used = serde_json::to_vec(&draft.claims).map_err(Error::internal)?.len();
+        u32::try_from(key.payload_within(MAX_TOKEN).saturating_sub(used)).map_err(Error::internal)
+    }
+
+    /// Signs a draft. `INVALID_REQUEST` if the token would be too large.
+    pub(super) async fn sign_draft(&self, draft: AccessTokenDraft) -> Result<IssuedAccessToken> {
+        let AccessTokenDraft { claims, issued } = draft;
+        let ring = self.signing_ring().await?;
         let key = ring.active().ok_or_else(|| Error::internal("no active signing key"))?;
         let token = SecretText::new(key.sign(&claims)?);
         if token.expose().len() > MAX_TOKEN {
             return Err(too_large());
         }
         let expires = UnixMillis::from_secs(claims.exp);
-        let life = expires.since(now);
-        let refresh_after = now.plus(life.mul_f64(0.70 + 0.15 * self.random_unit()));
+        let life = expires.since(issued);
+        let refresh_after = issued.plus(life.mul_f64(0.70 + 0.15 * self.random_unit()));
         Ok(IssuedAccessToken {
             token,
             expires,
@@ -111,15 +151,6 @@ impl AccessTokenSigner {
             scope: claims.scope,
             audience: claims.aud,
         })
-    }
-
-    /// How many bytes of the payload are left for the scopes and audiences of a token that has none yet.
-    pub(super) async fn max_claims_bytes(&self, input: AccessTokenInput) -> Result<u32> {
-        let ring = self.signing_ring().await?;
-        let key = ring.active().ok_or_else(|| Error::internal("no active signing key"))?;
-        let claims = self.claims(input, self.clock.now());
-        let used = serde_json::to_vec(&claims).map_err(Error::internal)?.len();
-        u32::try_from(key.payload_within(MAX_TOKEN).saturating_sub(used)).map_err(Error::internal)
     }
 
     /// Refuses to issue anything while this machine's clock differs too much from the store's. `STORE_UNAVAILABLE`.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use smallvec::smallvec;
 use tracing::Instrument as _;
 
-use super::access_token::{AccessTokenInput, AccessTokenSigner, SubjectClaims, subject};
+use super::access_token::{AccessTokenDraft, AccessTokenInput, AccessTokenSigner, SubjectClaims, subject};
 use super::client_limits::ClientLimits;
 use super::permissions::{allowed_audiences, stated_address};
 use super::refresh_token::RefreshToken;
 use super::refresh_token_codec::RefreshTokenCodec;
 use super::rotation::{ReuseHandler, count_rotation, refusal_error};
 use super::{IssuedRefreshToken, IssuedTokens};
-use crate::clock::{Clock, Deadline, UnixMillis};
+use crate::clock::{Clock, Deadline};
 use crate::config::Tokens as TokenConfig;
 use crate::keys::manager::Keys;
 use crate::model::grant::{Allowed, parse_audiences, parse_scopes};
@@ -124,8 +124,8 @@ impl Refresher {
         let (user, client, era) = admit(view)?;
 
         let limits = ClientLimits::of(&client, &self.config);
-        let token_input = self.token_input(&user, &client, &token, self.clock.now());
-        let max_claims_bytes = self.signer.max_claims_bytes(token_input).await?;
+        let draft = self.signer.draft(self.token_input(&user, &client, &token));
+        let max_claims_bytes = self.signer.max_claims_bytes(&draft).await?;
         let presented = Presented {
             user: user.id,
             session: token.session,
@@ -149,7 +149,7 @@ impl Refresher {
         };
         // A task of its own: a caller that disconnects must not leave a tombstone without its revocation.
         let (this, caller) = (Arc::clone(self), caller.clone());
-        let present = Box::pin(async move { this.present(&caller, user, client, token, presented, deadline).await });
+        let present = Box::pin(async move { this.present(&caller, draft, token, presented, deadline).await });
         let task = tokio::spawn(present.in_current_span());
         task.await.map_err(Error::internal)?
     }
@@ -158,8 +158,7 @@ impl Refresher {
     async fn present(
         &self,
         caller: &Caller,
-        user: User,
-        client: Arc<Client>,
+        draft: AccessTokenDraft,
         token: RefreshToken,
         mut presented: Presented,
         deadline: Deadline,
@@ -191,40 +190,24 @@ impl Refresher {
             Rotation::Expired => return Err(ErrorKind::RefreshTokenExpired.into()),
             Rotation::Unknown | Rotation::TooFarAhead => return Err(ErrorKind::SessionNotFound.into()),
         };
-        let issued = self.issue(&user, &client, token, rotated).await?;
+        let issued = self.issue(draft, token, rotated).await?;
         Ok(Refreshed { issued, replayed })
     }
 
     /// Issues the successor and the access token after a rotation.
-    async fn issue(&self, user: &User, client: &Client, token: RefreshToken, rotated: Rotated) -> Result<IssuedTokens> {
-        let Rotated {
-            generation,
-            refresh_key,
-            scope,
-            audience,
-            created,
-            idle_expires,
-            expires,
-            now: _,
-        } = rotated;
-        let token_input = self.token_input(user, client, &token, created);
+    async fn issue(&self, draft: AccessTokenDraft, token: RefreshToken, mut rotated: Rotated) -> Result<IssuedTokens> {
         let session = token.session;
-        let successor = RefreshToken { generation, ..token };
-        let encoded = self.refresh_tokens.encode(&successor, refresh_key).await?;
-        let access = self
-            .signer
-            .sign(AccessTokenInput {
-                scope,
-                audience,
-                expires_at_most: expires,
-                ..token_input
-            })
-            .await?;
+        let successor = RefreshToken {
+            generation: rotated.generation,
+            ..token
+        };
+        let encoded = self.refresh_tokens.encode(&successor, rotated.refresh_key).await?;
+        let access = self.signer.sign_draft(draft.of_session(&mut rotated)).await?;
         let refresh = IssuedRefreshToken {
             token: encoded,
             session,
-            expires: idle_expires,
-            session_expires: expires,
+            expires: rotated.idle_expires,
+            session_expires: rotated.expires,
         };
         Ok(IssuedTokens {
             access,
@@ -232,8 +215,9 @@ impl Refresher {
         })
     }
 
-    /// The content of the access token that belongs to this refresh token, without scopes and audiences.
-    fn token_input(&self, user: &User, client: &Client, token: &RefreshToken, created: UnixMillis) -> AccessTokenInput {
+    /// The content of the access token that belongs to this refresh token, without what only the record of the session
+    /// tells. In place of the time of the login it has the present one, which is as long.
+    fn token_input(&self, user: &User, client: &Client, token: &RefreshToken) -> AccessTokenInput {
         AccessTokenInput {
             sub: subject(user.id),
             client: client.id.clone(),
@@ -243,7 +227,7 @@ impl Refresher {
                 epochs: token.epochs,
                 client_id: client.id.clone(),
             },
-            person: Some(SubjectClaims::of(user, token.session, created)),
+            person: Some(SubjectClaims::of(user, token.session, self.clock.now())),
             act: None,
             root: None,
             ttl: ClientLimits::of(client, &self.config).access_ttl,
