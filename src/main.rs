@@ -9,5 +9,13 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    without_huge_pages();
     countersign::cli::run(std::env::args_os(), std::env::vars_os().collect())
+}
+
+/// The allocator asks for huge pages, each of which is resident as a whole: an idle process takes 39 MB with them and 24 MB without.
+fn without_huge_pages() {
+    // A system that does not know the call changes nothing.
+    #[cfg(target_os = "linux")]
+    let _ = nix::sys::prctl::set_thp_disable(true);
 }
