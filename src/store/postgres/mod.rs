@@ -10,6 +10,7 @@
 mod bridge;
 mod commits;
 mod connect;
+mod connections;
 mod driver;
 mod error;
 mod feed;

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnection, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::sync::{Notify, SemaphorePermit};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use super::commits::CommitState;
-use super::connect::{Endpoint, begin, check};
+use super::connect::{Endpoint, begin};
+use super::connections::Connections;
 use super::error::{Failure, Result};
 use super::permits::{Permits, PoolLimits};
 use super::work::{FailedAttempt, Work};
@@ -20,20 +20,6 @@ use crate::model::{self, AuditEvent, Error};
 use crate::spans::SPANS;
 use crate::store::durable::{Transition, WorkMode};
 use crate::store::outage::OutageLog;
-
-/// If a caller waits for a connection for longer, the server that can be written is looked for, where there are several.
-const SEARCH_AFTER: Duration = Duration::from_millis(50);
-
-/// A connection that was idle for longer is pinged before it is used.
-const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
-
-/// The longest that such a ping may take.
-const PING_TIMEOUT: Duration = Duration::from_millis(300);
-
-tokio::task_local! {
-    /// Set during a retry: forces a new connection, because pooled ones probably broke together.
-    static NEW_CONNECTION: ();
-}
 
 /// How busy a pool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +43,11 @@ pub(super) fn client_timeout(endpoint: &Endpoint) -> Duration {
 pub(super) struct Pool(Arc<Inner>);
 
 struct Inner {
-    pool: PgPool,
+    connections: Arc<Connections>,
     permits: Permits,
     commits: Arc<CommitState>,
     begin: Arc<str>,
     direct: bool,
-    /// Tells that the server that can be written is to be looked for; none if there is only one server.
-    search: Option<Arc<Notify>>,
     /// The longest that one attempt may take.
     timeout: Duration,
     outage: OutageLog,
@@ -79,48 +63,12 @@ impl Pool {
         commits: Arc<CommitState>,
         outage: OutageLog,
     ) -> Self {
-        let search = endpoint.has_several().then(|| Arc::clone(search));
-        let (direct, wanted) = (endpoint.is_direct(), search.clone());
-        let pool = PgPoolOptions::new()
-            .max_connections(limits.size)
-            .acquire_timeout(limits.acquire_timeout)
-            .test_before_acquire(false)
-            .before_acquire({
-                let commits = Arc::clone(&commits);
-                move |connection, state| {
-                    let is_outdated = commits.is_outdated(state.age);
-                    Box::pin(async move {
-                        if is_outdated || NEW_CONNECTION.try_with(|()| ()).is_ok() {
-                            return Ok(false);
-                        }
-                        if state.idle_for > PING_AFTER_IDLE {
-                            // A server that hangs takes the time of one ping for each connection, not that of the caller.
-                            return Ok(timeout(PING_TIMEOUT, connection.ping())
-                                .await
-                                .is_ok_and(|pong| pong.is_ok()));
-                        }
-                        Ok(true)
-                    })
-                }
-            })
-            .after_connect(move |connection, _| {
-                let wanted = wanted.clone();
-                Box::pin(async move {
-                    let checked = check(connection, direct).await;
-                    if let (Err(_), Some(wanted)) = (&checked, wanted) {
-                        wanted.notify_one();
-                    }
-                    checked
-                })
-            })
-            .connect_lazy_with(endpoint.options());
         Self(Arc::new(Inner {
-            pool,
+            connections: Connections::new(endpoint, search, limits, Arc::clone(&commits)),
             permits: Permits::new(limits),
             commits,
             begin: begin(endpoint).into(),
-            direct,
-            search,
+            direct: endpoint.is_direct(),
             timeout: client_timeout(endpoint),
             outage,
         }))
@@ -130,16 +78,15 @@ impl Pool {
     /// replaced, and looks for the server on the latest timeline, where there are several.
     pub(super) fn reconnect(&self) {
         self.0.commits.outdate();
-        if let Some(search) = &self.0.search {
-            search.notify_one();
-        }
+        self.0.connections.search();
     }
 
     /// How busy the pool is.
     pub(super) fn usage(&self) -> PoolUsage {
+        let (open, idle) = self.0.connections.open_and_idle();
         PoolUsage {
-            open: self.0.pool.size(),
-            idle: u32::try_from(self.0.pool.num_idle()).unwrap_or(u32::MAX),
+            open,
+            idle,
             callers: self.0.permits.callers(),
         }
     }
@@ -152,7 +99,7 @@ impl Pool {
 
     /// Makes new connections as the endpoint says from now on. Open ones live out their age.
     pub(super) fn follow(&self, endpoint: &Endpoint) {
-        self.0.pool.set_connect_options(endpoint.options());
+        self.0.connections.follow(endpoint);
     }
 
     /// Runs `transition` on a connection, in a task of its own, which ends even if the caller goes away. An `Err` of it
@@ -210,11 +157,10 @@ impl Inner {
             if writes {
                 self.refuse_write()?;
             }
-            let acquire = self.acquire();
             let acquired = if first {
-                acquire.await
+                self.connections.acquire().await
             } else {
-                NEW_CONNECTION.scope((), acquire).await
+                self.connections.open().await
             };
             let mut connection = match acquired {
                 Err(sqlx::Error::PoolTimedOut) => return Err(self.no_connection()),
@@ -222,10 +168,9 @@ impl Inner {
             };
             let done = timeout(self.timeout, self.attempt(&mut connection, work)).await;
             let Ok(done) = done else {
-                // The server may still be busy with the statement, so this connection is not used again.
-                drop(connection.detach());
+                connection.discard();
                 if writes {
-                    Box::pin(self.commits.ask_after_timeout(self.acquire())).await;
+                    Box::pin(self.commits.ask_after_timeout(self.connections.acquire())).await;
                     self.refuse_write()?;
                 }
                 return Err(Failure::TimedOut(format!(
@@ -234,13 +179,16 @@ impl Inner {
                 )));
             };
             let FailedAttempt { failure, undone } = match done {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    connection.keep();
+                    return Ok(done);
+                }
                 Err(failed) => failed,
             };
             if !failure.is_of_connection() {
                 return Err(failure);
             }
-            drop(connection.detach());
+            connection.discard();
             if !first || !(undone || matches!(work.mode, WorkMode::Read | WorkMode::Repeatable)) {
                 return Err(failure);
             }
@@ -266,26 +214,6 @@ impl Inner {
             .map_or(Ok(()), |cause| Err(Failure::TimedOut(cause)))
     }
 
-    async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
-        let Some(search) = &self.search else {
-            return self.pool.acquire().await;
-        };
-        let mut acquire = std::pin::pin!(self.pool.acquire());
-        match timeout(SEARCH_AFTER, &mut acquire).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(_)) => {
-                search.notify_one();
-                tokio::time::sleep(SEARCH_AFTER).await;
-                self.pool.acquire().await
-            }
-            Err(_) => {
-                search.notify_one();
-                // The pool takes the server that is found into account while this call waits.
-                acquire.await
-            }
-        }
-    }
-
     /// The error for the caller. A failure of the database is counted: the outage has its own lines.
     fn error(&self, failure: &Failure) -> Error {
         let error = failure.to_error();
@@ -302,9 +230,9 @@ impl Inner {
         if let Some(cause) = self.outage.cause() {
             return Failure::TimedOut(format!("the database is away: {cause}"));
         }
-        let options = self.pool.options();
-        let (size, waited) = (options.get_max_connections(), millis(options.get_acquire_timeout()));
-        Failure::TimedOut(if self.pool.size() < size {
+        let ((size, limit), (open, _)) = (self.connections.limits(), self.connections.open_and_idle());
+        let waited = millis(limit);
+        Failure::TimedOut(if open < size {
             format!("no connection could be opened within {waited} ms (storage.acquire_timeout)")
         } else {
             format!(
@@ -322,6 +250,14 @@ impl Inner {
         if self.direct && !matches!(work.mode, WorkMode::Snapshot | WorkMode::Transaction) {
             return work.run(connection, true).await.map_err(FailedAttempt::at_commit);
         }
+        Box::pin(self.attempt_transaction(connection, work)).await
+    }
+
+    async fn attempt_transaction<A: Sync, T>(
+        &self,
+        connection: &mut PgConnection,
+        work: &Work<A, T>,
+    ) -> Result<(T, bool), FailedAttempt> {
         let begin = AssertSqlSafe(Arc::clone(&self.begin));
         let mut transaction = connection
             .begin_with(begin)

@@ -25,7 +25,7 @@ impl<A: Sync, T> Work<A, T> {
             failure: None,
         };
         if self.mode == WorkMode::Snapshot {
-            driver.execute(&Statement::postgres(READ_ONLY)).await?;
+            Box::pin(driver.execute(&Statement::postgres(READ_ONLY))).await?;
         }
         let mut transaction = Transaction::new(&mut driver, self.event.as_ref());
         let done = (self.transition)(&mut transaction, &self.arguments).await;

@@ -1,15 +1,18 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use countersign::clock::UnixMillis;
 use countersign::model::{AuditType, ErrorKind};
 use countersign::store::accounts::{Authority, UserChange};
+use countersign::store::postgres::CONNECTIONS_BESIDE_POOL;
 use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::time::{Instant, timeout};
 
 use super::{connections, store_with};
 use crate::durable::samples::*;
-use crate::support::proxy::LinkState;
+use crate::support::proxy::{AfterLoss, LinkState};
 use crate::support::{Database, Pooler, Proxy, eventually};
 
 #[tokio::test]
@@ -134,4 +137,53 @@ async fn a_pooler_in_transaction_mode_works() {
     join_all(logins).await;
     let log = between.log();
     assert!(log.contains("unsupported startup parameter: options"), "{log}");
+}
+
+#[tokio::test]
+async fn a_connection_that_has_just_answered_is_used_without_a_check() {
+    /// Synchronises with the server and does nothing else (PostgreSQL documentation, "Message Formats").
+    const SYNC: &[u8] = b"S\0\0\0\x04";
+    const CALLS: usize = 100;
+    let database = Database::fresh().await;
+    let proxy = Proxy::start(database.address()).await;
+    let fresh = store_with(&database.url_through(proxy.address()), |_| {}).await;
+    let user = make_user(&fresh, "ada").await;
+    let checks = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&checks);
+    let count = move |request: &[u8]| {
+        counted.fetch_add(usize::from(request == SYNC), Ordering::SeqCst);
+        false
+    };
+    proxy.lose_reply(count, AfterLoss::Close);
+    for _ in 0..CALLS {
+        fresh.user(user.id).await.unwrap();
+    }
+    // Once in several seconds there is one, however fast the calls are.
+    let checks = checks.load(Ordering::SeqCst);
+    assert!(checks < CALLS / 4, "{checks} checks of {CALLS} calls");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_callers_take_turns_with_few_connections() {
+    let database = Database::fresh().await;
+    let fresh = store_with(database.url(), |config| {
+        config.pool = 4;
+        config.acquire_timeout = Duration::from_secs(30);
+    })
+    .await;
+    let user = make_user(&fresh, "ada").await;
+    // Half of them wait.
+    let callers = (0..8).map(|_| {
+        let (fresh, id) = (fresh.clone(), user.id);
+        tokio::spawn(async move {
+            for _ in 0..100 {
+                assert!(fresh.user(id).await.unwrap().is_some());
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    let open = connections(&database, "%").await;
+    assert!(open <= 4 + CONNECTIONS_BESIDE_POOL as usize, "{open}");
 }
