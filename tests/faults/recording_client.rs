@@ -245,15 +245,15 @@ pub(crate) async fn validate(history: &History, caller: &Caller, session: &Clien
         }
     };
     let as_of = answer.revocations_as_of.expect("the answer has revocations_as_of");
-    pending.end(match answer.reason() {
-        _ if answer.active => Outcome::Active {
+    pending.end(if answer.active {
+        Outcome::Active {
             as_of: as_of.seconds * 1000 + i64::from(as_of.nanos) / 1_000_000,
-        },
-        InactiveReason::Revoked => Outcome::Inactive,
-        other => {
-            history.note_error(format!("inactive, {other:?}: Validate"));
-            Outcome::Unknown
         }
+    } else if answer.reason() == InactiveReason::Revoked {
+        Outcome::Inactive
+    } else {
+        history.note_error(format!("inactive, {:?}: Validate", answer.reason()));
+        Outcome::Unknown
     });
     Some(answer.active)
 }
