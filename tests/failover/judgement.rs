@@ -1,13 +1,13 @@
 //! What a run shows: for how long calls failed, and whether anything was lost or undone.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::random::Random;
 use crate::support::Countersign;
+use crate::support::errors::{Errors, unexplained};
+use crate::support::random::Random;
 use crate::support::web::get;
 use crate::traffic::{Clients, Record, Revoked, SeenActive, Session};
 
@@ -46,7 +46,7 @@ pub(crate) struct Judgement {
     /// Sessions that live although their revocation was acknowledged: how, and when they were revoked.
     pub(crate) undone: Vec<(Duration, &'static str)>,
     pub(crate) seen_active: SeenActive,
-    pub(crate) errors: BTreeMap<String, u64>,
+    pub(crate) errors: Errors,
     /// The most lines of level ERROR in the log of one replica.
     pub(crate) error_lines: usize,
 }
@@ -122,11 +122,7 @@ impl Judgement {
             self.seen_active.dishonest, 0,
             "answers with an untrue revocations_as_of\n{self}"
         );
-        // Without a reason an error is of the client itself: its deadline, or a connection to a replica that was killed.
-        let is_internal = |name: &&String| name.starts_with("Internal");
-        let is_of_service = |name: &&String| ["Unknown ", "Cancelled "].iter().any(|code| name.starts_with(code));
-        let wrong = |name: &&String| is_internal(name) || is_of_service(name);
-        let wrong: Vec<&String> = self.errors.keys().filter(wrong).collect();
+        let wrong = unexplained(&self.errors);
         assert!(wrong.is_empty(), "{self}");
     }
 }

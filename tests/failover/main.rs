@@ -16,7 +16,6 @@ mod support;
 
 mod judgement;
 mod postgres;
-mod random;
 mod redis;
 mod replicas;
 mod run;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::random::Random;
-use crate::run::{run, sizes, storage};
+use crate::run::{run, sizes};
+use crate::support::deployment::for_outages as storage;
+use crate::support::random::Random;
 use crate::support::redis_groups::{ClusterGroup, SentinelGroup};
 use crate::support::{Countersign, Postgres};
 

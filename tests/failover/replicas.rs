@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::random::Random;
-use crate::run::{run, sizes, storage};
+use crate::run::{run, sizes};
+use crate::support::deployment::for_outages as storage;
+use crate::support::random::Random;
 use crate::support::{Countersign, Postgres, Redis};
 
 /// How long the replica stands still: longer than the deadline of the calls that wait in its socket.

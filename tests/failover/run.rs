@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::judgement::{FaultTimes, Judgement, has_begun};
-use crate::random::Random;
-use crate::support::deployment::{add_user, for_tests};
+use crate::support::deployment::add_user;
+use crate::support::random::Random;
 use crate::support::serve::Storage;
 use crate::support::{Countersign, eventually};
 use crate::traffic::{Traffic, USERS};
@@ -31,18 +31,6 @@ pub(crate) fn sizes() -> Vec<Size> {
         .map(|number| number.trim().parse().expect("a number of replicas"));
     let sizes = replicas.flat_map(|replicas| (1..=seeds).map(move |seed| Size { replicas, seed }));
     sizes.collect()
-}
-
-/// The configuration of replicas on these stores: the default limits of time, cheap passwords, and a grace longer than the
-/// outages of a busy machine.
-pub(crate) fn storage(database_url: &str, redis_url: &str) -> Storage {
-    for_tests(Storage::clustered(database_url, redis_url, "cs"))
-        .set("storage.redis_timeout", "300ms")
-        .set("storage.acquire_timeout", "1s")
-        .set("storage.statement_timeout", "3s")
-        .set("server.default_deadline", "5s")
-        .set("server.max_deadline", "10s")
-        .set("tokens.refresh_grace", "5m")
 }
 
 /// Runs the replicas, the traffic and the fault. Replica `n` has the configuration `n` of `storages`, or the last one. `fault` blocks until everything is repaired; it gets the servers, so that it

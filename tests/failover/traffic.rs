@@ -3,7 +3,6 @@
 //! The clients are correct: a call without an answer, or with `UNAVAILABLE`, is repeated at another replica with the same
 //! `attempt_id`. So a session that ends has been ended by the service.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,9 +15,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
-use crate::random::Random;
 use crate::support::Caller;
 use crate::support::caller::reason;
+use crate::support::errors::Errors;
+use crate::support::random::Random;
 
 /// Sessions that are refreshed again and again.
 pub(crate) const SESSIONS: usize = 50;
@@ -76,7 +76,7 @@ pub(crate) struct Record {
     pub(crate) logins: Vec<Duration>,
     pub(crate) revocations: Vec<Duration>,
     /// How often each error was answered.
-    pub(crate) errors: BTreeMap<String, u64>,
+    pub(crate) errors: Errors,
 }
 
 /// The callers and the record, for all tasks.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use countersign::clock::{Clock as _, SystemClock};
 use countersign::proto::revoke_request::Target;
-use countersign::proto::{RefreshOutcome, Tokens};
+use countersign::proto::{InactiveReason, RefreshOutcome, Tokens};
 use countersign::secret::{SystemEntropy, random};
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
@@ -14,7 +14,7 @@ use crate::support::history::{Call, Operation, Outcome};
 use crate::support::{Caller, History};
 
 /// How long a client retries before the test fails: longer than any outage of a store.
-const TIMEOUT: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A random number below `end`.
 pub(crate) fn below(end: usize) -> usize {
@@ -38,6 +38,13 @@ fn refused(status: &Status) -> Outcome {
     } else {
         Outcome::Unknown
     }
+}
+
+/// Counts an error by its code, its reason and its call.
+fn note_error(history: &History, status: &Status, call: &str) {
+    let (code, why) = reason(status);
+    let name = format!("{code:?} {why}");
+    history.note_error(format!("{}: {call}", name.trim_end()));
 }
 
 /// A call that is recorded even if its caller does not wait for the end.
@@ -108,7 +115,10 @@ pub(crate) async fn login(history: &History, callers: &[Caller], user: &str) -> 
             .await
         {
             Ok(tokens) => break (started, tokens),
-            Err(status) => assert!(start.elapsed() < TIMEOUT, "no login succeeds: {status:?}"),
+            Err(status) => {
+                note_error(history, &status, "Issue");
+                assert!(start.elapsed() < TIMEOUT, "no login succeeds: {status:?}");
+            }
         }
         sleep(Duration::from_millis(20)).await;
     };
@@ -151,10 +161,33 @@ pub(crate) async fn refresh(
             Ok(ClientSession::of(tokens))
         }
         Err(status) => {
+            note_error(history, &status, "Refresh");
             pending.end(refused(&status));
             Err(status)
         }
     }
+}
+
+/// Notes that a revocation of this session may still take effect, which was sent before its login.
+pub(crate) fn note_revocation_under_way(history: &History, session: &ClientSession) {
+    PendingCall::begin(history, &session.id, Operation::Revoke).end(Outcome::Unknown);
+}
+
+/// Notes that the service found the reuse of a token of this session, although no call was told so.
+pub(crate) fn note_reuse(history: &History, session: &ClientSession) {
+    let operation = Operation::Refresh {
+        generation: generation(&session.refresh),
+        attempt: unique(),
+    };
+    let now = history.now();
+    history.push(Call {
+        session: session.id.clone(),
+        operation,
+        outcome: Outcome::ReuseFound,
+        started: now,
+        ended: Some(now),
+        ended_at: unix_millis(),
+    });
 }
 
 /// Refreshes as a correct client does: the same attempt again, at any replica, until there is an answer. `None` if
@@ -188,6 +221,9 @@ pub(crate) async fn revoke(
         .map(|session| PendingCall::begin(history, &session.id, Operation::Revoke))
         .collect();
     let answer = caller.revoke(target).await;
+    if let Err(status) = &answer {
+        note_error(history, status, "Revoke");
+    }
     for pending in pending {
         pending.end(match &answer {
             Ok(_) => Outcome::Done,
@@ -200,17 +236,24 @@ pub(crate) async fn revoke(
 /// Validates the access token: whether it is active, or `None` if the call failed.
 pub(crate) async fn validate(history: &History, caller: &Caller, session: &ClientSession) -> Option<bool> {
     let pending = PendingCall::begin(history, &session.id, Operation::Validate);
-    let Ok(answer) = caller.validate(&session.access).await else {
-        pending.end(Outcome::Unknown);
-        return None;
+    let answer = match caller.validate(&session.access).await {
+        Ok(answer) => answer,
+        Err(status) => {
+            note_error(history, &status, "Validate");
+            pending.end(Outcome::Unknown);
+            return None;
+        }
     };
     let as_of = answer.revocations_as_of.expect("the answer has revocations_as_of");
     pending.end(if answer.active {
         Outcome::Active {
             as_of: as_of.seconds * 1000 + i64::from(as_of.nanos) / 1_000_000,
         }
-    } else {
+    } else if answer.reason() == InactiveReason::Revoked {
         Outcome::Inactive
+    } else {
+        history.note_error(format!("inactive, {:?}: Validate", answer.reason()));
+        Outcome::Unknown
     });
     Some(answer.active)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::history::{Anomaly, Call, Operation, Outcome, violations};
+use crate::support::history::{Anomaly, Call, Operation, Outcome, Rules, violations, violations_under};
 
 /// A call from `started` to `ended`, in milliseconds.
 fn call(operation: Operation, outcome: Outcome, started: u64, ended: u64) -> Call {
@@ -145,4 +145,81 @@ fn sessions_are_checked_separately() {
     };
     let alive = call(refresh(0, ""), tokens("t1", 1, true), 10, 20);
     assert_eq!(anomalies([login(), revoke, alive]), []);
+}
+
+/// A store of sessions that lost what it had acknowledged at this time.
+fn lossy(start: u64, end: u64) -> Rules {
+    Rules {
+        losses: vec![Duration::from_millis(start)..Duration::from_millis(end)],
+        ..Rules::default()
+    }
+}
+
+fn anomalies_under(calls: &[Call], rules: &Rules) -> Vec<Anomaly> {
+    violations_under(calls, rules).into_iter().map(|v| v.anomaly).collect()
+}
+
+#[test]
+fn a_rotation_may_be_lost_only_when_the_store_may_lose_it() {
+    let owner = call(refresh(0, "a"), tokens("t1", 1, true), 10, 20);
+    let thief = call(refresh(0, "b"), tokens("t1", 1, true), 100, 110);
+    let calls = [login(), owner, thief];
+    assert_eq!(anomalies_under(&calls, &lossy(15, 90)), []);
+    // The rotation was before the loss, or both were after it.
+    assert_eq!(anomalies_under(&calls, &lossy(30, 90)), [Anomaly::TwoWinners]);
+    assert_eq!(anomalies_under(&calls, &lossy(2, 9)), [Anomaly::TwoWinners]);
+    // Afterwards the thief's token is behind the owner's, and gets the current one.
+    let behind = call(refresh(0, "b"), tokens("t2", 2, false), 100, 110);
+    let calls = [login(), behind];
+    assert_eq!(anomalies_under(&calls, &lossy(15, 90)), []);
+    assert_eq!(anomalies_under(&calls, &Rules::default()), [Anomaly::TwoSuccessors]);
+}
+
+#[test]
+fn a_session_may_be_unknown_only_if_its_login_was_lost() {
+    let unknown = Outcome::Refused("SESSION_NOT_FOUND".to_owned());
+    let calls = [login(), call(refresh(0, ""), unknown, 20, 30)];
+    assert_eq!(anomalies_under(&calls, &lossy(0, 10)), []);
+    assert_eq!(anomalies_under(&calls, &lossy(5, 10)), [Anomaly::UnexplainedRefusal]);
+    // It is refused for another reason.
+    let calls = [login(), call(refresh(0, ""), refused(), 20, 30)];
+    assert_eq!(anomalies_under(&calls, &lossy(0, 10)), [Anomaly::UnexplainedRefusal]);
+}
+
+#[test]
+fn a_call_that_was_given_up_may_end_a_session_only_without_a_deadline() {
+    let mut given_up = call(refresh(0, "a"), Outcome::Unknown, 10, 20);
+    given_up.ended = None;
+    let calls = [
+        login(),
+        given_up,
+        call(refresh(0, "a"), tokens("t1", 1, true), 20, 30),
+        call(refresh(1, "b"), tokens("t2", 2, true), 30, 40),
+        call(refresh(2, "c"), refused(), 50, 60),
+    ];
+    assert_eq!(anomalies_under(&calls, &Rules::default()), []);
+    let strict = Rules {
+        given_up_calls_end: true,
+        ..Rules::default()
+    };
+    assert_eq!(anomalies_under(&calls, &strict), [Anomaly::UnexplainedRefusal]);
+    // An access token of an honest session is not called revoked.
+    let inactive = [login(), call(Operation::Validate, Outcome::Inactive, 10, 20)];
+    assert_eq!(anomalies_under(&inactive, &strict), [Anomaly::UnexplainedRefusal]);
+}
+
+#[test]
+fn a_session_used_after_its_reuse_was_found_is_found() {
+    let reused = call(refresh(0, "thief"), Outcome::ReuseFound, 30, 40);
+    let calls = [
+        login(),
+        call(refresh(0, "a"), tokens("t1", 1, true), 10, 20),
+        reused,
+        call(refresh(1, "b"), tokens("t2", 2, true), 50, 60),
+    ];
+    assert_eq!(
+        anomalies_under(&calls, &Rules::default()),
+        [Anomaly::ActiveAfterRevocation]
+    );
+    assert_eq!(anomalies_under(&calls, &lossy(35, 45)), []);
 }

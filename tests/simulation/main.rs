@@ -12,7 +12,7 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
-#[path = "../failover/random.rs"]
+#[path = "../support/random.rs"]
 mod random;
 #[path = "../support/mod.rs"]
 mod support;

@@ -89,6 +89,18 @@ pub fn for_tests(storage: Storage) -> Storage {
         .set("server.anonymous_scopes", ALL_SCOPES)
 }
 
+/// The configuration of replicas for faults under load: the default limits of time, and a grace longer than the outages of a busy
+/// machine.
+pub fn for_outages(database_url: &str, redis_url: &str) -> Storage {
+    for_tests(Storage::clustered(database_url, redis_url, "cs"))
+        .set("storage.redis_timeout", "300ms")
+        .set("storage.acquire_timeout", "1s")
+        .set("storage.statement_timeout", "3s")
+        .set("server.default_deadline", "5s")
+        .set("server.max_deadline", "10s")
+        .set("tokens.refresh_grace", "5m")
+}
+
 /// Adds a user with [`PASSWORD`] by the command line, and returns the id. Creates the store if `serve` has not run yet.
 pub fn add_user(storage: &Storage, name: &str, flags: &[&str]) -> String {
     storage.run(&["migrate"]).succeed();

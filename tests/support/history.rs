@@ -2,15 +2,20 @@
 //!
 //! Calls overlap, and some never get an answer. The rules therefore do not say what must have happened, only what
 //! cannot have: each rule compares a call with what had been acknowledged before it started, or could still take
-//! effect after it. The clients use the policy STRICT with a grace longer than any test, and no store loses what it
-//! has acknowledged.
+//! effect after it. The clients use the policy STRICT with a grace longer than any test. No store loses what it has
+//! acknowledged, except as [`Rules`] says.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::errors::Errors;
+
+mod judge;
+
+pub use judge::{Rules, violations, violations_under};
 
 /// What a client asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +56,10 @@ pub enum Outcome {
         /// `revocations_as_of`.
         as_of: i64,
     },
-    /// The access token is not active.
+    /// The access token is not active, because it is revoked.
     Inactive,
+    /// No answer, but the service found the reuse of a token: it refuses the session from now on.
+    ReuseFound,
     /// No answer, or an error that leaves it open: the call may have taken effect, or may still do so.
     Unknown,
 }
@@ -110,6 +117,7 @@ impl fmt::Display for Violation {
 pub struct History {
     start: Instant,
     calls: Mutex<Vec<Call>>,
+    errors: Mutex<Errors>,
 }
 
 impl Default for History {
@@ -117,6 +125,7 @@ impl Default for History {
         Self {
             start: Instant::now(),
             calls: Mutex::default(),
+            errors: Mutex::default(),
         }
     }
 }
@@ -130,6 +139,16 @@ impl History {
     /// Adds a call.
     pub fn push(&self, call: Call) {
         self.calls.lock().unwrap().push(call);
+    }
+
+    /// Counts an error, by its name.
+    pub fn note_error(&self, name: String) {
+        *self.errors.lock().unwrap().entry(name).or_default() += 1;
+    }
+
+    /// How often each error was answered.
+    pub fn errors(&self) -> Errors {
+        self.errors.lock().unwrap().clone()
     }
 
     /// Marks all unanswered calls as ended: the process that could still execute them is gone.
@@ -160,7 +179,17 @@ impl History {
     /// If there is an anomaly. The message lists all calls of the first affected session.
     #[track_caller]
     pub fn assert_consistent(&self) {
-        let violations = self.violations();
+        self.assert_consistent_under(&Rules::default());
+    }
+
+    /// The same for another deployment.
+    ///
+    /// # Panics
+    ///
+    /// If there is an anomaly. The message lists all calls of the first affected session.
+    #[track_caller]
+    pub fn assert_consistent_under(&self, rules: &Rules) {
+        let violations = violations_under(&self.calls.lock().unwrap(), rules);
         let Some(first) = violations.first() else { return };
         let calls = self.calls.lock().unwrap();
         let of_session: Vec<String> = calls
@@ -170,120 +199,4 @@ impl History {
             .collect();
         panic!("{} anomalies; {first}\n{}", violations.len(), of_session.join("\n"));
     }
-}
-
-/// All anomalies among these calls, in any order.
-pub fn violations(calls: &[Call]) -> Vec<Violation> {
-    let mut sessions: HashMap<&str, Vec<&Call>> = HashMap::new();
-    for call in calls {
-        sessions.entry(&call.session).or_default().push(call);
-    }
-    let mut found = Vec::new();
-    for calls in sessions.values() {
-        active_after_revocation(calls, &mut found);
-        one_successor(calls, &mut found);
-        unexplained_refusal(calls, &mut found);
-    }
-    found
-}
-
-fn report(anomaly: Anomaly, call: &Call) -> Violation {
-    Violation {
-        anomaly,
-        call: call.clone(),
-    }
-}
-
-fn active_after_revocation(calls: &[&Call], found: &mut Vec<Violation>) {
-    let ends = calls.iter().filter(|call| match &call.outcome {
-        Outcome::Done | Outcome::Refused(_) => call.operation != Operation::Validate,
-        Outcome::Tokens { .. } | Outcome::Active { .. } | Outcome::Inactive | Outcome::Unknown => false,
-    });
-    // The first acknowledgement, by each of the two clocks.
-    let Some(end) = ends.clone().filter_map(|call| call.ended).min() else {
-        return;
-    };
-    let acknowledged = ends.map(|call| call.ended_at).min().unwrap_or(i64::MAX);
-    for call in calls {
-        match call.outcome {
-            Outcome::Tokens { .. } => {
-                if call.started > end {
-                    found.push(report(Anomaly::ActiveAfterRevocation, call));
-                }
-            }
-            // The store's clock is this machine's clock: a revocation acknowledged before `as_of` was committed
-            // before it.
-            Outcome::Active { as_of } => {
-                if as_of > acknowledged {
-                    found.push(report(Anomaly::AsOfTooRecent, call));
-                }
-            }
-            Outcome::Done | Outcome::Refused(_) | Outcome::Inactive | Outcome::Unknown => {}
-        }
-    }
-}
-
-fn one_successor(calls: &[&Call], found: &mut Vec<Violation>) {
-    let mut given: HashMap<u32, &str> = HashMap::new();
-    let mut winners: HashMap<u32, &str> = HashMap::new();
-    let mut won: HashMap<u32, usize> = HashMap::new();
-    for call in calls {
-        let Outcome::Tokens {
-            token,
-            generation,
-            rotated,
-        } = &call.outcome
-        else {
-            continue;
-        };
-        if *given.entry(*generation).or_insert(token) != token {
-            found.push(report(Anomaly::TwoSuccessors, call));
-        }
-        let Operation::Refresh {
-            generation: presented,
-            attempt,
-        } = &call.operation
-        else {
-            continue;
-        };
-        let times = won.entry(*presented).or_default();
-        *times += usize::from(*rotated);
-        if *generation != presented + 1 {
-            found.push(report(Anomaly::TwoSuccessors, call));
-        } else if *times > 1 || *winners.entry(*presented).or_insert(attempt) != attempt {
-            found.push(report(Anomaly::TwoWinners, call));
-        }
-    }
-}
-
-/// A refusal needs a cause that started before the refusal: a revocation, or a reused token.
-fn unexplained_refusal(calls: &[&Call], found: &mut Vec<Violation>) {
-    for call in calls {
-        let (Operation::Refresh { .. }, Outcome::Refused(_), Some(end)) = (&call.operation, &call.outcome, call.ended)
-        else {
-            continue;
-        };
-        let before: Vec<&&Call> = calls.iter().filter(|other| other.started < end).collect();
-        let ended = before.iter().any(|other| other.operation == Operation::Revoke);
-        let used_twice = before.iter().any(|one| before.iter().any(|other| reuses(one, other)));
-        if !ended && !used_twice {
-            found.push(report(Anomaly::UnexplainedRefusal, call));
-        }
-    }
-}
-
-/// Whether `one` may have reached the session after `other` had advanced it, with another attempt id or too late.
-fn reuses(one: &Call, other: &Call) -> bool {
-    let (
-        Operation::Refresh { generation, attempt },
-        Operation::Refresh {
-            generation: further,
-            attempt: theirs,
-        },
-    ) = (&one.operation, &other.operation)
-    else {
-        return false;
-    };
-    let may_come_after = one.ended.is_none_or(|ended| ended > other.started);
-    may_come_after && (further > generation || further == generation && theirs != attempt)
 }

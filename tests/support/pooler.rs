@@ -17,6 +17,7 @@ use super::{Database, poll, ports, postgres};
 pub struct Pooler {
     process: Process,
     address: SocketAddr,
+    folder: PathBuf,
     file: PathBuf,
 }
 
@@ -82,15 +83,41 @@ impl Pooler {
         );
         let file = folder.join("pgbouncer.ini");
         std::fs::write(&file, settings).expect("the temporary folder can be written");
-        let mut command = postgres::as_owner(&program(), &folder);
-        let mut process = Process::spawn(command.arg(&file), &folder.join("log"), Ending::Kill);
+        let process = spawn(&folder, &file);
         let address = SocketAddr::from(([127, 0, 0, 1], own));
+        let mut pooler = Self {
+            process,
+            address,
+            folder,
+            file,
+        };
+        pooler.is_up().then_some(pooler)
+    }
+
+    /// `kill -9`: the connections of its clients and to the server end.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again, at its address.
+    pub fn launch(&mut self) {
+        self.process = spawn(&self.folder, &self.file);
+        assert!(self.is_up(), "pgbouncer does not start again:\n{}", self.log());
+    }
+
+    fn is_up(&mut self) -> bool {
+        let (process, address) = (&mut self.process, self.address);
         let up = poll(Duration::from_secs(10), || {
             let listens = std::net::TcpStream::connect(address).is_ok();
             process.exited().map(|_| false).or(listens.then_some(true))
         });
-        (up == Some(true)).then_some(Self { process, address, file })
+        up == Some(true)
     }
+}
+
+fn spawn(folder: &Path, file: &Path) -> Process {
+    let mut command = postgres::as_owner(&program(), folder);
+    Process::spawn(command.arg(file), &folder.join("log"), Ending::Kill)
 }
 
 /// Debian installs it in a folder that only root has in its PATH.

@@ -16,6 +16,8 @@ use super::guard::{self, Ending};
 use super::process::{Process, send};
 use super::{Database, poll, ports};
 
+mod standbys;
+
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server that this process started.
@@ -95,50 +97,6 @@ impl Postgres {
         Database::create(&format!("postgres://postgres@127.0.0.1:{}/postgres", self.port), false).await
     }
 
-    /// A standby that follows this server by streaming replication, and is connected under this name.
-    pub fn streaming_standby(&self, name: &str) -> Self {
-        let folder = guard::scratch("pg");
-        if let Some(user) = &*OTHER_USER {
-            chown(&folder, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
-        }
-        run(as_owner(&self.programs.join("pg_basebackup"), &folder)
-            .args([
-                "--checkpoint=fast",
-                "--no-sync",
-                "--wal-method=stream",
-                "--write-recovery-conf",
-            ])
-            .args([
-                "--dbname",
-                &format!(
-                    "host=127.0.0.1 port={} user=postgres application_name={name}",
-                    self.port
-                ),
-            ])
-            .arg("--pgdata")
-            .arg(folder.join("data")));
-        let own = format!("unix_socket_directories = '{}'\n", folder.display());
-        let configuration = folder.join("data/postgresql.conf");
-        let written = std::fs::read_to_string(&configuration).unwrap();
-        std::fs::write(&configuration, written + &own).unwrap();
-        let mut standby = Self {
-            process: None,
-            programs: self.programs.clone(),
-            folder,
-            port: ports::free(),
-            frozen: Vec::new(),
-        };
-        standby.launch();
-        let query = format!("SELECT state FROM pg_stat_replication WHERE application_name = '{name}'");
-        let streaming = poll(TIMEOUT, || (self.sql(&query) == "streaming").then_some(()));
-        assert!(
-            streaming.is_some(),
-            "the standby does not follow; its log:\n{}",
-            standby.log()
-        );
-        standby
-    }
-
     /// Runs SQL as the superuser, and returns the values of the result: rows in lines, columns separated by `|`.
     ///
     /// # Panics
@@ -156,56 +114,6 @@ impl Postgres {
         self.sql("SELECT pg_reload_conf()");
     }
 
-    /// Names the synchronous standbys (`ANY 1 (a, b)`), and waits until the server has taken them.
-    pub fn wait_for_standbys(&self, names: &str) {
-        self.set("synchronous_standby_names", names);
-        let query = "SELECT count(*) > 0 FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')";
-        let taken = poll(TIMEOUT, || (self.sql(query) == "t").then_some(()));
-        assert!(taken.is_some(), "no standby is synchronous");
-    }
-
-    /// Waits until this standby has replayed all that `primary` has written so far.
-    pub fn until_caught_up(&self, primary: &Self) {
-        let written = primary.sql("SELECT pg_current_wal_lsn()");
-        let query = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
-        let caught_up = poll(TIMEOUT, || (self.sql(&query) == "t").then_some(()));
-        assert!(caught_up.is_some(), "the standby lags; its log:\n{}", self.log());
-    }
-
-    /// Makes this standby lag from now on: it receives nothing more from its primary.
-    pub fn stop_receiving(&self) {
-        self.set("primary_conninfo", "");
-        let query = "SELECT count(*) FROM pg_stat_wal_receiver";
-        let stopped = poll(TIMEOUT, || (self.sql(query) == "0").then_some(()));
-        assert!(stopped.is_some(), "the standby still receives");
-    }
-
-    /// Starts this server, which was stopped, as a standby of another one that has replaced it.
-    pub fn launch_behind(&mut self, primary: &Self) {
-        let data = self.folder.join("data");
-        let connection = format!(
-            "host=127.0.0.1 port={} user=postgres application_name=demoted",
-            primary.port
-        );
-        let configuration = data.join("postgresql.auto.conf");
-        let written = std::fs::read_to_string(&configuration).unwrap();
-        std::fs::write(&configuration, format!("{written}primary_conninfo = '{connection}'\n")).unwrap();
-        let signal = data.join("standby.signal");
-        std::fs::write(&signal, "").unwrap();
-        if let Some(user) = &*OTHER_USER {
-            chown(&signal, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
-        }
-        self.launch();
-    }
-
-    /// Makes a standby a server that can be written.
-    pub fn promote(&self) {
-        let data = self.folder.join("data");
-        run(as_owner(&self.programs.join("pg_ctl"), &self.folder)
-            .args(["promote", "-w", "-D"])
-            .arg(data));
-    }
-
     /// Stops it: SIGTERM waits for the clients, SIGINT disconnects them, SIGQUIT is a crash.
     pub fn stop(&mut self, how: Signal) {
         if let Some(mut process) = self.process.take() {
@@ -217,6 +125,8 @@ impl Postgres {
     /// `kill -9` of all its processes: unwritten data is lost.
     pub fn kill(&mut self) {
         let backends = children(self.pid());
+        guard::forget(&self.frozen);
+        self.frozen.clear();
         self.stop(Signal::SIGKILL);
         for backend in backends {
             send(backend, Signal::SIGKILL);

@@ -15,6 +15,9 @@ use super::{RedisCluster, poll, ports};
 
 const TIMEOUT: Duration = Duration::from_mins(1);
 
+/// The file of settings, if the server has one.
+const FILE: &str = "redis.conf";
+
 /// A server that this process started.
 #[derive(Debug)]
 pub struct Redis {
@@ -27,9 +30,21 @@ pub struct Redis {
 impl Redis {
     /// Starts a server with these options (`--appendonly yes`). Without options it keeps nothing on disk.
     pub fn start(options: &[&str]) -> Self {
+        Self::start_in(guard::scratch("redis"), options)
+    }
+
+    /// Starts a server with a file of settings too, which Sentinels rewrite when they make it follow another master: it comes back
+    /// as what it was.
+    pub fn with_file(settings: &str, options: &[&str]) -> Self {
+        let folder = guard::scratch("redis");
+        std::fs::write(folder.join(FILE), settings).unwrap();
+        Self::start_in(folder, options)
+    }
+
+    fn start_in(folder: PathBuf, options: &[&str]) -> Self {
         let mut server = Self {
             process: None,
-            folder: guard::scratch("redis"),
+            folder,
             port: 0,
             options: options.iter().map(|&option| option.to_owned()).collect(),
         };
@@ -134,9 +149,11 @@ impl Redis {
     fn spawn(&self) -> Process {
         let program =
             find("redis-server").expect("redis-server is not installed: tests/run does that, or says what to install");
+        let file = self.folder.join(FILE);
         Process::spawn(
             Command::new(program)
                 .current_dir(&self.folder)
+                .args(file.is_file().then_some(&file))
                 .args(["--port", &self.port.to_string()])
                 .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
                 .arg(&self.folder)

@@ -10,7 +10,11 @@ use std::time::Duration;
 use super::guard::{self, Ending};
 use super::process::{Process, find};
 use super::redis::try_command;
-use super::{Redis, poll, ports};
+use super::{Proxy, Redis, poll, ports};
+
+mod cluster;
+
+pub use cluster::ClusterGroup;
 
 const TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -22,6 +26,8 @@ const DOWN_AFTER: u32 = 1_000;
 pub struct SentinelGroup {
     /// All servers. The first one is the master at the start.
     pub servers: Vec<Redis>,
+    /// The proxies before the servers, if there are any.
+    pub links: Vec<Proxy>,
     sentinels: Vec<Sentinel>,
 }
 
@@ -38,17 +44,35 @@ impl SentinelGroup {
 
     /// Starts a master with these options, so many replicas and Sentinels, and waits until all know each other.
     pub fn start(replicas: usize, sentinels: usize, options: &[&str]) -> Self {
-        let mut all = vec!["--repl-diskless-sync-delay", "0"];
-        all.extend(options);
-        let master = Redis::start(&all);
-        let port = master.address().port();
-        let of = format!("127.0.0.1 {port}");
-        let mut servers = vec![master];
-        all.extend(["--replicaof", &of]);
-        servers.extend((0..replicas).map(|_| Redis::start(&all)));
+        Self::start_behind(Vec::new(), replicas, sentinels, options)
+    }
+
+    /// The same with proxies before the servers, one for each or none: clients, Sentinels and servers connect through them.
+    pub fn start_behind(links: Vec<Proxy>, replicas: usize, sentinels: usize, options: &[&str]) -> Self {
+        let mut servers: Vec<Redis> = Vec::new();
+        for n in 0..=replicas {
+            let mut all = vec!["--repl-diskless-sync-delay", "0"];
+            all.extend(options);
+            let announced = links.get(n).map(|link| link.address().port().to_string());
+            if let Some(port) = &announced {
+                all.extend(["--replica-announce-ip", "127.0.0.1", "--replica-announce-port", port]);
+            }
+            let master = servers.first().map(|master| address(&links, 0, master).port());
+            let settings = master.map(|port| format!("replicaof 127.0.0.1 {port}\n"));
+            let server = Redis::with_file(&settings.unwrap_or_default(), &all);
+            if let Some(link) = links.get(n) {
+                link.redirect(server.address());
+            }
+            servers.push(server);
+        }
+        let port = address(&links, 0, &servers[0]).port();
         let quorum = sentinels / 2 + 1;
         let sentinels = (0..sentinels).map(|_| Sentinel::start(port, quorum)).collect();
-        let group = Self { servers, sentinels };
+        let group = Self {
+            servers,
+            links,
+            sentinels,
+        };
         let ready = poll(TIMEOUT, || {
             let caught_up = group.servers[1..].iter().all(|replica| {
                 replica
@@ -90,7 +114,7 @@ impl SentinelGroup {
     pub fn announced_master(&self) -> Option<usize> {
         let announced: Vec<u16> = self.sentinels.iter().filter_map(Sentinel::announced).collect();
         (0..self.servers.len()).find(|&index| {
-            let port = self.servers[index].address().port();
+            let port = address(&self.links, index, &self.servers[index]).port();
             announced.iter().filter(|&&other| other == port).count() > self.sentinels.len() / 2
         })
     }
@@ -121,6 +145,32 @@ impl SentinelGroup {
             (info.contains("role:slave") && info.contains("master_link_status:up")).then_some(())
         });
         assert!(follows.is_some(), "server {index} does not follow the new master");
+    }
+
+    /// Whether one server is the announced master, and all others follow it.
+    pub fn is_whole(&self) -> bool {
+        let Some(master) = self.announced_master() else {
+            return false;
+        };
+        let port = address(&self.links, master, &self.servers[master]).port();
+        (0..self.servers.len()).all(|index| {
+            let info = try_command(&self.servers[index].url(), &["INFO", "replication"]).unwrap_or_default();
+            let follows = info.contains("master_link_status:up") && info.contains(&format!("master_port:{port}"));
+            let is_master = info.contains("role:master");
+            if index == master { is_master } else { follows }
+        })
+    }
+
+    /// Tells the Sentinels to replace the master, as an operator does; whether they agreed.
+    pub fn replace_master(&self) -> bool {
+        self.sentinels
+            .iter()
+            .any(|sentinel| sentinel.ask(&["SENTINEL", "FAILOVER", Self::SERVICE]).is_some())
+    }
+
+    /// The number of Sentinels.
+    pub fn sentinels(&self) -> usize {
+        self.sentinels.len()
     }
 
     /// A URL that names one Sentinel.
@@ -215,125 +265,12 @@ impl Drop for Sentinel {
     }
 }
 
+/// The address at which others find a server: that of its proxy, if it has one.
+fn address(links: &[Proxy], index: usize, server: &Redis) -> SocketAddr {
+    links.get(index).map_or_else(|| server.address(), Proxy::address)
+}
+
 /// The number of records in a list of `redis-cli`: each has one line `name`.
 fn records(list: &str) -> usize {
     list.lines().filter(|line| line.trim() == "name").count()
-}
-
-/// A cluster of masters with replicas.
-#[derive(Debug)]
-pub struct ClusterGroup {
-    /// All nodes, masters first.
-    pub nodes: Vec<Redis>,
-}
-
-impl ClusterGroup {
-    /// Starts so many masters (at least three), each with so many replicas, with these options, and joins them.
-    pub fn start(masters: usize, replicas: usize, options: &[&str]) -> Self {
-        let down_after = DOWN_AFTER.to_string();
-        let nodes: Vec<Redis> = (0..masters * (replicas + 1))
-            .map(|_| {
-                let bus = ports::free().to_string();
-                let mut all = vec!["--cluster-enabled", "yes", "--cluster-port", &bus];
-                all.extend(["--cluster-node-timeout", &down_after, "--repl-diskless-sync-delay", "0"]);
-                all.extend([
-                    "--cluster-replica-validity-factor",
-                    "0",
-                    "--cluster-require-full-coverage",
-                    "no",
-                ]);
-                all.extend(options);
-                Redis::start(&all)
-            })
-            .collect();
-        let joined = Command::new("redis-cli")
-            .args(["--cluster", "create"])
-            .args(nodes.iter().map(|node| node.address().to_string()))
-            .args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"])
-            .output()
-            .expect("redis-cli starts");
-        assert!(joined.status.success(), "{}", String::from_utf8_lossy(&joined.stdout));
-        let group = Self { nodes };
-        let ready = poll(TIMEOUT, || {
-            let known = format!("cluster_known_nodes:{}", group.nodes.len());
-            group
-                .nodes
-                .iter()
-                .all(|node| {
-                    let info = try_command(&node.url(), &["CLUSTER", "INFO"]).unwrap_or_default();
-                    let replication = try_command(&node.url(), &["INFO", "replication"]).unwrap_or_default();
-                    info.contains("cluster_state:ok")
-                        && info.contains(&known)
-                        && (replication.contains("role:master") || replication.contains("master_link_status:up"))
-                })
-                .then_some(())
-        });
-        assert!(
-            ready.is_some(),
-            "the cluster does not settle; the first says:\n{}",
-            group.nodes[0].log()
-        );
-        group
-    }
-
-    /// A `redis-cluster://` URL that names all nodes.
-    pub fn url(&self) -> String {
-        let mut url = format!("redis-cluster://{}", self.nodes[0].address());
-        for (n, node) in self.nodes.iter().enumerate().skip(1) {
-            let separator = if n == 1 { '?' } else { '&' };
-            let _ = write!(url, "{separator}node={}", node.address());
-        }
-        url
-    }
-
-    /// Moves so many slots with their keys from one master to another, as an operator does; the cluster goes on.
-    ///
-    /// # Panics
-    ///
-    /// If they cannot be moved.
-    pub fn move_slots(&self, from: usize, to: usize, number: u32) {
-        let id = |index: usize| self.nodes[index].command(&["CLUSTER", "MYID"]);
-        let moved = Command::new("redis-cli")
-            .args(["--cluster", "reshard", &self.nodes[from].address().to_string()])
-            .args(["--cluster-from", &id(from), "--cluster-to", &id(to)])
-            .args(["--cluster-slots", &number.to_string(), "--cluster-yes"])
-            .output()
-            .expect("redis-cli starts");
-        assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stdout));
-    }
-
-    /// The index of the master that serves this slot, as `asked` knows it.
-    pub fn master_of(&self, slot: u16, asked: usize) -> Option<usize> {
-        let nodes = try_command(&self.nodes[asked].url(), &["CLUSTER", "NODES"]).ok()?;
-        let line = nodes.lines().find(|line| {
-            let mut fields = line.split(' ');
-            let is_master = fields
-                .nth(2)
-                .is_some_and(|flags| flags.contains("master") && !flags.contains("fail"));
-            is_master && fields.skip(5).any(|range| contains(range, slot))
-        })?;
-        let address = line.split(' ').nth(1)?.split('@').next()?;
-        self.nodes.iter().position(|node| node.address().to_string() == address)
-    }
-
-    /// Waits until another node than this one serves the slot; returns its index.
-    ///
-    /// # Panics
-    ///
-    /// If none does within a minute.
-    pub fn wait_for_successor(&self, of: usize, slot: u16) -> usize {
-        let successor = poll(TIMEOUT, || {
-            let others = (0..self.nodes.len()).filter(|&index| index != of);
-            let served: Vec<Option<usize>> = others.map(|asked| self.master_of(slot, asked)).collect();
-            let first = served.first().copied().flatten().filter(|&index| index != of)?;
-            served.iter().all(|&index| index == Some(first)).then_some(first)
-        });
-        successor.expect("a replica is promoted")
-    }
-}
-
-/// Whether a range of CLUSTER NODES (`0-5460`, `7`) contains the slot.
-fn contains(range: &str, slot: u16) -> bool {
-    let (first, last) = range.split_once('-').unwrap_or((range, range));
-    matches!((first.parse::<u16>(), last.parse::<u16>()), (Ok(first), Ok(last)) if (first..=last).contains(&slot))
 }
