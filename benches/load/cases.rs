@@ -10,8 +10,9 @@ use countersign::proto::{ValidateBatchRequest, ValidateRequest};
 
 use crate::baseline::Baseline;
 use crate::cores;
+use crate::figures::{cpu, median, round_length, rounds, speed};
 use crate::generator::{Round, Source, Target, closed, framed, open};
-use crate::report::{ReportRow, median};
+use crate::report::ReportRow;
 use crate::server::Server;
 
 pub const VALIDATE: &str = "/countersign.v1.TokenService/Validate";
@@ -19,21 +20,6 @@ const BATCH: &str = "/countersign.v1.TokenService/ValidateBatch";
 
 /// Concurrent streams on each connection.
 pub const STREAMS: usize = 16;
-
-pub fn round_length() -> Duration {
-    Duration::from_secs_f64(from_environment("LOAD_SECONDS", 2.0))
-}
-
-pub fn rounds() -> usize {
-    from_environment("LOAD_ROUNDS", 5)
-}
-
-pub fn from_environment<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(otherwise)
-}
 
 /// Validate requests for these tokens, in their order.
 pub fn requests(tokens: &[String]) -> Arc<Vec<Bytes>> {
@@ -82,16 +68,8 @@ pub async fn warm_up(target: &Target, requests: &Arc<Vec<Bytes>>) {
         .assert_ok();
 }
 
-pub fn speed(rounds: &[Round]) -> f64 {
-    median(rounds.iter().map(Round::per_second))
-}
-
-fn cpu(rounds: &[Round]) -> f64 {
-    median(rounds.iter().map(Round::cpu_per_call))
-}
-
 /// The size of a response for an active token, in bytes.
-const ANSWER: usize = 330;
+pub const ANSWER: usize = 330;
 
 pub async fn validate(server: &Server) -> Vec<ReportRow> {
     let mut rows = Vec::new();

@@ -28,19 +28,20 @@
     reason = "`pub` items of these modules are for the other modules of this program"
 )]
 
+#[path = "../support/mod.rs"]
+mod common;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-mod baseline;
 mod cases;
-mod cores;
 mod cost;
 mod edge;
-mod generator;
 mod refresh;
 mod report;
 mod server;
 mod soak;
+
+use common::{baseline, callers, cores, figures, generator, processor};
 
 /// The allocator of the service, so that the baseline uses it too.
 #[global_allocator]
