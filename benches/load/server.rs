@@ -33,6 +33,12 @@ impl Server {
         Self::start_on(Storage::embedded(), Algorithm::EdDsa, None).await
     }
 
+    /// Starts a server whose tokens have these signatures.
+    pub async fn signing(algorithm: Algorithm) -> Self {
+        let storage = Storage::embedded().set("tokens.algorithm", algorithm.as_str());
+        Self::start_on(storage, algorithm, None).await
+    }
+
     /// Starts a server with this configuration. If it serves TLS, `ca` signed its certificate.
     pub async fn start_on(storage: Storage, algorithm: Algorithm, ca: Option<&Path>) -> Self {
         add_user(&storage, "ada", &["--email", "ada@example.org", "--role", "editor"]);
