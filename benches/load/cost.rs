@@ -58,7 +58,9 @@ impl Deployment {
             // A busy machine is no fault.
             .set("storage.redis_timeout", "3s")
             .set("storage.acquire_timeout", "5s")
-            .set("storage.statement_timeout", "5s");
+            .set("storage.statement_timeout", "5s")
+            .set("server.default_deadline", "15s")
+            .set("server.max_deadline", "15s");
         add_user(&storage, "ada", &[]);
         for n in 0..USERS {
             add_user(&storage, &format!("user{n}"), &[]);

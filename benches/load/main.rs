@@ -1,7 +1,7 @@
 //! Load benchmark: this service compared with a baseline server, in the same run.
 //!
 //! `cargo bench --bench load [CASE]…` runs the named cases, or all of them (`validate`, `check`, `batch`, `verifier`, `headerless`,
-//! `refresh`, `embedded`; `soak` has two more that take minutes). The real server (release build, production defaults, authenticated
+//! `refresh`, `embedded`; `soak` and `replicas` have more that take minutes). The real server (release build, production defaults, authenticated
 //! callers) has one core to itself, and this generator has the other one. The baseline is an empty tonic service that
 //! receives the same requests and returns responses of the same size. The machine may be shared, so rounds alternate and the
 //! median counts: read the ratios, not the figures. `LOAD_SECONDS` (default 2) is the length of a round, and `LOAD_ROUNDS`
@@ -38,6 +38,7 @@ mod cost;
 mod edge;
 mod headerless;
 mod refresh;
+mod replicas;
 mod report;
 mod server;
 mod soak;
@@ -92,6 +93,9 @@ fn main() {
         }
         if wanted("headerless") {
             rows.extend(headerless::validate().await);
+        }
+        if named("replicas") {
+            rows.extend(replicas::scale_out().await);
         }
         if wanted("refresh") {
             rows.extend(cost::clustered().await);
