@@ -15,66 +15,38 @@ use countersign::proto::{
 use prost::Message as _;
 
 use crate::baseline::Baseline;
-use crate::cases::{round_length, rounds, speed};
-use crate::cores::{self, cpu_micros, cpu_micros_with_children};
-use crate::generator::{Round, Source, Target, closed, framed};
+use crate::callers::{SCOPES, add_caller, caller};
+use crate::cores;
+use crate::figures::{round_length, rounds, speed};
+use crate::generator::{Source, Target, Transport, closed, framed};
+use crate::processor::{Measured, PARTS, StoreProcesses, always, each_once};
 use crate::refresh::{REFRESH, STREAMS, Sessions};
-use crate::report::{ReportRow, median};
-use crate::server::{add_caller, caller};
+use crate::report::ReportRow;
 use crate::support::deployment::add_user;
 use crate::support::serve::Storage;
-use crate::support::{Countersign, PASSWORD, Postgres, Redis};
+use crate::support::{Countersign, Database, PASSWORD, Postgres, Redis};
 
 const ISSUE: &str = "/countersign.v1.TokenService/Issue";
-const REVOKE: &str = "/countersign.v1.TokenService/Revoke";
+pub const REVOKE: &str = "/countersign.v1.TokenService/Revoke";
 const LIST_SESSIONS: &str = "/countersign.v1.UserService/ListSessions";
 
 /// Users whose logins and sessions are measured; each has some sessions.
 const USERS: usize = 40;
 
-/// The processor time of one call, in microseconds.
-#[derive(Clone, Copy, Default)]
-struct Cost {
-    service: f64,
-    postgres: f64,
-    redis: f64,
-}
-
-impl Cost {
-    const fn all(self) -> f64 {
-        self.service + self.postgres + self.redis
-    }
-}
-
-/// Selects a part of a cost.
-type PartOf = fn(Cost) -> f64;
-
-/// The rounds of one case.
-#[derive(Default)]
-struct Measured {
-    rounds: Vec<Round>,
-    costs: Vec<Cost>,
-}
-
-impl Measured {
-    fn cost(&self, of: impl Fn(Cost) -> f64) -> f64 {
-        median(self.costs.iter().copied().map(of))
-    }
-}
-
 /// The stores, the service on them, and a caller.
-struct Deployment {
-    postgres: Postgres,
-    redis: Redis,
-    server: Countersign,
-    client: Client,
+pub struct Deployment {
+    pub postgres: Postgres,
+    pub redis: Redis,
+    pub storage: Storage,
+    pub server: Countersign,
+    pub client: Client,
     bearer: String,
-    database_url: String,
+    database: Database,
     users: Vec<String>,
 }
 
 impl Deployment {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let (postgres, redis) = cores::anywhere(|| (Postgres::start(&[]), Redis::start(&[])));
         let database = postgres.database().await;
         // The hash of a password takes as long as is configured: here nearly no time.
@@ -82,14 +54,20 @@ impl Deployment {
             .set("tokens.max_sessions_per_user", "10000")
             .set("password.memory_kib", "1024")
             .set("password.iterations", "1")
-            .set("throttle.enabled", "false");
+            .set("throttle.enabled", "false")
+            // A busy machine is no fault.
+            .set("storage.redis_timeout", "3s")
+            .set("storage.acquire_timeout", "5s")
+            .set("storage.statement_timeout", "5s")
+            .set("server.default_deadline", "15s")
+            .set("server.max_deadline", "15s");
         add_user(&storage, "ada", &[]);
         for n in 0..USERS {
             add_user(&storage, &format!("user{n}"), &[]);
         }
-        let (id, secret) = add_caller(&storage);
+        let (id, secret) = add_caller(&storage, SCOPES);
         let server = cores::on_server_core(|| storage.serve(&[]));
-        let client = caller(&server, id, secret);
+        let client = caller(&server, (id, secret), SCOPES, None);
         let mut users = Vec::new();
         for n in 0..USERS {
             let session = client.log_in(&format!("user{n}"), PASSWORD).await.unwrap();
@@ -98,7 +76,8 @@ impl Deployment {
         let own = client.own_token().await.unwrap().unwrap();
         Self {
             bearer: format!("Bearer {}", own.expose()),
-            database_url: database.url().to_owned(),
+            database,
+            storage,
             postgres,
             redis,
             server,
@@ -107,8 +86,9 @@ impl Deployment {
         }
     }
 
-    fn target(&self, path: &'static str) -> Target {
+    pub fn target(&self, path: &'static str) -> Target {
         Target {
+            transport: Transport::Tcp,
             address: self.server.grpc(),
             path,
             bearer: self.bearer.clone(),
@@ -117,9 +97,15 @@ impl Deployment {
         }
     }
 
+    /// The only value of a query.
+    pub async fn number(&self, query: &str) -> f64 {
+        self.database.scalar(query).await.parse().unwrap()
+    }
+
     fn baseline(&self, signs: bool) -> (Baseline, Target) {
-        let baseline = Baseline::refresh(&self.database_url, &self.redis.url(), signs);
+        let baseline = Baseline::refresh(self.database.url(), &self.redis.url(), signs);
         let target = Target {
+            transport: Transport::Tcp,
             address: baseline.address,
             path: REFRESH,
             bearer: "Bearer none".to_owned(),
@@ -131,40 +117,9 @@ impl Deployment {
 
     /// One round, with what it cost.
     async fn measure(&self, into: &mut Measured, target: &Target, source: impl FnMut() -> Source) {
-        let stores = || {
-            (
-                cpu_micros_with_children(self.postgres.pid()),
-                cpu_micros(self.redis.pid()),
-            )
-        };
-        let before = stores();
-        let round = closed(target, STREAMS, round_length(), source).await;
-        round.assert_ok();
-        let after = stores();
-        let each = |micros: u64| micros as f64 / round.calls().max(1) as f64;
-        into.costs.push(Cost {
-            service: round.cpu_per_call(),
-            postgres: each(after.0 - before.0),
-            redis: each(after.1 - before.1),
-        });
-        into.rounds.push(round);
-    }
-}
-
-/// The same request again and again.
-fn always(request: Bytes) -> impl FnMut() -> Source {
-    move || {
-        let request = request.clone();
-        Box::new(move |_| Some(request.clone()))
-    }
-}
-
-/// One request after the other, from a list that all streams share. The streams end with it.
-fn each_once(requests: Vec<Bytes>) -> impl FnMut() -> Source {
-    let requests = Arc::new(Mutex::new(requests));
-    move || {
-        let requests = Arc::clone(&requests);
-        Box::new(move |_| requests.lock().unwrap().pop())
+        let stores = StoreProcesses::of(&self.postgres, &self.redis);
+        into.round(stores, std::slice::from_ref(target), STREAMS, round_length(), source)
+            .await;
     }
 }
 
@@ -192,7 +147,7 @@ fn login(user: &str) -> IssueRequest {
 }
 
 /// Opens sessions and returns the requests that revoke them.
-async fn revocations(deployment: &Deployment, count: usize) -> Vec<Bytes> {
+pub async fn revocations(deployment: &Deployment, count: usize) -> Vec<Bytes> {
     let tokens: Arc<Mutex<Vec<String>>> = Arc::default();
     let left = Arc::new(AtomicUsize::new(count));
     let source = || -> Source {
@@ -264,7 +219,7 @@ pub async fn clustered() -> Vec<ReportRow> {
             .await;
         let requests = revocations(&deployment, 1_500).await;
         deployment
-            .measure(&mut revoke, &deployment.target(REVOKE), each_once(requests))
+            .measure(&mut revoke, &deployment.target(REVOKE), each_once(requests.into_iter()))
             .await;
     }
     report(
@@ -292,14 +247,8 @@ fn report(refresh: &Measured, bare: &Measured, signing: &Measured, others: &[(&s
         )
         .at_least(0.85),
     ];
-    let parts: [(&str, PartOf); 4] = [
-        ("the service", |cost| cost.service),
-        ("Postgres", |cost| cost.postgres),
-        ("Redis", |cost| cost.redis),
-        ("all of them", Cost::all),
-    ];
     for (call, measured) in [("Refresh", refresh)].iter().chain(others) {
-        for (part, of) in parts {
+        for (part, of) in PARTS {
             let name = format!("{call}: CPU of {part} (against one SELECT and one EVALSHA)");
             rows.push(ReportRow::new(name, "µs/call", measured.cost(of), bare.cost(of)));
         }

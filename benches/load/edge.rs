@@ -6,7 +6,8 @@ use bytes::Bytes;
 use countersign::proto::envoy::service::auth::v3::attribute_context::{HttpRequest, Request};
 use countersign::proto::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 
-use crate::cases::{STREAMS, VALIDATE, alternate, requests, speed, warm_up};
+use crate::cases::{STREAMS, VALIDATE, alternate, requests, warm_up};
+use crate::figures::speed;
 use crate::generator::framed;
 use crate::report::ReportRow;
 use crate::server::Server;

@@ -1,7 +1,7 @@
 //! Load benchmark: this service compared with a baseline server, in the same run.
 //!
-//! `cargo bench --bench load [CASE]…` runs the named cases, or all of them (`validate`, `check`, `batch`, `verifier`, `refresh`,
-//! `embedded`; `soak` has two more that take minutes). The real server (release build, production defaults, authenticated
+//! `cargo bench --bench load [CASE]…` runs the named cases, or all of them (`validate`, `check`, `batch`, `verifier`, `headerless`,
+//! `refresh`, `embedded`; `soak` and `replicas` have more that take minutes). The real server (release build, production defaults, authenticated
 //! callers) has one core to itself, and this generator has the other one. The baseline is an empty tonic service that
 //! receives the same requests and returns responses of the same size. The machine may be shared, so rounds alternate and the
 //! median counts: read the ratios, not the figures. `LOAD_SECONDS` (default 2) is the length of a round, and `LOAD_ROUNDS`
@@ -28,19 +28,22 @@
     reason = "`pub` items of these modules are for the other modules of this program"
 )]
 
+#[path = "../support/mod.rs"]
+mod common;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-mod baseline;
 mod cases;
-mod cores;
 mod cost;
 mod edge;
-mod generator;
+mod headerless;
 mod refresh;
+mod replicas;
 mod report;
 mod server;
 mod soak;
+
+use common::{baseline, callers, cores, figures, generator, processor};
 
 /// The allocator of the service, so that the baseline uses it too.
 #[global_allocator]
@@ -79,7 +82,7 @@ fn main() {
                 rows.extend(cases::batch(&server).await);
             }
             if wanted("verifier") {
-                rows.extend(cases::verifier(&server).await);
+                rows.extend(cases::verifiers(&server).await);
             }
             if named("memory") {
                 rows.extend(soak::memory(&server).await);
@@ -87,6 +90,12 @@ fn main() {
             if named("mixed") {
                 rows.extend(soak::mixed(&server).await);
             }
+        }
+        if wanted("headerless") {
+            rows.extend(headerless::validate().await);
+        }
+        if named("replicas") {
+            rows.extend(replicas::scale_out().await);
         }
         if wanted("refresh") {
             rows.extend(cost::clustered().await);

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use countersign::proto::{RefreshRequest, RefreshResponse};
 use prost::Message as _;
 
-use crate::cases::{round_length, rounds};
+use crate::callers::{SCOPES, add_caller, caller};
 use crate::cores;
-use crate::generator::{Round, Source, Target, closed, framed};
-use crate::report::{ReportRow, median};
-use crate::server::{add_caller, caller};
+use crate::figures::{median, round_length, rounds};
+use crate::generator::{Round, Source, Target, Transport, closed, framed};
+use crate::report::ReportRow;
 use crate::support::deployment::add_user;
 use crate::support::serve::Storage;
 use crate::support::{Countersign, PASSWORD};
@@ -80,6 +80,7 @@ impl Drop for SessionStream {
 async fn measured(server: &Countersign, client: &countersign::client::Client, sessions: &Sessions) -> Round {
     let own = client.own_token().await.unwrap().unwrap();
     let target = Target {
+        transport: Transport::Tcp,
         address: server.grpc(),
         path: REFRESH,
         bearer: format!("Bearer {}", own.expose()),
@@ -94,9 +95,9 @@ async fn measured(server: &Countersign, client: &countersign::client::Client, se
 pub async fn embedded() -> Vec<ReportRow> {
     let storage = Storage::embedded().set("tokens.max_sessions_per_user", "1000");
     add_user(&storage, "ada", &[]);
-    let (id, secret) = add_caller(&storage);
+    let (id, secret) = add_caller(&storage, SCOPES);
     let server = cores::on_server_core(|| storage.serve(&[]));
-    let client = caller(&server, id, secret);
+    let client = caller(&server, (id, secret), SCOPES, None);
     let sessions = Sessions::open(4 * STREAMS, &client).await;
     let mut speeds = Vec::new();
     for _ in 0..rounds() {

@@ -51,12 +51,6 @@ impl ReportRow {
     }
 }
 
-pub fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// Prints the table. After a full run, also writes the files.
 pub fn write(rows: &[ReportRow], full: bool) {
     println!(

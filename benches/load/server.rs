@@ -1,24 +1,27 @@
 //! The server under test, with production defaults. The benchmark imports its signing key, so it can make any number of tokens.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use countersign::client::{Client, Credential};
+use countersign::client::Client;
 use countersign::clock::{Clock as _, SystemClock};
 use countersign::keys::signing::SigningKey;
 use countersign::keys::verify::unverified_claims;
 use countersign::model::{Algorithm, Claims, SessionId, TokenId, new_uuid};
 use countersign::secret::SystemEntropy;
 
+use crate::callers::{SCOPES, add_caller, caller, import_key};
 use crate::cores;
-use crate::generator::Target;
+use crate::generator::{Target, Transport};
 use crate::support::deployment::add_user;
 use crate::support::serve::Storage;
 use crate::support::{Countersign, PASSWORD};
 
 /// The server, a client, and the key and claims of its tokens.
 pub struct Server {
-    process: Countersign,
+    pub process: Countersign,
+    pub storage: Storage,
     pub client: Client,
     caller: String,
     key: Arc<SigningKey>,
@@ -27,30 +30,31 @@ pub struct Server {
 
 impl Server {
     pub async fn start() -> Self {
-        let storage = Storage::embedded();
-        let key = SigningKey::generate(Algorithm::EdDsa, &SystemEntropy).unwrap();
-        let file = storage.folder().join("key.pem");
-        let der = base64::engine::general_purpose::STANDARD.encode(key.to_pkcs8().unwrap());
-        std::fs::write(
-            &file,
-            format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n"),
-        )
-        .unwrap();
-        storage
-            .run(&["key", "import", file.to_str().unwrap(), "--activate"])
-            .succeed();
+        Self::start_on(Storage::embedded(), Algorithm::EdDsa, None).await
+    }
+
+    /// Starts a server whose tokens have these signatures.
+    pub async fn signing(algorithm: Algorithm) -> Self {
+        let storage = Storage::embedded().set("tokens.algorithm", algorithm.as_str());
+        Self::start_on(storage, algorithm, None).await
+    }
+
+    /// Starts a server with this configuration. If it serves TLS, `ca` signed its certificate.
+    pub async fn start_on(storage: Storage, algorithm: Algorithm, ca: Option<&Path>) -> Self {
         add_user(&storage, "ada", &["--email", "ada@example.org", "--role", "editor"]);
-        let (client_id, secret) = add_caller(&storage);
+        let key = import_key(&storage, algorithm);
+        let (client_id, secret) = add_caller(&storage, SCOPES);
         let server = cores::on_server_core(|| storage.serve(&[]));
-        let client = caller(&server, client_id, secret);
+        let client = caller(&server, (client_id, secret), SCOPES, ca);
         let session = client.log_in("ada", PASSWORD).await.unwrap();
         let claims = unverified_claims(&session.tokens().access_token).unwrap();
         let own = client.own_token().await.unwrap().unwrap();
         Self {
             caller: format!("Bearer {}", own.expose()),
             process: server,
+            storage,
             client,
-            key: Arc::new(key),
+            key,
             claims,
         }
     }
@@ -76,6 +80,7 @@ impl Server {
     /// The target of calls to a method of this server.
     pub fn target(&self, path: &'static str) -> Target {
         Target {
+            transport: Transport::Tcp,
             address: self.process.grpc(),
             path,
             bearer: self.caller.clone(),
@@ -87,6 +92,7 @@ impl Server {
     /// The same calls to a baseline server.
     pub fn against(&self, baseline: &crate::baseline::Baseline, path: &'static str) -> Target {
         Target {
+            transport: Transport::Tcp,
             address: baseline.address,
             pid: baseline.pid(),
             ..self.target(path)
@@ -123,39 +129,4 @@ impl Server {
     pub fn resident_kib(&self) -> u64 {
         self.process.resident_kib()
     }
-}
-
-/// The caller scopes of the benchmark's client.
-const SCOPES: [&str; 6] = ["issue", "refresh", "revoke", "validate", "watch", "users"];
-
-/// Registers a client with the scopes that the calls need; returns its id and secret.
-pub fn add_caller(storage: &Storage) -> (String, String) {
-    let mut words = vec![
-        "client",
-        "add",
-        "bench",
-        "--grant",
-        "client_secret",
-        "--grant",
-        "password",
-    ];
-    for scope in SCOPES {
-        words.extend(["--scope", Box::leak(format!("countersign:{scope}").into_boxed_str())]);
-    }
-    let made = storage.run(&words).json();
-    ("bench".to_owned(), made["client_secret"].as_str().unwrap().to_owned())
-}
-
-/// The client of the client library with these credentials.
-pub fn caller(server: &Countersign, client_id: String, secret: String) -> Client {
-    let scope = SCOPES.map(|scope| format!("countersign:{scope}"));
-    let credential = Credential::Secret {
-        client_id,
-        secret: secret.into(),
-        scope: scope.to_vec(),
-    };
-    Client::builder(server.grpc_url())
-        .credential(credential)
-        .connect_lazy()
-        .unwrap()
 }

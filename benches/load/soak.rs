@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use countersign::proto::{RefreshRequest, ValidateRequest};
 
-use crate::cases::{from_environment, in_turn, requests};
+use crate::cases::{in_turn, requests};
+use crate::figures::from_environment;
 use crate::generator::{Round, closed, framed, open};
 use crate::report::ReportRow;
 use crate::server::Server;

@@ -2,19 +2,36 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::client::SendRequest;
 use hdrhistogram::Histogram;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+
+/// How a server is reached.
+#[derive(Clone)]
+pub enum Transport {
+    Tcp,
+    /// TLS for the name `localhost`, with the certificate of a client if there is one in this configuration.
+    Tls(Arc<rustls::ClientConfig>),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
 
 /// The method to call, and the credentials of the caller.
 #[derive(Clone)]
 pub struct Target {
+    pub transport: Transport,
+    /// Not used by a Unix socket.
     pub address: SocketAddr,
     pub path: &'static str,
+    /// The header `authorization`; none if empty.
     pub bearer: String,
     /// The process whose processor time is measured.
     pub pid: u32,
@@ -70,8 +87,23 @@ pub fn framed(message: &impl prost::Message) -> Bytes {
 const CONNECTIONS: usize = 4;
 
 async fn connect(target: &Target) -> SendRequest<Bytes> {
-    let socket = TcpStream::connect(target.address).await.expect("the server listens");
-    socket.set_nodelay(true).unwrap();
+    let tcp = async || {
+        let socket = TcpStream::connect(target.address).await.expect("the server listens");
+        socket.set_nodelay(true).unwrap();
+        socket
+    };
+    match &target.transport {
+        Transport::Tcp => handshake(tcp().await).await,
+        Transport::Tls(config) => {
+            let name = "localhost".try_into().unwrap();
+            let tls = TlsConnector::from(Arc::clone(config)).connect(name, tcp().await).await;
+            handshake(tls.expect("both trust each other")).await
+        }
+        Transport::Unix(path) => handshake(UnixStream::connect(path).await.expect("the server listens")).await,
+    }
+}
+
+async fn handshake(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> SendRequest<Bytes> {
     let (send, connection) = h2::client::Builder::new()
         .initial_window_size(4 << 20)
         .initial_connection_window_size(64 << 20)
@@ -86,12 +118,13 @@ async fn connect(target: &Target) -> SendRequest<Bytes> {
 
 async fn call(send: &SendRequest<Bytes>, target: &Target, request: Bytes) -> (String, Bytes) {
     let mut send = send.clone().ready().await.unwrap();
-    let head = http::Request::post(format!("http://{}{}", target.address, target.path))
+    let mut head = http::Request::post(format!("http://{}{}", target.address, target.path))
         .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("authorization", &target.bearer)
-        .body(())
-        .unwrap();
+        .header("te", "trailers");
+    if !target.bearer.is_empty() {
+        head = head.header("authorization", &target.bearer);
+    }
+    let head = head.body(()).unwrap();
     let (response, mut body) = send.send_request(head, false).unwrap();
     body.send_data(request, true).unwrap();
     let response = response.await.unwrap();
@@ -119,12 +152,22 @@ async fn call(send: &SendRequest<Bytes>, target: &Target, request: Bytes) -> (St
 }
 
 /// A closed loop: as many calls as the server can answer, with `streams` concurrent calls on each connection.
-pub async fn closed(target: &Target, streams: usize, span: Duration, mut source: impl FnMut() -> Source) -> Round {
+pub async fn closed(target: &Target, streams: usize, span: Duration, source: impl FnMut() -> Source) -> Round {
+    closed_over(std::slice::from_ref(target), streams, span, source).await
+}
+
+/// Like [`closed`], with at least one connection to each of these servers.
+pub async fn closed_over(
+    targets: &[Target],
+    streams: usize,
+    span: Duration,
+    mut source: impl FnMut() -> Source,
+) -> Round {
     let mut tasks = JoinSet::new();
-    let _awake = target.alone.then(Awake::keep);
-    let cpu = crate::cores::cpu_micros(target.pid);
+    let _awake = targets.iter().all(|target| target.alone).then(Awake::keep);
+    let cpu = cpu_micros(targets);
     let start = Instant::now();
-    for _ in 0..CONNECTIONS {
+    for target in targets.iter().cycle().take(CONNECTIONS.max(targets.len())) {
         let send = connect(target).await;
         for _ in 0..streams {
             let (send, target, mut next) = (send.clone(), target.clone(), source());
@@ -136,7 +179,7 @@ pub async fn closed(target: &Target, streams: usize, span: Duration, mut source:
                     let Some(request) = next(before.as_deref()) else { break };
                     let began = Instant::now();
                     let (status, response) = call(&send, &target, request).await;
-                    latency.saturating_record(micros(began.elapsed()));
+                    latency.record(micros(began.elapsed())).unwrap();
                     *statuses.entry(status).or_insert(0_u64) += 1;
                     before = Some(response);
                 }
@@ -144,7 +187,12 @@ pub async fn closed(target: &Target, streams: usize, span: Duration, mut source:
             });
         }
     }
-    gather(tasks, start, target, cpu).await
+    gather(tasks, start, targets, cpu).await
+}
+
+/// The processor time of all servers.
+fn cpu_micros(targets: &[Target]) -> u64 {
+    targets.iter().map(|target| super::cores::cpu_micros(target.pid)).sum()
 }
 
 /// An open loop: `a_second` calls each second, whether or not earlier ones have ended. Latency counts from when a call was due.
@@ -155,7 +203,8 @@ pub async fn open(target: &Target, a_second: f64, span: Duration, mut source: im
         connections.push(connect(target).await);
     }
     let mut next = source();
-    let cpu = crate::cores::cpu_micros(target.pid);
+    let targets = std::slice::from_ref(target);
+    let cpu = cpu_micros(targets);
     let start = Instant::now();
     let mut n = 0_u32;
     while start.elapsed() < span {
@@ -175,13 +224,13 @@ pub async fn open(target: &Target, a_second: f64, span: Duration, mut source: im
             tasks.spawn(async move {
                 let (status, _) = call(&send, &target, request).await;
                 let mut latency = histogram();
-                latency.saturating_record(micros(due.elapsed()));
+                latency.record(micros(due.elapsed())).unwrap();
                 (BTreeMap::from([(status, 1)]), latency)
             });
             n += 1;
         }
     }
-    gather(tasks, start, target, cpu).await
+    gather(tasks, start, targets, cpu).await
 }
 
 /// Keeps this core awake until it is dropped. Otherwise the server must wake the core to deliver a response, which on a
@@ -209,7 +258,7 @@ impl Drop for Awake {
 async fn gather(
     mut tasks: JoinSet<(BTreeMap<String, u64>, Histogram<u64>)>,
     start: Instant,
-    target: &Target,
+    targets: &[Target],
     cpu: u64,
 ) -> Round {
     let mut statuses = BTreeMap::new();
@@ -224,13 +273,13 @@ async fn gather(
     Round {
         statuses,
         elapsed: start.elapsed(),
-        cpu_micros: crate::cores::cpu_micros(target.pid) - cpu,
+        cpu_micros: cpu_micros(targets) - cpu,
         latency,
     }
 }
 
 fn histogram() -> Histogram<u64> {
-    // Auto-resizing, so that an empty one is small: an open loop makes one for each call.
+    // It grows with the values that are recorded, so that an empty one is small: an open loop makes one for each call.
     Histogram::new(3).unwrap()
 }
 

@@ -26,7 +26,8 @@ use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use crate::{cores, support};
+use super::cores;
+use crate::support;
 
 /// A response of any size.
 #[derive(Clone, PartialEq, Message)]
