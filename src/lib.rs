@@ -4,7 +4,7 @@
 //! The exact table is `MODULES` in `tests/layers.rs`, which checks it.
 //!
 //! ```text
-//! secret, trust, clock, spans ← model ← proto, config, shutdown ← telemetry, store ← keys, password, listener
+//! secret, trust, sync, clock, spans ← model ← proto, config, shutdown ← telemetry, store ← keys, password, listener
 //!     ← throttle, attempts, revocation ← validator ← token, account, client ← gateway ← grpc, http ← app ← cli ← main
 //! ```
 //!
@@ -47,6 +47,7 @@ pub mod shutdown;
 pub mod spans;
 #[cfg(feature = "server")]
 pub mod store;
+mod sync;
 #[cfg(feature = "server")]
 pub mod telemetry;
 #[cfg(feature = "server")]

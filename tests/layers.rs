@@ -17,6 +17,8 @@ const MODULES: &[(&str, &str)] = &[
     ("secret", ""),
     // The certificates that clients and listeners trust.
     ("trust", ""),
+    // What tests/interleavings replaces.
+    ("sync", ""),
     ("clock", ""),
     // The target of all spans.
     ("spans", ""),
@@ -32,7 +34,7 @@ const MODULES: &[(&str, &str)] = &[
     // The key ring opens the rows that the store's trait returns. Signing and verifying do not use the store: a calling
     // service compiles those files without the feature `server`, so the compiler checks that.
     ("keys", "secret clock model config store"),
-    ("password", "secret clock spans model config"),
+    ("password", "secret sync clock spans model config"),
     // The accept loop of both ports.
     ("listener", "secret trust clock spans model config shutdown telemetry"),
     // Counters of failed attempts, for every rule that checks a password; their keys are HMACs under the master key.
@@ -41,10 +43,10 @@ const MODULES: &[(&str, &str)] = &[
     ("attempts", "secret clock model store keys"),
     (
         "revocation",
-        "secret clock spans model config shutdown store keys password",
+        "secret sync clock spans model config shutdown store keys password",
     ),
     // The client library has it without the feature `server`.
-    ("validator", "secret clock model keys revocation"),
+    ("validator", "secret sync clock model keys revocation"),
     (
         "token",
         "secret clock spans model config shutdown store keys password throttle attempts revocation validator",
@@ -53,7 +55,7 @@ const MODULES: &[(&str, &str)] = &[
         "account",
         "secret clock spans model config shutdown store keys password throttle attempts revocation",
     ),
-    ("client", "secret trust clock proto model keys revocation validator"),
+    ("client", "secret trust sync clock proto model keys revocation validator"),
     // The part in the client library uses secrets only; the compiler checks that without the feature `server`.
     ("gateway", "secret clock model keys validator token"),
     (

@@ -7,7 +7,7 @@
 pub mod audit;
 pub mod clients;
 mod fields;
-mod paging;
+pub mod paging;
 mod principal;
 mod secrets;
 #[cfg(test)]

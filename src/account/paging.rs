@@ -16,11 +16,13 @@ const DIGEST_LEN: usize = 9;
 const MAX_TOKEN_LEN: usize = 512;
 
 /// The query of a list without the page: makes and reads the page tokens of that query.
-pub(super) struct ListQuery(Vec<u8>);
+#[derive(Debug)]
+pub struct ListQuery(Vec<u8>);
 
 impl ListQuery {
     /// The query of `list` with these parameters, which must always be in the same order.
-    pub(super) fn new(list: &str, parameters: &[&str]) -> Self {
+    #[must_use]
+    pub fn new(list: &str, parameters: &[&str]) -> Self {
         let mut bytes = Vec::new();
         for part in std::iter::once(&list).chain(parameters) {
             // The length first, so that different parameters never give the same bytes.
@@ -31,7 +33,8 @@ impl ListQuery {
     }
 
     /// The token of the page that starts after `key`.
-    pub(super) fn page_token(&self, key: &str) -> String {
+    #[must_use]
+    pub fn page_token(&self, key: &str) -> String {
         let mut bytes = self.digest(key).to_vec();
         bytes.extend_from_slice(key.as_bytes());
         URL_SAFE_NO_PAD.encode(bytes)
@@ -41,7 +44,7 @@ impl ListQuery {
     ///
     /// # Errors
     /// `PAGE_TOKEN_INVALID` if the token is not one of this query.
-    pub(super) fn page_key<K: std::str::FromStr>(&self, token: &str) -> Result<Option<K>> {
+    pub fn page_key<K: std::str::FromStr>(&self, token: &str) -> Result<Option<K>> {
         if token.is_empty() {
             return Ok(None);
         }

@@ -36,6 +36,9 @@ use crate::config::{Config, Flag, Layers, LogFormat, unquoted};
 use failure::{Failure, USAGE};
 use output::{Format, Output};
 
+// The reader of the files of `user import`.
+pub use user::{FileFormat, NextRow, Rows};
+
 /// A token service over gRPC: logs users in and out, refreshes their sessions, and validates tokens.
 #[derive(Parser)]
 #[command(name = "countersign", version, max_term_width = 100, subcommand_required = true)]

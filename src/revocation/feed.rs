@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch};
 
 use super::freshness::Freshness;
 use super::index::{Index, retained_until};
 use super::pause::PauseDetector;
+use super::publishing::Publishing;
 use super::side::SideComparison;
 use super::unrecorded::Unrecorded;
 use super::write_back::Replacement;
@@ -66,8 +66,7 @@ pub struct Feed {
     /// The name of this replica among those that publish their servers.
     replica: String,
     watchers: broadcast::Sender<FeedEvent>,
-    /// Held while a revocation is added and sent to the watchers: one that is in the index has been sent.
-    publishing: Mutex<()>,
+    publishing: Publishing,
     ready: watch::Sender<bool>,
     /// Why the last attempt to load the index failed; none if none has failed, or since it is loaded.
     load_failure: watch::Sender<Option<Error>>,
@@ -95,7 +94,7 @@ impl Feed {
             freshness: ArcSwapOption::empty(),
             reconcile_now: Notify::new(),
             watchers: broadcast::channel(WATCH_BUFFER).0,
-            publishing: Mutex::default(),
+            publishing: Publishing::default(),
             ready: watch::channel(false).0,
             load_failure: watch::channel(None).0,
             created: clock.read(),
@@ -236,25 +235,27 @@ impl Feed {
     /// Adds a revocation that was recorded by this replica, or read from the durable record. When this returns, it has been sent
     /// to the watchers, also if another task added it: the heartbeat that follows promises that.
     pub fn note(&self, revocation: &Revocation) {
-        let _publishing = self.publishing.lock();
-        if self.is_needed(revocation) {
-            self.unrecorded.record(revocation);
-            if self.index.insert(revocation) {
-                self.tell(revocation);
+        let add = || {
+            let is_needed = self.is_needed(revocation);
+            if is_needed {
+                self.unrecorded.record(revocation);
             }
-        }
+            is_needed && self.index.insert(revocation)
+        };
+        self.publishing.publish(add, || self.tell(revocation));
     }
 
     /// Like [`Feed::note`], for one that was announced: it counts like the others, but is never written to the durable record.
     fn note_announced(&self, revocation: &Revocation) {
-        let _publishing = self.publishing.lock();
-        if self.is_needed(revocation) {
-            let before = self.index.entry_of(&revocation.target);
-            self.unrecorded.announce(revocation, before);
-            if self.index.insert(revocation) {
-                self.tell(revocation);
+        let add = || {
+            let is_needed = self.is_needed(revocation);
+            if is_needed {
+                let before = self.index.entry_of(&revocation.target);
+                self.unrecorded.announce(revocation, before);
             }
-        }
+            is_needed && self.index.insert(revocation)
+        };
+        self.publishing.publish(add, || self.tell(revocation));
     }
 
     fn is_needed(&self, revocation: &Revocation) -> bool {

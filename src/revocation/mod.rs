@@ -9,6 +9,8 @@ mod pause;
 #[cfg(feature = "server")]
 mod publisher;
 #[cfg(feature = "server")]
+mod publishing;
+#[cfg(feature = "server")]
 mod side;
 #[cfg(feature = "server")]
 mod unrecorded;

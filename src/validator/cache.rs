@@ -4,11 +4,11 @@
 //! every use. The key is the whole token, compared byte for byte, so that a hash collision cannot confuse two tokens.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::Weighter;
 
 use crate::keys::verified::VerifiedToken;
+use crate::sync::{AtomicU64, Ordering};
 
 /// What an entry costs beside its text, in bytes: claims, ids, the entry in the table.
 const ENTRY_OVERHEAD: u64 = 1024;

@@ -17,37 +17,21 @@ use countersign::keys::verifying::VerifyingKeys;
 use countersign::model::{Claims, InactiveReason};
 use serde_json::{Value, json};
 
+use super::input::{SEPARATOR, split};
+use super::target::Target;
+
 const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "https://issuer.test";
 const WIRE: u8 = 0;
 const SIGNED: u8 = 1;
-/// Separates header and payload of an input that the test signs.
-const SEPARATOR: u8 = 0xff;
 
-/// Texts that a mutation may insert into an input.
-pub(crate) const DICTIONARY: &[&[u8]] = &[
-    b"\"crit\":[\"exp\"],",
-    b"\"b64\":false,",
-    b"\"alg\":\"none\",",
-    b"\"alg\":\"HS256\",",
-    b"\"typ\":\"JWT\",",
-    b"\"typ\":\"application/at+jwt\",",
-    b"\"kid\":null,",
-    b"\"aud\":[],",
-    b"\"aud\":\"api\",",
-    b"\"nbf\":1e400,",
-    b"\"exp\":9223372036854775807,",
-    b"\"iat\":-9223372036854775808,",
-    b"\"exp\":1800000840.0,",
-    b"\"s\\u0075b\":\"x\",",
-    b"\"act\":{\"sub\":\"a\",\"client_id\":\"web\",\"epo\":{\"g\":0,\"u\":0,\"c\":0,\"cid\":\"web\"}},",
-    b"\"ext\":{\"a\":[[[[{}]]]]},",
-    b"\\ud800",
-    b"\xc3\x28",
-    b"..",
-    b"eyJ",
-    b"csr_",
-];
+/// The properties of access tokens.
+pub(crate) const TARGET: Target = Target {
+    name: "jwt",
+    inputs: 8_000,
+    seeds,
+    check,
+};
 
 struct Fixture {
     pair: Ed25519KeyPair,
@@ -112,7 +96,7 @@ fn signed(pair: &Ed25519KeyPair, header: &[u8], payload: &[u8]) -> String {
 }
 
 /// Good tokens, every token of the published vectors, and the parts of a valid one.
-pub(crate) fn seeds() -> Vec<Vec<u8>> {
+fn seeds() -> Vec<Vec<u8>> {
     let fixture = &*FIXTURE;
     let mut seeds: Vec<Vec<u8>> = fixture
         .valid
@@ -144,12 +128,11 @@ fn tokens(document: &Value, into: &mut Vec<Vec<u8>>) {
 }
 
 /// Checks the rules for one input. Returns whether it was accepted.
-pub(crate) fn check(input: &[u8]) -> bool {
+fn check(input: &[u8]) -> bool {
     let fixture = &*FIXTURE;
     match input.split_first() {
         Some((&SIGNED, parts)) => {
-            let at = parts.iter().position(|byte| *byte == SEPARATOR).unwrap_or(parts.len());
-            let (header, payload) = (&parts[..at], parts.get(at + 1..).unwrap_or_default());
+            let (header, payload) = split(parts);
             let token = signed(&fixture.pair, header, payload);
             let accepted = is_accepted(&token);
             if accepted {

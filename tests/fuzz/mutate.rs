@@ -3,7 +3,7 @@
 /// An endless sequence of inputs: the same in every run.
 pub(crate) struct Mutator<'a> {
     seeds: &'a [Vec<u8>],
-    dictionary: &'a [&'a [u8]],
+    dictionary: &'a [Vec<u8>],
     /// The state of xorshift64*; its quality suffices here.
     state: u64,
 }
@@ -16,7 +16,7 @@ const MAX_INPUT: usize = 5000;
 
 impl<'a> Mutator<'a> {
     /// A mutator of these seeds, which also inserts texts of the dictionary.
-    pub(crate) fn new(seeds: &'a [Vec<u8>], dictionary: &'a [&'a [u8]]) -> Self {
+    pub(crate) fn new(seeds: &'a [Vec<u8>], dictionary: &'a [Vec<u8>]) -> Self {
         Self {
             seeds,
             dictionary,
@@ -54,7 +54,7 @@ impl<'a> Mutator<'a> {
                 input.splice(at..to, piece);
             }
             6 if !self.dictionary.is_empty() => {
-                let word = self.dictionary[self.below(self.dictionary.len())];
+                let word = &self.dictionary[self.below(self.dictionary.len())];
                 input.splice(at..at, word.iter().copied());
             }
             7 => {

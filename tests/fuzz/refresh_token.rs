@@ -14,6 +14,16 @@ use countersign::secret::SecretBytes;
 use countersign::token::refresh_token::{MAX_LEN, PREFIX, RefreshToken};
 use uuid::Uuid;
 
+use super::target::Target;
+
+/// The properties of refresh tokens.
+pub(crate) const TARGET: Target = Target {
+    name: "refresh_token",
+    inputs: 20_000,
+    seeds,
+    check,
+};
+
 const WIRE: u8 = 0;
 const WITH_CHECKSUM: u8 = 1;
 const TAGGED: u8 = 2;
@@ -57,7 +67,7 @@ fn with_checksum(bytes: &[u8]) -> String {
 }
 
 /// Valid tokens as text, as bytes without their checksum, and as bytes without their tag.
-pub(crate) fn seeds() -> Vec<Vec<u8>> {
+fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for valid in VALID_TOKENS.iter() {
         let bytes = bytes(valid);
@@ -70,7 +80,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 }
 
 /// Checks the rules for one input. Returns whether it was accepted.
-pub(crate) fn check(input: &[u8]) -> bool {
+fn check(input: &[u8]) -> bool {
     let (kind, rest) = input.split_first().unwrap_or((&WIRE, &[]));
     match *kind {
         TAGGED => {

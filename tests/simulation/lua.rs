@@ -1,13 +1,14 @@
 //! A small Redis in memory that runs the real Lua scripts of the store of sessions: the commands that they use, and the
 //! library `struct`, as Redis documents them.
 
+#[path = "lua/packing.rs"]
 mod packing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use countersign::clock::Clock as _;
+use countersign::clock::Clock;
 use countersign::model::{Error, Result};
 use countersign::store::redis::{Args, RunScripts, Script};
 use fred::types::Value as Reply;
@@ -15,8 +16,6 @@ use mlua::{Function, IntoLuaMulti as _, Lua, LuaString, MultiValue, Value, Varia
 use parking_lot::Mutex;
 
 use self::packing::whole;
-use crate::mutants::Mutant;
-use crate::sim::SimClock;
 
 type Key = Vec<u8>;
 
@@ -29,8 +28,8 @@ pub(crate) struct Data {
 /// The sessions of one user.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Hash {
-    fields: BTreeMap<Key, Vec<u8>>,
-    expires: Option<i64>,
+    pub(crate) fields: BTreeMap<Key, Vec<u8>>,
+    pub(crate) expires: Option<i64>,
 }
 
 /// The server. Its clones are one server.
@@ -41,11 +40,14 @@ struct Server {
     lua: Lua,
     data: Arc<Mutex<Data>>,
     functions: Mutex<HashMap<&'static str, Function>>,
-    mutant: Option<Mutant>,
+    change: ChangeScript,
 }
 
+/// Gets the name and the text of a script, and returns the text that is run.
+type ChangeScript = Box<dyn Fn(&str, &str) -> String + Send + Sync>;
+
 impl LuaRedis {
-    pub(crate) fn new(clock: Arc<SimClock>, mutant: Option<Mutant>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>, change: ChangeScript) -> Self {
         let (lua, data) = (Lua::new(), Arc::new(Mutex::new(Data::default())));
         let redis = lua.create_table().unwrap();
         let shared = data.clone();
@@ -66,7 +68,7 @@ impl LuaRedis {
             lua,
             data,
             functions: Mutex::default(),
-            mutant,
+            change,
         }))
     }
 
@@ -107,10 +109,7 @@ impl LuaRedis {
         }
         // Lua knows no line that begins with #!.
         let (_, source) = script.source.split_once('\n').unwrap();
-        let source = match self.0.mutant {
-            Some(mutant) => mutant.change(script.name, source),
-            None => source.to_owned(),
-        };
+        let source = (self.0.change)(script.name, source);
         let function = self.0.lua.load(source).set_name(script.name).into_function()?;
         functions.insert(script.name, function.clone());
         Ok(function)

@@ -65,7 +65,11 @@ pub(crate) fn run_with(seed: u64, provoked: Option<Mutant>, mutant: Option<Mutan
 async fn simulate(sim: &Arc<Sim>, mutant: Option<Mutant>) -> Vec<String> {
     let database = Database::in_memory(sim.clock(0)).unwrap();
     let sessions = if sim.plan.scripts {
-        Backend::Scripts(LuaRedis::new(sim.clock(0), mutant))
+        let change = move |script: &str, source: &str| match mutant {
+            Some(mutant) => mutant.change(script, source),
+            None => source.to_owned(),
+        };
+        Backend::Scripts(LuaRedis::new(sim.clock(0), Box::new(change)))
     } else {
         Backend::Embedded(database.clone())
     };

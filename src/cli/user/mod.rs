@@ -8,6 +8,8 @@ mod update;
 
 use clap::Subcommand;
 
+pub use import::{FileFormat, NextRow, Rows};
+
 use super::input::Confirm;
 use super::{Context, Failure, store};
 use crate::account::Principal;

@@ -1,6 +1,7 @@
 //! Local validation: the verifier follows the service's keys and revocations; the rest is in the token.
 
 mod follow;
+mod numbered_keys;
 mod trust;
 
 use std::sync::Arc;

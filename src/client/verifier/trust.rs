@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -10,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::follow::follow;
+use super::numbered_keys::NumberedKeys;
 use crate::client::Client;
 use crate::clock::{Clock, ClockReading, UnixMillis};
 use crate::keys::verifying::VerifyingKeys;
@@ -34,8 +34,7 @@ impl TrustFollower {
         let trust = Arc::new(FollowedTrust {
             clock: client.clock().clone(),
             max_staleness,
-            keys: ArcSwap::default(),
-            keys_version: AtomicU64::new(0),
+            keys: NumberedKeys::default(),
             index: ArcSwap::default(),
             freshness: ArcSwapOption::empty(),
             pauses: Arc::new(PauseDetector::new(HEARTBEAT_INTERVAL)),
@@ -89,13 +88,11 @@ impl fmt::Debug for TrustFollower {
 
 impl TrustState for TrustFollower {
     fn keys_version(&self) -> u64 {
-        self.trust.keys_version.load(Ordering::Acquire)
+        self.trust.keys.version()
     }
 
     fn keys(&self) -> (Arc<VerifyingKeys>, u64) {
-        // In this order: see `FollowedTrust::set_keys`.
-        let version = self.keys_version();
-        (self.trust.keys.load_full(), version)
+        self.trust.keys.get()
     }
 
     fn with_index<R>(&self, read: impl FnOnce(&Index) -> R) -> R {
@@ -117,8 +114,7 @@ impl TrustState for TrustFollower {
 pub(super) struct FollowedTrust {
     pub(super) clock: Arc<dyn Clock>,
     max_staleness: Duration,
-    keys: ArcSwap<VerifyingKeys>,
-    keys_version: AtomicU64,
+    keys: NumberedKeys,
     pub(super) index: ArcSwap<Index>,
     freshness: ArcSwapOption<Freshness>,
     /// Notices that this process stood still. A pause is settled by a heartbeat of a stream that was opened after it, because
@@ -130,11 +126,9 @@ pub(super) struct FollowedTrust {
 }
 
 impl FollowedTrust {
-    /// Replaces the key set. The keys come first: a token that is verified under the new keys and the old version is only
-    /// verified again, while one under the old keys and the new version would be kept.
+    /// Replaces the key set.
     pub(super) fn set_keys(&self, keys: VerifyingKeys) {
-        self.keys.store(Arc::new(keys));
-        self.keys_version.fetch_add(1, Ordering::AcqRel);
+        self.keys.set(keys);
     }
 
     fn is_fresh(&self, freshness: &Freshness, now: ClockReading) -> bool {

@@ -1,13 +1,11 @@
 //! A map that many threads read while one writes.
 
-use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use parking_lot::RwLock;
+use std::hash::{BuildHasher as _, Hash};
 
 use super::rows::Entry;
 use super::table::Table;
 use crate::clock::UnixMillis;
+use crate::sync::{AtomicUsize, Ordering, RandomState, RwLock};
 
 /// The number of shards of a map.
 pub(super) const SHARDS: usize = 64;

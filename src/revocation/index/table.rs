@@ -1,12 +1,13 @@
 //! A hash map that can be read in parts while it changes.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher as _, Hash};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
 use super::rows::Entry;
 use crate::clock::UnixMillis;
+use crate::sync::RandomState;
 
 /// A hash map whose entries lie in a list. The list is read in parts from its end to its start. A new entry is appended, and
 /// the last entry takes the place of a removed one, so an entry that is not read yet never moves to a place that was already

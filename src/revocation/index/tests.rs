@@ -5,12 +5,14 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 
 use proptest::prelude::*;
 use prost::Message as _;
+use uuid::Uuid;
 
 use super::rows::Entry;
 use super::snapshot::{MAX_ENCODED_BYTES, MAX_PART_BYTES, MAX_PART_ROWS};
 use super::table::Table;
 use super::*;
-use crate::model::{Epochs, SessionId, TokenId, UserId};
+use crate::model::revocation::{EpochSet, RevocationSubject};
+use crate::model::{ClientId, Epochs, KeyId, SessionId, Target, TokenId, UserId};
 use crate::proto;
 use crate::proto::watch_revocations_response::Message;
 

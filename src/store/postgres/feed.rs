@@ -25,7 +25,7 @@ const MAX_RUNNING: usize = 20_000;
 
 /// A position in the feed: the rows that a reader has seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FeedPosition {
+pub struct FeedPosition {
     /// System id, timeline and database: the numbers of transactions belong to them. Of the weaker checks: the system id or
     /// 0, `s` and the start time of the server in microseconds, and the database.
     origin: String,
@@ -48,8 +48,11 @@ impl fmt::Display for FeedPosition {
 }
 
 impl FeedPosition {
-    /// Reads a cursor in exactly the form that `Display` writes; `RESUME_TOKEN_INVALID` otherwise.
-    pub(super) fn parse(cursor: &Cursor) -> Result<Self> {
+    /// Reads a cursor in exactly the form that `Display` writes.
+    ///
+    /// # Errors
+    /// `RESUME_TOKEN_INVALID` for every other text.
+    pub fn parse(cursor: &Cursor) -> Result<Self> {
         let read = || {
             let (origin, snapshot) = cursor.0.strip_prefix("p1.")?.rsplit_once('.')?;
             let mut fields = snapshot.split(':');

@@ -26,6 +26,7 @@ mod store;
 mod timeline;
 mod work;
 
+pub use feed::FeedPosition;
 pub use pool::PoolUsage;
 pub use standbys::{Room, Standbys};
 pub use store::{CONNECTIONS_BESIDE_POOL, Look, PostgresConfig, PostgresStore};

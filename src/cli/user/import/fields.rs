@@ -16,6 +16,9 @@ pub(super) const NAMES: &str = "username, email, display_name, roles, attributes
 /// The most unknown names in one message.
 const MAX_NAMES: usize = 8;
 
+/// The longest name that a message shows, in bytes. Hashes are longer.
+const MAX_SHOWN: usize = 32;
+
 /// A field of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
@@ -136,13 +139,19 @@ impl Fields {
     }
 }
 
-fn unknown(names: &[String]) -> Error {
-    let shown = names.iter().take(MAX_NAMES).map(|name| {
-        // The name is the file's, and may be anything.
-        let mut name: String = name.chars().take(40).collect();
-        name.retain(|letter| !letter.is_control());
+/// What a message shows of a name in the file. In a file without a header, or with shifted columns, a hash or another secret
+/// stands where a name should.
+pub(super) fn shown(name: &str) -> &str {
+    let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || "_-. ".contains(letter);
+    if (1..=MAX_SHOWN).contains(&name.len()) && name.chars().all(is_of_name) {
         name
-    });
+    } else {
+        "[no plain name, so not shown]"
+    }
+}
+
+fn unknown(names: &[String]) -> Error {
+    let shown = names.iter().take(MAX_NAMES).map(|name| shown(name));
     let mut field = shown.collect::<Vec<_>>().join(", ");
     if names.len() > MAX_NAMES {
         field = format!("{field} and {} more", names.len() - MAX_NAMES);

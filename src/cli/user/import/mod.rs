@@ -19,7 +19,7 @@ use crate::cli::text::printable;
 use crate::cli::{Context, Failure, store};
 use crate::grpc::convert;
 use crate::proto::ImportUsersResponse;
-use rows::{FileFormat, NextRow, Rows};
+pub use rows::{FileFormat, NextRow, Rows};
 
 /// Rows that are read before they are imported.
 const READ_AHEAD: usize = 64;

@@ -19,7 +19,7 @@ const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 
 /// The format of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FileFormat {
+pub enum FileFormat {
     /// One JSON object on each line.
     JsonLines,
     /// Comma-separated values with a header.
@@ -28,7 +28,7 @@ pub(super) enum FileFormat {
 
 impl FileFormat {
     /// The format by the extension of the file name; `None` if it says nothing.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub(in crate::cli) fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
             "jsonl" | "ndjson" => Some(Self::JsonLines),
             "csv" => Some(Self::Csv),
@@ -47,12 +47,12 @@ impl FileFormat {
 }
 
 /// The rows of a file.
-pub(super) struct Rows<R> {
+pub struct Rows<R> {
     source: Source<Chain<Cursor<Vec<u8>>, R>>,
 }
 
 /// A row, with the line on which it begins, from 1. `None` after the last row.
-pub(super) type NextRow<T> = io::Result<Option<(u64, Result<T>)>>;
+pub type NextRow<T> = io::Result<Option<(u64, Result<T>)>>;
 
 enum Source<R> {
     JsonLines { input: R, line: u64 },
@@ -62,7 +62,10 @@ enum Source<R> {
 impl<R: BufRead> Rows<R> {
     /// Starts to read, and reads the header of a CSV file. Without a format, the content tells it. A byte order mark is skipped.
     /// The error says what is wrong with the file as a whole.
-    pub(super) fn read(format: Option<FileFormat>, mut input: R) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// The text for the user.
+    pub fn read(format: Option<FileFormat>, mut input: R) -> Result<Self, String> {
         let mut head = Vec::new();
         let read = input.by_ref().take(HEAD).read_to_end(&mut head);
         read.map_err(|error| error.to_string())?;
@@ -86,7 +89,7 @@ impl<R: BufRead> Rows<R> {
     }
 
     /// The next row. An error ends the file.
-    pub(super) fn next_row(&mut self) -> NextRow<ImportRow> {
+    pub fn next_row(&mut self) -> NextRow<ImportRow> {
         let next = match &mut self.source {
             Source::JsonLines { input, line } => next_object(input, line)?,
             Source::Csv(table) => table.next_row()?,

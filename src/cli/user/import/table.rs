@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::fields::{Field, Fields, value_of_text};
+use super::fields::{Field, Fields, NAMES, shown, value_of_text};
 use super::rows::NextRow;
 use crate::model::{Error, Result};
 
@@ -105,11 +105,7 @@ fn unknown(name: &str) -> String {
     } else {
         ""
     };
-    format!(
-        "unknown column {:?}; the columns are {}{hint}",
-        name.chars().take(80).collect::<String>(),
-        super::fields::NAMES
-    )
+    format!("unknown column {:?}; the columns are {NAMES}{hint}", shown(name))
 }
 
 fn problem(kind: &csv::ErrorKind) -> &'static str {

@@ -83,6 +83,20 @@ fn unknown_fields_are_named_and_nothing_is_dropped() {
     assert!(!format!("{rows:?}").contains("secret"), "values are not shown");
 }
 
+/// A table without a header, or one with shifted columns, has hashes where names should be.
+#[rstest]
+#[case("$argon2id$v=19$m=64,t=1,p=1$R0lYTHowOXlJbTBHR3Fpb2hPaVc2Rw$FZPkSJGOWs72HOixJ0PtdF7owxKlmQRKw7oIqaIO9GE")]
+#[case("AQAAAAIAAAPoAAAAEKOWJEZDtW3koWQrWsrllHA")]
+#[case("$2b$04$.lKoSqyGIoBALe")]
+fn a_hash_in_the_place_of_a_name_is_not_shown(#[case] hash: &str) {
+    let of_table = problem(Some(FileFormat::Csv), format!("\"{hash}\",ada\n"));
+    let (rows, _) = read(None, json!({ "username": "ada", hash: true }).to_string());
+    let (field, message) = refused(&rows[0]);
+    for text in [of_table, field, message] {
+        assert!(!text.contains(&hash[10..]), "{text}");
+    }
+}
+
 #[test]
 fn lines_of_mongoexport_are_read() {
     let row = only(
