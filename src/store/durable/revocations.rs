@@ -63,17 +63,20 @@ fn in_force(target: &Target) -> Statement {
 /// Returns the indexes of the subjects that a revocation concerns: [`RevocationSubject::is_revoked_by`] of every row, by
 /// way of the indexes of the table.
 fn revoked(subjects: &[RevocationSubject]) -> Result<Statement> {
-    // Rows of a token, session or key have the epoch 0; all others have a larger one.
+    // Rows of a token, session or key have the epoch 0; all others have a larger one. In place of these subqueries, PostgreSQL would
+    // answer an EXISTS by reading the whole table, up to some ten thousand rows.
     let revoked = sql!(
         "SELECT CAST(asked.value ->> 0 AS bigint) FROM ",
         json_elements,
         "($1) AS asked
-         WHERE EXISTS (SELECT 1 FROM revocations AS r
-                       WHERE r.level = asked.value ->> 1 AND r.id = asked.value ->> 2 AND r.epoch = 0)
-            OR EXISTS (SELECT 1 FROM revocations AS r
-                       WHERE r.level = asked.value ->> 1 AND r.id = asked.value ->> 2 AND r.epoch > 0
-                             AND r.epoch > CAST(asked.value ->> 3 AS bigint)
-                             AND (r.keep IS NULL OR CAST(r.keep AS text) IS DISTINCT FROM asked.value ->> 4))"
+         WHERE (SELECT 1 FROM revocations AS r
+                WHERE r.level = asked.value ->> 1 AND r.id = asked.value ->> 2 AND r.epoch = 0
+                LIMIT 1) IS NOT NULL
+            OR (SELECT 1 FROM revocations AS r
+                WHERE r.level = asked.value ->> 1 AND r.id = asked.value ->> 2 AND r.epoch > 0
+                      AND r.epoch > CAST(asked.value ->> 3 AS bigint)
+                      AND (r.keep IS NULL OR CAST(r.keep AS text) IS DISTINCT FROM asked.value ->> 4)
+                LIMIT 1) IS NOT NULL"
     );
     let mut asked = Vec::new();
     for (n, subject) in subjects.iter().enumerate() {
