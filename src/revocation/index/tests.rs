@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use uuid::Uuid;
 
-use super::rows::Entry;
+use super::rows::{Entry, EpochRow, KeptRow, Row, split};
 use super::snapshot::{MAX_ENCODED_BYTES, MAX_PART_BYTES, MAX_PART_ROWS};
 use super::table::Table;
 use super::*;
