@@ -233,8 +233,9 @@ impl Feed {
     }
 
     /// Adds a revocation that was recorded by this replica, or read from the durable record. When this returns, it has been sent
-    /// to the watchers, also if another task added it: the heartbeat that follows promises that.
-    pub fn note(&self, revocation: &Revocation) {
+    /// to the watchers, also if another task added it: the heartbeat that follows promises that. Returns whether it was news to
+    /// this replica.
+    pub fn note(&self, revocation: &Revocation) -> bool {
         let add = || {
             let is_needed = self.is_needed(revocation);
             if is_needed {
@@ -242,7 +243,7 @@ impl Feed {
             }
             is_needed && self.index.insert(revocation)
         };
-        self.publishing.publish(add, || self.tell(revocation));
+        self.publishing.publish(add, || self.tell(revocation))
     }
 
     /// Like [`Feed::note`], for one that was announced: it counts like the others, but is never written to the durable record.

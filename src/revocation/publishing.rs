@@ -8,12 +8,14 @@ use crate::sync::Mutex;
 pub(super) struct Publishing(Mutex<()>);
 
 impl Publishing {
-    /// Calls `tell` if `add` has changed the index. When this returns, the watchers have been told, also if another thread added
-    /// the revocation.
-    pub(super) fn publish(&self, add: impl FnOnce() -> bool, tell: impl FnOnce()) {
+    /// Calls `tell` if `add` has changed the index, and returns whether it has. When this returns, the watchers have been told,
+    /// also if another thread added the revocation.
+    pub(super) fn publish(&self, add: impl FnOnce() -> bool, tell: impl FnOnce()) -> bool {
         let _publishing = self.0.lock();
-        if add() {
+        let is_changed = add();
+        if is_changed {
             tell();
         }
+        is_changed
     }
 }

@@ -36,10 +36,10 @@ impl std::fmt::Debug for RevocationRecorder {
 }
 
 impl RevocationRecorder {
-    /// Records a revocation and publishes it if it is new. Returns how many live sessions are known to have ended.
+    /// Records a revocation and publishes it if it is news. Returns how many live sessions are known to have ended.
     pub(super) async fn revoke(&self, target: Target, expires: Expiry, event: AuditEvent) -> Result<u32> {
-        let recorded = self.record(target, expires, event).await?;
-        Ok(self.publish_new(&recorded).await)
+        let (recorded, is_news) = self.record(target, expires, event).await?;
+        Ok(self.publish_news(&recorded, is_news).await)
     }
 
     /// Records the end of one user's session, ends it, and publishes that if it is new. Returns whether it was alive until
@@ -52,10 +52,10 @@ impl RevocationRecorder {
         event: AuditEvent,
     ) -> Result<bool> {
         let revoked_before = self.feed.index().is_revoked(subject);
-        let recorded = self.record(Target::Session(session), expires, event).await?;
+        let (recorded, is_news) = self.record(Target::Session(session), expires, event).await?;
         // Also if the row was there before: the replica that wrote it may have stopped before this step.
         let ended = self.end_live(user, session).await;
-        self.publish_new(&recorded).await;
+        self.publish_news(&recorded, is_news).await;
         // Another revocation may have ended the session and left its record in the store of sessions.
         Ok(ended && recorded.new && !revoked_before)
     }
@@ -69,8 +69,8 @@ impl RevocationRecorder {
     ) -> Result<Recorded> {
         // The last access token may be accepted for the leeway longer.
         let expires = Expiry::At(expires.plus(self.leeway));
-        let recorded = self.record(Target::Session(session), expires, event.clone()).await?;
-        self.publish_new(&recorded).await;
+        let (recorded, is_news) = self.record(Target::Session(session), expires, event.clone()).await?;
+        self.publish_news(&recorded, is_news).await;
         Ok(recorded)
     }
 
@@ -87,29 +87,31 @@ impl RevocationRecorder {
         Ok(())
     }
 
-    /// Records a revocation in a task of its own, so that a cancelled call does not leave it half done. Waits for it.
-    async fn record(&self, target: Target, expires: Expiry, event: AuditEvent) -> Result<Recorded> {
+    /// Records a revocation in a task of its own, so that a cancelled call does not leave it half done. Waits for it. Returns also
+    /// whether it was news to this replica.
+    async fn record(&self, target: Target, expires: Expiry, event: AuditEvent) -> Result<(Recorded, bool)> {
         let (store, feed) = (Arc::clone(&self.store), Arc::clone(&self.feed));
         // What a replaced database server records is no acknowledgement.
         feed.check_side()?;
         let record = async move {
             let recorded = store.revoke(&NewRevocation { target, expires }, &event).await?;
-            if let Some(revocation) = &recorded.revocation {
-                feed.note(revocation);
-            }
+            let is_news = recorded
+                .revocation
+                .as_ref()
+                .is_some_and(|revocation| feed.note(revocation));
             // Found out meanwhile: the caller asks again, and this replica writes the revocation to the later server.
             feed.check_side()?;
-            Ok(recorded)
+            Ok((recorded, is_news))
         };
         let task = tokio::spawn(record.in_current_span());
         task.await.map_err(Error::internal)?
     }
 
-    /// Publishes a revocation that this call wrote. One that was there before has been announced, or is found by the
-    /// reconciliation of each replica.
-    async fn publish_new(&self, recorded: &Recorded) -> u32 {
+    /// Publishes a revocation that this call wrote, or that an earlier call wrote which failed before it could announce it. One
+    /// that this replica knew has been announced, or is found by the reconciliation of each replica.
+    async fn publish_news(&self, recorded: &Recorded, is_news: bool) -> u32 {
         match &recorded.revocation {
-            Some(revocation) if recorded.new => self.publisher.publish(revocation).await,
+            Some(revocation) if recorded.new || is_news => self.publisher.publish(revocation).await,
             Some(_) | None => 0,
         }
     }

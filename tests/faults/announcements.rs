@@ -112,6 +112,29 @@ async fn reconciliation_finds_revocations_that_the_stream_lost() {
     fleet.assert_no_panics();
 }
 
+/// As after a call whose answer the database lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_that_failed_before_its_announcement_is_announced_by_the_next_call() {
+    let mut fleet = rarely_reconciling().await;
+    fleet.replicas[0]
+        .launch_with("revocation.reconcile_interval", "1h")
+        .await;
+    let [first, _, last] = &fleet.callers()[..] else {
+        panic!("three replicas")
+    };
+    let tokens = first.login("ada").await;
+    last.assert_active(&tokens.access_token).await;
+    let id = &tokens.session_id;
+    let recorded = format!(
+        "INSERT INTO revocations (level, id, epoch, expires, revoked)
+         VALUES ('session', '{id}', 0, 4000000000000, 1000 * extract(epoch FROM now()))"
+    );
+    fleet.database.execute(&recorded).await;
+    first.revoke(Target::SessionId(id.clone())).await.unwrap();
+    last.until_revoked(&tokens.access_token).await;
+    fleet.assert_no_panics();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reconnected_subscriber_reconciles_at_once() {
     let fleet = rarely_reconciling().await;
