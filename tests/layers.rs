@@ -55,7 +55,10 @@ const MODULES: &[(&str, &str)] = &[
         "account",
         "secret clock spans model config shutdown store keys password throttle attempts revocation",
     ),
-    ("client", "secret trust sync clock proto model keys revocation validator"),
+    (
+        "client",
+        "secret trust sync clock proto model keys revocation validator",
+    ),
     // The part in the client library uses secrets only; the compiler checks that without the feature `server`.
     ("gateway", "secret clock model keys validator token"),
     (

@@ -20,13 +20,13 @@ const EXPIRED: u32 = 20_000;
 const BATCH: u32 = 1000;
 
 pub async fn measure(deployment: &Deployment) -> Vec<Row> {
-    let mut rows = vec![starts(deployment).await, reconciliation(deployment).await];
+    let mut rows = vec![starts(deployment), reconciliation(deployment).await];
     rows.extend(clean_up(deployment).await);
     rows
 }
 
 /// From the start of the process until it answers, with all revocations in memory.
-async fn starts(deployment: &Deployment) -> Row {
+fn starts(deployment: &Deployment) -> Row {
     let stores = deployment.stores();
     let (mut times, mut costs) = (Vec::new(), Vec::new());
     for _ in 0..rounds() {

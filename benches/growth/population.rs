@@ -174,7 +174,9 @@ end
 return last - first
 ";
         let script = [include_str!("../../src/store/redis/lua/record.lua"), LOAD].concat();
-        let hash: String = sha256(&SECRET).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = sha256(&SECRET)
+            .iter()
+            .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         let fixed = [self.users_since, self.sessions_since, STEP, SESSION_LIFE, 7 * DAY, era].map(|n| n.to_string());
         let (key_id, clients) = (self.refresh_key.0.to_string(), CLIENTS.to_string());
         move || {

@@ -88,7 +88,7 @@ fn main() {
                 rows.extend(soak::memory(&server).await);
             }
             if named("mixed") {
-                rows.extend(soak::mixed(&server).await);
+                rows.extend(Box::pin(soak::mixed(&server)).await);
             }
         }
         if wanted("headerless") {

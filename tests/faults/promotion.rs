@@ -132,7 +132,10 @@ async fn revocations_that_a_promoted_standby_lacks_are_written_back() {
     for caller in [&first, &second] {
         let issued = caller.issue("bob", PASSWORD).await;
         assert_refused(issued, Code::Unavailable, "STORE_UNAVAILABLE");
-        let ada = eventually("ada is logged in", SOON, || async { caller.issue("ada", PASSWORD).await.ok() }).await;
+        let ada = eventually("ada is logged in", SOON, || async {
+            caller.issue("ada", PASSWORD).await.ok()
+        })
+        .await;
         caller.assert_active_when_answered(&ada.access_token).await;
     }
 
@@ -181,7 +184,10 @@ async fn revocations_that_a_promoted_standby_lacks_are_written_back() {
     }
     assert!(lacking >= 1, "{}", servers[0].log());
     for caller in [&first, &second] {
-        let again = eventually("bob is logged in", SOON, || async { caller.issue("bob", PASSWORD).await.ok() }).await;
+        let again = eventually("bob is logged in", SOON, || async {
+            caller.issue("bob", PASSWORD).await.ok()
+        })
+        .await;
         caller.assert_active_when_answered(&again.access_token).await;
     }
     let distinct = "SELECT count(DISTINCT (level, id, keep, epoch)) FROM revocations";

@@ -167,9 +167,7 @@ fn secrets(file: &[u8], variables: &[(&str, &str)]) -> Vec<String> {
 
 /// The password of a URL. Of text that only resembles one, nothing is sought.
 fn password_of_url(text: &str) -> Option<&str> {
-    let Some((_, rest)) = text.split_once("://") else {
-        return None;
-    };
+    let (_, rest) = text.split_once("://")?;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let password = rest.split_once('@').and_then(|(login, _)| login.split_once(':'));
     let password = password.filter(|(user, password)| user.chars().all(is_plain) && password.chars().all(is_plain));

@@ -1,16 +1,16 @@
 //! The parsers of everything that others send, store or configure decide correctly about any bytes.
 //!
-//! Each module is one target: properties that hold for every input. Every test run checks the seeds of a target, its corpus
-//! (`corpus/TARGET`), and inputs that are mutated from both, the same ones in every run. `COUNTERSIGN_FUZZ_INPUTS=1000000
+//! Each module is one target: properties that hold for every input. Every test run checks the seeds of a target, those in
+//! `corpus/TARGET` if there are any, and inputs that are mutated from both, the same ones in every run. `COUNTERSIGN_FUZZ_INPUTS=1000000
 //! cargo test --all-features --test fuzz -- --nocapture` checks more of them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 #[path = "../simulation/lua.rs"]
-#[allow(dead_code, reason = "the simulation uses the rest")]
+#[expect(dead_code, reason = "the simulation uses the rest")]
 mod lua;
 #[path = "../conformance/lua/packing.rs"]
-#[allow(unreachable_pub, reason = "the conformance tests use it from other modules")]
+#[expect(unreachable_pub, reason = "the conformance tests use it from other modules")]
 mod packing;
 
 mod check_request;
@@ -47,6 +47,7 @@ const TARGETS: [&Target; 9] = [
     &tokens::TARGET,
 ];
 
+#[expect(clippy::print_stdout, reason = "a test says what it checked")]
 fn run(target: &Target) {
     let count = std::env::var_os("COUNTERSIGN_FUZZ_INPUTS")
         .map_or(target.inputs, |text| text.to_str().unwrap().parse().unwrap());

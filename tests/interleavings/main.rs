@@ -7,16 +7,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 #[path = "../../src/password/queue.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the service uses the rest")]
 mod hashing_queue;
-#[allow(dead_code, unreachable_pub, reason = "the service uses the rest")]
+#[expect(dead_code, unreachable_pub, reason = "the service uses the rest")]
 mod index;
 mod keys;
 #[path = "../../src/revocation/publishing.rs"]
 mod publishing;
 mod sync;
 #[path = "../../src/validator/mod.rs"]
-#[allow(dead_code, unreachable_pub, unused_imports, reason = "the service uses the rest")]
+#[expect(dead_code, unreachable_pub, unused_imports, reason = "the service uses the rest")]
 mod validator;
 
 mod announcing;

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::link::Link;
 use crate::mutants::Mutant;
-use crate::random::Random;
+use crate::support::random::Random;
 
 /// How many announcements may wait for a replica.
 const BUFFER: usize = 256;

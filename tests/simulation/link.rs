@@ -11,8 +11,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::plan::Fault;
-use crate::random::Random;
 use crate::sim::Sim;
+use crate::support::random::Random;
 
 /// How long a caller of a store waits for the answer.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(300);

@@ -12,8 +12,6 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
-#[path = "../support/random.rs"]
-mod random;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::random::Random;
+use crate::support::random::Random;
 
 /// A fault of one call of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

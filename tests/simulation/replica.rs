@@ -17,9 +17,9 @@ use crate::announcements::{Bus, SimAnnouncements};
 use crate::database::SimDatabase;
 use crate::link::{Life, Link, Outage};
 use crate::mutants::Mutant;
-use crate::random::Random;
 use crate::sessions::{Backend, SimSessions};
 use crate::sim::{Sim, SimClock};
+use crate::support::random::Random;
 
 const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 

@@ -20,10 +20,10 @@ use crate::link::Outage;
 use crate::lua::{Data, LuaRedis};
 use crate::mutants::Mutant;
 use crate::plan::Disturbance;
-use crate::random::Random;
 use crate::replica::{Deployment, Replica};
 use crate::sessions::Backend;
 use crate::sim::Sim;
+use crate::support::random::Random;
 use crate::verifier::Verifier;
 
 /// The longest run, by its own time: a run that takes longer hangs.

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use crate::mutants::Mutant;
 use crate::plan::Plan;
-use crate::random::Random;
 use crate::record::Record;
+use crate::support::random::Random;
 
 /// When every run begins by the wall clock.
 const BEGINNING: i64 = 1_900_000_000_000;

@@ -12,9 +12,9 @@ use countersign::validator::{TokenValidator, TrustState, ValidatorConfig};
 use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
-use crate::random::Random;
 use crate::replica::{Replica, issuer};
 use crate::sim::SimClock;
+use crate::support::random::Random;
 
 /// A stream that is silent for this long has lost its connection.
 const SILENCE: Duration = Duration::from_secs(3);

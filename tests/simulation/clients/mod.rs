@@ -15,12 +15,12 @@ use countersign::secret::SecretText;
 use countersign::token::{RefreshRequest, ValidateRequest};
 use tokio::time::{sleep, timeout};
 
-use crate::random::Random;
 use crate::record::Session;
 use crate::replica::{Deployment, Replica};
 use crate::sim::Sim;
 use crate::support::caller::generation;
 use crate::support::history::{Call, Operation, Outcome};
+use crate::support::random::Random;
 use crate::verifier::Verifier;
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple 42";

@@ -9,9 +9,9 @@ use countersign::token::{RevokeRequest, RevokeTarget};
 use tokio::time::sleep;
 
 use super::{Answer, CLIENTS, MAX_TRIES, THIEF, World};
-use crate::random::Random;
 use crate::record::{Revocation, Scope, Session};
 use crate::support::caller::generation;
+use crate::support::random::Random;
 
 impl World {
     fn any_session(&self, dice: &mut Random) -> Option<Arc<Session>> {

@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use super::{Answer, CLIENTS, MAX_TRIES, PASSWORD, World};
-use crate::random::Random;
 use crate::record::Session;
 use crate::support::history::{Operation, Outcome};
+use crate::support::random::Random;
 
 impl World {
     /// An owner: one session after the other.
