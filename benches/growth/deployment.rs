@@ -10,7 +10,7 @@ use countersign::keys::verify::unverified_claims;
 use countersign::model::{Algorithm, Claims, TokenEpochs, TokenId, new_uuid};
 use countersign::secret::SystemEntropy;
 
-use crate::callers::{SCOPES, add_caller, caller, import_key};
+use crate::callers::{SCOPES, add_caller, caller, import_key, patient};
 use crate::cores;
 use crate::figures::from_environment;
 use crate::generator::{Target, Transport};
@@ -58,17 +58,7 @@ impl Deployment {
             (postgres, Redis::start(&["--hash-max-listpack-value", "256"]))
         });
         let database = postgres.database().await;
-        // The hash of a password takes as long as is configured: here nearly no time.
-        let storage = Storage::clustered(database.url(), &redis.url(), "cs")
-            .set("password.memory_kib", "1024")
-            .set("password.iterations", "1")
-            .set("throttle.enabled", "false")
-            // A busy machine is no fault.
-            .set("storage.redis_timeout", "3s")
-            .set("storage.acquire_timeout", "5s")
-            .set("storage.statement_timeout", "5s")
-            .set("server.default_deadline", "15s")
-            .set("server.max_deadline", "15s");
+        let storage = patient(Storage::clustered(database.url(), &redis.url(), "cs"));
         add_user(&storage, "ada", &["--email", "ada@example.org", "--role", "editor"]);
         let crowded = add_user(&storage, CROWDED, &["--role", "editor"]);
         let key = import_key(&storage, Algorithm::EdDsa);

@@ -13,7 +13,7 @@ use countersign::proto::{
 use crate::baseline::Baseline;
 use crate::deployment::{CROWDED, Deployment, Service};
 use crate::figures::{round_length, rounds};
-use crate::generator::{Target, Transport, closed, framed};
+use crate::generator::{closed, framed};
 use crate::population::{Population, Purpose};
 use crate::processor::{Measured, always, each_once};
 use crate::support::PASSWORD;
@@ -136,14 +136,7 @@ fn list_audit(subject: String, kind: &str) -> Bytes {
 /// A round of the yardstick: a handler of one SELECT and one EVALSHA. It tells whether the machine was the same.
 async fn yardstick(deployment: &Deployment) -> Row {
     let baseline = Baseline::refresh(deployment.database.url(), &deployment.redis.url(), false);
-    let target = Target {
-        transport: Transport::Tcp,
-        address: baseline.address,
-        path: REFRESH,
-        bearer: "Bearer none".to_owned(),
-        pid: baseline.pid(),
-        alone: false,
-    };
+    let target = baseline.target(REFRESH);
     let request = refresh("x".repeat(230));
     let mut measured = Measured::default();
     for _ in 0..rounds() {

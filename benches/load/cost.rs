@@ -15,7 +15,7 @@ use countersign::proto::{
 use prost::Message as _;
 
 use crate::baseline::Baseline;
-use crate::callers::{SCOPES, add_caller, caller};
+use crate::callers::{SCOPES, add_caller, caller, patient};
 use crate::cores;
 use crate::figures::{round_length, rounds, speed};
 use crate::generator::{Source, Target, Transport, closed, framed};
@@ -49,18 +49,8 @@ impl Deployment {
     pub async fn start() -> Self {
         let (postgres, redis) = cores::anywhere(|| (Postgres::start(&[]), Redis::start(&[])));
         let database = postgres.database().await;
-        // The hash of a password takes as long as is configured: here nearly no time.
-        let storage = Storage::clustered(database.url(), &redis.url(), "cs")
-            .set("tokens.max_sessions_per_user", "10000")
-            .set("password.memory_kib", "1024")
-            .set("password.iterations", "1")
-            .set("throttle.enabled", "false")
-            // A busy machine is no fault.
-            .set("storage.redis_timeout", "3s")
-            .set("storage.acquire_timeout", "5s")
-            .set("storage.statement_timeout", "5s")
-            .set("server.default_deadline", "15s")
-            .set("server.max_deadline", "15s");
+        let storage = patient(Storage::clustered(database.url(), &redis.url(), "cs"))
+            .set("tokens.max_sessions_per_user", "10000");
         add_user(&storage, "ada", &[]);
         for n in 0..USERS {
             add_user(&storage, &format!("user{n}"), &[]);
@@ -104,14 +94,7 @@ impl Deployment {
 
     fn baseline(&self, signs: bool) -> (Baseline, Target) {
         let baseline = Baseline::refresh(self.database.url(), &self.redis.url(), signs);
-        let target = Target {
-            transport: Transport::Tcp,
-            address: baseline.address,
-            path: REFRESH,
-            bearer: "Bearer none".to_owned(),
-            pid: baseline.pid(),
-            alone: false,
-        };
+        let target = baseline.target(REFRESH);
         (baseline, target)
     }
 

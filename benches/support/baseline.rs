@@ -27,6 +27,7 @@ use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
 use super::cores;
+use super::generator::{Target, Transport};
 use crate::support;
 
 /// A response of any size.
@@ -43,6 +44,18 @@ pub struct Baseline {
 }
 
 impl Baseline {
+    /// Calls of this method, beside others.
+    pub fn target(&self, path: &'static str) -> Target {
+        Target {
+            transport: Transport::Tcp,
+            address: self.address,
+            path,
+            bearer: "Bearer none".to_owned(),
+            pid: self.pid(),
+            alone: false,
+        }
+    }
+
     /// Starts an empty service with responses of `size` bytes.
     pub fn empty(size: usize) -> Self {
         Self::start(&["bare-empty", &size.to_string()])

@@ -69,3 +69,16 @@ pub fn import_key(storage: &Storage, algorithm: Algorithm) -> Arc<SigningKey> {
         .succeed();
     Arc::new(key)
 }
+
+/// These stores with hashes that cost nearly nothing, and without limits that a busy machine would reach.
+pub fn patient(storage: Storage) -> Storage {
+    storage
+        .set("password.memory_kib", "1024")
+        .set("password.iterations", "1")
+        .set("throttle.enabled", "false")
+        .set("storage.redis_timeout", "3s")
+        .set("storage.acquire_timeout", "5s")
+        .set("storage.statement_timeout", "5s")
+        .set("server.default_deadline", "15s")
+        .set("server.max_deadline", "15s")
+}
