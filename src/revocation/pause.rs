@@ -21,9 +21,13 @@ const LONG: Duration = Duration::from_secs(2);
 /// the process goes on; this leaves time for a busy machine.
 const AFTERMATH: Duration = Duration::from_secs(5);
 
+/// For how long after a pause a failure to read the revocations settles nothing: it may be that of a connection that broke while the
+/// process stood still.
+const FIRST_FAILURES: Duration = Duration::from_secs(1);
+
 /// Notices pauses by a tick: when the last one is too old, whatever makes the ticks stood still since. A thread of its own
 /// stands still with the whole process only; a task also when the process is too busy to run its tasks. A pause is pending until
-/// it is settled: until the revocations were read by a question that was sent after it, or could not be read.
+/// it is settled: until the revocations were read by a question that was sent after it, or could not be read for some time.
 ///
 /// The tick is looked at by every call that needs it, so it does not matter whether a call or the ticker runs first after a
 /// pause. Both clocks count, because the monotonic one may stand still while a machine is suspended.
@@ -45,8 +49,15 @@ pub struct PauseDetector {
     noticed: watch::Sender<u64>,
     /// How many of them are settled.
     settled: watch::Sender<u64>,
-    /// When the last long pause was noticed, by the monotonic clock. Held while the numbers or the tick change.
-    long: Mutex<Option<Duration>>,
+    /// Held while the numbers or the tick change.
+    last: Mutex<LastPauses>,
+}
+
+/// When the last pauses were noticed, by the monotonic clock.
+#[derive(Debug, Default)]
+struct LastPauses {
+    of_any_length: Option<Duration>,
+    long: Option<Duration>,
 }
 
 impl PauseDetector {
@@ -62,7 +73,7 @@ impl PauseDetector {
             is_pending: AtomicBool::new(false),
             noticed: watch::Sender::new(0),
             settled: watch::Sender::new(0),
-            long: Mutex::default(),
+            last: Mutex::default(),
         }
     }
 
@@ -79,7 +90,11 @@ impl PauseDetector {
     pub fn is_after_long(&self, now: ClockReading) -> bool {
         // In this order, as in `is_pending`.
         self.since_tick(now) > LONG
-            || (*self.long.lock()).is_some_and(|noticed| now.monotonic.saturating_sub(noticed) < AFTERMATH)
+            || self
+                .last
+                .lock()
+                .long
+                .is_some_and(|noticed| now.monotonic.saturating_sub(noticed) < AFTERMATH)
     }
 
     fn is_overdue(&self, now: ClockReading) -> bool {
@@ -100,11 +115,12 @@ impl PauseDetector {
 
     /// Makes a tick at `now`, which notices a pause before it. Returns how many pauses were noticed so far.
     pub fn tick(&self, now: ClockReading) -> u64 {
-        let mut long = self.long.lock();
+        let mut last = self.last.lock();
         if self.since_tick(now) > LONG {
-            *long = Some(now.monotonic);
+            last.long = Some(now.monotonic);
         }
         if self.is_overdue(now) {
+            last.of_any_length = Some(now.monotonic);
             self.is_pending.store(true, Ordering::Release);
             self.noticed.send_modify(|pauses| *pauses += 1);
         }
@@ -116,7 +132,7 @@ impl PauseDetector {
 
     /// Settles the first `pauses` pauses.
     pub fn settle(&self, pauses: u64) {
-        let _changing = self.long.lock();
+        let _changing = self.last.lock();
         self.settled.send_if_modified(|settled| {
             let is_more = pauses > *settled;
             *settled = pauses.max(*settled);
@@ -124,6 +140,15 @@ impl PauseDetector {
         });
         if *self.settled.borrow() >= *self.noticed.borrow() {
             self.is_pending.store(false, Ordering::Release);
+        }
+    }
+
+    /// Settles the first `pauses` pauses at `now` although the revocations cannot be read, unless the last pause is too recent to
+    /// say so.
+    pub fn give_up(&self, pauses: u64, now: ClockReading) {
+        let noticed = self.last.lock().of_any_length;
+        if noticed.is_none_or(|noticed| now.monotonic.saturating_sub(noticed) >= FIRST_FAILURES) {
+            self.settle(pauses);
         }
     }
 
@@ -254,5 +279,20 @@ mod tests {
         );
         detector.settle(after);
         assert!(!detector.is_pending(at(11_503, 10_503)));
+    }
+
+    #[test]
+    fn the_first_failures_after_a_pause_settle_nothing() {
+        let detector = ticking();
+        let pauses = detector.tick(at(11_500, 10_500));
+        for now in [at(11_500, 10_500), at(12_000, 11_000), at(12_499, 11_499)] {
+            detector.tick(now);
+            detector.give_up(pauses, now);
+            assert!(detector.is_pending(now));
+        }
+        let now = at(12_500, 11_500);
+        detector.tick(now);
+        detector.give_up(pauses, now);
+        assert!(!detector.is_pending(now));
     }
 }

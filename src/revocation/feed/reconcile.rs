@@ -16,8 +16,11 @@ impl Feed {
         let sent = self.clock.read();
         let pauses = self.pauses.tick(sent);
         let done = self.reconcile_at(sent, store).await;
-        // Also a failure: from then on `max_staleness` decides.
-        self.pauses.settle(pauses);
+        match done {
+            Ok(()) => self.pauses.settle(pauses),
+            // From then on `max_staleness` decides.
+            Err(_) => self.pauses.give_up(pauses, self.clock.read()),
+        }
         done
     }
 

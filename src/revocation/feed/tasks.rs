@@ -14,6 +14,9 @@ use crate::store::{AnnouncementEvent, Announcements, RevocationStore};
 /// How often entries that concern no unexpired token are removed from the index.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
+/// The time between two attempts to read the revocations after a pause of this process.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
 /// How often the age of the revocations is looked at, for the log.
 const STALENESS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -65,10 +68,15 @@ impl Feed {
                 }
                 Ok(()) | Err(_) => {}
             }
+            let interval = if self.pauses.is_pending(self.clock.read()) {
+                RETRY_INTERVAL.min(self.config.reconcile_interval)
+            } else {
+                self.config.reconcile_interval
+            };
             tokio::select! {
                 biased;
                 () = self.reconcile_now.notified() => {}
-                () = tokio::time::sleep(self.config.reconcile_interval) => {}
+                () = tokio::time::sleep(interval) => {}
             }
         }
     }
