@@ -5,6 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fred::clients::{Client, Pipeline, WithOptions};
 use fred::error::Error as FredError;
 use fred::interfaces::ClientLike as _;
 use fred::types::config::Server;
@@ -17,7 +18,7 @@ use tracing::{Instrument as _, debug};
 
 use super::connection::Connection;
 use super::discovery::Found;
-use super::failure::{is_answer, to_store_error, was_redirected};
+use super::failure::{Redirection, is_answer, to_store_error};
 use super::node::Node;
 use super::reply::Reply;
 use super::script::{Args, Script};
@@ -28,11 +29,12 @@ use crate::model::{Error, ErrorKind, Result};
 use crate::spans::SPANS;
 use crate::store::outage::OutageLog;
 
-/// How often a call that a cluster redirected is tried again within its timeout.
-const MAX_REDIRECTIONS: u32 = 5;
-
-/// The pause before such a retry, times the number of tries: while a slot moves, neither master serves it for a moment.
+/// The pause before a call is tried again that a cluster did not run, times the number of tries: while a slot moves, neither master
+/// serves it for a moment.
 const REDIRECTION_PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest such pause.
+const LONGEST_REDIRECTION_PAUSE: Duration = Duration::from_millis(50);
 
 /// The tasks of the node of a server.
 type NodeTasks = (Option<Server>, Vec<AbortOnDropHandle<()>>);
@@ -67,6 +69,15 @@ impl Routes {
         let after = self.ranges.partition_point(|(first, _, _)| *first <= slot);
         let (_, last, index) = self.ranges.get(after.checked_sub(1)?)?;
         (slot <= *last).then(|| self.nodes.get(*index))?
+    }
+
+    /// The master at this address, which `from` names; an empty host is that of `from`.
+    fn other(&self, from: &Node, host: &str, port: u16) -> Option<Arc<Node>> {
+        let own = from.server.as_ref().map_or("", |server| &*server.host);
+        let host = if host.is_empty() { own } else { host };
+        let is_meant = |server: &Server| &*server.host == host && server.port == port;
+        let mut nodes = self.nodes.iter();
+        nodes.find(|node| node.server.as_ref().is_some_and(is_meant)).cloned()
     }
 
     /// Whether the master with this index serves the slot of the key.
@@ -338,30 +349,43 @@ impl RedisClient {
 
     async fn call(&self, mut admitted: Admitted, call: &Call) -> Result<Reply> {
         let deadline = Instant::now() + self.settings.timeout;
-        let mut tries = 0;
+        let (mut tries, mut is_asking) = (0, false);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let result = send(&admitted, call, left).await;
+            let result = send(&admitted, call, is_asking, left).await;
             self.record(&admitted, result.as_ref().err());
             tries += 1;
-            let pause = REDIRECTION_PAUSE * tries;
-            match result {
-                Err(error) if was_redirected(&error) && tries <= MAX_REDIRECTIONS && left > pause => {
-                    // Nothing ran. By the time of the next try the map of the slots has been read again.
-                    self.found.ask_again();
-                    drop(admitted);
-                    tokio::time::sleep(pause).await;
-                    admitted = self.admit(call.slot)?;
-                }
+            let pause = (REDIRECTION_PAUSE * tries).min(LONGEST_REDIRECTION_PAUSE);
+            let error = match result {
+                Err(error) if left > pause => error,
                 Err(error) => return Err(to_store_error(&error)),
                 Ok(reply) => return Ok(Reply(reply)),
-            }
+            };
+            // In each of these cases nothing ran.
+            let asked = match Redirection::of(&error) {
+                // Once: a node that was asked and sends the call away again knows another state of the move.
+                Some(Redirection::Asked { host, port }) if !is_asking => {
+                    self.routes().other(&admitted.node, host, port)
+                }
+                Some(_) => None,
+                None => return Err(to_store_error(&error)),
+            };
+            drop(admitted);
+            is_asking = asked.is_some();
+            admitted = if let Some(node) = asked {
+                self.admit_at(&node, call.slot)?
+            } else {
+                // By the time of the next try the map of the slots has been read again.
+                self.found.ask_again();
+                tokio::time::sleep(pause).await;
+                self.admit(call.slot)?
+            };
         }
     }
 }
 
-/// Sends a script by its SHA, or as text if the server does not know it.
-async fn send(admitted: &Admitted, call: &Call, timeout: Duration) -> Result<Value, FredError> {
+/// Sends a script by its SHA, or as text if the server does not know it; after ASKING if `is_asking`.
+async fn send(admitted: &Admitted, call: &Call, is_asking: bool, timeout: Duration) -> Result<Value, FredError> {
     let client = admitted.node.connections[admitted.index]
         .client
         .with_options(&Connection::call_options(timeout));
@@ -373,13 +397,34 @@ async fn send(admitted: &Admitted, call: &Call, timeout: Duration) -> Result<Val
             .into_iter()
             .chain(call.keys.iter().map(|key| key.as_str().into()))
             .chain(call.args.iter().cloned().map(Value::Bytes));
+        let args = args.collect::<Vec<Value>>();
+        let client = &client;
         // Boxed: this future has several kilobytes, which every future that waits for it would contain.
-        Box::pin(client.custom(command, args.collect::<Vec<Value>>()))
+        Box::pin(async move {
+            if is_asking {
+                send_asking(client, command, args).await
+            } else {
+                client.custom(command, args).await
+            }
+        })
     };
     match send("EVALSHA", &call.script.sha).await {
         Err(error) if error.details().starts_with("NOSCRIPT") => send("EVAL", &call.script.source).await,
         result => result,
     }
+}
+
+/// Sends ASKING and the command without another command between them.
+async fn send_asking(
+    client: &WithOptions<Client>,
+    command: CustomCommand,
+    args: Vec<Value>,
+) -> Result<Value, FredError> {
+    let both = Pipeline::from(client.clone());
+    let asking = CustomCommand::new_static("ASKING", ClusterHash::FirstKey, false);
+    let _: Value = both.custom(asking, Vec::<Value>::new()).await?;
+    let _: Value = both.custom(command, args).await?;
+    both.last().await
 }
 
 fn no_master() -> Error {

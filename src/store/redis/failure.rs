@@ -4,11 +4,35 @@ use fred::error::Error as FredError;
 
 use crate::model::{Error, ErrorKind};
 
-/// Whether a node of a cluster answered MOVED or ASK: another node has the slot, and nothing ran.
-pub(super) fn was_redirected(error: &FredError) -> bool {
-    ["MOVED ", "ASK "]
-        .iter()
-        .any(|answer| error.details().starts_with(answer))
+/// What a node of a cluster says about a call that it did not run.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Redirection<'a> {
+    /// ASK: this node has the key, although its slot has not moved yet. It must be told that it was named, by ASKING.
+    Asked {
+        /// The host; the same as that of the node that answered if it is empty.
+        host: &'a str,
+        port: u16,
+    },
+    /// MOVED or TRYAGAIN: another node has the slot, or the keys of the call are on two nodes.
+    Later,
+}
+
+impl<'a> Redirection<'a> {
+    pub(super) fn of(error: &'a FredError) -> Option<Self> {
+        let mut words = error.details().split(' ');
+        match words.next()? {
+            "ASK" => {
+                let address = words.nth(1).and_then(|address| address.rsplit_once(':'));
+                let asked = address.and_then(|(host, port)| {
+                    let port = port.parse().ok()?;
+                    Some(Self::Asked { host, port })
+                });
+                Some(asked.unwrap_or(Self::Later))
+            }
+            "MOVED" | "TRYAGAIN" => Some(Self::Later),
+            _ => None,
+        }
+    }
 }
 
 /// Whether Redis itself sent this error. Any other error means that no answer arrived.
@@ -54,6 +78,10 @@ mod tests {
             ("MOVED 7 127.0.0.1:7000", ErrorKind::StoreUnavailable),
             ("ASK 7 127.0.0.1:7000", ErrorKind::StoreUnavailable),
             (
+                "TRYAGAIN Multiple keys request during rehashing of slot",
+                ErrorKind::StoreUnavailable,
+            ),
+            (
                 "VERSION a session record of another version",
                 ErrorKind::StoreUnavailable,
             ),
@@ -64,7 +92,8 @@ mod tests {
             assert_eq!(store_error.kind, kind, "{details}");
             assert!(!store_error.message.contains(' ') || !store_error.message.contains(details));
             assert!(is_answer(&error), "{details}");
-            assert_eq!(was_redirected(&error), details.contains(" 7 "), "{details}");
+            let is_redirected = details.contains(" 7 ") || details.starts_with("TRYAGAIN");
+            assert_eq!(Redirection::of(&error).is_some(), is_redirected, "{details}");
         }
         for (kind, details) in [
             (FredKind::Timeout, "Request timed out."),
@@ -75,7 +104,24 @@ mod tests {
         ] {
             let error = FredError::new(kind, details);
             assert_eq!(to_store_error(&error).kind, ErrorKind::StoreUnavailable, "{details}");
-            assert!(!is_answer(&error) && !was_redirected(&error), "{details}");
+            assert!(!is_answer(&error) && Redirection::of(&error).is_none(), "{details}");
+        }
+    }
+
+    #[test]
+    fn the_node_that_is_to_be_asked_is_read() {
+        for (details, asked) in [
+            ("ASK 7 127.0.0.1:7000", Some(("127.0.0.1", 7000))),
+            ("ASK 7 ::1:7000", Some(("::1", 7000))),
+            ("ASK 7 redis-2.example:7000", Some(("redis-2.example", 7000))),
+            ("ASK 7 :7000", Some(("", 7000))),
+            ("ASK 7 127.0.0.1:70000", None),
+            ("ASK", None),
+            ("MOVED 7 127.0.0.1:7000", None),
+        ] {
+            let error = FredError::new(FredKind::Unknown, details);
+            let wanted = asked.map_or(Redirection::Later, |(host, port)| Redirection::Asked { host, port });
+            assert_eq!(Redirection::of(&error), Some(wanted), "{details}");
         }
     }
 }
