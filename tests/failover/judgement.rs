@@ -202,6 +202,14 @@ fn error_lines(server: &Countersign) -> usize {
     server.log().lines().filter(|line| line.contains("ERROR")).count()
 }
 
+/// The lines of level WARN and ERROR in the logs of the replicas: why calls failed.
+pub(crate) fn warnings(servers: &[Countersign]) -> String {
+    let logs: Vec<String> = servers.iter().map(Countersign::log).collect();
+    let lines = logs.iter().flat_map(|log| log.lines());
+    let lines = lines.filter(|line| line.contains("WARN") || line.contains("ERROR"));
+    lines.take(50).collect::<Vec<_>>().join("\n")
+}
+
 /// For a run that ends early: what was recorded so far must hold already.
 pub(crate) fn has_begun(record: &Record) -> bool {
     record.logins.len() > 5 && record.revoked.len() > 3 && record.refreshes.len() > crate::traffic::SESSIONS

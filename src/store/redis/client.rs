@@ -18,7 +18,7 @@ use tracing::{Instrument as _, debug};
 
 use super::connection::Connection;
 use super::discovery::Found;
-use super::failure::{Redirection, is_answer, to_store_error};
+use super::failure::{Address, Redirection, is_answer, to_store_error};
 use super::node::Node;
 use super::reply::Reply;
 use super::script::{Args, Script};
@@ -32,6 +32,9 @@ use crate::store::outage::OutageLog;
 /// The pause before a call is tried again that a cluster did not run, times the number of tries: while a slot moves, neither master
 /// serves it for a moment.
 const REDIRECTION_PAUSE: Duration = Duration::from_millis(10);
+
+/// How often a call goes at once to the node that another one names.
+const MAX_FOLLOWED: u32 = 5;
 
 /// The longest such pause.
 const LONGEST_REDIRECTION_PAUSE: Duration = Duration::from_millis(50);
@@ -72,10 +75,10 @@ impl Routes {
     }
 
     /// The master at this address, which `from` names; an empty host is that of `from`.
-    fn other(&self, from: &Node, host: &str, port: u16) -> Option<Arc<Node>> {
+    fn other(&self, from: &Node, address: &Address<'_>) -> Option<Arc<Node>> {
         let own = from.server.as_ref().map_or("", |server| &*server.host);
-        let host = if host.is_empty() { own } else { host };
-        let is_meant = |server: &Server| &*server.host == host && server.port == port;
+        let host = if address.host.is_empty() { own } else { address.host };
+        let is_meant = |server: &Server| &*server.host == host && server.port == address.port;
         let mut nodes = self.nodes.iter();
         nodes.find(|node| node.server.as_ref().is_some_and(is_meant)).cloned()
     }
@@ -361,22 +364,24 @@ impl RedisClient {
                 Err(error) => return Err(to_store_error(&error)),
                 Ok(reply) => return Ok(Reply(reply)),
             };
-            // In each of these cases nothing ran.
-            let asked = match Redirection::of(&error) {
-                // Once: a node that was asked and sends the call away again knows another state of the move.
-                Some(Redirection::Asked { host, port }) if !is_asking => {
-                    self.routes().other(&admitted.node, host, port)
-                }
-                Some(_) => None,
-                None => return Err(to_store_error(&error)),
+            let Some(redirection) = Redirection::of(&error) else {
+                return Err(to_store_error(&error));
             };
+            // Nothing ran.
+            self.found.ask_again();
+            let named = match &redirection {
+                // Nodes that know different states of a move may send a call to and fro.
+                Redirection::Moved(address) | Redirection::Asked(address) if tries <= MAX_FOLLOWED => {
+                    self.routes().other(&admitted.node, address)
+                }
+                _ => None,
+            };
+            is_asking = named.is_some() && matches!(redirection, Redirection::Asked(_));
             drop(admitted);
-            is_asking = asked.is_some();
-            admitted = if let Some(node) = asked {
+            admitted = if let Some(node) = named {
                 self.admit_at(&node, call.slot)?
             } else {
                 // By the time of the next try the map of the slots has been read again.
-                self.found.ask_again();
                 tokio::time::sleep(pause).await;
                 self.admit(call.slot)?
             };

@@ -7,29 +7,38 @@ use crate::model::{Error, ErrorKind};
 /// What a node of a cluster says about a call that it did not run.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Redirection<'a> {
-    /// ASK: this node has the key, although its slot has not moved yet. It must be told that it was named, by ASKING.
-    Asked {
-        /// The host; the same as that of the node that answered if it is empty.
-        host: &'a str,
-        port: u16,
-    },
-    /// MOVED or TRYAGAIN: another node has the slot, or the keys of the call are on two nodes.
+    /// MOVED: the node at this address has the slot.
+    Moved(Address<'a>),
+    /// ASK: the node at this address has the key, although its slot has not moved yet. It must be told so, by ASKING.
+    Asked(Address<'a>),
+    /// TRYAGAIN: the keys of the call are on two nodes.
     Later,
+}
+
+/// The address of a node, as another one names it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Address<'a> {
+    /// The same as that of the node that answered if it is empty.
+    pub(super) host: &'a str,
+    pub(super) port: u16,
 }
 
 impl<'a> Redirection<'a> {
     pub(super) fn of(error: &'a FredError) -> Option<Self> {
         let mut words = error.details().split(' ');
-        match words.next()? {
-            "ASK" => {
-                let address = words.nth(1).and_then(|address| address.rsplit_once(':'));
-                let asked = address.and_then(|(host, port)| {
-                    let port = port.parse().ok()?;
-                    Some(Self::Asked { host, port })
-                });
-                Some(asked.unwrap_or(Self::Later))
-            }
-            "MOVED" | "TRYAGAIN" => Some(Self::Later),
+        let word = words.next()?;
+        // The slot stands between.
+        let address = words.nth(1).and_then(|address| address.rsplit_once(':'));
+        let address = address.and_then(|(host, port)| {
+            Some(Address {
+                host,
+                port: port.parse().ok()?,
+            })
+        });
+        match (word, address) {
+            ("MOVED", Some(address)) => Some(Self::Moved(address)),
+            ("ASK", Some(address)) => Some(Self::Asked(address)),
+            ("MOVED" | "ASK" | "TRYAGAIN", _) => Some(Self::Later),
             _ => None,
         }
     }
@@ -109,19 +118,21 @@ mod tests {
     }
 
     #[test]
-    fn the_node_that_is_to_be_asked_is_read() {
-        for (details, asked) in [
-            ("ASK 7 127.0.0.1:7000", Some(("127.0.0.1", 7000))),
-            ("ASK 7 ::1:7000", Some(("::1", 7000))),
-            ("ASK 7 redis-2.example:7000", Some(("redis-2.example", 7000))),
-            ("ASK 7 :7000", Some(("", 7000))),
-            ("ASK 7 127.0.0.1:70000", None),
-            ("ASK", None),
-            ("MOVED 7 127.0.0.1:7000", None),
+    fn the_node_that_is_named_is_read() {
+        for (details, named) in [
+            ("7 127.0.0.1:7000", Some(("127.0.0.1", 7000))),
+            ("7 ::1:7000", Some(("::1", 7000))),
+            ("7 redis-2.example:7000", Some(("redis-2.example", 7000))),
+            ("7 :7000", Some(("", 7000))),
+            ("7 127.0.0.1:70000", None),
+            ("", None),
         ] {
-            let error = FredError::new(FredKind::Unknown, details);
-            let wanted = asked.map_or(Redirection::Later, |(host, port)| Redirection::Asked { host, port });
-            assert_eq!(Redirection::of(&error), Some(wanted), "{details}");
+            let address = || named.map(|(host, port)| Address { host, port });
+            let of = |details: String| FredError::new(FredKind::Unknown, details);
+            let moved = address().map_or(Redirection::Later, Redirection::Moved);
+            assert_eq!(Redirection::of(&of(format!("MOVED {details}"))), Some(moved));
+            let asked = address().map_or(Redirection::Later, Redirection::Asked);
+            assert_eq!(Redirection::of(&of(format!("ASK {details}"))), Some(asked));
         }
     }
 }
