@@ -111,7 +111,6 @@ async fn each_missing_right_is_named_by_doctor() {
         "+client|id",
         "+cluster|slots",
         "+cluster|info",
-        "+asking",
         "+scan",
         "+dbsize",
     ];

@@ -8,13 +8,13 @@ use fred::types::{ClusterHash, CustomCommand, Value};
 
 use super::script;
 
-/// The rights of a user whose keys begin with the prefix `cs`, as `ACL SETUSER` takes them. No channel is used. `cluster`
-/// and `asking` are needed in a Redis Cluster only.
+/// The rights of a user whose keys begin with the prefix `cs`, as `ACL SETUSER` takes them. No channel is used. `cluster` is
+/// needed in a Redis Cluster only.
 ///
 /// `deploy/make-secrets` and the runbook have the same text; a test compares them.
 pub const ACL_RULES: &str = "resetkeys ~cs:* resetchannels -@all +eval +evalsha +ping +info +time +select +client|id +xread \
      +xinfo|stream +xadd +set +get +incr +exists +hset +hget +hgetall +hdel +hlen +hscan +pexpireat +scan +dbsize \
-     +cluster|slots +cluster|info +asking";
+     +cluster|slots +cluster|info";
 
 /// One call of each command that the service and its scripts use, on keys that begin with `KEY`.
 const CALLS: &[&str] = &[
@@ -44,7 +44,7 @@ const CALLS: &[&str] = &[
 ];
 
 /// The same for a cluster.
-const CLUSTER_CALLS: &[&str] = &["CLUSTER SLOTS", "CLUSTER INFO", "ASKING"];
+const CLUSTER_CALLS: &[&str] = &["CLUSTER SLOTS", "CLUSTER INFO"];
 
 /// Why the Redis user of `client` cannot be used, by the rules of the server that `client` is bound to; none if it has all
 /// rights. Changes nothing.

@@ -5,7 +5,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fred::clients::{Client, Pipeline, WithOptions};
 use fred::error::Error as FredError;
 use fred::interfaces::ClientLike as _;
 use fred::types::config::Server;
@@ -18,7 +17,7 @@ use tracing::{Instrument as _, debug};
 
 use super::connection::Connection;
 use super::discovery::Found;
-use super::failure::{Address, Redirection, is_answer, to_store_error};
+use super::failure::{is_answer, to_store_error, was_redirected};
 use super::node::Node;
 use super::reply::Reply;
 use super::script::{Args, Script};
@@ -29,15 +28,15 @@ use crate::model::{Error, ErrorKind, Result};
 use crate::spans::SPANS;
 use crate::store::outage::OutageLog;
 
-/// The pause before a call is tried again that a cluster did not run, times the number of tries: while a slot moves, neither master
-/// serves it for a moment.
+/// The pause before a call that a cluster redirected is tried again within its timeout, times the number of tries: while a slot moves,
+/// neither master serves it for a moment.
 const REDIRECTION_PAUSE: Duration = Duration::from_millis(10);
-
-/// How often a call goes at once to the node that another one names.
-const MAX_FOLLOWED: u32 = 5;
 
 /// The longest such pause.
 const LONGEST_REDIRECTION_PAUSE: Duration = Duration::from_millis(50);
+
+/// With less time left a call is not tried again. To fred, no time is no timeout.
+const SHORTEST_TRY: Duration = Duration::from_millis(20);
 
 /// The tasks of the node of a server.
 type NodeTasks = (Option<Server>, Vec<AbortOnDropHandle<()>>);
@@ -72,15 +71,6 @@ impl Routes {
         let after = self.ranges.partition_point(|(first, _, _)| *first <= slot);
         let (_, last, index) = self.ranges.get(after.checked_sub(1)?)?;
         (slot <= *last).then(|| self.nodes.get(*index))?
-    }
-
-    /// The master at this address, which `from` names; an empty host is that of `from`.
-    fn other(&self, from: &Node, address: &Address<'_>) -> Option<Arc<Node>> {
-        let own = from.server.as_ref().map_or("", |server| &*server.host);
-        let host = if address.host.is_empty() { own } else { address.host };
-        let is_meant = |server: &Server| &*server.host == host && server.port == address.port;
-        let mut nodes = self.nodes.iter();
-        nodes.find(|node| node.server.as_ref().is_some_and(is_meant)).cloned()
     }
 
     /// Whether the master with this index serves the slot of the key.
@@ -352,45 +342,31 @@ impl RedisClient {
 
     async fn call(&self, mut admitted: Admitted, call: &Call) -> Result<Reply> {
         let deadline = Instant::now() + self.settings.timeout;
-        let (mut tries, mut is_asking) = (0, false);
+        let (mut left, mut tries) = (self.settings.timeout, 0);
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let result = send(&admitted, call, is_asking, left).await;
+            let result = send(&admitted, call, left).await;
             self.record(&admitted, result.as_ref().err());
-            tries += 1;
-            let pause = (REDIRECTION_PAUSE * tries).min(LONGEST_REDIRECTION_PAUSE);
             let error = match result {
-                Err(error) if left > pause => error,
-                Err(error) => return Err(to_store_error(&error)),
                 Ok(reply) => return Ok(Reply(reply)),
+                Err(error) if was_redirected(&error) => error,
+                Err(error) => return Err(to_store_error(&error)),
             };
-            let Some(redirection) = Redirection::of(&error) else {
-                return Err(to_store_error(&error));
-            };
-            // Nothing ran.
+            // Nothing ran. By the time of the next try the map of the slots has been read again.
             self.found.ask_again();
-            let named = match &redirection {
-                // Nodes that know different states of a move may send a call to and fro.
-                Redirection::Moved(address) | Redirection::Asked(address) if tries <= MAX_FOLLOWED => {
-                    self.routes().other(&admitted.node, address)
-                }
-                _ => None,
-            };
-            is_asking = named.is_some() && matches!(redirection, Redirection::Asked(_));
             drop(admitted);
-            admitted = if let Some(node) = named {
-                self.admit_at(&node, call.slot)?
-            } else {
-                // By the time of the next try the map of the slots has been read again.
-                tokio::time::sleep(pause).await;
-                self.admit(call.slot)?
-            };
+            tries += 1;
+            tokio::time::sleep((REDIRECTION_PAUSE * tries).min(LONGEST_REDIRECTION_PAUSE)).await;
+            left = deadline.saturating_duration_since(Instant::now());
+            if left < SHORTEST_TRY {
+                return Err(to_store_error(&error));
+            }
+            admitted = self.admit(call.slot)?;
         }
     }
 }
 
-/// Sends a script by its SHA, or as text if the server does not know it; after ASKING if `is_asking`.
-async fn send(admitted: &Admitted, call: &Call, is_asking: bool, timeout: Duration) -> Result<Value, FredError> {
+/// Sends a script by its SHA, or as text if the server does not know it.
+async fn send(admitted: &Admitted, call: &Call, timeout: Duration) -> Result<Value, FredError> {
     let client = admitted.node.connections[admitted.index]
         .client
         .with_options(&Connection::call_options(timeout));
@@ -402,34 +378,13 @@ async fn send(admitted: &Admitted, call: &Call, is_asking: bool, timeout: Durati
             .into_iter()
             .chain(call.keys.iter().map(|key| key.as_str().into()))
             .chain(call.args.iter().cloned().map(Value::Bytes));
-        let args = args.collect::<Vec<Value>>();
-        let client = &client;
         // Boxed: this future has several kilobytes, which every future that waits for it would contain.
-        Box::pin(async move {
-            if is_asking {
-                send_asking(client, command, args).await
-            } else {
-                client.custom(command, args).await
-            }
-        })
+        Box::pin(client.custom(command, args.collect::<Vec<Value>>()))
     };
     match send("EVALSHA", &call.script.sha).await {
         Err(error) if error.details().starts_with("NOSCRIPT") => send("EVAL", &call.script.source).await,
         result => result,
     }
-}
-
-/// Sends ASKING and the command without another command between them.
-async fn send_asking(
-    client: &WithOptions<Client>,
-    command: CustomCommand,
-    args: Vec<Value>,
-) -> Result<Value, FredError> {
-    let both = Pipeline::from(client.clone());
-    let asking = CustomCommand::new_static("ASKING", ClusterHash::FirstKey, false);
-    let _: Value = both.custom(asking, Vec::<Value>::new()).await?;
-    let _: Value = both.custom(command, args).await?;
-    both.last().await
 }
 
 fn no_master() -> Error {
