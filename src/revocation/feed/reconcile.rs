@@ -19,7 +19,7 @@ impl Feed {
         match done {
             Ok(()) => self.pauses.settle(pauses),
             // From then on `max_staleness` decides.
-            Err(_) => self.pauses.give_up(pauses, self.clock.read()),
+            Err(_) => self.pauses.give_up(pauses, sent),
         }
         done
     }

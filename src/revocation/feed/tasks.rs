@@ -68,15 +68,15 @@ impl Feed {
                 }
                 Ok(()) | Err(_) => {}
             }
-            let interval = if self.pauses.is_pending(self.clock.read()) {
-                RETRY_INTERVAL.min(self.config.reconcile_interval)
-            } else {
-                self.config.reconcile_interval
-            };
+            if self.pauses.is_pending(self.clock.read()) {
+                // Each call that waits for it asks for a reconciliation: they must not follow each other without a pause.
+                tokio::time::sleep(RETRY_INTERVAL.min(self.config.reconcile_interval)).await;
+                continue;
+            }
             tokio::select! {
                 biased;
                 () = self.reconcile_now.notified() => {}
-                () = tokio::time::sleep(interval) => {}
+                () = tokio::time::sleep(self.config.reconcile_interval) => {}
             }
         }
     }
