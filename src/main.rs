@@ -10,7 +10,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     without_huge_pages();
-    countersign::cli::run(std::env::args_os(), std::env::vars_os().collect())
+    countersign::cli::run(std::env::args_os().collect(), std::env::vars_os().collect())
 }
 
 /// The allocator asks for huge pages, each of which is resident as a whole: an idle process takes 39 MB with them and 24 MB without.

@@ -187,7 +187,7 @@ fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, F
 
 /// Runs the command of `args`, whose first element is the name of the program. Only this function gets the environment.
 #[must_use]
-pub fn run(args: impl IntoIterator<Item = OsString>, environment: Vec<(OsString, OsString)>) -> ExitCode {
+pub fn run(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> ExitCode {
     // Before a command reads a key or a password. `serve` and `agent` do it again once they can log a failure.
     memory::disable_core_dumps();
     let cli = match Cli::try_parse_from(args) {

@@ -54,6 +54,7 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "countersign agent",
         "the name of the command; it runs with its options",
     ),
+    ("README.md", "cargo build ", "takes many minutes"),
     ("README.md", "docker compose ", "needs Prometheus and Grafana"),
     ("deploy/Dockerfile", "docker build ", "tests/image builds it"),
     (
@@ -69,6 +70,11 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ),
     ("deploy/RUNBOOK.md", "systemctl status ", "asks systemd"),
     ("deploy/SIZING.md", "cargo bench ", "a measurement"),
+    (
+        "deploy/systemd/countersign.service",
+        "cargo build ",
+        "takes many minutes",
+    ),
     (
         "deploy/compose.observe.yaml",
         "docker compose ",

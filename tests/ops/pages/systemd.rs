@@ -23,7 +23,7 @@ impl Machine {
         for folder in ["usr/local/bin", "etc/systemd/system", "etc", "var/lib"] {
             std::fs::create_dir_all(root.join(folder)).unwrap();
         }
-        let built = shell.folder().join("target/release");
+        let built = shell.folder().join("target/production");
         std::fs::create_dir_all(&built).unwrap();
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_countersign"), built.join("countersign")).unwrap();
         Self { shell, root }
