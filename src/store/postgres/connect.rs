@@ -270,6 +270,8 @@ fn options(server: &Server, direct: bool, limits: Limits) -> PgConnectOptions {
         ),
         ("default_transaction_isolation", "read committed".to_owned()),
         ("synchronous_commit", "on".to_owned()),
+        // To compile a statement takes some milliseconds, and each of ours runs for less than one.
+        ("jit", "off".to_owned()),
         // The server frees the locks of a vanished replica. A replica notices a vanished server by its own limits.
         ("tcp_keepalives_idle", "30".to_owned()),
         ("tcp_keepalives_interval", "10".to_owned()),

@@ -13,7 +13,29 @@ use tokio::time::{Instant, timeout};
 use super::{connections, store_with};
 use crate::durable::samples::*;
 use crate::support::proxy::{AfterLoss, LinkState};
-use crate::support::{Database, Pooler, Proxy, eventually};
+use crate::support::{Database, Pooler, Postgres, Proxy, eventually};
+
+/// PostgreSQL compiles statements that it takes for dear, which takes longer than to run ours.
+#[tokio::test]
+async fn no_statement_is_compiled() {
+    let server = Postgres::start(&[
+        ("shared_preload_libraries", "pg_stat_statements"),
+        ("jit_above_cost", "0"),
+    ]);
+    let database = server.database().await;
+    database.execute("CREATE EXTENSION pg_stat_statements").await;
+    let store = store_with(database.url(), |_| {}).await;
+    store.era().await.unwrap();
+    database.scalar("SELECT count(*) FROM counters").await;
+    let counted = async |sum: &str, statement: &str| -> u64 {
+        let sql = format!("SELECT sum({sum}) FROM pg_stat_statements WHERE query LIKE '{statement}'");
+        database.scalar(&sql).await.parse().unwrap()
+    };
+    assert_eq!(counted("calls", "SELECT meta.era%").await, 1);
+    assert_eq!(counted("jit_functions", "SELECT meta.era%").await, 0);
+    // The same server compiles those of others.
+    assert!(counted("jit_functions", "SELECT count(*) FROM counters%").await > 0);
+}
 
 #[tokio::test]
 async fn calls_beyond_the_queue_of_the_pool_are_rejected_at_once() {
