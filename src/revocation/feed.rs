@@ -169,7 +169,7 @@ impl Feed {
         }
     }
 
-    /// Whether this process may have stood still after the reconciliation `freshness`, and no other one was attempted since.
+    /// Whether this process may have stood still after the reconciliation `freshness`, and the pause is not settled.
     fn is_unsettled(&self, freshness: &Freshness, now: ClockReading) -> bool {
         // Nearly always the first condition decides: no pause fits between a recent reconciliation and this moment.
         freshness.age_at(now) > self.config.reconcile_interval && self.pauses.is_pending(now)
@@ -183,8 +183,8 @@ impl Feed {
             .is_some_and(|freshness| self.is_unsettled(freshness, self.clock.read()))
     }
 
-    /// After a pause of this process, waits until the revocations were read by a question that was sent after the pause, or
-    /// could not be read; not for ever. Call it if [`Feed::as_of`] fails, and then ask that again.
+    /// After a pause of this process, waits until the revocations were read by a question that was sent after the pause, or could
+    /// not be read for a second; not for ever. Call it if [`Feed::as_of`] fails, and then ask that again.
     pub async fn settle(&self) {
         if !self.is_pending() {
             return;

@@ -27,7 +27,7 @@ const FIRST_FAILURES: Duration = Duration::from_secs(1);
 
 /// Notices pauses by a tick: when the last one is too old, whatever makes the ticks stood still since. A thread of its own
 /// stands still with the whole process only; a task also when the process is too busy to run its tasks. A pause is pending until
-/// it is settled: until the revocations were read by a question that was sent after it, or could not be read for some time.
+/// it is settled: until the revocations were read by a question that was sent after it, or could not be read for a second.
 ///
 /// The tick is looked at by every call that needs it, so it does not matter whether a call or the ticker runs first after a
 /// pause. Both clocks count, because the monotonic one may stand still while a machine is suspended.

@@ -118,7 +118,7 @@ pub(super) struct FollowedTrust {
     pub(super) index: ArcSwap<Index>,
     freshness: ArcSwapOption<Freshness>,
     /// Notices that this process stood still. A pause is settled by a heartbeat of a stream that was opened after it, because
-    /// those of the previous one waited in its socket; or by the failure to open one for some time.
+    /// those of the previous one waited in its socket; or by the failure to open one for a second.
     pub(super) pauses: Arc<PauseDetector>,
     /// Notices that the tasks of this process had to wait, so that the age of a heartbeat is not known.
     pub(super) delays: PauseDetector,
